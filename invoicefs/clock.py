@@ -1,0 +1,59 @@
+"""Time as a dependency, so that tests move it instead of sleeping.
+
+Two clocks, because they fail differently: ages and deadlines inside one process use monotonic
+seconds, which no NTP step or suspended laptop moves backwards; what is remembered across
+remounts (when an invoice was fetched, its mtime) uses wall-clock nanoseconds.
+"""
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+NS_PER_S = 1_000_000_000
+
+
+class Clock(Protocol):
+    """Where the time comes from, and how to wait for it."""
+
+    def monotonic_s(self) -> float:
+        """Seconds since an arbitrary start; never goes back."""
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since 1970-01-01 UTC; may jump."""
+
+    def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
+        """Wait on a held condition until it is notified or `timeout_s` has passed."""
+
+
+class SystemClock:
+    """The clock of the machine."""
+
+    def monotonic_s(self) -> float:
+        """See `Clock`."""
+        return time.monotonic()
+
+    def wall_ns(self) -> int:
+        """See `Clock`."""
+        return time.time_ns()
+
+    def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
+        """See `Clock`."""
+        condition.wait(timeout_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """The moment by which an operation must have ended, everything included."""
+
+    at_s: float
+    clock: Clock
+
+    @classmethod
+    def after(cls, timeout_s: float, clock: Clock) -> "Deadline":
+        """The deadline `timeout_s` seconds from now."""
+        return cls(clock.monotonic_s() + timeout_s, clock)
+
+    def left_s(self) -> float:
+        """Seconds until the deadline, 0 when it has passed."""
+        return max(0.0, self.at_s - self.clock.monotonic_s())

@@ -1,0 +1,197 @@
+"""What there is: namespaces, invoices, what is remembered of them, and what they look like.
+
+Everything here is frozen. Times are nanoseconds since 1970-01-01 UTC (``_ns``), sizes are bytes.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from types import MappingProxyType
+
+from invoicefs import names
+from invoicefs.clock import NS_PER_S
+
+BLOCK_BYTES = 512  # the unit of st_blocks, see stat(2)
+ROOT_INODE = 1  # FUSE_ROOT_ID
+
+_HASH_BITS = 48
+_MAX_DAYS = (1 << (64 - _HASH_BITS)) - 1  # the year 2149
+_S_PER_DAY = 86_400
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceList:
+    """The names of namespaces; `is_partial` where the server says that some are missing."""
+
+    names: tuple[str, ...]
+    is_partial: bool = False
+
+
+@dataclass(frozen=True)
+class Invoice:
+    """One line of a listing; a field that the API left out is empty.
+
+    `status` is in lower case and without the vendor's ``STATUS_``. `amount` is a number of cents
+    as text. `active` means that the content can still change. The periods are RFC 3339 times.
+    """
+
+    namespace: str
+    name: str
+    active: bool = False
+    status: str = "unknown"
+    amount: str = ""
+    currency: str = ""
+    period_start: str = ""
+    period_end: str = ""
+
+    @cached_property
+    def key(self) -> str:
+        """What identifies the invoice within one tenant."""
+        return invoice_key(self.namespace, self.name)
+
+    @cached_property
+    def version(self) -> str:
+        """Changes when the listing says that the content may have changed."""
+        fields = (self.status, self.active, self.amount, self.period_start, self.period_end)
+        return _digest(*map(str, fields)).hex()[:16]
+
+    @cached_property
+    def inode(self) -> int:
+        """Grows with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
+        start_ns = parse_time_ns(self.period_start) or parse_time_ns(self.period_end) or 0
+        days = min(max(start_ns // NS_PER_S // _S_PER_DAY, 0), _MAX_DAYS)
+        return days << _HASH_BITS | _inode_hash(self.namespace, self.name)
+
+    @property
+    def natural_mtime_ns(self) -> int | None:
+        """The mtime of its first content: the end of a final period, the start of a running one."""
+        return parse_time_ns(self.period_start if self.active else self.period_end)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredContent:
+    """The facts about content that was downloaded: enough to find it again and to verify it.
+
+    `version` is that of the invoice when it was fetched, `fetched_ns` when that was.
+    """
+
+    size_bytes: int
+    sha256: str
+    version: str
+    fetched_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is remembered of an invoice for ever: its mtime and, once downloaded, its content."""
+
+    mtime_ns: int
+    content: StoredContent | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The invoices of one namespace, in the order in which directories show them.
+
+    `invoices` is sorted by inode, so by period; `by_file_name` holds the same invoices.
+    """
+
+    invoices: tuple[Invoice, ...] = ()
+
+    @classmethod
+    def of(cls, invoices: Sequence[Invoice]) -> "Listing":
+        """The listing of these invoices; of several with one name the first one counts."""
+        by_name: dict[str, Invoice] = {}
+        for invoice in invoices:
+            by_name.setdefault(invoice.name, invoice)
+        return cls(
+            tuple(sorted(by_name.values(), key=lambda invoice: (invoice.inode, invoice.name)))
+        )
+
+    @cached_property
+    def by_file_name(self) -> Mapping[str, Invoice]:
+        """The invoices by the names of their files."""
+        return MappingProxyType({names.file_name(each.name): each for each in self.invoices})
+
+    def succeeded_by(self, newer: "Listing") -> "Listing":
+        """The newer listing, with the final invoices that it no longer names.
+
+        A final invoice never goes away, so an answer without it is a short answer.
+        """
+        named = {invoice.name for invoice in newer.invoices}
+        kept = [each for each in self.invoices if not each.active and each.name not in named]
+        return Listing.of([*newer.invoices, *kept]) if kept else newer
+
+    def only(self, statuses: frozenset[str]) -> "Listing":
+        """The part of the listing in one of these states; all of it where none is named."""
+        if not statuses:
+            return self
+        return Listing(tuple(each for each in self.invoices if each.status in statuses))
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What ``stat`` shows of a file or directory, less what the whole mount has in common."""
+
+    inode: int
+    mtime_ns: int
+    is_directory: bool = False
+    size_bytes: int = 0
+    blocks: int = 0
+    links: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The whole PDF of one invoice together with what is remembered of it."""
+
+    record: Record
+    pdf: bytes = field(repr=False)
+
+
+def invoice_key(namespace: str, name: str) -> str:
+    """What identifies an invoice within one tenant.
+
+    It is made of the encoded names, because those are text that every database takes.
+    """
+    return f"{names.directory_name(namespace)}/{names.file_name(name)}"
+
+
+def namespace_inode(namespace: str) -> int:
+    """The inode of a namespace's directory: below those of all invoices that have a period."""
+    return _inode_hash(namespace)
+
+
+def parse_time_ns(text: str) -> int | None:
+    """Nanoseconds since 1970 of an RFC 3339 time, or None where it is not one.
+
+    >>> parse_time_ns("1970-01-01T00:00:01.000000002Z")
+    1000000002
+    """
+    match = _RFC3339.fullmatch(text)
+    if match is None:
+        return None
+    day, time, fraction, zone = match.groups()
+    try:
+        moment = datetime.fromisoformat(f"{day}T{time}{zone.upper().replace('Z', '+00:00')}")
+        seconds = (moment - _EPOCH) // timedelta(seconds=1)
+    except (ValueError, OverflowError):
+        return None
+    return seconds * NS_PER_S + int((fraction or "").ljust(9, "0"))
+
+
+def _inode_hash(*parts: str) -> int:
+    # 0 means "no entry" in a directory, and 1 is the root.
+    return max(2, int.from_bytes(_digest(*parts)[: _HASH_BITS // 8], "big"))
+
+
+def _digest(*parts: str) -> bytes:
+    joined = "\n".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.sha256(joined).digest()

@@ -1,0 +1,86 @@
+"""Names of invoices and namespaces <-> names of files and directories.
+
+``NAME`` becomes ``NAME.pdf``. What a file name cannot hold (``/``, NUL and other control
+characters, lone surrogates) and ``%`` itself are percent-encoded as UTF-8, so the mapping is
+reversible. A result over 255 bytes (NAME_MAX, see limits.h) is cut and ends in ``~`` and ten hex
+digits of the SHA-256 of the name; only a listing can map that back.
+"""
+
+import hashlib
+import re
+from urllib.parse import quote, unquote_to_bytes
+
+SUFFIX = ".pdf"
+NAME_MAX_BYTES = 255
+
+_CUT_DIGITS = 10
+_KEPT_BYTES = NAME_MAX_BYTES - len(SUFFIX) - len("~") - _CUT_DIGITS
+# The cut falls between characters, and the longest of them has four bytes.
+_SHORTEST_CUT_BYTES = _KEPT_BYTES - 3 + len("~") + _CUT_DIGITS
+_ENCODED = re.compile("[/%\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CUT_STEM = re.compile("(.*)~([0-9a-f]{10})", re.DOTALL)
+_DNS_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def file_name(invoice_name: str) -> str:
+    """The file name of an invoice; at most 255 bytes of UTF-8, different for different names."""
+    stem = _encode(invoice_name)
+    if len(_utf8(stem)) >= _SHORTEST_CUT_BYTES:
+        # A short stem cannot be taken for one that was cut, so only these give up their tilde.
+        stem = _CUT_STEM.sub(r"\1%7E\2", stem)
+    if len(_utf8(stem)) > NAME_MAX_BYTES - len(SUFFIX):
+        stem = _cut(stem, invoice_name)
+    return stem + SUFFIX
+
+
+def invoice_name(file_name_: str) -> str | None:
+    """The name of the invoice that would be called so, or None where no name maps to it.
+
+    A cut name cannot be mapped back and gives None.
+    """
+    if not file_name_.endswith(SUFFIX):
+        return None
+    name = _decode(file_name_.removesuffix(SUFFIX))
+    return name if name and file_name(name) == file_name_ else None
+
+
+def directory_name(namespace: str) -> str | None:
+    """The directory name of a namespace, or None for one that no directory can stand for."""
+    name = _encode(namespace)
+    unusable = namespace in ("", ".", "..") or len(_utf8(name)) > NAME_MAX_BYTES
+    return None if unusable else name
+
+
+def can_be_unlisted_invoice(file_name_: str) -> bool:
+    """Whether it is worth asking the API for a file of this name that no listing has.
+
+    File managers and desktops probe for hidden files all the time; those are never invoices.
+    """
+    return not file_name_.startswith(".") and invoice_name(file_name_) is not None
+
+
+def can_be_namespace(name: str) -> bool:
+    """Whether a namespace may have this name: a DNS label (RFC 1123, as the vendor demands)."""
+    return _DNS_LABEL.fullmatch(name) is not None
+
+
+def _encode(name: str) -> str:
+    return _ENCODED.sub(lambda match: quote(_utf8(match[0]), safe=""), name)
+
+
+def _decode(encoded: str) -> str | None:
+    """The inverse of `_encode`; None for what is not text at all."""
+    try:
+        return unquote_to_bytes(_utf8(encoded)).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+
+
+def _cut(stem: str, name: str) -> str:
+    digits = hashlib.sha256(_utf8(name)).hexdigest()[:_CUT_DIGITS]
+    kept = _utf8(stem)[:_KEPT_BYTES].decode("utf-8", "ignore")
+    return f"{kept}~{digits}"
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
