@@ -1,0 +1,107 @@
+"""One call on the wire: the honest answer to it, and the means to answer otherwise."""
+
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from enum import Enum
+
+from invoicefs.sandbox.answers import Answer
+from invoicefs.sandbox.calls import Call
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on with 0 s: close() sends RST, not FIN
+_RECEIVE_BYTES = 64 * 1024
+
+
+class Sent(Enum):
+    """How much of an answer leaves before it goes wrong."""
+
+    NOTHING = "nothing"
+    HALF_HEAD = "half of the headers"
+    HEAD = "the headers"
+    HALF_BODY = "half of the body"
+
+
+def split(answer: Answer, after: Sent | int) -> tuple[bytes, bytes]:
+    """The bytes of an answer, cut at this point; a number is that of bytes of the body."""
+    head, body = answer.head(), answer.body
+    match after:
+        case Sent.NOTHING:
+            at = 0
+        case Sent.HALF_HEAD:
+            at = len(head) // 2
+        case Sent.HEAD:
+            at = len(head)
+        case Sent.HALF_BODY:
+            at = len(head) + len(body) // 2
+        case int():
+            at = len(head) + after
+    whole = head + body
+    return whole[:at], whole[at:]
+
+
+class Exchange:
+    """A call, what the API would honestly answer, and the connection to the client.
+
+    Whatever writes or waits raises `ConnectionError` when the client hangs up, and when the
+    sandbox closes; whoever uses an exchange lets it pass.
+
+    `on_status` is called with the status before the client can see it, `on_end` before the
+    client can know that the call is over, and possibly again.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        honest: Answer,
+        connection: socket.socket,
+        closing: threading.Event,
+        on_status: Callable[[int], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self.call = call
+        self.honest = honest
+        self.keeps_connection = True
+        self._connection = connection
+        self._closing = closing
+        self._on_status = on_status
+        self._on_end = on_end
+
+    def answer(self, answer: Answer) -> None:
+        """Send a whole answer."""
+        self._on_status(answer.status)
+        self._on_end()
+        self._connection.sendall(answer.head() + answer.body)
+
+    def begin(self, answer: Answer, after: Sent | int) -> bytes:
+        """Send the first part of an answer, and return the rest."""
+        part, rest = split(answer, after)
+        if part:
+            self._on_status(answer.status)
+            self._connection.sendall(part)
+        return rest
+
+    def write(self, data: bytes) -> None:
+        """Send more bytes of an answer that has begun."""
+        self._connection.sendall(data)
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for so long."""
+        if self._closing.wait(seconds):
+            raise ConnectionAbortedError("the sandbox closes")
+
+    def stall(self) -> None:
+        """Do nothing until the client hangs up or the sandbox closes."""
+        self.keeps_connection = False
+        while self._connection.recv(_RECEIVE_BYTES):
+            pass
+
+    def hang_up(self) -> None:
+        """Close the connection, as if all had been said."""
+        self.keeps_connection = False
+        self._on_end()
+
+    def reset(self) -> None:
+        """Break the connection: the client gets ECONNRESET once it has read what was sent."""
+        self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.hang_up()

@@ -1,0 +1,92 @@
+"""Connections and threads: takes HTTP requests from sockets, and ends them all on close.
+
+Threading: one thread accepts connections, and each of them has a thread of its own. Only the
+accepting thread changes `_connections`; `close` reads it after that thread has ended.
+"""
+
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer
+from typing import Any
+
+from invoicefs.sandbox.calls import Call
+
+_HOST = "127.0.0.1"
+_CLOSE_POLL_S = 0.02  # how long closing may take to be noticed
+
+Serve = Callable[[Call, socket.socket], bool]
+"""Answers a call on a socket; says whether the connection can be used again."""
+
+
+class Listener(TCPServer):
+    """Serves HTTP/1.1 with keep-alive on the loopback interface, from construction to `close`."""
+
+    allow_reuse_address = True
+    request_queue_size = 1024  # with the usual 5, a burst of connections waits 1 s for a second SYN
+
+    def __init__(self, port: int, path_prefix: str, serve: Serve) -> None:
+        super().__init__((_HOST, port), _RequestHandler)
+        self.path_prefix = path_prefix
+        self.serve = serve
+        self._connections: list[tuple[threading.Thread, socket.socket]] = []
+        self._accepting = _start_thread(self.serve_forever, _CLOSE_POLL_S)
+
+    @property
+    def url(self) -> str:
+        """Where the listener is, without a trailing slash."""
+        return f"http://{_HOST}:{self.server_address[1]}{self.path_prefix}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give a new connection its thread."""
+        alive = [(thread, known) for thread, known in self._connections if thread.is_alive()]
+        thread = _start_thread(self._converse, request, client_address)
+        self._connections = [*alive, (thread, request)]
+
+    def close(self) -> None:
+        """Hang up on everyone; returns when all threads have ended."""
+        self.shutdown()
+        self._accepting.join()
+        for _, connection in self._connections:
+            with suppress(OSError):  # it is closed already
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread, _ in self._connections:
+            thread.join()
+        self.server_close()
+
+    def _converse(self, connection: socket.socket, client_address: Any) -> None:
+        # A client that hangs up has done nothing wrong. Anything else is a bug and must be seen.
+        with connection, suppress(ConnectionError):
+            _RequestHandler(connection, client_address, self)
+
+
+class _RequestHandler(BaseHTTPRequestHandler):
+    server: Listener
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def _serve(self) -> None:
+        try:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = dict(self.headers.items())
+            call = Call.parse(self.command, self.path, headers, self.server.path_prefix)
+        except ValueError as error:
+            self.send_error(400, explain=str(error))
+            return
+        if not self.server.serve(call, self.connection):
+            self.close_connection = True
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 # http.server's names
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing: `Sandbox.calls` tells what was asked."""
+
+
+def _start_thread(target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(
+        target=target, args=args, name=f"sandbox-{target.__name__}", daemon=True
+    )
+    thread.start()
+    return thread

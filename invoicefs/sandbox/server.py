@@ -1,0 +1,178 @@
+"""The embedded API server."""
+
+import socket
+import threading
+import time
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from types import TracebackType
+from typing import Self
+
+from invoicefs.sandbox.answers import Answer, honest_answer
+from invoicefs.sandbox.calls import Call, Endpoint
+from invoicefs.sandbox.exchange import Exchange
+from invoicefs.sandbox.faults import Behaviour, Fault, honest
+from invoicefs.sandbox.listener import Listener
+from invoicefs.sandbox.sample import sample_tenant
+from invoicefs.sandbox.tenant import SampleTenant
+from invoicefs.sandbox.throttle import RateLimit, TokenBucket
+
+SAMPLE_TOKEN = "sandbox-token"  # noqa: S105 # opens nothing but a sandbox
+
+
+class Sandbox:
+    """An API server on the loopback interface, from construction to `close`; a context manager.
+
+    `tenant`, `token` and `latency_s` may be set at any time: a call is answered from what they
+    are when it arrives, and the answer leaves `latency_s` later. `path_prefix` is what a gateway
+    puts before ``/api``. `port` 0 is any free port.
+
+    Threading: `_lock` guards what is known of calls, faults and limits. It is never held while
+    something is sent, awaited or computed from the tenant.
+    """
+
+    def __init__(
+        self,
+        tenant: SampleTenant | None = None,
+        token: str = SAMPLE_TOKEN,
+        path_prefix: str = "",
+        latency_s: float = 0.0,
+        port: int = 0,
+    ) -> None:
+        self.tenant = sample_tenant() if tenant is None else tenant
+        self.token = token
+        self.latency_s = latency_s
+        self._lock = threading.Lock()
+        self._numbers = count()
+        self._calls: dict[int, Call] = {}
+        self._in_progress: set[int] = set()
+        self._peak_concurrency = 0
+        self._faults: list[Fault] = []
+        self._limit: RateLimit | None = None
+        self._buckets: dict[Endpoint | None, TokenBucket] = {}
+        self._closing = threading.Event()
+        self._listener = Listener(port, path_prefix, self._serve)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving. Calls in progress are hung up on; all threads and sockets are gone."""
+        self._closing.set()
+        self._listener.close()
+
+    @property
+    def url(self) -> str:
+        """The base URL, with the path prefix and without a trailing slash."""
+        return self._listener.url
+
+    def inject(self, *faults: Fault) -> None:
+        """Add faults. Of several that hit a call, the one injected first decides."""
+        with self._lock:
+            self._faults.extend(faults)
+
+    def heal(self) -> None:
+        """Remove all faults. A call that already suffers from one goes on suffering."""
+        with self._lock:
+            self._faults.clear()
+
+    def throttle(self, limit: RateLimit | None) -> None:
+        """Set a rate limit, beginning with a full burst, or none. A fault goes before a limit."""
+        with self._lock:
+            self._limit = limit
+            self._buckets.clear()
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All calls since the start or `forget_calls`, in the order in which they arrived.
+
+        A request that cannot be read (a bad limit, bytes that are no text) is answered 400 and is
+        not among them.
+        """
+        with self._lock:
+            return tuple(self._calls.values())
+
+    def count(
+        self,
+        endpoint: Endpoint | None = None,
+        namespace: str | None = None,
+        name: str | None = None,
+    ) -> int:
+        """How many of `calls` went to this endpoint, namespace and invoice; None is any."""
+        return sum(call.matches(endpoint, namespace, name) for call in self.calls)
+
+    @property
+    def peak_concurrency(self) -> int:
+        """The most calls that were in progress at once, since the start or `forget_calls`.
+
+        A call ends just before its whole answer leaves; a broken or dribbled one a little later.
+        """
+        with self._lock:
+            return self._peak_concurrency
+
+    def forget_calls(self) -> None:
+        """Begin to count anew."""
+        with self._lock:
+            self._calls.clear()
+            self._peak_concurrency = len(self._in_progress)
+
+    def _serve(self, call: Call, connection: socket.socket) -> bool:
+        number, behaviour, refusal = self._arrive(call)
+        try:
+            answer = refusal or honest_answer(self.tenant, self.token, call)
+            exchange = Exchange(
+                call,
+                answer,
+                connection,
+                self._closing,
+                on_status=partial(self._note_status, number),
+                on_end=partial(self._leave, number),
+            )
+            exchange.wait(self.latency_s)
+            behaviour(exchange)
+        finally:
+            self._leave(number)
+        return exchange.keeps_connection
+
+    def _arrive(self, call: Call) -> tuple[int, Behaviour, Answer | None]:
+        """Take note of a call: its number, its fate, and a refusal where it exceeds the limit."""
+        now_s = time.monotonic()
+        with self._lock:
+            number = next(self._numbers)
+            self._calls[number] = call
+            self._in_progress.add(number)
+            self._peak_concurrency = max(self._peak_concurrency, len(self._in_progress))
+            return number, self._next_behaviour(call), self._refusal(call, now_s)
+
+    def _next_behaviour(self, call: Call) -> Behaviour:
+        for position, fault in enumerate(self._faults):
+            if fault.hits(call):
+                rest = fault.after_hit()
+                self._faults[position : position + 1] = [rest] if rest else []
+                return fault.behaviour
+        return honest
+
+    def _refusal(self, call: Call, now_s: float) -> Answer | None:
+        if self._limit is None:
+            return None
+        new = TokenBucket(self._limit, now_s)
+        wait_s = self._buckets.setdefault(call.endpoint, new).take(now_s)
+        return self._limit.refusal(wait_s) if wait_s else None
+
+    def _note_status(self, number: int, status: int) -> None:
+        with self._lock:
+            if number in self._calls:
+                self._calls[number] = replace(self._calls[number], status=status)
+
+    def _leave(self, number: int) -> None:
+        with self._lock:
+            self._in_progress.discard(number)

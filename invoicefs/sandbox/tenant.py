@@ -1,0 +1,124 @@
+"""The data of a tenant: what the API has to tell.
+
+`sample_tenant` makes the one that ``invoicefs demo`` shows. Others are built from the same parts,
+and changed with ``dataclasses.replace`` and `SampleTenant.with_invoices`.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from functools import cached_property
+from typing import Final
+
+from invoicefs.sandbox.calls import Endpoint
+
+
+class _Omitted(Enum):
+    OMITTED = "omitted"
+
+
+OMITTED: Final = _Omitted.OMITTED
+"""As the value of a field: the API leaves the field out."""
+
+
+@dataclass(frozen=True)
+class SampleInvoice:
+    """One invoice of the sandbox.
+
+    `name` may be any text. `pdf` is the content, or a function that makes it when it is asked
+    for; None means that the PDF call answers 404. `fields` replaces fields of the listing by
+    other JSON values or leaves them out: ``fields={"amount": OMITTED, "active": "yes"}``.
+    The other attributes are the vendor's fields: `amount` a number of cents as text, periods in
+    RFC 3339 with nanoseconds.
+    """
+
+    name: str
+    pdf: bytes | Callable[[], bytes] | None = field(default=None, repr=False)
+    active: bool = False
+    amount: str = "123450"
+    currency: str = "USD"
+    period_start: str = "2026-01-01T00:00:00.000000000Z"
+    period_end: str = "2026-01-31T23:59:59.999999999Z"
+    status: str = "STATUS_PAID"
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+    def listed(self) -> dict[str, object]:
+        """The invoice as a listing shows it."""
+        fields = {
+            "name": self.name,
+            "active": self.active,
+            "amount": self.amount,
+            "currency": self.currency,
+            "period_start": self.period_start,
+            "period_end": self.period_end,
+            "status": self.status,
+            **self.fields,
+        }
+        return {name: value for name, value in fields.items() if value is not OMITTED}
+
+    def content(self) -> bytes | None:
+        """The PDF, or None where there is none."""
+        return self.pdf() if callable(self.pdf) else self.pdf
+
+
+@dataclass(frozen=True)
+class SampleNamespace:
+    """A namespace with its invoices in the order in which the API lists them: newest first.
+
+    Calls of the kinds in `forbidden` answer 403.
+    """
+
+    name: str
+    invoices: tuple[SampleInvoice, ...] = ()
+    forbidden: frozenset[Endpoint] = frozenset()
+
+    @cached_property
+    def by_name(self) -> Mapping[str, SampleInvoice]:
+        """The invoices by name; of several with one name the newest."""
+        return {invoice.name: invoice for invoice in reversed(self.invoices)}
+
+    def invoices_json(self, limit: int) -> bytes:
+        """The JSON that lists the newest `limit` invoices."""
+        return b'{"invoices":[%b]}' % b",".join(self._items[:limit])
+
+    @cached_property
+    def _items(self) -> tuple[bytes, ...]:
+        """Each invoice as JSON: made once, because a benchmark lists a hundred thousand."""
+        return tuple(json.dumps(invoice.listed()).encode() for invoice in self.invoices)
+
+    def with_invoices(self, *invoices: SampleInvoice) -> "SampleNamespace":
+        """The namespace with these invoices in place of those with the same names, or added."""
+        changed = {invoice.name: invoice for invoice in invoices}
+        kept = tuple(changed.pop(each.name, each) for each in self.invoices)
+        return replace(self, invoices=(*changed.values(), *kept))
+
+
+@dataclass(frozen=True)
+class SampleTenant:
+    """All that one tenant has. Namespaces are listed in the order given."""
+
+    name: str = "acme"
+    namespaces: tuple[SampleNamespace, ...] = ()
+
+    @cached_property
+    def by_name(self) -> Mapping[str, SampleNamespace]:
+        """The namespaces by name."""
+        return {namespace.name: namespace for namespace in self.namespaces}
+
+    @cached_property
+    def namespaces_json(self) -> bytes:
+        """The JSON that lists the namespaces."""
+        items = [
+            {"tenant": self.name, "name": namespace.name, "disabled": False}
+            for namespace in self.namespaces
+        ]
+        return json.dumps({"items": items}).encode()
+
+    def with_invoices(self, namespace: str, *invoices: SampleInvoice) -> "SampleTenant":
+        """The tenant with these invoices in one namespace, in place of their namesakes or added.
+
+        Raises `KeyError` for a namespace that the tenant does not have.
+        """
+        changed = {**self.by_name, namespace: self.by_name[namespace].with_invoices(*invoices)}
+        return replace(self, namespaces=tuple(changed.values()))

@@ -1,0 +1,43 @@
+"""Rate limits: how often the API may be called."""
+
+import math
+from dataclasses import dataclass
+
+from invoicefs.sandbox.answers import Answer, failure
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """A limit for each kind of call: `burst` calls at once, and `per_second` in the long run.
+
+    `per_second` is more than 0; with a tiny one, a burst is all that ever passes.
+    What exceeds it is answered with 429, and with a ``Retry-After`` header if `retry_after`.
+    """
+
+    per_second: float
+    burst: int
+    retry_after: bool = True
+
+    def refusal(self, wait_s: float) -> Answer:
+        """The answer to a call that would have to wait for so long."""
+        headers = {"Retry-After": str(math.ceil(wait_s))} if self.retry_after else None
+        return failure(429, headers=headers)
+
+
+class TokenBucket:
+    """Counts the calls of one kind. Threading: its owner holds a lock around `take`."""
+
+    def __init__(self, limit: RateLimit, now_s: float) -> None:
+        self._limit = limit
+        self._tokens = float(limit.burst)
+        self._filled_s = now_s
+
+    def take(self, now_s: float) -> float:
+        """Take a token. Returns 0, or the seconds until there is one."""
+        gained = (now_s - self._filled_s) * self._limit.per_second
+        self._tokens = min(self._tokens + gained, self._limit.burst)
+        self._filled_s = now_s
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._limit.per_second
+        self._tokens -= 1
+        return 0.0

@@ -1,0 +1,51 @@
+"""What the API promises, as JSON Schemas: a request and an answer for each of the three calls.
+
+They say in our own words what the vendor's OpenAPI document says, and are stricter: a field that
+the document does not name is an error here. `vendor` holds answers against the document itself.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+
+from invoicefs.sandbox import Endpoint
+
+_FOLDER = Path(__file__).parent
+
+
+def check_answer(endpoint: Endpoint, answer: object) -> None:
+    """Raise `jsonschema.ValidationError` unless this is the JSON of a good answer."""
+    _validator(f"{endpoint.value}.answer.json").validate(answer)
+
+
+def check_request(
+    endpoint: Endpoint, path: str, query: Mapping[str, str], headers: Mapping[str, str]
+) -> None:
+    """Raise `jsonschema.ValidationError` unless the API takes this for a request.
+
+    `path` is without a gateway's prefix, `headers` have their names in lower case: all are as in
+    `invoicefs.sandbox.Call`.
+    """
+    request = {"path": path, "query": dict(query), "headers": dict(headers)}
+    _validator(f"{endpoint.value}.request.json").validate(request)
+
+
+def answer_schema(endpoint: Endpoint) -> Any:
+    """The schema of an answer."""
+    return _read(f"{endpoint.value}.answer.json")
+
+
+@cache
+def _validator(file_name: str) -> Draft202012Validator:
+    headers = Resource.from_contents(_read("headers.json"))
+    registry: Registry[Any] = Registry().with_resource("headers.json", headers)
+    return Draft202012Validator(_read(file_name), registry=registry)
+
+
+def _read(file_name: str) -> Any:
+    return json.loads((_FOLDER / file_name).read_bytes())
