@@ -1,0 +1,158 @@
+"""What the JSON of the API means. Pure functions: nothing here touches the network.
+
+Every field is a proto3 field (vendor's OpenAPI document), so any of them may be absent, and an
+empty list is left out altogether: ``{}`` is a valid, empty answer. What is there but cannot be
+understood costs that field and a log line, never the listing.
+"""
+
+import base64
+import binascii
+import json
+import logging
+import re
+from dataclasses import dataclass
+
+from invoicefs import names
+from invoicefs.errors import TooLarge, UnusableAnswer
+from invoicefs.model import Invoice, NamespaceList
+
+log = logging.getLogger(__name__)
+
+_PDF_HEADER = b"%PDF-"
+_URL_SAFE_TO_STANDARD = str.maketrans("-_", "+/")
+_BLANKS = re.compile(r"\s+")
+_MESSAGE_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class InvoicesAnswer:
+    """The invoices that can be shown, and how many the server sent, shown or not."""
+
+    invoices: tuple[Invoice, ...]
+    count: int
+
+
+def parse_json(body: bytes) -> object:
+    """The value of a JSON text; raises `UnusableAnswer` for anything else."""
+    try:
+        value: object = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise UnusableAnswer("the answer is not JSON") from error
+    return value
+
+
+def parse_namespaces(answer: object) -> NamespaceList:
+    """The answer to a list of namespaces; raises `UnusableAnswer` where it is none."""
+    fields = _object(answer)
+    found: list[str] = []
+    for item in _array(fields, "items", others=("errors",)):
+        name = item.get("name") if isinstance(item, dict) else None
+        if isinstance(name, str) and names.directory_name(name) is not None:
+            found.append(name)
+        else:
+            log.warning("A namespace without a usable name is not shown: %.80r", name)
+    return NamespaceList(tuple(dict.fromkeys(found)), bool(fields.get("errors")))
+
+
+def parse_invoices(answer: object, namespace: str) -> InvoicesAnswer:
+    """The answer to a list of invoices; raises `UnusableAnswer` where it is none."""
+    items = _array(_object(answer), "invoices")
+    parsed = (_parse_invoice(item, namespace) for item in items)
+    return InvoicesAnswer(tuple(each for each in parsed if each is not None), len(items))
+
+
+def parse_pdf(answer: object, max_size_bytes: int) -> bytes:
+    """The PDF in an answer: base64, standard or URL-safe, padded or not.
+
+    Raises `UnusableAnswer` where there is none and `TooLarge` where it exceeds the limit.
+    """
+    text = _object(answer).get("pdf")
+    if not isinstance(text, str) or not text:
+        raise UnusableAnswer("the answer holds no PDF")
+    pdf = _decode_base64(text)
+    if not pdf.startswith(_PDF_HEADER):
+        raise UnusableAnswer("what the answer holds is not a PDF")
+    if len(pdf) > max_size_bytes:
+        raise TooLarge(f"the PDF has {len(pdf)} bytes, more than --max-pdf-size")
+    return pdf
+
+
+def error_message(body: bytes) -> str:
+    """The server's own words in an error body, on one line; empty where there are none.
+
+    Bodies are JSON with ``message`` or ``error``, a bare JSON string, or anything else.
+    """
+    try:
+        answer = parse_json(body)
+    except UnusableAnswer:
+        return ""
+    if isinstance(answer, dict):
+        answer = answer.get("message") or answer.get("error")
+    text = answer if isinstance(answer, str) else ""
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]
+
+
+def _object(answer: object) -> dict[str, object]:
+    if not isinstance(answer, dict):
+        raise UnusableAnswer("the answer is not a JSON object")
+    return answer
+
+
+def _array(fields: dict[str, object], name: str, others: tuple[str, ...] = ()) -> list[object]:
+    """The list in a field, empty where the field is absent.
+
+    An answer that has something else instead, an error sent as 200 for example, must not be
+    taken for an empty list: an empty folder makes ``rsync --delete`` empty an archive.
+    """
+    value = fields.get(name)
+    if value is None and not (fields.keys() - {name, *others}):
+        return []
+    if not isinstance(value, list):
+        raise UnusableAnswer(f"the answer holds no list of {name}")
+    return value
+
+
+def _parse_invoice(item: object, namespace: str) -> Invoice | None:
+    fields = item if isinstance(item, dict) else {}
+    name = fields.get("name")
+    if not isinstance(name, str) or not name:
+        log.warning("An invoice without a name in %s is not shown: %.80r", namespace, item)
+        return None
+    return Invoice(
+        namespace=namespace,
+        name=name,
+        active=_active(fields, name),
+        status=_text(fields, "status", name).lower().removeprefix("status_") or "unknown",
+        amount=_text(fields, "amount", name),
+        currency=_text(fields, "currency", name),
+        period_start=_text(fields, "period_start", name),
+        period_end=_text(fields, "period_end", name),
+    )
+
+
+def _active(fields: dict[str, object], name: str) -> bool:
+    """Whether the content can still change; whatever is not understood can."""
+    value = fields.get("active")
+    if isinstance(value, bool) or value is None:
+        return bool(value)
+    log.warning("Invoice %.80r has an 'active' that is neither true nor false: %.80r", name, value)
+    return True
+
+
+def _text(fields: dict[str, object], field: str, name: str) -> str:
+    value = fields.get(field)
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)  # an int64 is text in proto3 JSON, but not every gateway knows
+    log.warning("Invoice %.80r has a %s that is not text: %.80r", name, field, value)
+    return ""
+
+
+def _decode_base64(text: str) -> bytes:
+    compact = _BLANKS.sub("", text).translate(_URL_SAFE_TO_STANDARD).rstrip("=")
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UnusableAnswer("the PDF in the answer is not base64") from error
