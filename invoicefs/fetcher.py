@@ -1,0 +1,338 @@
+"""How calls are made: a bounded pool of our own threads, and everything that is gentle about it.
+
+It knows neither invoices nor HTTP. A call is a function of a deadline, has a key that says what
+it brings and a kind that says which endpoint it strains.
+
+Invariants:
+
+1. At most `parallel` calls run at one time, and background calls leave `FOREGROUND_SLOTS` of
+   them free. The foreground goes first.
+2. Single-flight: at any time there is at most one job per key. Who asks for a key that is under
+   way waits for that job; a foreground caller lifts a background job into the foreground.
+3. Retrying lives here and nowhere else. Only what a moment may mend is tried again, and only as
+   long as the wait ends within `max_wait_s` of the job's start and before its deadline.
+4. A 429 starts a cool-down of its kind of call. During one begun by the foreground nobody makes
+   such a call; one begun by the background holds back the background only.
+5. A failure is remembered for `FAILURE_MEMORY_S` and answered from memory: one ``open`` of a
+   program is several FUSE calls, and each would wait again (measured: 40 s with the API down).
+6. Nobody waits past his deadline, and no call begins after that of its job.
+
+Threading: one lock guards every field of `Fetcher` and `_Job`; it is never held during a call.
+`_work` wakes workers, `_done` wakes callers; both are conditions on that lock. Workers wait out
+neither a retry nor a cool-down: the job goes back to the queue with the moment it may run again.
+"""
+
+import enum
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from invoicefs.clock import Clock, Deadline
+from invoicefs.errors import (
+    CredentialRenewed,
+    InvoicefsError,
+    RateLimited,
+    TimedOut,
+    Unavailable,
+    Unreachable,
+)
+
+T = TypeVar("T")
+
+FOREGROUND_SLOTS = 2
+FAILURE_MEMORY_S = 5.0
+LONGEST_COOL_DOWN_S = 300.0
+
+_FIRST_BACKOFF_S = 0.5
+_SPREAD_S = 0.25  # callers that were told to come back at one moment do not come all at once
+_FAILURES_REMEMBERED = 10_000
+_WORTH_ANOTHER_TRY = (RateLimited, Unavailable, Unreachable)
+_TOO_LATE = "no answer within --timeout"
+_ENDING = "the mount is ending"
+_COOLING_DOWN = "the server's rate limit is still in force"
+
+
+class Priority(enum.IntEnum):
+    """Who waits for a call: somebody inside a system call, or nobody."""
+
+    FOREGROUND = 0
+    BACKGROUND = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many calls run at one time, and how long a call may wait to be tried again."""
+
+    parallel: int
+    max_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    value: Any = None
+    error: Exception | None = None
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One call to be made, with its retries; `outcome` is set once, when it is over."""
+
+    key: str
+    kind: str
+    call: Callable[[Deadline], Any]
+    deadline: Deadline
+    priority: Priority
+    queued_s: float
+    not_before_s: float = 0.0
+    attempts: int = 0
+    attempt_began_s: float = 0.0
+    last_error: InvoicefsError | None = None
+    outcome: _Outcome | None = None
+
+
+@dataclass(slots=True)
+class _CoolDown:
+    """The pause that one kind of call makes, begun by one priority."""
+
+    began_s: float = 0.0
+    until_s: float = 0.0
+    in_a_row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    error: InvoicefsError
+    until_s: float
+
+
+class Fetcher:
+    """Makes calls on behalf of callers that wait, and of nobody."""
+
+    def __init__(
+        self, limits: Limits, clock: Clock, jitter: Callable[[], float] = random.random
+    ) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._jitter = jitter
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._done = threading.Condition(self._lock)
+        self._queue: list[_Job] = []
+        self._running: list[_Job] = []
+        self._jobs: dict[str, _Job] = {}
+        self._workers = 0
+        self._idle_workers = 0
+        self._cool_downs: defaultdict[tuple[str, Priority], _CoolDown] = defaultdict(_CoolDown)
+        self._failures: dict[str, _Failure] = {}
+        self._is_closed = False
+
+    def fetch(self, key: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """The result of `call`, made now or already under way for the same key.
+
+        Raises what the call raised, a failure that is still remembered, or `TimedOut` at the
+        deadline.
+        """
+        with self._lock:
+            job = self._join_or_queue(key, kind, call, deadline, Priority.FOREGROUND)
+            while job.outcome is None and deadline.left_s() > 0:
+                self._clock.wait(self._done, deadline.left_s())
+            outcome = job.outcome or _Outcome(error=TimedOut(_TOO_LATE))
+        if outcome.error is not None:
+            # Many callers raise this one object: without this its traceback grows with each.
+            raise outcome.error.with_traceback(None)
+        result: T = outcome.value
+        return result
+
+    def start(
+        self, key: str, kind: str, call: Callable[[Deadline], object], deadline: Deadline
+    ) -> None:
+        """Have `call` made in the background, unless its key is under way or has just failed."""
+        with self._lock:
+            self._join_or_queue(key, kind, call, deadline, Priority.BACKGROUND)
+
+    def close(self) -> None:
+        """Make no further call. Those that run end by their deadlines; nobody waits for them."""
+        with self._lock:
+            self._is_closed = True
+            for job in tuple(self._queue):
+                self._finish(job, _Outcome(error=TimedOut(_ENDING)))
+            self._work.notify_all()
+
+    # Every function from here to the workers is called with the lock held.
+
+    def _join_or_queue(
+        self,
+        key: str,
+        kind: str,
+        call: Callable[[Deadline], Any],
+        deadline: Deadline,
+        priority: Priority,
+    ) -> _Job:
+        under_way = self._jobs.get(key)
+        if under_way is not None:
+            self._lift(under_way, priority)
+            return under_way
+        now_s = self._clock.monotonic_s()
+        job = _Job(key, kind, call, deadline, priority, queued_s=now_s)
+        failure = self._failures.get(key)
+        if self._is_closed:
+            job.outcome = _Outcome(error=TimedOut(_ENDING))
+        elif failure is not None and now_s < failure.until_s:
+            job.outcome = _Outcome(error=failure.error)
+        else:
+            self._jobs[key] = job
+            self._queue.append(job)
+            self._give_up_hopeless()
+            self._wake_a_worker()
+        return job
+
+    def _lift(self, job: _Job, priority: Priority) -> None:
+        """Let somebody wait for a job that until now nobody waited for."""
+        if priority < job.priority:
+            job.priority = priority
+            job.not_before_s = 0.0
+            self._work.notify_all()
+
+    def _wake_a_worker(self) -> None:
+        # A worker that was just woken still counts as idle, so compare with all that waits.
+        if self._idle_workers < len(self._queue) and self._workers < self._limits.parallel:
+            self._workers += 1
+            name = f"call-{self._workers}"
+            threading.Thread(target=self._work_until_closed, name=name, daemon=True).start()
+        self._work.notify()
+
+    def _take(self) -> _Job | None:
+        """The next job that may run, moved from the queue to the running ones."""
+        self._give_up_hopeless()
+        now_s = self._clock.monotonic_s()
+        for job in sorted(self._queue, key=lambda each: each.priority):  # stable: first come
+            if self._ready_s(job) <= now_s and self._has_slot_for(job.priority):
+                self._queue.remove(job)
+                self._running.append(job)
+                job.attempts += 1
+                job.attempt_began_s = now_s
+                return job
+        return None
+
+    def _has_slot_for(self, priority: Priority) -> bool:
+        if priority is Priority.FOREGROUND:
+            return True  # there are no more workers than slots
+        background = sum(job.priority is Priority.BACKGROUND for job in self._running)
+        return background < self._limits.parallel - FOREGROUND_SLOTS
+
+    def _ready_s(self, job: _Job) -> float:
+        """The moment from which on the job may run: its own backoff and the cool-downs."""
+        ready_s = max(job.not_before_s, self._cool_downs[job.kind, Priority.FOREGROUND].until_s)
+        if job.priority is Priority.BACKGROUND:
+            ready_s = max(ready_s, self._cool_downs[job.kind, Priority.BACKGROUND].until_s)
+        return ready_s
+
+    def _give_up_hopeless(self) -> None:
+        """Finish the jobs that could only run too late."""
+        now_s = self._clock.monotonic_s()
+        for job in tuple(self._queue):
+            if job.deadline.left_s() == 0:
+                self._finish(job, _Outcome(error=job.last_error or TimedOut(_TOO_LATE)))
+                continue
+            ready_s = self._ready_s(job)
+            latest_s = min(job.queued_s + self._limits.max_wait_s, job.deadline.at_s)
+            if ready_s > now_s and ready_s > latest_s:
+                self._finish(job, _Outcome(error=job.last_error or RateLimited(_COOLING_DOWN)))
+
+    def _next_change_s(self) -> float | None:
+        """Seconds until a queued job may run or has to be given up; None where none is queued."""
+        moments = [min(self._ready_s(job), job.deadline.at_s) for job in self._queue]
+        later = [moment for moment in moments if moment > self._clock.monotonic_s()]
+        return min(later) - self._clock.monotonic_s() if later else None
+
+    def _settle(self, job: _Job, outcome: _Outcome) -> None:
+        """Note what an attempt brought: finish the job, or queue it to be tried again."""
+        self._running.remove(job)
+        error = outcome.error
+        if error is None:
+            self._cool_downs[job.kind, job.priority].in_a_row = 0
+        if isinstance(error, RateLimited):
+            self._begin_cool_down(job, error)
+        if isinstance(error, _WORTH_ANOTHER_TRY) and not self._is_closed:
+            job.last_error = error
+            job.not_before_s = self._clock.monotonic_s() + self._backoff_s(job, error)
+            self._queue.append(job)
+            self._give_up_hopeless()
+        elif isinstance(error, CredentialRenewed) and job.attempts == 1:
+            self._queue.append(job)
+        else:
+            self._finish(job, outcome)
+        self._work.notify()  # a slot is free, also for what only this kind of slot may run
+
+    def _begin_cool_down(self, job: _Job, error: RateLimited) -> None:
+        cool_down = self._cool_downs[job.kind, job.priority]
+        now_s = self._clock.monotonic_s()
+        if job.attempt_began_s >= cool_down.began_s:
+            # Calls that ran side by side are refused together: that is one event, not several.
+            cool_down.in_a_row += 1
+            cool_down.began_s = now_s
+        pause_s = error.retry_after_s
+        if pause_s is None:
+            pause_s = self._jittered(_FIRST_BACKOFF_S * 2.0 ** min(cool_down.in_a_row - 1, 10))
+        cool_down.until_s = max(cool_down.until_s, now_s + min(pause_s, LONGEST_COOL_DOWN_S))
+
+    def _backoff_s(self, job: _Job, error: InvoicefsError) -> float:
+        """The job's own wait until it is tried again; a cool-down comes on top."""
+        asked_s: float | None = getattr(error, "retry_after_s", None)
+        if asked_s is not None:
+            return asked_s + self._jitter() * _SPREAD_S
+        return self._jittered(_FIRST_BACKOFF_S * 2.0 ** (job.attempts - 1))
+
+    def _jittered(self, wait_s: float) -> float:
+        return wait_s * (1 + self._jitter()) / 2
+
+    def _finish(self, job: _Job, outcome: _Outcome) -> None:
+        if job in self._queue:
+            self._queue.remove(job)
+        del self._jobs[job.key]
+        self._remember_failure(job, outcome.error)
+        job.outcome = outcome
+        self._done.notify_all()
+
+    def _remember_failure(self, job: _Job, error: Exception | None) -> None:
+        now_s = self._clock.monotonic_s()
+        self._failures.pop(job.key, None)
+        if not isinstance(error, InvoicefsError):
+            return
+        until_s = now_s + FAILURE_MEMORY_S
+        if isinstance(error, RateLimited):
+            if job.priority is Priority.BACKGROUND:
+                return  # the foreground makes its own call
+            until_s = self._cool_downs[job.kind, job.priority].until_s
+        if len(self._failures) >= _FAILURES_REMEMBERED:
+            self._failures = {k: f for k, f in self._failures.items() if now_s < f.until_s}
+        self._failures[job.key] = _Failure(error, until_s)
+
+    # The workers.
+
+    def _work_until_closed(self) -> None:
+        while (job := self._wait_for_job()) is not None:
+            outcome = _attempt(job)
+            with self._lock:
+                self._settle(job, outcome)
+
+    def _wait_for_job(self) -> _Job | None:
+        with self._lock:
+            while not self._is_closed:
+                job = self._take()
+                if job is not None:
+                    return job
+                self._idle_workers += 1
+                self._clock.wait(self._work, self._next_change_s())
+                self._idle_workers -= 1
+        return None
+
+
+def _attempt(job: _Job) -> _Outcome:
+    try:
+        return _Outcome(value=job.call(job.deadline))
+    except Exception as error:
+        return _Outcome(error=error)
