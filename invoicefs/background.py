@@ -1,0 +1,102 @@
+"""Runs a mount in a process of its own, and waits until it is usable or has failed.
+
+fusepy's own background mode cannot report failures, and threads, sessions and caches that are
+made before its fork are dead after it (measured). So the fork comes first and is ours: the child
+makes everything, and says through a pipe how it went.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import IO, NoReturn
+
+from invoicefs.errors import InvoicefsError, UserError
+
+log = logging.getLogger(__name__)
+
+_READY = b"ready"
+_DETACHED_UMASK = 0o077  # whatever the mount process writes is for its owner alone
+
+
+def run_in_background(serve: Callable[[Callable[[], None]], None]) -> None:
+    """Run `serve` in a child process; return when it has called what it is given.
+
+    What the child writes to stderr until then, libfuse's own words among it, appears on ours.
+    Raises `UserError` with the reason where the child fails or ends before it is ready.
+    """
+    verdict_fd, child_verdict_fd = os.pipe()
+    with tempfile.TemporaryFile() as child_stderr:
+        pid = os.fork()
+        if pid == 0:
+            os.close(verdict_fd)
+            _child(serve, child_verdict_fd, child_stderr)
+        os.close(child_verdict_fd)
+        verdict = _wait_for_verdict(pid, verdict_fd)
+        child_stderr.seek(0)
+        words = child_stderr.read().decode(errors="replace")
+    if verdict == _READY:
+        sys.stderr.write(words)
+        return
+    os.waitpid(pid, 0)
+    if verdict:
+        sys.stderr.write(words)
+        raise UserError(verdict.decode(errors="replace"))
+    raise UserError(f"The mount failed: {words.strip() or 'the process ended without a word'}")
+
+
+def _wait_for_verdict(pid: int, verdict_fd: int) -> bytes:
+    """What the child says; empty where it ends without a word."""
+    try:
+        with open(verdict_fd, "rb") as verdict:
+            return verdict.read()
+    except KeyboardInterrupt:
+        os.kill(pid, signal.SIGTERM)
+        raise
+
+
+def _child(
+    serve: Callable[[Callable[[], None]], None], verdict_fd: int, stderr: IO[bytes]
+) -> NoReturn:
+    """Become a daemon (daemon(7)) and serve; never returns into the parent's code."""
+    code = 1
+    try:
+        with open(verdict_fd, "wb", buffering=0) as verdict:
+            code = _serve_and_report(serve, verdict, stderr)
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _serve_and_report(
+    serve: Callable[[Callable[[], None]], None], verdict: IO[bytes], stderr: IO[bytes]
+) -> int:
+    os.setsid()
+    os.chdir("/")  # pins no folder that somebody may want to unmount
+    os.umask(_DETACHED_UMASK)
+    null_fd = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null_fd, 0)
+    os.dup2(null_fd, 1)
+    os.dup2(stderr.fileno(), 2)
+
+    def on_ready() -> None:
+        with contextlib.suppress(BrokenPipeError):  # nobody waits any more; the mount is good
+            verdict.write(_READY)
+        verdict.close()
+        os.dup2(null_fd, 2)
+
+    try:
+        serve(on_ready)
+    except InvoicefsError as error:
+        reason = str(error)
+    except Exception as error:
+        log.exception("The mount failed unexpectedly")
+        reason = f"The mount failed unexpectedly: {type(error).__name__}: {error}"
+    else:
+        return 0
+    if not verdict.closed:
+        verdict.write(reason.encode(errors="replace"))
+    return 1

@@ -1,0 +1,345 @@
+"""What exists: the namespaces of a tenant and the invoices listed in each.
+
+Invariants:
+
+1. An API failure never makes anything look absent. After a failure the last good list is used,
+   also one from before a remount; where a name is not in it, the failure is what is reported,
+   never `NotFound`. Only 401 and 403 are reported although there is a list.
+2. A final invoice that was listed once stays listed, whatever later answers leave out.
+3. A list is asked for at most once per `list_ttl_s`, and for the sake of a name that it does not
+   have at most once per `UNLISTED_RECHECK_S`.
+4. Names that can be neither an invoice nor a namespace cost no call.
+
+Threading: snapshots are immutable and swapped by one assignment; readers take no lock. Two
+refreshes of one list never overlap, because the fetcher makes one call per key at a time.
+"""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from invoicefs import names
+from invoicefs.clock import Clock, Deadline
+from invoicefs.disk import DiskThreads
+from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
+from invoicefs.fetcher import Fetcher
+from invoicefs.model import Invoice, Listing, NamespaceList
+
+log = logging.getLogger(__name__)
+
+UNLISTED_RECHECK_S = 5.0
+
+T = TypeVar("T")
+
+
+class ListApi(Protocol):
+    """The calls that list."""
+
+    def namespaces(self, deadline: Deadline) -> NamespaceList:
+        """List the namespaces."""
+
+    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+        """List all invoices of a namespace."""
+
+
+class ListStore(Protocol):
+    """Where lists are kept across remounts."""
+
+    def namespaces(self) -> tuple[str, ...]:
+        """The last good list of namespaces; empty where there is none."""
+
+    def save_namespaces(self, namespaces: Iterable[str]) -> None:
+        """Keep a list of namespaces."""
+
+    def listing(self, namespace: str) -> Listing | None:
+        """The last good listing of a namespace, or None where there is none."""
+
+    def save_listing(self, namespace: str, listing: Listing) -> None:
+        """Keep the listing of a namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a mount shows of a tenant; empty means all."""
+
+    namespaces: tuple[str, ...] = ()
+    statuses: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Namespaces:
+    by_directory: dict[str, str]
+    fetched_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A listing, the part of it that is shown, and when it came from the API, if it did."""
+
+    everything: Listing
+    shown: Listing
+    fetched_s: float | None = None
+
+
+class Catalog:
+    """The lists of one tenant, kept fresh on demand.
+
+    `learn` is called with every listing before it is shown, in a thread that may use the store.
+    """
+
+    def __init__(
+        self,
+        api: ListApi,
+        store: ListStore,
+        fetcher: Fetcher,
+        clock: Clock,
+        *,
+        view: View,
+        list_ttl_s: float,
+        learn: Callable[[Listing], None],
+        disk: DiskThreads,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._fetcher = fetcher
+        self._clock = clock
+        self._view = view
+        self._list_ttl_s = list_ttl_s
+        self._learn = learn
+        self._disk = disk
+        self._namespaces: _Namespaces | None = None
+        self._listings: dict[str, _Listed | None] = {}  # None: the store has none either
+        self._denied_s: dict[str, float] = {}
+
+    # Namespaces.
+
+    def first_contact(self, deadline: Deadline) -> tuple[str, ...]:
+        """Ask for the namespaces now; raises whatever the call brings, also with a list known."""
+        return tuple(self._fetch_namespaces(deadline).by_directory.values())
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the tenant has been listed before, in this mount or an earlier one."""
+        return bool(self._known_namespaces().by_directory)
+
+    def namespaces(self, deadline: Deadline) -> tuple[str, ...]:
+        """The namespaces that the mount shows."""
+        if self._view.namespaces:
+            return self._view.namespaces
+        known = self._known_namespaces()
+        if not self._is_fresh(known.fetched_s, self._list_ttl_s):
+            try:
+                known = self._fetch_namespaces(deadline)
+            except Denied:
+                raise
+            except InvoicefsError as error:
+                if not known.by_directory:
+                    raise
+                log.warning("The last good list of namespaces is shown: %s", error)
+        return tuple(known.by_directory.values())
+
+    def namespace_count(self) -> int:
+        """How many namespaces the last list has; no call."""
+        return len(self._view.namespaces or self._known_namespaces().by_directory)
+
+    def namespace(self, directory: str, deadline: Deadline) -> str:
+        """The namespace that a directory stands for; raises `NotFound` where it is none."""
+        if self._view.namespaces:
+            if directory in self._view.namespaces:
+                return directory
+            raise NotFound(f"{directory} is not among the namespaces of this mount")
+        known = self._known_namespaces().by_directory.get(directory)
+        if known is not None:
+            return known
+        if not names.can_be_namespace(directory):
+            raise NotFound(f"{directory} is not a namespace")
+        return self._unlisted_namespace(directory, deadline)
+
+    def _unlisted_namespace(self, directory: str, deadline: Deadline) -> str:
+        """Look for a namespace in a fresh list; where none is to be had, believe in the name."""
+        if self._was_denied(_NAMESPACES):
+            return directory
+        known = self._known_namespaces()
+        if not self._is_fresh(known.fetched_s, UNLISTED_RECHECK_S):
+            try:
+                known = self._fetch_namespaces(deadline)
+            except Unauthenticated:
+                raise
+            except Denied:
+                return directory
+        if directory not in known.by_directory:
+            raise NotFound(f"there is no namespace {directory}")
+        return known.by_directory[directory]
+
+    def _fetch_namespaces(self, deadline: Deadline) -> _Namespaces:
+        return self._fetch(_NAMESPACES, "namespaces", self._refresh_namespaces, deadline)
+
+    def _refresh_namespaces(self, deadline: Deadline) -> _Namespaces:
+        known = tuple(self._known_namespaces().by_directory.values())
+        answer = self._api.namespaces(deadline)
+        found = answer.names
+        if known and not found:
+            raise UnusableAnswer("the server lists no namespace at all")
+        if answer.is_partial:
+            log.warning("The server could list only a part of the namespaces.")
+            found = tuple(dict.fromkeys((*found, *known)))
+        if found != known:
+            self._store.save_namespaces(found)
+        self._namespaces = _namespaces(found, self._clock.monotonic_s())
+        return self._namespaces
+
+    def _known_namespaces(self) -> _Namespaces:
+        if self._namespaces is None:
+            self._disk.run(self._recall_namespaces)
+        return self._namespaces or _namespaces(())
+
+    def _recall_namespaces(self) -> None:
+        stored = _namespaces(self._store.namespaces())
+        self._namespaces = self._namespaces or stored
+
+    # Invoices.
+
+    def listing(self, namespace: str, deadline: Deadline) -> Listing:
+        """The invoices that the mount shows of a namespace."""
+        return self._listed(namespace, deadline).shown
+
+    def last_listing(self, namespace: str) -> Listing:
+        """The last listing of a namespace, empty where there is none; no call."""
+        known = self._known(namespace)
+        return known.shown if known else Listing()
+
+    def invoice_count(self) -> int:
+        """How many invoices the last listings have; no call."""
+        known = tuple(self._listings.values())
+        return sum(len(listed.shown.invoices) for listed in known if listed)
+
+    def invoice(self, namespace: str, file_name: str, deadline: Deadline) -> tuple[Invoice, bool]:
+        """The invoice that a file stands for, and whether a listing vouches for it.
+
+        Where listing is forbidden, an invoice that was listed before is vouched for, and any
+        other possible name gets an invoice that nobody vouches for. Raises `NotFound` for names
+        that no invoice has.
+        """
+        if not file_name.endswith(names.SUFFIX):
+            raise NotFound(f"{file_name} is not an invoice")
+        try:
+            if self._was_denied(namespace):
+                raise Denied("listing is forbidden")
+            return self._listed_invoice(namespace, file_name, deadline), True
+        except Unauthenticated:
+            raise
+        except Denied:
+            return self._unlisted_invoice(namespace, file_name)
+
+    def _listed_invoice(self, namespace: str, file_name: str, deadline: Deadline) -> Invoice:
+        listed = self._listed(namespace, deadline)
+        if self._may_have_appeared(listed, file_name):
+            listed = self._fetch_listing(namespace, deadline)
+        invoice = listed.shown.by_file_name.get(file_name)
+        if invoice is None:
+            raise NotFound(f"there is no invoice {file_name} in {namespace}")
+        return invoice
+
+    def _may_have_appeared(self, listed: _Listed, file_name: str) -> bool:
+        return (
+            file_name not in listed.everything.by_file_name
+            and names.can_be_unlisted_invoice(file_name)
+            and not self._is_fresh(listed.fetched_s, UNLISTED_RECHECK_S)
+        )
+
+    def _unlisted_invoice(self, namespace: str, file_name: str) -> tuple[Invoice, bool]:
+        listed_before = self._known(namespace)
+        if listed_before is not None:
+            invoice = listed_before.everything.by_file_name.get(file_name)
+            if invoice is not None:
+                return invoice, not invoice.active
+        name = names.invoice_name(file_name)
+        if name is None or not names.can_be_unlisted_invoice(file_name):
+            raise NotFound(f"{file_name} is not an invoice")
+        # Nothing says that it is final, so its content may still change.
+        return Invoice(namespace, name, active=True), False
+
+    def _listed(self, namespace: str, deadline: Deadline) -> _Listed:
+        known = self._known(namespace)
+        if known is not None and self._is_fresh(known.fetched_s, self._list_ttl_s):
+            return known
+        try:
+            return self._fetch_listing(namespace, deadline)
+        except Denied:
+            raise
+        except InvoicefsError as error:
+            if known is None:
+                raise
+            log.warning("The last good list of %s is shown: %s", namespace, error)
+            return known
+
+    def _fetch_listing(self, namespace: str, deadline: Deadline) -> _Listed:
+        try:
+            return self._fetch(
+                namespace,
+                "invoices",
+                lambda until: self._refresh_listing(namespace, until),
+                deadline,
+            )
+        except NotFound as error:
+            if namespace in self._view.namespaces or self._is_listed(namespace):
+                raise UnusableAnswer(f"a namespace that is listed has no list: {error}") from error
+            raise
+
+    def _refresh_listing(self, namespace: str, deadline: Deadline) -> _Listed:
+        fresh = Listing.of(self._api.invoices(namespace, deadline))
+        known = self._known(namespace)
+        everything = known.everything.succeeded_by(fresh) if known else fresh
+        if known is None or everything.invoices != known.everything.invoices:
+            self._store.save_listing(namespace, everything)
+        return self._show(namespace, everything, self._clock.monotonic_s())
+
+    def _known(self, namespace: str) -> _Listed | None:
+        if namespace not in self._listings:
+            self._disk.run(lambda: self._recall_listing(namespace))
+        return self._listings.get(namespace)
+
+    def _recall_listing(self, namespace: str) -> None:
+        stored = self._store.listing(namespace)
+        if stored is None:
+            self._listings.setdefault(namespace, None)
+        elif self._listings.get(namespace) is None:
+            self._show(namespace, stored, fetched_s=None)
+
+    def _show(self, namespace: str, listing: Listing, fetched_s: float | None) -> _Listed:
+        self._learn(listing)
+        shown = _Listed(listing, listing.only(self._view.statuses), fetched_s)
+        self._listings[namespace] = shown
+        return shown
+
+    def _is_listed(self, namespace: str) -> bool:
+        return namespace in self._known_namespaces().by_directory.values()
+
+    # Both.
+
+    def _fetch(self, name: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
+        """Make a call, and remember a 403: looking up single names need not run into it again."""
+        try:
+            result = self._fetcher.fetch(f"{kind}/{name}", kind, call, deadline)
+        except Unauthenticated:
+            raise
+        except Denied:
+            self._denied_s[name] = self._clock.monotonic_s()
+            raise
+        self._denied_s.pop(name, None)
+        return result
+
+    def _was_denied(self, name: str) -> bool:
+        return self._is_fresh(self._denied_s.get(name), self._list_ttl_s)
+
+    def _is_fresh(self, moment_s: float | None, max_age_s: float) -> bool:
+        return moment_s is not None and self._clock.monotonic_s() - moment_s < max_age_s
+
+
+_NAMESPACES = ""  # among the names of lists, the list of namespaces; no namespace has it
+
+
+def _namespaces(found: Iterable[str], fetched_s: float | None = None) -> _Namespaces:
+    by_directory = {names.directory_name(each) or each: each for each in found}
+    return _Namespaces(by_directory, fetched_s)

@@ -1,0 +1,245 @@
+"""What invoices look like and hold: sizes, mtimes, bytes, and which version an open file has.
+
+Invariants:
+
+1. Bytes are served only as a whole PDF whose length and SHA-256 match its record.
+2. A size is never understated and never 0: until the next open is known to bring content that is
+   already there, it is `max_pdf_size_bytes`, an upper bound.
+3. An mtime changes when bytes change and at no other time, and then it grows by a second at
+   least: with the same mtime and size the kernel's page cache would mix two versions (measured).
+4. While any handle on an invoice is open, every open and every ``stat`` gets the version that is
+   pinned to it, for the same reason.
+5. One PDF call per version of an invoice, however many ask for it.
+
+Threading: `_lock` guards the handle counts in `_pins` and is held for no I/O. Records and pins
+are frozen and replaced by one assignment, so ``stat`` reads them without a lock. Records change
+only in `learn` and in jobs of the fetcher, of which there is one per invoice at a time.
+"""
+
+import hashlib
+import logging
+import threading
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from invoicefs.clock import NS_PER_S, Clock, Deadline
+from invoicefs.disk import DiskThreads
+from invoicefs.errors import NoAnswer
+from invoicefs.fetcher import Fetcher
+from invoicefs.model import (
+    BLOCK_BYTES,
+    Attributes,
+    Content,
+    Invoice,
+    Listing,
+    Record,
+    StoredContent,
+)
+
+log = logging.getLogger(__name__)
+
+
+class PdfApi(Protocol):
+    """The call that downloads."""
+
+    def invoice_pdf(self, namespace: str, name: str, deadline: Deadline) -> bytes:
+        """Download the PDF of one invoice."""
+
+
+class ContentStore(Protocol):
+    """Where contents and records are kept across remounts."""
+
+    def record(self, invoice: Invoice) -> Record | None:
+        """What is remembered of an invoice, or None where nothing is."""
+
+    def save_record(self, invoice: Invoice, record: Record) -> None:
+        """Remember this of an invoice."""
+
+    def pdf(self, facts: StoredContent) -> bytes | None:
+        """The content with these facts, verified; None where it is missing or damaged."""
+
+    def save(self, invoice: Invoice, content: Content) -> None:
+        """Keep downloaded content and its record."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pin:
+    """The version that all open handles on an invoice share, and how many they are."""
+
+    invoice: Invoice
+    content: Content
+    handles: int
+
+
+class Contents:
+    """The contents of all invoices of a tenant."""
+
+    def __init__(
+        self,
+        api: PdfApi,
+        store: ContentStore,
+        fetcher: Fetcher,
+        clock: Clock,
+        *,
+        active_ttl_s: float,
+        max_pdf_size_bytes: int,
+        disk: DiskThreads,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._fetcher = fetcher
+        self._clock = clock
+        self._active_ttl_ns = int(active_ttl_s * NS_PER_S)
+        self._max_pdf_size_bytes = max_pdf_size_bytes
+        self._disk = disk
+        self._lock = threading.Lock()
+        self._pins: dict[str, _Pin] = {}
+        self._records: dict[str, Record] = {}
+
+    # What it looks like.
+
+    def learn(self, listing: Listing) -> None:
+        """Recall what is remembered of these invoices; reads the store for those that are new.
+
+        An invoice without a period gets the present as its mtime, which is remembered.
+        """
+        for invoice in listing.invoices:
+            if invoice.key in self._records:
+                continue
+            record = self._store.record(invoice)
+            if record is None and invoice.natural_mtime_ns is None:
+                record = Record(mtime_ns=self._clock.wall_ns())
+                self._store.save_record(invoice, record)
+            if record is not None:
+                self._records.setdefault(invoice.key, record)
+
+    def attributes(self, invoice: Invoice) -> Attributes:
+        """What ``stat`` shows; memory only."""
+        pin = self._pins.get(invoice.key)
+        record = pin.content.record if pin else self._records.get(invoice.key)
+        is_exact = pin is not None or self._is_fresh(invoice, record)
+        facts = record.content if record and is_exact else None
+        return Attributes(
+            inode=invoice.inode,
+            mtime_ns=self.mtime_ns(invoice, record),
+            size_bytes=facts.size_bytes if facts else self._max_pdf_size_bytes,
+            blocks=-(-facts.size_bytes // BLOCK_BYTES) if facts else 0,
+        )
+
+    def mtime_ns(self, invoice: Invoice, record: Record | None) -> int:
+        """The mtime of the content that was downloaded, else of the first one to come."""
+        return record.mtime_ns if record else invoice.natural_mtime_ns or 0
+
+    def known_size_bytes(self) -> int:
+        """The sum of all sizes that are known."""
+        records = tuple(self._records.values())
+        return sum(record.content.size_bytes for record in records if record.content)
+
+    # What it holds.
+
+    def pinned(self, key: str) -> Invoice | None:
+        """The invoice with this key if a handle on it is open; memory only."""
+        pin = self._pins.get(key)
+        return pin.invoice if pin else None
+
+    def open(self, invoice: Invoice, deadline: Deadline) -> Content:
+        """The content that all handles on the invoice have now; `release` it for each `open`."""
+        with self._lock:
+            pin = self._pins.get(invoice.key)
+            if pin is not None:
+                return self._pin(replace(pin, handles=pin.handles + 1))
+        content = self.bring(invoice, deadline)
+        with self._lock:
+            # Another open may have been faster, and its version is the one that counts.
+            pin = self._pins.get(invoice.key) or _Pin(invoice, content, handles=0)
+            return self._pin(replace(pin, handles=pin.handles + 1))
+
+    def release(self, invoice: Invoice) -> None:
+        """Give back one `open`."""
+        with self._lock:
+            pin = self._pins[invoice.key]
+            if pin.handles > 1:
+                self._pins[invoice.key] = replace(pin, handles=pin.handles - 1)
+            else:
+                del self._pins[invoice.key]
+
+    def is_stored(self, invoice: Invoice) -> bool:
+        """Whether the invoice has been downloaded before, by this mount or another."""
+        return self._disk.run(lambda: self._recall(invoice)).content is not None
+
+    def bring(self, invoice: Invoice, deadline: Deadline) -> Content:
+        """The content of an invoice from the store, or else from the API."""
+        stored = self._disk.run(lambda: self._fresh_from_store(invoice))
+        if stored is not None:
+            return stored
+        try:
+            return self._fetcher.fetch(
+                f"pdf/{invoice.key}", "pdf", lambda until: self._download(invoice, until), deadline
+            )
+        except NoAnswer as error:
+            outdated = self._disk.run(lambda: self._from_store(self._recall(invoice)))
+            if outdated is None:
+                raise
+            log.warning("The stored copy of %s is served: %s", invoice.key, error)
+            return outdated
+
+    def _pin(self, pin: _Pin) -> Content:
+        self._pins[pin.invoice.key] = pin
+        return pin.content
+
+    def _download(self, invoice: Invoice, deadline: Deadline) -> Content:
+        """The content from the API, unless another mount has stored it in the meantime."""
+        stored = self._fresh_from_store(invoice)
+        if stored is not None:
+            return stored
+        pdf = self._api.invoice_pdf(invoice.namespace, invoice.name, deadline)
+        content = Content(self._record_of(invoice, pdf), pdf)
+        self._store.save(invoice, content)
+        self._records[invoice.key] = content.record
+        return content
+
+    def _record_of(self, invoice: Invoice, pdf: bytes) -> Record:
+        """What to remember of content that has just been downloaded."""
+        now_ns = self._clock.wall_ns()
+        facts = StoredContent(len(pdf), hashlib.sha256(pdf).hexdigest(), invoice.version, now_ns)
+        before = self._recall(invoice)
+        mtime_ns = before.mtime_ns
+        if before.content is not None and before.content.sha256 != facts.sha256:
+            mtime_ns = max(now_ns, mtime_ns + NS_PER_S)
+        return Record(mtime_ns, facts)
+
+    def _fresh_from_store(self, invoice: Invoice) -> Content | None:
+        record = self._records.get(invoice.key)
+        if not self._is_fresh(invoice, record):
+            record = self._recall(invoice)
+        return self._from_store(record) if self._is_fresh(invoice, record) else None
+
+    def _from_store(self, record: Record | None) -> Content | None:
+        pdf = self._store.pdf(record.content) if record and record.content else None
+        return Content(record, pdf) if record and pdf is not None else None
+
+    def _recall(self, invoice: Invoice) -> Record:
+        """What is remembered of the invoice, also by other mounts on the same store.
+
+        The later download counts: the store may be one that could not be written.
+        """
+        candidates = (self._store.record(invoice), self._records.get(invoice.key))
+        record = max((each for each in candidates if each), key=_fetched_ns, default=None)
+        if record is None:
+            natural_ns = invoice.natural_mtime_ns
+            return Record(self._clock.wall_ns() if natural_ns is None else natural_ns)
+        self._records[invoice.key] = record
+        return record
+
+    def _is_fresh(self, invoice: Invoice, record: Record | None) -> bool:
+        """Whether an open may be answered with what is stored, without a call."""
+        if record is None or record.content is None:
+            return False
+        if record.content.version != invoice.version:
+            return False
+        age_ns = self._clock.wall_ns() - record.content.fetched_ns
+        return not invoice.active or 0 <= age_ns < self._active_ttl_ns
+
+
+def _fetched_ns(record: Record) -> int:
+    return record.content.fetched_ns if record.content else 0

@@ -1,0 +1,263 @@
+"""The FUSE adapter: paths, handles, stat dicts and errnos; everything else is the `Library`.
+
+`ERRNO` is the one table that turns domain exceptions into errnos, and `InvoiceFilesystem.__call__`
+the one place that applies it, because fusepy calls every operation through it. Nothing but an
+`OSError` with an errno may pass: exceptions of ``requests`` are `OSError` with ``errno=None``, on
+which fusepy 3.0.1's own handler fails and the kernel gets a random number (measured).
+
+An attribute with the name of a FUSE operation becomes that callback, so fields are private.
+``access``, ``flush`` and the xattr operations are left out on purpose: libfuse then tells the
+kernel once that they do not exist, and it stops asking (measured: 169 upcalls -> 43 for an
+``ls -l`` of 20 files).
+
+Threading: callbacks come from many threads at once. `_lock` guards `_handles` and `_next_handle`
+and is held for no call into the library.
+"""
+
+import codecs
+import errno
+import logging
+import os
+import stat
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from invoicefs.errors import (
+    BadHandle,
+    Busy,
+    Denied,
+    InvoicefsError,
+    NotFound,
+    RateLimited,
+    ReadOnly,
+    ServerFault,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    Unreachable,
+    UntrustedServer,
+    UnusableAnswer,
+)
+from invoicefs.library import Entry, Library, OpenInvoice
+from invoicefs.model import Attributes
+from invoicefs.names import NAME_MAX_BYTES
+
+log = logging.getLogger(__name__)
+
+ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
+    {
+        Denied: errno.EACCES,
+        NotFound: errno.ENOENT,
+        Busy: errno.EBUSY,
+        RateLimited: errno.EAGAIN,
+        Unavailable: errno.EAGAIN,
+        TimedOut: errno.ETIMEDOUT,
+        # Not ECONNREFUSED: programs take that for an answer of the file's own server.
+        Unreachable: errno.EHOSTUNREACH,
+        UntrustedServer: errno.EIO,
+        ServerFault: errno.EIO,
+        UnusableAnswer: errno.EIO,
+        TooLarge: errno.EFBIG,
+        ReadOnly: errno.EROFS,
+        BadHandle: errno.EBADF,
+    }
+)
+
+BLOCK_SIZE_BYTES = 4096  # st_blksize, f_bsize
+
+_PATH_CODEC = "invoicefs_path"
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """Owner, group and permission bits that everything in the mount has in common."""
+
+    uid: int
+    gid: int
+    file_mode: int
+    directory_mode: int
+
+
+class InvoiceFilesystem:
+    """The operations that fusepy calls; each takes what the operation of its name takes.
+
+    `on_ready` is called once, when the kernel has accepted the mount.
+    """
+
+    use_ns: Final = True  # times are whole nanoseconds
+    # Operations on a handle do not need a path, so libfuse need not build one.
+    flag_nullpath_ok: Final = 1
+    flag_nopath: Final = 1
+
+    def __init__(
+        self, library: Library, ownership: Ownership, on_ready: Callable[[], None]
+    ) -> None:
+        self._library = library
+        self._ownership = ownership
+        self._on_ready = on_ready
+        self._lock = threading.Lock()
+        self._handles: dict[int, OpenInvoice | tuple[Entry, ...]] = {}
+        self._next_handle = 1
+
+    def __call__(self, operation: str, *arguments: Any) -> Any:
+        """Carry out an operation; raises `OSError` with an errno and nothing else."""
+        try:
+            return getattr(self, operation)(*arguments)
+        except InvoicefsError as error:
+            code = errno_of(error)
+            if operation == "open" or not isinstance(error, NotFound):  # probing is no failure
+                log.warning("%s: %s (%s)", _subject(arguments), error, errno.errorcode[code])
+            raise OSError(code, os.strerror(code)) from None
+        except Exception:
+            log.exception("Unexpected failure of %s", operation)
+            raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
+
+    def init(self, _path: str) -> None:
+        """Report that the mount is usable; the kernel calls this once."""
+        self._on_ready()
+
+    def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
+        """Answer ``stat`` and ``fstat``."""
+        if handle is not None:
+            return self._stat(self._library.open_attributes(self._opened(handle)))
+        assert path is not None  # without a handle libfuse always has a path
+        return self._stat(self._library.attributes(path))
+
+    def opendir(self, path: str) -> int:
+        """List a directory once for all reads of it, so that only opening it can fail."""
+        return self._keep(self._library.directory(path))
+
+    def readdir(self, _path: str | None, handle: int) -> list[tuple[str, dict[str, int], int]]:
+        """Answer ``getdents``: names with ``d_ino`` and ``d_type``."""
+        entries = self._handles.get(handle)
+        if not isinstance(entries, tuple):
+            raise BadHandle("not an open directory")
+        # Only d_ino and d_type are taken from the stat here. Inode 0 would hide the entry, so
+        # "." and ".." have that of the root; the kernel knows better.
+        dots = [(name, {"st_ino": 1, "st_mode": stat.S_IFDIR}, 0) for name in (".", "..")]
+        return dots + [
+            (
+                entry.name,
+                {
+                    "st_ino": entry.inode,
+                    "st_mode": stat.S_IFDIR if entry.is_directory else stat.S_IFREG,
+                },
+                0,
+            )
+            for entry in entries
+        ]
+
+    def releasedir(self, _path: str | None, handle: int) -> None:
+        """Forget a directory handle."""
+        self._forget(handle)
+
+    def open(self, path: str, flags: int) -> int:
+        """Bring the whole content, pinned to the handle."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise ReadOnly("the folder is read-only")
+        return self._keep(self._library.open(path))
+
+    def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
+        """Serve a slice of the content of a handle; it cannot fail."""
+        pdf = self._opened(handle).content.pdf
+        return pdf[offset : offset + size]
+
+    def release(self, _path: str | None, handle: int) -> None:
+        """Give back the content of a handle."""
+        opened = self._forget(handle)
+        if isinstance(opened, OpenInvoice):
+            self._library.release(opened)
+
+    def statfs(self, _path: str) -> dict[str, int]:
+        """Answer ``df``: what is known of the sizes, and nothing free."""
+        usage = self._library.usage()
+        return {
+            "f_bsize": BLOCK_SIZE_BYTES,
+            "f_frsize": BLOCK_SIZE_BYTES,
+            "f_blocks": -(-usage.size_bytes // BLOCK_SIZE_BYTES),
+            "f_files": usage.files,
+            "f_namemax": NAME_MAX_BYTES,
+        }
+
+    def _refuse_change(self, *_: object) -> None:
+        """Every operation that would change something: also where root remounts with ``rw``."""
+        raise ReadOnly("the folder is read-only")
+
+    chmod = chown = create = link = mkdir = mknod = rename = rmdir = _refuse_change
+    symlink = truncate = unlink = utimens = write = _refuse_change
+
+    def _stat(self, attributes: Attributes) -> dict[str, int]:
+        owner = self._ownership
+        if attributes.is_directory:
+            mode = stat.S_IFDIR | owner.directory_mode
+        else:
+            mode = stat.S_IFREG | owner.file_mode
+        return {
+            "st_ino": attributes.inode,
+            "st_mode": mode,
+            "st_nlink": attributes.links,
+            "st_uid": owner.uid,
+            "st_gid": owner.gid,
+            "st_size": attributes.size_bytes,
+            "st_blocks": attributes.blocks,
+            "st_blksize": BLOCK_SIZE_BYTES,
+            "st_atime": attributes.mtime_ns,
+            "st_mtime": attributes.mtime_ns,
+            "st_ctime": attributes.mtime_ns,
+        }
+
+    def _keep(self, opened: OpenInvoice | tuple[Entry, ...]) -> int:
+        with self._lock:
+            handle = self._next_handle
+            self._next_handle += 1
+            self._handles[handle] = opened
+        return handle
+
+    def _forget(self, handle: int) -> OpenInvoice | tuple[Entry, ...] | None:
+        with self._lock:
+            return self._handles.pop(handle, None)
+
+    def _opened(self, handle: int) -> OpenInvoice:
+        opened = self._handles.get(handle)
+        if not isinstance(opened, OpenInvoice):
+            raise BadHandle("not an open file")
+        return opened
+
+
+def errno_of(error: InvoicefsError) -> int:
+    """The errno of an exception: that of its class, else of the nearest class above it."""
+    return next((ERRNO[each] for each in type(error).__mro__ if each in ERRNO), errno.EIO)
+
+
+def serve(filesystem: InvoiceFilesystem, mount_point: str, options: Mapping[str, Any]) -> None:
+    """Mount, and serve the kernel until the folder is unmounted or a signal ends it.
+
+    Raises `RuntimeError` where libfuse cannot mount; libfuse itself says why, on stderr.
+    """
+    import fuse  # loads libfuse, which may be missing; mount.py checks before
+
+    # The kernel's paths are bytes. fusepy decodes them strictly and would answer EINVAL for one
+    # that is not UTF-8, where a name that nothing has is ENOENT.
+    codecs.register(_path_codec)
+    fuse.FUSE(filesystem, mount_point, foreground=True, encoding=_PATH_CODEC, **options)
+
+
+def _path_codec(name: str) -> codecs.CodecInfo | None:
+    """UTF-8 that carries other bytes through as lone surrogates, like `os.fsdecode`."""
+    if name != _PATH_CODEC:
+        return None
+    return codecs.CodecInfo(
+        name=_PATH_CODEC,
+        encode=lambda text, _errors="strict": (text.encode("utf-8", "surrogateescape"), len(text)),
+        decode=lambda data, _errors="strict": (
+            bytes(data).decode("utf-8", "surrogateescape"),
+            len(data),
+        ),
+    )
+
+
+def _subject(arguments: tuple[Any, ...]) -> object:
+    return arguments[0] if arguments and arguments[0] else "an open file"

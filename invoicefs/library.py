@@ -1,0 +1,216 @@
+"""The centre: what exists, what it looks like, and its bytes, by the paths of the mount.
+
+It joins the `Catalog` (what exists) and the `Contents` (what it looks like and holds), and knows
+no FUSE. Every operation has one deadline, everything included. All errors come from `attributes`,
+`directory` and `open`: what they return is whole and in memory, so reading it cannot fail.
+
+Threading: every method may be called from many threads at once, also from threads that do not
+stay, like FUSE callbacks: the store is read in the threads of `disk` only.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from invoicefs.catalog import Catalog, ListApi, ListStore, View
+from invoicefs.clock import Clock, Deadline
+from invoicefs.contents import Contents, ContentStore, PdfApi
+from invoicefs.disk import DiskThreads
+from invoicefs.errors import NotFound
+from invoicefs.fetcher import Fetcher
+from invoicefs.model import (
+    BLOCK_BYTES,
+    ROOT_INODE,
+    Attributes,
+    Content,
+    Invoice,
+    namespace_inode,
+)
+from invoicefs.names import directory_name
+
+DIRECTORY_BYTES = 4096
+
+
+class LibraryApi(ListApi, PdfApi, Protocol):
+    """The calls that a library makes."""
+
+
+class LibraryStore(ListStore, ContentStore, Protocol):
+    """Where a library keeps things across remounts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How fresh things have to be, how large and how late they may be."""
+
+    timeout_s: float
+    list_ttl_s: float
+    active_ttl_s: float
+    max_pdf_size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One name in a directory."""
+
+    name: str
+    inode: int
+    is_directory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInvoice:
+    """An invoice whose content is pinned until it is released."""
+
+    invoice: Invoice
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What ``statfs`` shows: the sum of the sizes that are known, and the number of names."""
+
+    size_bytes: int
+    files: int
+
+
+class Library:
+    """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``."""
+
+    def __init__(
+        self,
+        api: LibraryApi,
+        store: LibraryStore,
+        fetcher: Fetcher,
+        clock: Clock,
+        *,
+        view: View,
+        policy: Policy,
+        disk: DiskThreads,
+    ) -> None:
+        self._clock = clock
+        self._timeout_s = policy.timeout_s
+        self._contents = Contents(
+            api,
+            store,
+            fetcher,
+            clock,
+            active_ttl_s=policy.active_ttl_s,
+            max_pdf_size_bytes=policy.max_pdf_size_bytes,
+            disk=disk,
+        )
+        self._catalog = Catalog(
+            api,
+            store,
+            fetcher,
+            clock,
+            view=view,
+            list_ttl_s=policy.list_ttl_s,
+            learn=self._contents.learn,
+            disk=disk,
+        )
+
+    def first_contact(self) -> tuple[str, ...]:
+        """Ask the API for its namespaces now; raises whatever the call brings."""
+        return self._catalog.first_contact(self._deadline())
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this tenant has been listed before, in this mount or an earlier one."""
+        return self._catalog.is_known
+
+    def attributes(self, path: str) -> Attributes:
+        """What ``stat`` shows of a path."""
+        match _parts(path):
+            case []:
+                links = 2 + self._catalog.namespace_count()
+                return _directory_attributes(ROOT_INODE, mtime_ns=0, links=links)
+            case [directory]:
+                return self._namespace_attributes(directory)
+            case [directory, name]:
+                return self._invoice_attributes(directory, name)
+            case _:
+                raise NotFound(f"{path} is too deep")
+
+    def directory(self, path: str) -> tuple[Entry, ...]:
+        """The names in a directory, without ``.`` and ``..``, in the order of their inodes."""
+        deadline = self._deadline()
+        match _parts(path):
+            case []:
+                entries = map(_namespace_entry, self._catalog.namespaces(deadline))
+                return tuple(sorted(entries, key=lambda entry: entry.inode))
+            case [directory]:
+                namespace = self._catalog.namespace(directory, deadline)
+                listing = self._catalog.listing(namespace, deadline)
+                return tuple(
+                    Entry(name, invoice.inode) for name, invoice in listing.by_file_name.items()
+                )
+            case _:
+                raise NotFound(f"{path} is not a directory")
+
+    def open(self, path: str) -> OpenInvoice:
+        """The whole content of an invoice, pinned: give it back with `release`."""
+        deadline = self._deadline()
+        invoice = self._contents.pinned(path.removeprefix("/"))
+        if invoice is None:
+            invoice, _ = self._find(path, deadline)
+        return OpenInvoice(invoice, self._contents.open(invoice, deadline))
+
+    def release(self, opened: OpenInvoice) -> None:
+        """Give back what `open` gave."""
+        self._contents.release(opened.invoice)
+
+    def open_attributes(self, opened: OpenInvoice) -> Attributes:
+        """What ``fstat`` shows of an open invoice."""
+        return self._contents.attributes(opened.invoice)
+
+    def usage(self) -> Usage:
+        """What is known of the size of it all; no call."""
+        files = 1 + self._catalog.namespace_count() + self._catalog.invoice_count()
+        return Usage(self._contents.known_size_bytes(), files)
+
+    def _namespace_attributes(self, directory: str) -> Attributes:
+        namespace = self._catalog.namespace(directory, self._deadline())
+        invoices = self._catalog.last_listing(namespace).invoices
+        newest = self._contents.attributes(invoices[-1]).mtime_ns if invoices else 0
+        return _directory_attributes(namespace_inode(namespace), newest, links=2)
+
+    def _invoice_attributes(self, directory: str, name: str) -> Attributes:
+        deadline = self._deadline()
+        invoice = self._contents.pinned(f"{directory}/{name}")
+        if invoice is None:
+            invoice, is_vouched_for = self._find(f"/{directory}/{name}", deadline)
+            if not is_vouched_for and not self._contents.is_stored(invoice):
+                # Only the PDF call can tell whether there is such an invoice.
+                self._contents.bring(invoice, deadline)
+        return self._contents.attributes(invoice)
+
+    def _find(self, path: str, deadline: Deadline) -> tuple[Invoice, bool]:
+        match _parts(path):
+            case [directory, name]:
+                namespace = self._catalog.namespace(directory, deadline)
+                return self._catalog.invoice(namespace, name, deadline)
+            case _:
+                raise NotFound(f"{path} is not an invoice")
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(self._timeout_s, self._clock)
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]
+
+
+def _namespace_entry(namespace: str) -> Entry:
+    name = directory_name(namespace) or namespace
+    return Entry(name, namespace_inode(namespace), is_directory=True)
+
+
+def _directory_attributes(inode: int, mtime_ns: int, links: int) -> Attributes:
+    return Attributes(
+        inode=inode,
+        mtime_ns=mtime_ns,
+        is_directory=True,
+        size_bytes=DIRECTORY_BYTES,
+        blocks=DIRECTORY_BYTES // BLOCK_BYTES,
+        links=links,
+    )

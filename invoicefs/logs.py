@@ -1,0 +1,74 @@
+"""Where the log goes and how much of it: one line per distinct failure, not per call."""
+
+import logging
+import logging.handlers
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from invoicefs.errors import UserError
+
+QUIET_S = 600.0
+"""The same line is not logged again for so long."""
+
+_LINES_REMEMBERED = 1000
+_SYSLOG_SOCKET = Path("/dev/log")
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+class DistinctLines(logging.Filter):
+    """Lets a warning or error through once per `QUIET_S`; what ``-v`` adds always passes."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now_s = now_s
+        self._quiet_until_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        now_s, line = self._now_s(), record.getMessage()
+        if now_s < self._quiet_until_s.get(line, now_s):
+            return False
+        if len(self._quiet_until_s) >= _LINES_REMEMBERED:
+            self._quiet_until_s.clear()
+        self._quiet_until_s[line] = now_s + QUIET_S
+        return True
+
+
+def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> None:
+    """Send the log to a file, else to stderr in the foreground, else to syslog.
+
+    `verbosity` counts ``-v``. Raises `UserError` where the file cannot be written.
+    """
+    handler = _handler(is_foreground, log_file)
+    handler.addFilter(DistinctLines())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
+    # fusepy logs every errno it passes on as a debug traceback; the errno table does that better.
+    logging.getLogger("fuse").setLevel(logging.ERROR)
+
+
+def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:
+    handler: logging.Handler
+    line = "%(levelname)s: %(message)s"
+    if log_file is not None:
+        try:
+            handler = logging.FileHandler(log_file, encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"The log file {log_file} cannot be written: {error.strerror}."
+            ) from error
+        line = f"%(asctime)s {line}"
+    elif is_foreground:
+        handler = logging.StreamHandler()
+        line = f"invoicefs: {line}"
+    elif _SYSLOG_SOCKET.is_socket():
+        handler = logging.handlers.SysLogHandler(str(_SYSLOG_SOCKET))
+        line = f"invoicefs[%(process)d]: {line}"
+    else:
+        handler = logging.NullHandler()
+    handler.setFormatter(logging.Formatter(line))
+    return handler

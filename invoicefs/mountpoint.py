@@ -1,0 +1,124 @@
+"""The folder on which a tenant is mounted: what is there, whether we may mount, unmounting.
+
+Facts come from ``/proc/self/mountinfo`` (proc(5)), which answers without touching the mount.
+"""
+
+import errno
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from invoicefs.errors import UserError
+
+FILESYSTEM_TYPE = "fuse.invoicefs"
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+_OCTAL = re.compile(r"\\([0-7]{3})")
+_UNMOUNT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of mountinfo."""
+
+    path: str
+    filesystem_type: str
+    source: str
+
+
+def mounts() -> tuple[Mount, ...]:
+    """Everything that is mounted, in the order in which it was mounted."""
+    lines = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return tuple(map(_parse_mount, lines))
+
+
+def mount_at(path: str) -> Mount | None:
+    """What is mounted on a path, the last where several are stacked."""
+    real = os.path.realpath(path)
+    return next((mount for mount in reversed(mounts()) if mount.path == real), None)
+
+
+def check_free(path: str) -> None:
+    """Make sure that the path is an empty folder that we may mount on.
+
+    A mount of ours that its process left behind, by a crash, is unmounted first. Raises
+    `UserError` where the path is anything else.
+    """
+    if _is_dead(path):
+        mount = mount_at(path)
+        if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+            raise UserError(f"{path} holds a dead mount that is not ours: unmount it first.")
+        unmount(path, lazy=True)
+    mount = mount_at(path)
+    if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
+        raise UserError(f"{path} is mounted already ({mount.source}): invoicefs umount {path}")
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        raise UserError(f"The mount point {path} does not exist: mkdir {path}") from None
+    except NotADirectoryError:
+        raise UserError(f"The mount point {path} is not a folder.") from None
+    except OSError as error:
+        raise UserError(f"The mount point {path} cannot be used: {error.strerror}.") from error
+    if names:
+        raise UserError(f"The mount point {path} is not empty: choose an empty folder.")
+    if not os.access(path, os.W_OK):
+        raise UserError(
+            f"The mount point {path} is not yours to write, so you may not mount there."
+        )
+
+
+def unmount(path: str, *, lazy: bool) -> None:
+    """Unmount; `lazy` detaches the folder now and lets programs that use it finish.
+
+    Raises `UserError` with the words of the program that refused.
+    """
+    mount = mount_at(path)
+    if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
+        raise UserError(f"{path} is not a mount of invoicefs.")
+    command = _unmount_command(lazy)
+    try:
+        result = subprocess.run(
+            [*command, mount.path],
+            capture_output=True,
+            text=True,
+            timeout=_UNMOUNT_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise UserError(f"{path} cannot be unmounted: try invoicefs umount --lazy.") from None
+    if result.returncode != 0:
+        words = result.stderr.strip() or f"{command[0]} failed"
+        hint = " Close what uses it, or add --lazy." if "busy" in words.lower() else ""
+        raise UserError(f"{path} cannot be unmounted: {words}.{hint}")
+
+
+def _unmount_command(lazy: bool) -> list[str]:
+    for helper in ("fusermount3", "fusermount"):
+        program = shutil.which(helper)
+        if program:
+            return [program, "-u", *(["-z"] if lazy else [])]
+    return ["umount", *(["-l"] if lazy else [])]
+
+
+def _is_dead(path: str) -> bool:
+    """Whether the path is a FUSE mount without a process: the kernel answers ENOTCONN."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def _parse_mount(line: str) -> Mount:
+    fields, _, rest = line.partition(" - ")
+    filesystem_type, source = rest.split(" ")[:2]
+    return Mount(_unescape(fields.split(" ")[4]), filesystem_type, _unescape(source))
+
+
+def _unescape(text: str) -> str:
+    """Blanks and backslashes are octal in mountinfo."""
+    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
