@@ -194,7 +194,7 @@ def demo(mount_point: Path | None, once: bool) -> None:
     """
     from invoicefs.demo import run_demo
 
-    run_demo(mount_point.absolute() if mount_point else None, is_once=once)
+    run_demo(mount_point.absolute() if mount_point else None, is_once=once, say=click.echo)
 
 
 def _settings(fields: dict[str, Any]) -> Settings:

@@ -1,0 +1,90 @@
+# Sourced by the other scripts: makes sure that this machine has what they need.
+#
+#   prepare EXTRA PROGRAM...
+#
+# installs the system packages that libfuse 2, fusermount and the named programs come from, makes
+# .venv, and installs the project with the extra EXTRA into it. What is there is left alone, so a
+# second run installs nothing. Afterwards .venv/bin is first on PATH.
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+prepare() {
+    local extra=$1
+    shift
+    install_system_packages "$(missing_packages "$@")"
+    install_project "$extra"
+    export PATH="$PWD/.venv/bin:$PATH"
+}
+
+# The Debian packages of what is missing, one a line.
+missing_packages() {
+    local program
+    if ! ldconfig_has libfuse.so.2; then
+        # Named libfuse2t64 since the transition to 64-bit times (Debian 13, Ubuntu 24.04).
+        echo "libfuse2t64|libfuse2"
+    fi
+    command -v fusermount >/dev/null || echo fuse3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+    for program in "$@"; do
+        command -v "$program" >/dev/null && continue
+        case $program in
+            pdftotext) echo poppler-utils ;;
+            *) echo "$program" ;;
+        esac
+    done
+}
+
+ldconfig_has() {
+    local listed
+    listed=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
+    [[ $listed == *"$1"* ]]
+}
+
+install_system_packages() {
+    local wanted=$1 name as_root=()
+    [[ -n $wanted ]] || return 0
+    if command -v apt-get >/dev/null; then
+        [[ $(id -u) == 0 ]] || as_root=(sudo -n)
+        if "${as_root[@]}" true 2>/dev/null; then
+            echo "Installing: $(tr '\n' ' ' <<<"$wanted")"
+            "${as_root[@]}" apt-get update -qq
+            for name in $wanted; do
+                install_first_of "$name"
+            done
+            return 0
+        fi
+    fi
+    echo "Please install these packages (A|B: whichever your system has), then run this again:" >&2
+    echo "    apt install $(tr '\n' ' ' <<<"$wanted")" >&2
+    exit 1
+}
+
+# Installs the first of A|B|... that the system knows.
+install_first_of() {
+    local name
+    for name in ${1//|/ }; do
+        if apt-cache show "$name" >/dev/null 2>&1; then
+            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+                apt-get install -y -qq --no-install-recommends "$name" >/dev/null
+            return 0
+        fi
+    done
+    echo "No package $1 is to be had here." >&2
+    exit 1
+}
+
+# The stamp names what was installed: a change of pyproject.toml or another extra installs again.
+install_project() {
+    local extra=$1 stamp
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+        echo "Python 3.11 or newer is needed; this is $(python3 --version)." >&2
+        exit 1
+    }
+    stamp=".venv/installed-$extra-$(sha256sum pyproject.toml | cut -c1-16)"
+    [[ -e $stamp ]] && return 0
+    echo "Installing invoicefs[$extra] into .venv"
+    [[ -x .venv/bin/python ]] || python3 -m venv .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"
+    touch "$stamp"
+}
