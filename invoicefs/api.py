@@ -65,6 +65,7 @@ _CHUNK_BYTES = 64 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
 _LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 25 MiB
 _MOST_REDIRECTS = 5
+_SHORTEST_TOKEN = 6
 _TOO_LATE = "no answer within --timeout"
 
 _ERROR_OF_STATUS: Mapping[int, type[InvoicefsError]] = {
@@ -185,7 +186,7 @@ class Api:
         words = error_message(_read(response, _ERROR_BODY_BYTES)[:_ERROR_BODY_BYTES])
         message = f"the server answered {status}"
         if words:
-            message += f": {words.replace(token, '***')}"
+            message += f": {_without(token, words)}"
         if status == requests.codes.too_many_requests:
             raise RateLimited(message, _retry_after_s(response))
         if status == requests.codes.service_unavailable:
@@ -286,6 +287,11 @@ def _read(response: requests.Response, cap_bytes: int) -> bytes:
 
 def _segment(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
+
+
+def _without(token: str, words: str) -> str:
+    """The server's words without the token, should it repeat it; a letter or two is no token."""
+    return words.replace(token, "***") if len(token) >= _SHORTEST_TOKEN else words
 
 
 def _token_of(response: requests.Response) -> str:

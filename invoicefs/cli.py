@@ -24,7 +24,7 @@ Command = Callable[..., None]
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence on stderr, never a traceback."""
     try:
-        cli()
+        cli(prog_name="invoicefs")
     except UsageError as error:
         _end(2, str(error))
     except InvoicefsError as error:
