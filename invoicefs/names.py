@@ -22,26 +22,26 @@ _CUT_STEM = re.compile("(.*)~([0-9a-f]{10})", re.DOTALL)
 _DNS_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-def file_name(invoice_name: str) -> str:
+def file_name(invoice: str) -> str:
     """The file name of an invoice; at most 255 bytes of UTF-8, different for different names."""
-    stem = _encode(invoice_name)
+    stem = _encode(invoice)
     if len(_utf8(stem)) >= _SHORTEST_CUT_BYTES:
         # A short stem cannot be taken for one that was cut, so only these give up their tilde.
         stem = _CUT_STEM.sub(r"\1%7E\2", stem)
     if len(_utf8(stem)) > NAME_MAX_BYTES - len(SUFFIX):
-        stem = _cut(stem, invoice_name)
+        stem = _cut(stem, invoice)
     return stem + SUFFIX
 
 
-def invoice_name(file_name_: str) -> str | None:
+def invoice_name(file: str) -> str | None:
     """The name of the invoice that would be called so, or None where no name maps to it.
 
     A cut name cannot be mapped back and gives None.
     """
-    if not file_name_.endswith(SUFFIX):
+    if not file.endswith(SUFFIX):
         return None
-    name = _decode(file_name_.removesuffix(SUFFIX))
-    return name if name and file_name(name) == file_name_ else None
+    name = _decode(file.removesuffix(SUFFIX))
+    return name if name and file_name(name) == file else None
 
 
 def directory_name(namespace: str) -> str | None:
@@ -51,12 +51,12 @@ def directory_name(namespace: str) -> str | None:
     return None if unusable else name
 
 
-def can_be_unlisted_invoice(file_name_: str) -> bool:
+def can_be_unlisted_invoice(file: str) -> bool:
     """Whether it is worth asking the API for a file of this name that no listing has.
 
     File managers and desktops probe for hidden files all the time; those are never invoices.
     """
-    return not file_name_.startswith(".") and invoice_name(file_name_) is not None
+    return not file.startswith(".") and invoice_name(file) is not None
 
 
 def can_be_namespace(name: str) -> bool:
