@@ -10,6 +10,7 @@ import binascii
 import json
 import logging
 import re
+import reprlib
 from dataclasses import dataclass
 
 from invoicefs import names
@@ -44,13 +45,16 @@ def parse_json(body: bytes) -> object:
 def parse_namespaces(answer: object) -> NamespaceList:
     """The answer to a list of namespaces; raises `UnusableAnswer` where it is none."""
     fields = _object(answer)
+    items = _array(fields, "items", others=("errors",))
     found: list[str] = []
-    for item in _array(fields, "items", others=("errors",)):
+    for item in items:
         name = item.get("name") if isinstance(item, dict) else None
         if isinstance(name, str) and names.directory_name(name) is not None:
             found.append(name)
         else:
-            log.warning("A namespace without a usable name is not shown: %.80r", name)
+            log.warning("A namespace without a usable name is not shown: %s", _shown(name))
+    if items and not found:
+        raise UnusableAnswer("the answer lists namespaces without usable names only")
     return NamespaceList(tuple(dict.fromkeys(found)), bool(fields.get("errors")))
 
 
@@ -58,7 +62,10 @@ def parse_invoices(answer: object, namespace: str) -> InvoicesAnswer:
     """The answer to a list of invoices; raises `UnusableAnswer` where it is none."""
     items = _array(_object(answer), "invoices")
     parsed = (_parse_invoice(item, namespace) for item in items)
-    return InvoicesAnswer(tuple(each for each in parsed if each is not None), len(items))
+    invoices = tuple(each for each in parsed if each is not None)
+    if items and not invoices:
+        raise UnusableAnswer("the answer lists invoices without names only")
+    return InvoicesAnswer(invoices, len(items))
 
 
 def parse_pdf(answer: object, max_size_bytes: int) -> bytes:
@@ -77,10 +84,11 @@ def parse_pdf(answer: object, max_size_bytes: int) -> bytes:
     return pdf
 
 
-def error_message(body: bytes) -> str:
+def error_message(body: bytes, secret: str) -> str:
     """The server's own words in an error body, on one line; empty where there are none.
 
-    Bodies are JSON with ``message`` or ``error``, a bare JSON string, or anything else.
+    Bodies are JSON with ``message`` or ``error``, a bare JSON string, or anything else. Should
+    the server repeat the `secret` that it was asked with, stars stand in its place.
     """
     try:
         answer = parse_json(body)
@@ -89,7 +97,8 @@ def error_message(body: bytes) -> str:
     if isinstance(answer, dict):
         answer = answer.get("message") or answer.get("error")
     text = answer if isinstance(answer, str) else ""
-    printable = "".join(each if each.isprintable() else " " for each in text)
+    hidden = text.replace(secret, "***") if secret else text
+    printable = "".join(each if each.isprintable() else " " for each in hidden)
     return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]
 
 
@@ -117,7 +126,7 @@ def _parse_invoice(item: object, namespace: str) -> Invoice | None:
     fields = item if isinstance(item, dict) else {}
     name = fields.get("name")
     if not isinstance(name, str) or not name:
-        log.warning("An invoice without a name in %s is not shown: %.80r", namespace, item)
+        log.warning("An invoice without a name in %s is not shown: %s", namespace, _shown(item))
         return None
     return Invoice(
         namespace=namespace,
@@ -136,7 +145,7 @@ def _active(fields: dict[str, object], name: str) -> bool:
     value = fields.get("active")
     if isinstance(value, bool) or value is None:
         return bool(value)
-    log.warning("Invoice %.80r has an 'active' that is neither true nor false: %.80r", name, value)
+    log.warning("Invoice %s has no usable 'active': %s", _shown(name), _shown(value))
     return True
 
 
@@ -146,8 +155,13 @@ def _text(fields: dict[str, object], field: str, name: str) -> str:
         return value or ""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # an int64 is text in proto3 JSON, but not every gateway knows
-    log.warning("Invoice %.80r has a %s that is not text: %.80r", name, field, value)
+    log.warning("Invoice %s has no usable %r: %s", _shown(name), field, _shown(value))
     return ""
+
+
+def _shown(value: object) -> str:
+    """A value for the log: bounded in length and depth, whatever the server sent."""
+    return reprlib.repr(value)
 
 
 def _decode_base64(text: str) -> bytes:

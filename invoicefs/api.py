@@ -47,10 +47,9 @@ from invoicefs.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
-    Unreachable,
-    UntrustedServer,
     UnusableAnswer,
 )
+from invoicefs.failures import translated
 from invoicefs.model import Invoice, NamespaceList
 from invoicefs.wire import Guard, watch_connections
 
@@ -65,7 +64,7 @@ _CHUNK_BYTES = 64 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
 _LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 25 MiB
 _MOST_REDIRECTS = 5
-_SHORTEST_TOKEN = 6
+_LENGTH_HEADERS = {"content-length", "transfer-encoding"}
 _TOO_LATE = "no answer within --timeout"
 
 _ERROR_OF_STATUS: Mapping[int, type[InvoicefsError]] = {
@@ -91,6 +90,8 @@ class Api:
         self._credential = credential
         self._max_pdf_size_bytes = max_pdf_size_bytes
         self._session = _session(parallel)
+        # Only a loopback URL is not https, and no proxy leads to the own machine.
+        self._session.trust_env = url.startswith("https://")
 
     def close(self) -> None:
         """Close the connections."""
@@ -123,8 +124,8 @@ class Api:
     def invoice_pdf(self, namespace: str, name: str, deadline: Deadline) -> bytes:
         """Download the PDF of one invoice."""
         path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoice_pdf"
-        # Base64 takes 4/3 of the size; the rest is for JSON that escapes slashes.
-        cap_bytes = 2 * self._max_pdf_size_bytes + _CHUNK_BYTES
+        # Base64 takes 4/3 of the size, and twice that where JSON escapes every slash.
+        cap_bytes = 3 * self._max_pdf_size_bytes + _CHUNK_BYTES
         try:
             body = self._get(path, {"name": name}, cap_bytes, deadline)
         except _BodyTooLarge as error:
@@ -168,7 +169,9 @@ class Api:
             stream=True,
             timeout=(min(left_s, _CONNECT_TIMEOUT_S), left_s),
         )
-        log.info("GET %s: %d after %s", response.url, response.status_code, response.elapsed)
+        # Not the query: where a server redirects to, it may hold what it likes.
+        path = urlsplit(response.url).path.replace(_token_of(response), "***")
+        log.info("GET %s: %d after %s", path, response.status_code, response.elapsed)
         return response
 
     def _body(self, response: requests.Response, cap_bytes: int) -> bytes:
@@ -177,16 +180,17 @@ class Api:
         body = _read(response, cap_bytes)
         if len(body) > cap_bytes:
             raise _BodyTooLarge("the answer is larger than any that was asked for")
+        if not body and not _LENGTH_HEADERS & {each.lower() for each in response.headers}:
+            # http.client takes the end of the stream for that of the headers.
+            raise ConnectionResetError("the stream ended in the headers")
         return body
 
     def _raise_for(self, response: requests.Response) -> None:
         """Raise the domain exception of an error status, with the server's own words."""
         status = response.status_code
         token = _token_of(response)
-        words = error_message(_read(response, _ERROR_BODY_BYTES)[:_ERROR_BODY_BYTES])
-        message = f"the server answered {status}"
-        if words:
-            message += f": {_without(token, words)}"
+        words = error_message(_read_what_there_is(response), secret=token)
+        message = f"the server answered {status}" + (f": {words}" if words else "")
         if status == requests.codes.too_many_requests:
             raise RateLimited(message, _retry_after_s(response))
         if status == requests.codes.service_unavailable:
@@ -217,6 +221,13 @@ class _TokenAuth(requests.auth.AuthBase):
         return request
 
 
+class _Session(requests.Session):
+    """A session that leaves redirects alone; else it would read their whole bodies."""
+
+    def get_redirect_target(self, _: requests.Response) -> None:
+        return None
+
+
 class _WatchedAdapter(HTTPAdapter):
     """A transport whose connections end at the deadline of the call they serve."""
 
@@ -226,12 +237,16 @@ class _WatchedAdapter(HTTPAdapter):
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(*args, **kwargs)
-        watch_connections(manager)
+        if hasattr(manager, "proxy_headers"):  # SOCKS has connections of its own, left alone
+            watch_connections(manager)
         return manager
 
 
 _ENGINE_ERROR: type[Exception] = requests.exceptions.ContentDecodingError.__bases__[1]
 """The root of urllib3's exceptions, some of which ``requests`` lets through."""
+
+# urllib3 stumbles over the missing socket with an AttributeError where it is shut while sending.
+_FOREIGN = (requests.RequestException, _ENGINE_ERROR, OSError, ValueError, AttributeError)
 
 
 @contextmanager
@@ -242,30 +257,15 @@ def _foreign_errors_translated(deadline: Deadline) -> Iterator[None]:
     """
     try:
         yield
-    except (requests.RequestException, _ENGINE_ERROR, OSError, ValueError) as error:
-        raise _translated(error, deadline) from error
-
-
-def _translated(error: Exception, deadline: Deadline) -> InvoicefsError:
-    if deadline.left_s() == 0 or isinstance(error, requests.ReadTimeout):
-        return TimedOut(_TOO_LATE)
-    if isinstance(error, requests.exceptions.SSLError):
-        return UntrustedServer(f"no trusted TLS connection: {_words(error)}")
-    if isinstance(error, requests.exceptions.ContentDecodingError):
-        return UnusableAnswer("the answer is compressed in a way that cannot be read")
-    if isinstance(error, _NO_CONNECTION):
-        return Unreachable(f"no connection to the server: {_words(error)}")
-    return UnusableAnswer(f"the answer cannot be read: {_words(error)}")
-
-
-_NO_CONNECTION = (
-    requests.ConnectionError,
-    requests.exceptions.ChunkedEncodingError,  # the body ended before its announced length
-)
+    except _FOREIGN as error:
+        if deadline.left_s() == 0:
+            raise TimedOut(_TOO_LATE) from error
+        is_cut_short = isinstance(error, requests.exceptions.ChunkedEncodingError)
+        raise translated(error, is_cut_short=is_cut_short) from error
 
 
 def _session(parallel: int) -> requests.Session:
-    session = requests.Session()
+    session = _Session()
     session.headers["User-Agent"] = f"invoicefs/{__version__}"
     session.headers["Accept"] = "application/json"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -285,13 +285,19 @@ def _read(response: requests.Response, cap_bytes: int) -> bytes:
     return bytes(body)
 
 
+def _read_what_there_is(response: requests.Response) -> bytes:
+    """The body of an error: a refusal stays one, also where its words cannot be read."""
+    try:
+        return _read(response, _ERROR_BODY_BYTES)
+    except _FOREIGN:
+        return b""
+
+
 def _segment(text: str) -> str:
+    """One segment of a path. A client resolves dots by itself, and would ask for something else."""
+    if text in ("", ".", ".."):
+        raise NotFound(f"{text!r} cannot be asked for")
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
-
-
-def _without(token: str, words: str) -> str:
-    """The server's words without the token, should it repeat it; a letter or two is no token."""
-    return words.replace(token, "***") if len(token) >= _SHORTEST_TOKEN else words
 
 
 def _token_of(response: requests.Response) -> str:
@@ -305,21 +311,6 @@ def _retry_after_s(response: requests.Response) -> float | None:
         return float(value)
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, OverflowError):  # of dates beyond all calendars
         return None
-    return max(0.0, moment.timestamp() - time.time())
-
-
-def _words(error: BaseException) -> str:
-    """The innermost reason of a chain of wrapped exceptions, in words."""
-    reason = error
-    while (inner := _inner(reason)) is not None:
-        reason = inner
-    if isinstance(reason, OSError) and reason.strerror:
-        return reason.strerror
-    return str(reason) or type(reason).__name__
-
-
-def _inner(error: BaseException) -> BaseException | None:
-    candidates = (getattr(error, "reason", None), *error.args, error.__cause__)
-    return next((each for each in candidates if isinstance(each, BaseException)), None)

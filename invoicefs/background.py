@@ -2,15 +2,16 @@
 
 fusepy's own background mode cannot report failures, and threads, sessions and caches that are
 made before its fork are dead after it (measured). So the fork comes first and is ours: the child
-makes everything, and says through a pipe how it went.
+makes everything, and says through one pipe how it went. A second pipe, on which nothing is ever
+sent, tells it when the waiting command has been killed.
 """
 
-import contextlib
 import logging
 import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from typing import IO, NoReturn
 
@@ -18,26 +19,33 @@ from invoicefs.errors import InvoicefsError, UserError
 
 log = logging.getLogger(__name__)
 
+Serve = Callable[[Callable[[], None]], None]
+
 _READY = b"ready"
 _DETACHED_UMASK = 0o077  # whatever the mount process writes is for its owner alone
 
 
-def run_in_background(serve: Callable[[Callable[[], None]], None]) -> None:
+def run_in_background(serve: Serve) -> None:
     """Run `serve` in a child process; return when it has called what it is given.
 
     What the child writes to stderr until then, libfuse's own words among it, appears on ours.
-    Raises `UserError` with the reason where the child fails or ends before it is ready.
+    Raises `UserError` with the reason where the child fails or ends before it is ready. If we
+    are killed while we wait, the child ends, and nothing is mounted.
     """
     verdict_fd, child_verdict_fd = os.pipe()
+    child_life_fd, life_fd = os.pipe()
     with tempfile.TemporaryFile() as child_stderr:
         pid = os.fork()
         if pid == 0:
             os.close(verdict_fd)
-            _child(serve, child_verdict_fd, child_stderr)
+            os.close(life_fd)
+            _child(serve, child_verdict_fd, child_life_fd, child_stderr)
         os.close(child_verdict_fd)
+        os.close(child_life_fd)
         verdict = _wait_for_verdict(pid, verdict_fd)
         child_stderr.seek(0)
         words = child_stderr.read().decode(errors="replace")
+    os.close(life_fd)
     if verdict == _READY:
         sys.stderr.write(words)
         return
@@ -58,22 +66,34 @@ def _wait_for_verdict(pid: int, verdict_fd: int) -> bytes:
         raise
 
 
-def _child(
-    serve: Callable[[Callable[[], None]], None], verdict_fd: int, stderr: IO[bytes]
-) -> NoReturn:
+def _child(serve: Serve, verdict_fd: int, life_fd: int, stderr: IO[bytes]) -> NoReturn:
     """Become a daemon (daemon(7)) and serve; never returns into the parent's code."""
     code = 1
     try:
         with open(verdict_fd, "wb", buffering=0) as verdict:
+            _end_with_command(life_fd, verdict)
             code = _serve_and_report(serve, verdict, stderr)
     finally:
         sys.stderr.flush()
         os._exit(code)
 
 
-def _serve_and_report(
-    serve: Callable[[Callable[[], None]], None], verdict: IO[bytes], stderr: IO[bytes]
-) -> int:
+def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
+    """End this process if the command that waits for it ends first.
+
+    By then SIGTERM either ends the process or, once libfuse has it, unmounts.
+    """
+
+    def watch() -> None:
+        os.read(life_fd, 1)
+        os.close(life_fd)
+        if not verdict.closed:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="command", daemon=True).start()
+
+
+def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> int:
     os.setsid()
     os.chdir("/")  # pins no folder that somebody may want to unmount
     os.umask(_DETACHED_UMASK)
@@ -83,10 +103,13 @@ def _serve_and_report(
     os.dup2(stderr.fileno(), 2)
 
     def on_ready() -> None:
-        with contextlib.suppress(BrokenPipeError):  # nobody waits any more; the mount is good
-            verdict.write(_READY)
-        verdict.close()
         os.dup2(null_fd, 2)
+        stderr.close()
+        try:
+            verdict.write(_READY)
+        except BrokenPipeError:
+            return  # and `_end_with_command` sees the same
+        verdict.close()
 
     try:
         serve(on_ready)

@@ -10,13 +10,15 @@ Invariants:
    have at most once per `UNLISTED_RECHECK_S`.
 4. Names that can be neither an invoice nor a namespace cost no call.
 
-Threading: snapshots are immutable and swapped by one assignment; readers take no lock. Two
-refreshes of one list never overlap, because the fetcher makes one call per key at a time.
+Threading: snapshots are immutable and swapped in one step; readers take no lock. Two refreshes of
+one list never overlap, because the fetcher makes one call per key at a time. What is recalled
+from the store never replaces what a refresh brought; for `_namespaces`, `_lock` sees to that.
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from invoicefs import names
@@ -49,14 +51,14 @@ class ListStore(Protocol):
     def namespaces(self) -> tuple[str, ...]:
         """The last good list of namespaces; empty where there is none."""
 
-    def save_namespaces(self, namespaces: Iterable[str]) -> None:
-        """Keep a list of namespaces."""
+    def save_namespaces(self, namespaces: Iterable[str]) -> bool:
+        """Keep a list of namespaces; whether that was possible."""
 
     def listing(self, namespace: str) -> Listing | None:
         """The last good listing of a namespace, or None where there is none."""
 
-    def save_listing(self, namespace: str, listing: Listing) -> None:
-        """Keep the listing of a namespace."""
+    def save_listing(self, namespace: str, listing: Listing) -> bool:
+        """Keep the listing of a namespace; whether that was possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +73,21 @@ class View:
 class _Namespaces:
     by_directory: dict[str, str]
     fetched_s: float | None = None
+    is_saved: bool = True
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """A listing, the part of it that is shown, and when it came from the API, if it did."""
+    """A listing, the part of it that is shown, and when it came from the API, if it did.
+
+    `is_saved` unless the store could not keep it; then the next refresh tries again.
+    """
 
     everything: Listing
     shown: Listing
     fetched_s: float | None = None
+    is_saved: bool = True
 
 
 class Catalog:
@@ -108,6 +116,7 @@ class Catalog:
         self._list_ttl_s = list_ttl_s
         self._learn = learn
         self._disk = disk
+        self._lock = threading.Lock()
         self._namespaces: _Namespaces | None = None
         self._listings: dict[str, _Listed | None] = {}  # None: the store has none either
         self._denied_s: dict[str, float] = {}
@@ -121,7 +130,9 @@ class Catalog:
     @property
     def is_known(self) -> bool:
         """Whether the tenant has been listed before, in this mount or an earlier one."""
-        return bool(self._known_namespaces().by_directory)
+        if self._known_namespaces().by_directory:
+            return True
+        return any(self._known(namespace) for namespace in self._view.namespaces)
 
     def namespaces(self, deadline: Deadline) -> tuple[str, ...]:
         """The namespaces that the mount shows."""
@@ -168,26 +179,38 @@ class Catalog:
                 raise
             except Denied:
                 return directory
-        if directory not in known.by_directory:
-            raise NotFound(f"there is no namespace {directory}")
-        return known.by_directory[directory]
+        if directory in known.by_directory:
+            return known.by_directory[directory]
+        if known.is_partial:
+            raise UnusableAnswer(f"the server could not say whether there is a {directory}")
+        raise NotFound(f"there is no namespace {directory}")
 
     def _fetch_namespaces(self, deadline: Deadline) -> _Namespaces:
         return self._fetch(_NAMESPACES, "namespaces", self._refresh_namespaces, deadline)
 
     def _refresh_namespaces(self, deadline: Deadline) -> _Namespaces:
-        known = tuple(self._known_namespaces().by_directory.values())
-        answer = self._api.namespaces(deadline)
+        before = self._known_namespaces()
+        known = tuple(before.by_directory.values())
+        try:
+            answer = self._api.namespaces(deadline)
+        except NotFound as error:
+            raise UnusableAnswer(f"there is no list of namespaces: {error}") from error
         found = answer.names
         if known and not found:
             raise UnusableAnswer("the server lists no namespace at all")
         if answer.is_partial:
             log.warning("The server could list only a part of the namespaces.")
             found = tuple(dict.fromkeys((*found, *known)))
-        if found != known:
-            self._store.save_namespaces(found)
-        self._namespaces = _namespaces(found, self._clock.monotonic_s())
-        return self._namespaces
+        is_saved = (before.is_saved and found == known) or self._store.save_namespaces(found)
+        fresh = replace(
+            _namespaces(found),
+            fetched_s=self._clock.monotonic_s(),
+            is_saved=is_saved,
+            is_partial=answer.is_partial,
+        )
+        with self._lock:
+            self._namespaces = fresh
+        return fresh
 
     def _known_namespaces(self) -> _Namespaces:
         if self._namespaces is None:
@@ -196,7 +219,9 @@ class Catalog:
 
     def _recall_namespaces(self) -> None:
         stored = _namespaces(self._store.namespaces())
-        self._namespaces = self._namespaces or stored
+        with self._lock:
+            # A refresh may have come first, and what it brought counts.
+            self._namespaces = self._namespaces or stored
 
     # Invoices.
 
@@ -236,24 +261,25 @@ class Catalog:
         listed = self._listed(namespace, deadline)
         if self._may_have_appeared(listed, file_name):
             listed = self._fetch_listing(namespace, deadline)
+        return self._shown(listed, file_name)
+
+    def _shown(self, listed: _Listed, file_name: str) -> Invoice:
         invoice = listed.shown.by_file_name.get(file_name)
         if invoice is None:
-            raise NotFound(f"there is no invoice {file_name} in {namespace}")
+            raise NotFound(f"there is no invoice {file_name}")
         return invoice
 
     def _may_have_appeared(self, listed: _Listed, file_name: str) -> bool:
         return (
             file_name not in listed.everything.by_file_name
-            and names.can_be_unlisted_invoice(file_name)
+            and (names.can_be_unlisted_invoice(file_name) or names.is_cut(file_name))
             and not self._is_fresh(listed.fetched_s, UNLISTED_RECHECK_S)
         )
 
     def _unlisted_invoice(self, namespace: str, file_name: str) -> tuple[Invoice, bool]:
         listed_before = self._known(namespace)
-        if listed_before is not None:
-            invoice = listed_before.everything.by_file_name.get(file_name)
-            if invoice is not None:
-                return invoice, not invoice.active
+        if listed_before is not None and file_name in listed_before.everything.by_file_name:
+            return self._shown(listed_before, file_name), True
         name = names.invoice_name(file_name)
         if name is None or not names.can_be_unlisted_invoice(file_name):
             raise NotFound(f"{file_name} is not an invoice")
@@ -290,10 +316,21 @@ class Catalog:
     def _refresh_listing(self, namespace: str, deadline: Deadline) -> _Listed:
         fresh = Listing.of(self._api.invoices(namespace, deadline))
         known = self._known(namespace)
-        everything = known.everything.succeeded_by(fresh) if known else fresh
-        if known is None or everything.invoices != known.everything.invoices:
-            self._store.save_listing(namespace, everything)
-        return self._show(namespace, everything, self._clock.monotonic_s())
+        if known is None:
+            everything, is_saved = fresh, False
+        elif known.everything.invoices and not fresh.invoices:
+            raise UnusableAnswer(f"the server lists no invoice at all in {namespace}")
+        else:
+            everything = known.everything.succeeded_by(fresh)
+            is_saved = known.is_saved and everything.invoices == known.everything.invoices
+        self._learn(everything)
+        listed = self._listed_of(
+            everything,
+            fetched_s=self._clock.monotonic_s(),
+            is_saved=is_saved or self._store.save_listing(namespace, everything),
+        )
+        self._listings[namespace] = listed
+        return listed
 
     def _known(self, namespace: str) -> _Listed | None:
         if namespace not in self._listings:
@@ -302,16 +339,15 @@ class Catalog:
 
     def _recall_listing(self, namespace: str) -> None:
         stored = self._store.listing(namespace)
-        if stored is None:
-            self._listings.setdefault(namespace, None)
-        elif self._listings.get(namespace) is None:
-            self._show(namespace, stored, fetched_s=None)
+        if stored is not None:
+            self._learn(stored)
+        # In one step, because a refresh may have come first, and what it brought counts.
+        self._listings.setdefault(namespace, self._listed_of(stored) if stored else None)
 
-    def _show(self, namespace: str, listing: Listing, fetched_s: float | None) -> _Listed:
-        self._learn(listing)
-        shown = _Listed(listing, listing.only(self._view.statuses), fetched_s)
-        self._listings[namespace] = shown
-        return shown
+    def _listed_of(
+        self, listing: Listing, fetched_s: float | None = None, is_saved: bool = True
+    ) -> _Listed:
+        return _Listed(listing, listing.only(self._view.statuses), fetched_s, is_saved)
 
     def _is_listed(self, namespace: str) -> bool:
         return namespace in self._known_namespaces().by_directory.values()
@@ -340,6 +376,5 @@ class Catalog:
 _NAMESPACES = ""  # among the names of lists, the list of namespaces; no namespace has it
 
 
-def _namespaces(found: Iterable[str], fetched_s: float | None = None) -> _Namespaces:
-    by_directory = {names.directory_name(each) or each: each for each in found}
-    return _Namespaces(by_directory, fetched_s)
+def _namespaces(found: Iterable[str]) -> _Namespaces:
+    return _Namespaces({names.directory_name(each) or each: each for each in found})

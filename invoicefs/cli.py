@@ -29,6 +29,8 @@ def main() -> NoReturn:
         _end(2, str(error))
     except InvoicefsError as error:
         _end(1, str(error))
+    except OSError as error:  # no working folder, no more processes, ...
+        _end(1, f"The system refuses: {error.strerror or error}.")
     sys.exit(0)
 
 
@@ -58,7 +60,8 @@ _DURATION = _Parsed("duration", config.parse_duration_s)
 _URL = _Parsed("url", config.normalise_url)
 _STATUS = _Parsed("status", config.parse_status)
 _OCTAL = _Parsed("octal", config.parse_octal)
-_PATH = click.Path(path_type=Path)
+# Paths are not looked at here: a mount point may hang.
+_PATH = _Parsed("path", Path)
 _ID = click.IntRange(min=0)
 
 
@@ -111,7 +114,12 @@ _SETTINGS_OPTIONS = (
         show_default=True,
     ),
     _duration("--timeout", "timeout_s", "Give up an operation after this time."),
-    _duration("--max-wait", "max_wait_s", "Try again for so long when the API is busy or away."),
+    _option(
+        "--max-wait",
+        "max_wait_s",
+        "Try again for so long when the API is busy or away.  [default: 5s, at most --timeout]",
+        type=_DURATION,
+    ),
     _duration("--list-ttl", "list_ttl_s", "Use a listing for so long."),
     _duration("--active-ttl", "active_ttl_s", "Use the PDF of an unfinished invoice for so long."),
     _size("--max-pdf-size", "max_pdf_size_bytes", "Open no PDF that is larger than this."),
@@ -201,6 +209,7 @@ def _settings(fields: dict[str, Any]) -> Settings:
     """The settings from the options that were given; the others keep their defaults."""
     given = {name: value for name, value in fields.items() if value is not None}
     given["statuses"] = frozenset(given["statuses"])
+    given.setdefault("max_wait_s", min(_DEFAULTS["max_wait_s"], given["timeout_s"]))
     if "cache_dir" in given:
         given["cache_dir"] = given["cache_dir"].absolute()
     return Settings(**given)

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,11 +16,16 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmg])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
 _SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.IGNORECASE)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.IGNORECASE | re.ASCII)
 _DURATION_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}", re.ASCII)
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
+_LARGEST_BYTES = 2**63 - 1  # of an off_t
+_LONGEST_S = 365 * 86_400.0  # locks cannot be waited for much longer
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_HOST = re.compile(r"(?!-)[\w-]+(\.[\w-]+)*\.?")
 _TENANT_DOMAIN = "console.ves.volterra.io"
 
 
@@ -76,10 +82,10 @@ class Settings:
     def __post_init__(self) -> None:
         if self.parallel < 1:
             raise UsageError("--parallel must be at least 1.")
-        if self.max_wait_s > self.timeout_s:
+        if not 0 < self.timeout_s <= _LONGEST_S:
+            raise UsageError("--timeout must be longer than 0 s and not longer than a year.")
+        if not 0 <= self.max_wait_s <= self.timeout_s:
             raise UsageError("--max-wait is a part of --timeout and cannot be longer.")
-        if self.timeout_s <= 0:
-            raise UsageError("--timeout must be longer than 0 s.")
         if self.max_pdf_size_bytes < KIB:
             raise UsageError("--max-pdf-size must be at least 1KiB.")
         if self.cache_size_bytes < MIB:
@@ -124,11 +130,16 @@ def parse_size_bytes(text: str) -> int:
         raise UsageError(
             f"{text!r} is not a size: write a number and KiB, MiB or GiB, as in 16MiB."
         )
-    return int(float(match[1]) * _SIZE_UNITS[(match[2] or "").lower()])
+    number, unit = match.groups(default="")
+    factor = _SIZE_UNITS[unit.lower()]
+    size_bytes = Decimal(number) * factor
+    if size_bytes > _LARGEST_BYTES:
+        raise UsageError(f"{text!r} is not a size: it is more than any disk holds.")
+    return int(size_bytes)
 
 
 def format_size_bytes(size_bytes: int) -> str:
-    """The shortest text that `parse_size_bytes` maps back to this size.
+    """The text with the largest unit that `parse_size_bytes` maps back to this size.
 
     >>> format_size_bytes(16 * MIB)
     '16MiB'
@@ -144,15 +155,17 @@ def parse_duration_s(text: str) -> float:
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is not a duration: write a number and s, m or h, as in 5m.")
-    return float(match[1]) * _DURATION_UNITS_S[(match[2] or "").lower()]
+    seconds = float(match[1]) * _DURATION_UNITS_S[(match[2] or "").lower()]
+    if seconds > _LONGEST_S:
+        raise UsageError(f"{text!r} is not a duration: it is longer than a year.")
+    return seconds
 
 
 def parse_octal(text: str) -> int:
     """The number that ``022`` or ``0o22`` stands for."""
-    try:
-        return int(text, 8)
-    except ValueError:
-        raise UsageError(f"{text!r} is not an octal number like 022.") from None
+    if _OCTAL.fullmatch(text) is None:
+        raise UsageError(f"{text!r} is not an octal number like 022.")
+    return int(text, 8)
 
 
 def parse_status(text: str) -> str:
@@ -170,15 +183,17 @@ def normalise_url(pasted: str) -> str:
     a gateway puts in front is kept. Raises `UsageError` where no tenant can be made out.
     """
     text = pasted.strip()
-    parts = _split(text if "://" in text else f"https://{text}")
-    host = (parts.hostname or "").lower()
-    if parts.scheme not in ("http", "https") or not host:
-        raise UsageError(f"{pasted!r} is not a URL: write it like {URL_EXAMPLE}.")
-    if parts.username is not None:
+    has_scheme = _SCHEME.match(text) is not None
+    if "@" in text:
         raise UsageError(
             "The URL holds a user name or password: leave it out, the token is enough."
         )
-    if host == _TENANT_DOMAIN or ("://" not in text and "." not in host and not _is_loopback(host)):
+    parts = _split(text if has_scheme else f"https://{text}")
+    host = (parts.hostname or "").lower().removesuffix(".")
+    if parts.scheme not in ("http", "https") or not _is_host(host) or parts.port == 0:
+        raise UsageError(f"{pasted!r} is not a URL: write it like {URL_EXAMPLE}.")
+    is_single_word = not has_scheme and not any(mark in host for mark in ".:")
+    if host == _TENANT_DOMAIN or (is_single_word and not _is_loopback(host)):
         raise UsageError(f"{pasted!r} names no tenant: write it like {URL_EXAMPLE}.")
     if parts.scheme == "http" and not _is_loopback(host):
         raise UsageError(
@@ -198,6 +213,11 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
+def _is_host(host: str) -> bool:
+    # The scheme written twice makes a host of the second one.
+    return ":" in host or (_HOST.fullmatch(host) is not None and host not in ("http", "https"))
+
+
 def _is_loopback(host: str) -> bool:
     return _LOOPBACK.fullmatch(host) is not None
 
@@ -211,7 +231,9 @@ def _prefix(path: str) -> str:
     if segments[:1] == ["web"]:
         return ""
     for index, segment in enumerate(segments):
-        if segment == "api" and segments[index + 1 : index + 2] in ([], ["web"]):
+        if segment == "api" and segments[index + 1 : index + 2] == ["web"]:
             segments = segments[:index]
             break
+    while segments[-1:] == ["api"]:
+        segments.pop()
     return "".join(f"/{segment}" for segment in segments)

@@ -12,13 +12,14 @@ Invariants:
 5. One PDF call per version of an invoice, however many ask for it.
 
 Threading: `_lock` guards the handle counts in `_pins` and is held for no I/O. Records and pins
-are frozen and replaced by one assignment, so ``stat`` reads them without a lock. Records change
-only in `learn` and in jobs of the fetcher, of which there is one per invoice at a time.
+are frozen and replaced by one assignment, so ``stat`` reads them without a lock. A record is
+replaced only by that of a later download.
 """
 
 import hashlib
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -52,8 +53,8 @@ class ContentStore(Protocol):
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
 
-    def save_record(self, invoice: Invoice, record: Record) -> None:
-        """Remember this of an invoice."""
+    def save_records(self, records: Mapping[Invoice, Record]) -> bool:
+        """Remember this of these invoices; whether that was possible."""
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
@@ -103,32 +104,31 @@ class Contents:
 
         An invoice without a period gets the present as its mtime, which is remembered.
         """
+        first_seen: dict[Invoice, Record] = {}
         for invoice in listing.invoices:
             if invoice.key in self._records:
                 continue
             record = self._store.record(invoice)
             if record is None and invoice.natural_mtime_ns is None:
-                record = Record(mtime_ns=self._clock.wall_ns())
-                self._store.save_record(invoice, record)
+                record = first_seen[invoice] = Record(mtime_ns=self._clock.wall_ns())
             if record is not None:
                 self._records.setdefault(invoice.key, record)
+        if first_seen:
+            self._store.save_records(first_seen)
 
     def attributes(self, invoice: Invoice) -> Attributes:
         """What ``stat`` shows; memory only."""
         pin = self._pins.get(invoice.key)
         record = pin.content.record if pin else self._records.get(invoice.key)
         is_exact = pin is not None or self._is_fresh(invoice, record)
-        facts = record.content if record and is_exact else None
+        known_bytes = record.content.size_bytes if record and record.content else 0
         return Attributes(
             inode=invoice.inode,
-            mtime_ns=self.mtime_ns(invoice, record),
-            size_bytes=facts.size_bytes if facts else self._max_pdf_size_bytes,
-            blocks=-(-facts.size_bytes // BLOCK_BYTES) if facts else 0,
+            mtime_ns=record.mtime_ns if record else invoice.natural_mtime_ns or 0,
+            # A mount with a larger limit may have stored more than ours allows.
+            size_bytes=known_bytes if is_exact else max(known_bytes, self._max_pdf_size_bytes),
+            blocks=-(-known_bytes // BLOCK_BYTES) if is_exact else 0,
         )
-
-    def mtime_ns(self, invoice: Invoice, record: Record | None) -> int:
-        """The mtime of the content that was downloaded, else of the first one to come."""
-        return record.mtime_ns if record else invoice.natural_mtime_ns or 0
 
     def known_size_bytes(self) -> int:
         """The sum of all sizes that are known."""
@@ -223,13 +223,14 @@ class Contents:
 
         The later download counts: the store may be one that could not be written.
         """
-        candidates = (self._store.record(invoice), self._records.get(invoice.key))
-        record = max((each for each in candidates if each), key=_fetched_ns, default=None)
-        if record is None:
+        stored = self._store.record(invoice)
+        known = self._records.get(invoice.key)
+        if stored is not None and (known is None or _age_rank(stored) > _age_rank(known)):
+            self._records[invoice.key] = known = stored
+        if known is None:
             natural_ns = invoice.natural_mtime_ns
             return Record(self._clock.wall_ns() if natural_ns is None else natural_ns)
-        self._records[invoice.key] = record
-        return record
+        return known
 
     def _is_fresh(self, invoice: Invoice, record: Record | None) -> bool:
         """Whether an open may be answered with what is stored, without a call."""
@@ -241,5 +242,6 @@ class Contents:
         return not invoice.active or 0 <= age_ns < self._active_ttl_ns
 
 
-def _fetched_ns(record: Record) -> int:
-    return record.content.fetched_ns if record.content else 0
+def _age_rank(record: Record) -> tuple[int, int]:
+    """Grows from one record of an invoice to the next, also where the wall clock goes back."""
+    return record.mtime_ns, record.content.fetched_ns if record.content else 0

@@ -8,6 +8,7 @@ once both read it, which is harmless.
 """
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -105,11 +106,14 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
 
 def _read(path: Path) -> str:
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise UserError(f"The token file {path} is not a regular file.")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"The token file {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"The token file {path} is not a text file.") from error
+    except UnicodeDecodeError:
+        # Not from the error, which holds what is in the file.
+        raise UserError(f"The token file {path} is not a text file.") from None
     return _checked(text, f"the token file {path}")
 
 

@@ -31,7 +31,8 @@ def run_demo(mount_point: Path | None, *, is_once: bool, say: Say) -> None:
     """
     if importlib.util.find_spec("fpdf") is None:
         raise UserError("The sample invoices need fpdf2: pip install 'invoicefs[demo]'")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="invoicefs-demo-") as work, Sandbox() as sandbox:
         folder = mount_point or Path(work) / "invoices"
         with _existing(folder), _mounted(sandbox, folder, Path(work) / "cache", say):
@@ -82,23 +83,29 @@ def _mounted(sandbox: Sandbox, folder: Path, cache: Path, say: Say) -> Iterator[
     """Mount with the command that a user would type."""
     options = ["--url", sandbox.url, "--cache-dir", str(cache), str(folder)]
     say(f"$ invoicefs mount {' '.join(options)}")
-    result = subprocess.run(
-        [sys.executable, "-m", "invoicefs", "mount", *options],
-        env={**os.environ, TOKEN_VARIABLE: sandbox.token},
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=_COMMAND_TIMEOUT_S,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise UserError(result.stderr.strip().removeprefix("invoicefs: "))
     try:
+        result = subprocess.run(
+            [sys.executable, "-m", "invoicefs", "mount", *options],
+            env=_environment(sandbox),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=False,
+        )
+        if result.returncode != 0:
+            raise UserError(result.stderr.strip().removeprefix("invoicefs: "))
         yield
     finally:
         if mountpoint.mount_at(str(folder)) is not None:  # the user may have unmounted it
             mountpoint.unmount(str(folder), lazy=True)
             say("\nUnmounted; nothing is left behind.")
+
+
+def _environment(sandbox: Sandbox) -> dict[str, str]:
+    """Ours, without the settings that the user has for his own tenant."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("INVOICEFS_")}
+    return {**ours, TOKEN_VARIABLE: sandbox.token}
 
 
 def _wait_for_interrupt() -> None:

@@ -15,7 +15,8 @@ Invariants:
    such a call; one begun by the background holds back the background only.
 5. A failure is remembered for `FAILURE_MEMORY_S` and answered from memory: one ``open`` of a
    program is several FUSE calls, and each would wait again (measured: 40 s with the API down).
-6. Nobody waits past his deadline, and no call begins after that of its job.
+6. Nobody waits past his deadline, and no call begins after that of its job, which is the latest
+   of those who wait for it.
 
 Threading: one lock guards every field of `Fetcher` and `_Job`; it is never held during a call.
 `_work` wakes workers, `_done` wakes callers; both are conditions on that lock. Workers wait out
@@ -78,17 +79,23 @@ class _Outcome:
 
 @dataclass(eq=False, slots=True)
 class _Job:
-    """One call to be made, with its retries; `outcome` is set once, when it is over."""
+    """One call to be made, with its retries; `outcome` is set once, when it is over.
+
+    `began_s` is when somebody began to wait for it. `attempt_*` are those of the attempt that
+    runs or ran last.
+    """
 
     key: str
     kind: str
     call: Callable[[Deadline], Any]
     deadline: Deadline
     priority: Priority
-    queued_s: float
+    began_s: float
     not_before_s: float = 0.0
     attempts: int = 0
     attempt_began_s: float = 0.0
+    attempt_deadline_s: float = 0.0
+    has_renewed: bool = False
     last_error: InvoicefsError | None = None
     outcome: _Outcome | None = None
 
@@ -140,9 +147,11 @@ class Fetcher:
             while job.outcome is None and deadline.left_s() > 0:
                 self._clock.wait(self._done, deadline.left_s())
             outcome = job.outcome or _Outcome(error=TimedOut(_TOO_LATE))
-        if outcome.error is not None:
+        if isinstance(outcome.error, InvoicefsError):
             # Many callers raise this one object: without this its traceback grows with each.
             raise outcome.error.with_traceback(None)
+        if outcome.error is not None:
+            raise outcome.error
         result: T = outcome.value
         return result
 
@@ -171,49 +180,63 @@ class Fetcher:
         deadline: Deadline,
         priority: Priority,
     ) -> _Job:
-        under_way = self._jobs.get(key)
-        if under_way is not None:
-            self._lift(under_way, priority)
-            return under_way
         now_s = self._clock.monotonic_s()
-        job = _Job(key, kind, call, deadline, priority, queued_s=now_s)
+        under_way = self._jobs.get(key)
+        if under_way is not None and not self._is_stuck(under_way, now_s):
+            self._join(under_way, deadline, priority, now_s)
+            return under_way
+        job = _Job(key, kind, call, deadline, priority, began_s=now_s)
         failure = self._failures.get(key)
         if self._is_closed:
             job.outcome = _Outcome(error=TimedOut(_ENDING))
+        elif under_way is not None:
+            job.outcome = _Outcome(error=TimedOut(_TOO_LATE))
         elif failure is not None and now_s < failure.until_s:
             job.outcome = _Outcome(error=failure.error)
         else:
+            self._ensure_worker()
             self._jobs[key] = job
             self._queue.append(job)
-            self._give_up_hopeless()
-            self._wake_a_worker()
+            self._give_up_hopeless(now_s)
+            self._work.notify()
         return job
 
-    def _lift(self, job: _Job, priority: Priority) -> None:
-        """Let somebody wait for a job that until now nobody waited for."""
+    def _is_stuck(self, job: _Job, now_s: float) -> bool:
+        """Whether a call still runs after its deadline: a resolver, say, that nothing can end."""
+        return job in self._running and now_s >= job.attempt_deadline_s
+
+    def _join(self, job: _Job, deadline: Deadline, priority: Priority, now_s: float) -> None:
+        """Let one more wait for a job, if it is a background job for the first time."""
+        job.deadline = max(job.deadline, deadline, key=lambda each: each.at_s)
         if priority < job.priority:
             job.priority = priority
+            job.began_s = now_s
             job.not_before_s = 0.0
-            self._work.notify_all()
+        self._work.notify_all()
 
-    def _wake_a_worker(self) -> None:
+    def _ensure_worker(self) -> None:
+        """Start one more worker if all are busy; raises `RuntimeError` if none can be had."""
         # A worker that was just woken still counts as idle, so compare with all that waits.
-        if self._idle_workers < len(self._queue) and self._workers < self._limits.parallel:
+        if self._idle_workers <= len(self._queue) and self._workers < self._limits.parallel:
+            name = f"call-{self._workers + 1}"
+            try:
+                threading.Thread(target=self._work_until_closed, name=name, daemon=True).start()
+            except RuntimeError:
+                if self._workers == 0:
+                    raise
+                return  # those that there are will do
             self._workers += 1
-            name = f"call-{self._workers}"
-            threading.Thread(target=self._work_until_closed, name=name, daemon=True).start()
-        self._work.notify()
 
-    def _take(self) -> _Job | None:
+    def _take(self, now_s: float) -> _Job | None:
         """The next job that may run, moved from the queue to the running ones."""
-        self._give_up_hopeless()
-        now_s = self._clock.monotonic_s()
+        self._give_up_hopeless(now_s)
         for job in sorted(self._queue, key=lambda each: each.priority):  # stable: first come
             if self._ready_s(job) <= now_s and self._has_slot_for(job.priority):
                 self._queue.remove(job)
                 self._running.append(job)
                 job.attempts += 1
                 job.attempt_began_s = now_s
+                job.attempt_deadline_s = job.deadline.at_s
                 return job
         return None
 
@@ -230,23 +253,22 @@ class Fetcher:
             ready_s = max(ready_s, self._cool_downs[job.kind, Priority.BACKGROUND].until_s)
         return ready_s
 
-    def _give_up_hopeless(self) -> None:
+    def _give_up_hopeless(self, now_s: float) -> None:
         """Finish the jobs that could only run too late."""
-        now_s = self._clock.monotonic_s()
         for job in tuple(self._queue):
-            if job.deadline.left_s() == 0:
+            if now_s >= job.deadline.at_s:
                 self._finish(job, _Outcome(error=job.last_error or TimedOut(_TOO_LATE)))
                 continue
             ready_s = self._ready_s(job)
-            latest_s = min(job.queued_s + self._limits.max_wait_s, job.deadline.at_s)
+            latest_s = min(job.began_s + self._limits.max_wait_s, job.deadline.at_s)
             if ready_s > now_s and ready_s > latest_s:
                 self._finish(job, _Outcome(error=job.last_error or RateLimited(_COOLING_DOWN)))
 
-    def _next_change_s(self) -> float | None:
+    def _next_change_s(self, now_s: float) -> float | None:
         """Seconds until a queued job may run or has to be given up; None where none is queued."""
         moments = [min(self._ready_s(job), job.deadline.at_s) for job in self._queue]
-        later = [moment for moment in moments if moment > self._clock.monotonic_s()]
-        return min(later) - self._clock.monotonic_s() if later else None
+        later = [moment for moment in moments if moment > now_s]
+        return min(later) - now_s if later else None
 
     def _settle(self, job: _Job, outcome: _Outcome) -> None:
         """Note what an attempt brought: finish the job, or queue it to be tried again."""
@@ -258,10 +280,12 @@ class Fetcher:
             self._begin_cool_down(job, error)
         if isinstance(error, _WORTH_ANOTHER_TRY) and not self._is_closed:
             job.last_error = error
-            job.not_before_s = self._clock.monotonic_s() + self._backoff_s(job, error)
+            now_s = self._clock.monotonic_s()
+            job.not_before_s = now_s + self._backoff_s(job, error)
             self._queue.append(job)
-            self._give_up_hopeless()
-        elif isinstance(error, CredentialRenewed) and job.attempts == 1:
+            self._give_up_hopeless(now_s)
+        elif isinstance(error, CredentialRenewed) and not (job.has_renewed or self._is_closed):
+            job.has_renewed = True
             self._queue.append(job)
         else:
             self._finish(job, outcome)
@@ -274,17 +298,18 @@ class Fetcher:
             # Calls that ran side by side are refused together: that is one event, not several.
             cool_down.in_a_row += 1
             cool_down.began_s = now_s
-        pause_s = error.retry_after_s
-        if pause_s is None:
+        if error.retry_after_s is None:
             pause_s = self._jittered(_FIRST_BACKOFF_S * 2.0 ** min(cool_down.in_a_row - 1, 10))
+        else:
+            pause_s = max(error.retry_after_s, self._jittered(_FIRST_BACKOFF_S))
         cool_down.until_s = max(cool_down.until_s, now_s + min(pause_s, LONGEST_COOL_DOWN_S))
 
     def _backoff_s(self, job: _Job, error: InvoicefsError) -> float:
         """The job's own wait until it is tried again; a cool-down comes on top."""
+        own_s = self._jittered(_FIRST_BACKOFF_S * 2.0 ** (job.attempts - 1))
         asked_s: float | None = getattr(error, "retry_after_s", None)
-        if asked_s is not None:
-            return asked_s + self._jitter() * _SPREAD_S
-        return self._jittered(_FIRST_BACKOFF_S * 2.0 ** (job.attempts - 1))
+        # A server that asks for no wait at all gets its calls one by one all the same.
+        return own_s if asked_s is None else max(asked_s + self._jitter() * _SPREAD_S, own_s)
 
     def _jittered(self, wait_s: float) -> float:
         return wait_s * (1 + self._jitter()) / 2
@@ -300,8 +325,8 @@ class Fetcher:
     def _remember_failure(self, job: _Job, error: Exception | None) -> None:
         now_s = self._clock.monotonic_s()
         self._failures.pop(job.key, None)
-        if not isinstance(error, InvoicefsError):
-            return
+        if not isinstance(error, InvoicefsError) or job.attempts == 0:
+            return  # a call that was never made has not failed
         until_s = now_s + FAILURE_MEMORY_S
         if isinstance(error, RateLimited):
             if job.priority is Priority.BACKGROUND:
@@ -314,25 +339,45 @@ class Fetcher:
     # The workers.
 
     def _work_until_closed(self) -> None:
-        while (job := self._wait_for_job()) is not None:
-            outcome = _attempt(job)
-            with self._lock:
-                self._settle(job, outcome)
+        while self._work_once():
+            pass  # between two jobs a worker holds on to nothing of the last one
+
+    def _work_once(self) -> bool:
+        job = self._wait_for_job()
+        if job is None:
+            return False
+        outcome = _attempt(job)
+        with self._lock:
+            self._settle(job, outcome)
+        return True
 
     def _wait_for_job(self) -> _Job | None:
         with self._lock:
             while not self._is_closed:
-                job = self._take()
+                # One look at the clock for both: what becomes ready in between would be missed.
+                now_s = self._clock.monotonic_s()
+                job = self._take(now_s)
                 if job is not None:
                     return job
                 self._idle_workers += 1
-                self._clock.wait(self._work, self._next_change_s())
+                self._clock.wait(self._work, self._next_change_s(now_s))
                 self._idle_workers -= 1
         return None
 
 
 def _attempt(job: _Job) -> _Outcome:
     try:
-        return _Outcome(value=job.call(job.deadline))
-    except Exception as error:
+        return _Outcome(value=job.call(Deadline(job.attempt_deadline_s, job.deadline.clock)))
+    except InvoicefsError as error:
+        return _Outcome(error=_bare(error))
+    except Exception as error:  # raised, with its traceback, where somebody waits for it
         return _Outcome(error=error)
+
+
+def _bare(error: InvoicefsError) -> InvoicefsError:
+    """The error without what it holds on to, for it is kept for a while.
+
+    Its causes and their frames hold whole answers: 24 of them took a gigabyte (measured).
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -15,6 +15,7 @@ and is held for no call into the library.
 """
 
 import codecs
+import contextlib
 import errno
 import logging
 import os
@@ -40,6 +41,7 @@ from invoicefs.errors import (
     Unreachable,
     UntrustedServer,
     UnusableAnswer,
+    UserError,
 )
 from invoicefs.library import Entry, Library, OpenInvoice
 from invoicefs.model import Attributes
@@ -93,9 +95,14 @@ class InvoiceFilesystem:
     flag_nopath: Final = 1
 
     def __init__(
-        self, library: Library, ownership: Ownership, on_ready: Callable[[], None]
+        self,
+        library: Library,
+        mount_point: str,
+        ownership: Ownership,
+        on_ready: Callable[[], None],
     ) -> None:
         self._library = library
+        self._mount_point = mount_point
         self._ownership = ownership
         self._on_ready = on_ready
         self._lock = threading.Lock()
@@ -158,7 +165,20 @@ class InvoiceFilesystem:
         """Bring the whole content, pinned to the handle."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("the folder is read-only")
-        return self._keep(self._library.open(path))
+        opened = self._library.open(path)
+        if opened.is_news:
+            self._have_kernel_ask(path)
+        return self._keep(opened)
+
+    def _have_kernel_ask(self, path: str) -> None:
+        """Look at the file through the mount, so that the kernel learns its true size.
+
+        A program that reads without asking for the size would else rely on short reads to find
+        the end, and when two of them overtake each other the kernel fills up with zeros what lies
+        between (measured: one file in a hundred). The answer comes from another thread.
+        """
+        with contextlib.suppress(OSError):  # of a mount that is not there any more
+            os.stat(self._mount_point + path)
 
     def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
         """Serve a slice of the content of a handle; it cannot fail."""
@@ -235,10 +255,13 @@ def errno_of(error: InvoicefsError) -> int:
 def serve(filesystem: InvoiceFilesystem, mount_point: str, options: Mapping[str, Any]) -> None:
     """Mount, and serve the kernel until the folder is unmounted or a signal ends it.
 
-    Raises `RuntimeError` where libfuse cannot mount; libfuse itself says why, on stderr.
+    Raises `UserError` where libfuse 2 cannot be loaded, and `RuntimeError` where it cannot
+    mount; libfuse itself says why, on stderr.
     """
-    import fuse  # loads libfuse, which may be missing; mount.py checks before
-
+    try:
+        import fuse  # loads libfuse, or whatever else FUSE_LIBRARY_PATH names
+    except (OSError, AttributeError) as error:
+        raise UserError(f"libfuse 2 cannot be loaded: {error}") from error
     # The kernel's paths are bytes. fusepy decodes them strictly and would answer EINVAL for one
     # that is not UTF-8, where a name that nothing has is ENOENT.
     codecs.register(_path_codec)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from invoicefs.catalog import Catalog, ListApi, ListStore, View
-from invoicefs.clock import Clock, Deadline
+from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.contents import Contents, ContentStore, PdfApi
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import NotFound
@@ -28,6 +28,7 @@ from invoicefs.model import (
 from invoicefs.names import directory_name
 
 DIRECTORY_BYTES = 4096
+_KERNEL_MEMORY_S = 5  # it asks again after 1 s (entry_timeout); the rest is for slow machines
 
 
 class LibraryApi(ListApi, PdfApi, Protocol):
@@ -59,10 +60,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class OpenInvoice:
-    """An invoice whose content is pinned until it is released."""
+    """An invoice whose content is pinned until it is released.
+
+    `is_news` where ``stat`` may just have shown another size than it has.
+    """
 
     invoice: Invoice
     content: Content
+    is_news: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,10 @@ class Library:
         invoice = self._contents.pinned(path.removeprefix("/"))
         if invoice is None:
             invoice, _ = self._find(path, deadline)
-        return OpenInvoice(invoice, self._contents.open(invoice, deadline))
+        shown = self._contents.attributes(invoice)
+        content = self._contents.open(invoice, deadline)
+        is_news = shown.size_bytes != len(content.pdf) or self._is_young(content)
+        return OpenInvoice(invoice, content, is_news)
 
     def release(self, opened: OpenInvoice) -> None:
         """Give back what `open` gave."""
@@ -167,6 +175,12 @@ class Library:
         """What is known of the size of it all; no call."""
         files = 1 + self._catalog.namespace_count() + self._catalog.invoice_count()
         return Usage(self._contents.known_size_bytes(), files)
+
+    def _is_young(self, content: Content) -> bool:
+        """Whether it was downloaded since the kernel may have asked for the size."""
+        facts = content.record.content
+        age_ns = self._clock.wall_ns() - facts.fetched_ns if facts else 0
+        return not age_ns >= _KERNEL_MEMORY_S * NS_PER_S
 
     def _namespace_attributes(self, directory: str) -> Attributes:
         namespace = self._catalog.namespace(directory, self._deadline())

@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ class DistinctLines(logging.Filter):
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now_s = now_s
+        self._lock = threading.Lock()
         self._quiet_until_s: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -29,11 +31,12 @@ class DistinctLines(logging.Filter):
         if record.levelno < logging.WARNING:
             return True
         now_s, line = self._now_s(), record.getMessage()
-        if now_s < self._quiet_until_s.get(line, now_s):
-            return False
-        if len(self._quiet_until_s) >= _LINES_REMEMBERED:
-            self._quiet_until_s.clear()
-        self._quiet_until_s[line] = now_s + QUIET_S
+        with self._lock:
+            if now_s < self._quiet_until_s.get(line, now_s):
+                return False
+            if len(self._quiet_until_s) >= _LINES_REMEMBERED:
+                self._quiet_until_s.clear()
+            self._quiet_until_s[line] = now_s + QUIET_S
         return True
 
 

@@ -4,6 +4,7 @@ Everything here is frozen. Times are nanoseconds since 1970-01-01 UTC (``_ns``),
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ _MAX_DAYS = (1 << (64 - _HASH_BITS)) - 1  # the year 2149
 _S_PER_DAY = 86_400
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)"
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)",
+    re.ASCII,
 )
 
 
@@ -65,8 +67,9 @@ class Invoice:
     @cached_property
     def inode(self) -> int:
         """Grows with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
-        start_ns = parse_time_ns(self.period_start) or parse_time_ns(self.period_end) or 0
-        days = min(max(start_ns // NS_PER_S // _S_PER_DAY, 0), _MAX_DAYS)
+        times_ns = map(parse_time_ns, (self.period_start, self.period_end))
+        period_ns = next((time_ns for time_ns in times_ns if time_ns is not None), 0)
+        days = min(max(period_ns // NS_PER_S // _S_PER_DAY, 0), _MAX_DAYS)
         return days << _HASH_BITS | _inode_hash(self.namespace, self.name)
 
     @property
@@ -161,7 +164,8 @@ def invoice_key(namespace: str, name: str) -> str:
 
     It is made of the encoded names, because those are text that every database takes.
     """
-    return f"{names.directory_name(namespace)}/{names.file_name(name)}"
+    directory = names.directory_name(namespace) or names.file_name(namespace)
+    return f"{directory}/{names.file_name(name)}"
 
 
 def namespace_inode(namespace: str) -> int:
@@ -193,5 +197,4 @@ def _inode_hash(*parts: str) -> int:
 
 
 def _digest(*parts: str) -> bytes:
-    joined = "\n".join(parts).encode("utf-8", "surrogatepass")
-    return hashlib.sha256(joined).digest()
+    return hashlib.sha256(json.dumps(parts).encode()).digest()

@@ -25,7 +25,6 @@ from invoicefs.errors import (
     InvoicefsError,
     Misdirected,
     NoAnswer,
-    NotFound,
     TimedOut,
     Unauthenticated,
     Unreachable,
@@ -62,7 +61,7 @@ def mount(
     no process stays behind. `warn` gets sentences about what works only in part.
     """
     check_machine(settings)
-    mountpoint.check_free(path)
+    mountpoint.make_free(path)
 
     def serve_tenant(on_ready: Callable[[], None]) -> None:
         _serve_tenant(settings, credential, path, on_ready, warn)
@@ -111,7 +110,7 @@ def _serve_tenant(
         max_pdf_size_bytes=settings.max_pdf_size_bytes,
     )
     fetcher = Fetcher(Limits(settings.parallel, settings.max_wait_s), clock)
-    disk = DiskThreads()
+    disk = DiskThreads(settings.timeout_s)
     with closing(store), closing(api), closing(disk), closing(fetcher):
         library = Library(
             api,
@@ -136,9 +135,8 @@ def _serve_library(
 ) -> None:
     ownership = Ownership(settings.uid, settings.gid, settings.file_mode, settings.directory_mode)
     try:
-        serve(InvoiceFilesystem(library, ownership, on_ready), path, _fuse_options(settings))
-    except OSError as error:
-        raise UserError(f"libfuse 2 cannot be loaded: {error}") from error
+        filesystem = InvoiceFilesystem(library, path, ownership, on_ready)
+        serve(filesystem, path, _fuse_options(settings))
     except RuntimeError as error:
         raise UserError(f"libfuse could not mount {path} (it ended with {error}).") from error
 
@@ -188,7 +186,7 @@ def _judge(error: InvoicefsError, library: Library, settings: Settings, warn: Wa
     url = settings.url
     if isinstance(error, UntrustedServer):
         raise UserError(f"{url} cannot be trusted: {error}.") from error
-    if isinstance(error, (NotFound, Misdirected)):
+    if isinstance(error, Misdirected):
         raise UserError(
             f"{url} does not answer like the API ({error}): is it {URL_EXAMPLE}?"
         ) from error

@@ -31,20 +31,29 @@ class Mount:
 
 def mounts() -> tuple[Mount, ...]:
     """Everything that is mounted, in the order in which it was mounted."""
-    lines = _MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    return tuple(map(_parse_mount, lines))
+    # Only a line feed ends a line here: a path may hold everything else that splitlines takes.
+    text = os.fsdecode(_MOUNTINFO.read_bytes())
+    return tuple(_parse_mount(line) for line in text.split("\n") if line)
 
 
 def mount_at(path: str) -> Mount | None:
-    """What is mounted on a path, the last where several are stacked."""
-    real = os.path.realpath(path)
-    return next((mount for mount in reversed(mounts()) if mount.path == real), None)
+    """What is mounted on a path, the last where several are stacked.
+
+    The folder itself is looked at only where nothing is mounted: a mount may hang.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    there = _last_mount(os.path.join(os.path.realpath(parent), name))
+    return there or _last_mount(os.path.realpath(path))
 
 
-def check_free(path: str) -> None:
+def _last_mount(real_path: str) -> Mount | None:
+    return next((mount for mount in reversed(mounts()) if mount.path == real_path), None)
+
+
+def make_free(path: str) -> None:
     """Make sure that the path is an empty folder that we may mount on.
 
-    A mount of ours that its process left behind, by a crash, is unmounted first. Raises
+    A mount of ours that its process left behind, by a crash, is unmounted for it. Raises
     `UserError` where the path is anything else.
     """
     if _is_dead(path):
@@ -98,10 +107,11 @@ def unmount(path: str, *, lazy: bool) -> None:
 
 def _unmount_command(lazy: bool) -> list[str]:
     for helper in ("fusermount3", "fusermount"):
-        program = shutil.which(helper)
-        if program:
+        if program := shutil.which(helper):
             return [program, "-u", *(["-z"] if lazy else [])]
-    return ["umount", *(["-l"] if lazy else [])]
+    if program := shutil.which("umount"):
+        return [program, *(["-l"] if lazy else [])]
+    raise UserError("It cannot be unmounted without a helper: apt install fuse3.")
 
 
 def _is_dead(path: str) -> bool:

@@ -59,6 +59,13 @@ def can_be_unlisted_invoice(file: str) -> bool:
     return not file.startswith(".") and invoice_name(file) is not None
 
 
+def is_cut(file: str) -> bool:
+    """Whether this is how the file of an invoice with too long a name is called."""
+    stem = file.removesuffix(SUFFIX)
+    is_long = _SHORTEST_CUT_BYTES <= len(_utf8(stem)) <= NAME_MAX_BYTES - len(SUFFIX)
+    return is_long and stem != file and _CUT_STEM.fullmatch(stem) is not None
+
+
 def can_be_namespace(name: str) -> bool:
     """Whether a namespace may have this name: a DNS label (RFC 1123, as the vendor demands)."""
     return _DNS_LABEL.fullmatch(name) is not None

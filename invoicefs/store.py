@@ -31,7 +31,8 @@ import sqlite3
 import stat
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -40,7 +41,7 @@ import diskcache
 
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
-from invoicefs.names import directory_name
+from invoicefs.names import directory_name, file_name
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,9 @@ T = TypeVar("T")
 
 _NAMESPACES_KEY: Final = "namespaces"
 _LOCK_TIMEOUT_S = 2.0  # a database locked for longer costs caching, not the operation
+_INLINE_BYTES = 32 * 1024  # smaller values are kept in the database itself
 _CULL_LIMIT = 2  # at most so many are evicted per write; 10 can empty a small cache (measured)
+_SEAL_CHARACTERS = 64  # of a SHA-256 in hex
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
 
@@ -64,8 +67,10 @@ def open_store(folder: Path, size_limit_bytes: int) -> "Store":
 
     Raises `StoreUnusable` where the folder cannot be had for us alone, or cannot be written.
     """
+    if os.path.expandvars(folder) != str(folder):  # which diskcache would do
+        raise StoreUnusable(f"The cache folder {folder} holds a variable: give it in full.")
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(folder)
         status = folder.lstat()
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise StoreUnusable(f"The cache folder {folder} belongs to somebody else.")
@@ -79,6 +84,12 @@ def open_store(folder: Path, size_limit_bytes: int) -> "Store":
             "give another with --cache-dir."
         ) from error
     return Store(folder, size_limit_bytes)
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder, and what is missing above it, for the owner alone."""
+    for parent in reversed((folder, *folder.parents)):
+        parent.mkdir(mode=0o700, exist_ok=True)
 
 
 class Store:
@@ -104,9 +115,9 @@ class Store:
         stored = self._load_json(_NAMESPACES_KEY)
         return tuple(each for each in _list(stored) if isinstance(each, str))
 
-    def save_namespaces(self, namespaces: Iterable[str]) -> None:
-        """Keep a list of namespaces."""
-        self._meta.set(_NAMESPACES_KEY, json.dumps(list(namespaces)))
+    def save_namespaces(self, namespaces: Iterable[str]) -> bool:
+        """Keep a list of namespaces; whether that was possible."""
+        return self._save_json({_NAMESPACES_KEY: list(namespaces)})
 
     def listing(self, namespace: str) -> Listing | None:
         """The last good listing of a namespace, or None where there is none."""
@@ -116,11 +127,10 @@ class Store:
         invoices = (_invoice_of(namespace, fields) for fields in _list(stored))
         return Listing.of([each for each in invoices if each is not None])
 
-    def save_listing(self, namespace: str, listing: Listing) -> None:
-        """Keep the listing of a namespace."""
-        self._meta.set(
-            _listing_key(namespace), json.dumps([_fields_of(each) for each in listing.invoices])
-        )
+    def save_listing(self, namespace: str, listing: Listing) -> bool:
+        """Keep the listing of a namespace; whether that was possible."""
+        invoices = [_fields_of(each) for each in listing.invoices]
+        return self._save_json({_listing_key(namespace): invoices})
 
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
@@ -133,13 +143,11 @@ class Store:
             case _:
                 return None
 
-    def save_record(self, invoice: Invoice, record: Record) -> None:
-        """Remember this of an invoice."""
-        fields: list[object] = [record.mtime_ns]
-        if record.content is not None:
-            facts = record.content
-            fields += [facts.size_bytes, facts.sha256, facts.version, facts.fetched_ns]
-        self._meta.set(_record_key(invoice), json.dumps(fields))
+    def save_records(self, records: Mapping[Invoice, Record]) -> bool:
+        """Remember this of these invoices; whether that was possible."""
+        return self._save_json(
+            {_record_key(invoice): _fields_of_record(each) for invoice, each in records.items()}
+        )
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
@@ -152,12 +160,20 @@ class Store:
         """Keep downloaded content and its record, the content first: a record promises it."""
         facts = content.record.content
         if facts is not None:
-            self._pdfs.set(facts.sha256, content.pdf)
-        self.save_record(invoice, content.record)
+            # What is there and whole stays: replacing its file would pull it from under a reader.
+            was_there = self._pdfs.add(facts.sha256, content.pdf) is False
+            if was_there and self.pdf(facts) is None:
+                self._pdfs.set({facts.sha256: content.pdf})
+        self.save_records({invoice: content.record})
+
+    def _save_json(self, values: Mapping[str, object]) -> bool:
+        return self._meta.set(
+            {key: _sealed(key, json.dumps(value)) for key, value in values.items()}
+        )
 
     def _load_json(self, key: str) -> object:
-        text = self._meta.get(key)
-        if not isinstance(text, str):
+        text = _unsealed(key, self._meta.get(key))
+        if text is None:
             return None
         try:
             value: object = json.loads(text)
@@ -187,22 +203,31 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
             raise TypeError("values are bytes or text")
         return super().store(value, read, key=key)
 
-    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:
+    def fetch(self, mode: int, filename: Any, value: Any, read: bool) -> Any:
         if mode not in _MODES:
             raise OSError("a pickled value")
-        if filename is not None and not _VALUE_FILE.fullmatch(filename):
+        in_file = mode != diskcache.core.MODE_RAW
+        if in_file and not (isinstance(filename, str) and _VALUE_FILE.fullmatch(filename)):
             raise OSError("a value outside the folder")
         return super().fetch(mode, filename, value, read)
 
-    def remove(self, file_path: str) -> None:
-        if _VALUE_FILE.fullmatch(file_path):
+    def remove(self, file_path: Any) -> None:
+        if isinstance(file_path, str) and _VALUE_FILE.fullmatch(file_path):
             super().remove(file_path)
 
     def _write(
         self, full_path: str, iterator: Iterator[Any], mode: str, encoding: Any = None
     ) -> int:
-        written: int = super()._write(full_path, iterator, mode, encoding)
-        Path(full_path).chmod(0o600)
+        path = Path(full_path)
+        try:
+            written: int = super()._write(full_path, iterator, mode, encoding)
+        except OSError:
+            # On a full disk a part would stay that no row of the database knows.
+            path.unlink(missing_ok=True)
+            raise
+        for each, bits in ((path, 0o600), (path.parent, 0o700), (path.parent.parent, 0o700)):
+            with suppress(FileNotFoundError):  # another mount may have evicted it already
+                each.chmod(bits)
         return written
 
 
@@ -225,8 +250,20 @@ class _Cache:
     def get(self, key: str) -> Any:
         return self._attempt("read", lambda cache: cache.get(key))
 
-    def set(self, key: str, value: str | bytes) -> None:
-        self._attempt("written", lambda cache: cache.set(key, value))
+    def add(self, key: str, value: bytes) -> bool | None:
+        """Keep a value under a new key; False where the key is there, None where it failed."""
+        return self._attempt("written", lambda cache: bool(cache.add(key, value)))
+
+    def set(self, values: Mapping[str, str | bytes]) -> bool:
+        """Keep all the values or, where the database is locked or the disk full, none."""
+
+        def set_all(cache: Any) -> bool:
+            with cache.transact():
+                for key, value in values.items():
+                    cache.set(key, value)
+            return True
+
+        return self._attempt("written", set_all) or False
 
     def close(self) -> None:
         if self._cache is not None:
@@ -236,18 +273,17 @@ class _Cache:
     def _folder(self) -> Path:
         return self._parent / f"{self._name}-{self._generation}"
 
-    def _attempt(self, verb: str, action: Callable[[Any], T]) -> T | None:
+    def _attempt(self, verb: str, action: Callable[[Any], T], tries: int = 2) -> T | None:
         cache = self._cache
-        if cache is None:
+        if cache is None or tries == 0:
             return None
         try:
             return action(cache)
-        except (sqlite3.Error, diskcache.Timeout, OSError, ValueError) as error:
-            if _is_damage(error):
+        except (sqlite3.Error, diskcache.Timeout, OSError, ValueError, TypeError) as error:
+            if _is_damage(error) or (verb == "written" and _is_spoilt_row(error)):
                 self._replace(cache, error)
-            else:
-                reason = str(error) or "the database is locked"
-                log.warning("The store %s cannot be %s: %s", self._folder, verb, reason)
+                return self._attempt(verb, action, tries - 1)
+            log.warning("The store %s cannot be %s: %s", self._folder, verb, _reason(error))
         return None
 
     def _replace(self, damaged: Any, error: Exception) -> None:
@@ -277,9 +313,16 @@ class _Cache:
     def _open(self) -> Any:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         # SQLite gives its own files, -wal and -shm, the mode of the database.
-        (self._folder / diskcache.core.DBNAME).touch(mode=0o600)
+        database = self._folder / diskcache.core.DBNAME
+        database.touch(mode=0o600)
+        _check_unlocked(database)
         return diskcache.Cache(
-            str(self._folder), timeout=_LOCK_TIMEOUT_S, disk=_SafeDisk, **self._settings
+            str(self._folder),
+            timeout=_LOCK_TIMEOUT_S,
+            disk=_SafeDisk,
+            disk_min_file_size=_INLINE_BYTES,
+            sqlite_mmap_size=0,  # a database that is cut short would end the process with SIGBUS
+            **self._settings,
         )
 
     def _unusable(self, error: Exception) -> None:
@@ -297,17 +340,45 @@ class _Cache:
         return max(map(_generation_of, self._parent.glob(f"{self._name}-*")), default=1)
 
 
+def _check_unlocked(database: Path) -> None:
+    """Raise `sqlite3.OperationalError` for a locked database: diskcache would wait for 60 s."""
+    with closing(sqlite3.connect(database, timeout=_LOCK_TIMEOUT_S)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
+
+
 def _generation_of(folder: Path) -> int:
     number = folder.name.rpartition("-")[2]
     return int(number) if number.isdecimal() else 1
 
 
 def _listing_key(namespace: str) -> str:
-    return f"listing/{directory_name(namespace)}"
+    return f"listing/{directory_name(namespace) or file_name(namespace)}"
 
 
 def _record_key(invoice: Invoice) -> str:
     return f"record/{invoice.key}"
+
+
+def _sealed(key: str, text: str) -> str:
+    """The text with a digest of it and of its place, so that neither can change unseen."""
+    return hashlib.sha256(f"{key}\n{text}".encode()).hexdigest() + text
+
+
+def _unsealed(key: str, sealed: object) -> str | None:
+    """The text that was sealed for this key; None for anything else."""
+    if not isinstance(sealed, str):
+        return None
+    text = sealed[_SEAL_CHARACTERS:]
+    return text if sealed.isascii() and _sealed(key, text) == sealed else None
+
+
+def _fields_of_record(record: Record) -> list[object]:
+    fields: list[object] = [record.mtime_ns]
+    if record.content is not None:
+        facts = record.content
+        fields += [facts.size_bytes, facts.sha256, facts.version, facts.fetched_ns]
+    return fields
 
 
 def _fields_of(invoice: Invoice) -> list[str | bool]:
@@ -334,11 +405,30 @@ def _list(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
+def _reason(error: Exception) -> str:
+    """What went wrong, without values: sqlite3 quotes those that it cannot read."""
+    if isinstance(error, diskcache.Timeout):
+        return "the database is locked"
+    if isinstance(error, OSError) or hasattr(error, "sqlite_errorcode"):
+        return str(error)
+    return type(error).__name__
+
+
+def _is_spoilt_row(error: Exception) -> bool:
+    """Whether a row holds what it cannot hold: a miss to read, but no write gets past it.
+
+    sqlite3 raises an error without a code for text that is not UTF-8.
+    """
+    is_without_code = not hasattr(error, "sqlite_errorcode")
+    is_undecodable = isinstance(error, sqlite3.OperationalError) and is_without_code
+    return is_undecodable or isinstance(error, TypeError)
+
+
 def _is_damage(error: Exception) -> bool:
     """Whether the database itself is broken, and not just locked, full or out of reach.
 
     SQLITE_ERROR (1) is what a missing table brings: the file is a database, but not ours.
     """
     if isinstance(error, sqlite3.OperationalError):
-        return error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
     return isinstance(error, sqlite3.DatabaseError)

@@ -1,17 +1,23 @@
 """Ends a connection at a deadline, whatever it is doing.
 
 The timeouts of HTTP libraries are per socket operation: a server that dribbles its headers held
-a call for 11 s with a timeout of 1 s (measured). So each call runs under a `Guard`, which shuts
-the sockets that the call uses when its time is over. The thread that waits on them then sees the
-end of the stream, at once.
+a call for 11 s with a timeout of 1 s (measured), and a name with many addresses gets the connect
+timeout once for each. So each call runs under a `Guard`, which shuts the sockets that the call
+uses when its time is over. The thread that waits on them then sees the end of the stream at once.
 
-Threading: a guard is entered by one thread and fired by its timer's. `_lock` guards `_watched`,
-`_is_open` and `has_fired`; shutting a socket does not block.
+A guard keeps duplicates of the descriptors: the TLS handshake takes the socket away from its
+connection, and the last answer of a connection takes it along. Shutting one descriptor shuts the
+connection behind all of them.
+
+Threading: a guard is entered by one thread and fired by its timer's. `_lock` guards
+`_duplicates`; shutting a socket does not block.
 """
 
 import contextlib
+import os
 import socket
 import threading
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,9 +34,8 @@ class Guard:
 
     def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
-        self._watched: list[WatchedConnection] = []
-        self._is_open = True
-        self.has_fired = False
+        self._duplicates: list[socket.socket] = []
+        self._ends_s = time.monotonic() + seconds
         self._timer = threading.Timer(seconds, self._fire)
         self._timer.daemon = True
 
@@ -45,73 +50,78 @@ class Guard:
         with self._lock:
             # A timer that is late finds nothing left to shut: by now a connection may be back in
             # its pool and in use for another call.
-            self._is_open = False
-            self._watched.clear()
+            for duplicate in self._duplicates:
+                duplicate.close()
+            self._duplicates.clear()
 
-    def watch(self, connection: "WatchedConnection") -> None:
-        """Shut this connection, too, when the time is over."""
+    def watch(self, stream: socket.socket) -> None:
+        """Shut this stream, too, when the time is over; raises `TimeoutError` if it is over."""
+        duplicate = socket.socket(fileno=os.dup(stream.fileno()))
         with self._lock:
-            self._watched.append(connection)
-            has_fired = self.has_fired
-        if has_fired:
-            connection.shut()
+            self._duplicates.append(duplicate)
+        self.check()
+
+    def check(self) -> None:
+        """Raise `TimeoutError` if the time is over."""
+        if time.monotonic() >= self._ends_s:
+            raise TimeoutError("the time of this call is over")
 
     def _fire(self) -> None:
         with self._lock:
-            if not self._is_open:
-                return
-            self.has_fired = True
-            watched = tuple(self._watched)
-        for connection in watched:
-            connection.shut()
+            for duplicate in self._duplicates:
+                with contextlib.suppress(OSError):  # not connected yet, or not any more
+                    duplicate.shutdown(socket.SHUT_RDWR)
 
 
 class WatchedConnection(_Connection):
-    """Mixed into a connection class of the HTTP library: puts each connection under the guard.
-
-    It keeps a duplicate of the descriptor, because the TLS handshake takes the socket away from
-    the connection while it runs. Shutting one descriptor shuts the connection behind both.
-    """
-
-    _duplicate: socket.socket | None = None
-
-    def _new_conn(self) -> socket.socket:
-        made: socket.socket = super()._new_conn()  # type: ignore[misc] # of the class mixed into
-        self._drop_duplicate()
-        self._duplicate = made.dup()
-        self._watch()
-        return made
+    """Mixed into a connection class of urllib3: puts each connection under the guard."""
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; a pooled connection comes under the guard of the call it serves now."""
-        self._watch()
+        guard = _current.get()
+        if guard is not None and self.sock is not None:
+            guard.watch(self.sock)
         super().request(*args, **kwargs)
 
-    def close(self) -> None:
-        """Close the connection and the duplicate."""
-        self._drop_duplicate()
-        super().close()
-
-    def shut(self) -> None:
-        """End the stream in both directions; whoever waits on the connection wakes up."""
-        duplicate = self._duplicate
-        if duplicate is not None:
-            with contextlib.suppress(OSError):  # not connected any more, or just closed
-                duplicate.shutdown(socket.SHUT_RDWR)
-
-    def _watch(self) -> None:
+    def _tunnel(self) -> None:
+        """Ask a proxy for a tunnel; what it says after the time is over counts for nothing."""
+        super()._tunnel()  # type: ignore[misc] # of http.client
         guard = _current.get()
         if guard is not None:
-            guard.watch(self)
+            guard.check()
 
-    def _drop_duplicate(self) -> None:
-        if self._duplicate is not None:
-            self._duplicate.close()
-            self._duplicate = None
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that answers while there is time."""
+        host = self.host.strip("[]")  # of an IPv6 address in a URL
+        failure = OSError("the name has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(
+            host, self.port, type=socket.SOCK_STREAM
+        ):
+            stream = socket.socket(family, kind, protocol)
+            try:
+                self._connect(stream, address)
+            except OSError as error:
+                stream.close()
+                failure = error
+            else:
+                return stream
+        # Not the failure itself: urllib3 takes some for failures of a connection that was made.
+        raise ConnectionAbortedError("no address answers") from failure
+
+    def _connect(self, stream: socket.socket, address: Any) -> None:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        stream.settimeout(self.timeout)
+        guard = _current.get()
+        if guard is None:
+            stream.connect(address)
+            return
+        guard.watch(stream)
+        stream.connect(address)
+        guard.check()  # a stream that is shut while it connects counts as connected
 
 
 def watch_connections(pool_manager: Any) -> None:
-    """Make a urllib3 ``PoolManager`` (or proxy manager) use watched connections."""
+    """Make a urllib3 ``PoolManager`` (or ``ProxyManager``) use watched connections."""
     pool_manager.pool_classes_by_scheme = {
         scheme: _watched_pool(pool) for scheme, pool in pool_manager.pool_classes_by_scheme.items()
     }

@@ -1,0 +1,56 @@
+"""What an exception of the HTTP stack means: it is judged by its innermost reason.
+
+The libraries wrap one reason in up to four exceptions of their own. The reason itself is one of
+the standard library, so nothing here depends on how they wrap it, nor on the text of an error:
+texts hold object addresses, and words that a server made up.
+"""
+
+import http.client
+import ssl
+
+from invoicefs.errors import NoAnswer, Unreachable, UntrustedServer, UnusableAnswer
+
+_LOST = Unreachable, "the connection was lost"
+
+
+def translated(error: Exception, *, is_cut_short: bool) -> NoAnswer:
+    """The exception of the domain that says the same as a foreign one, in words.
+
+    `is_cut_short` where the library says that an answer ended too early, without a reason.
+    """
+    if type(error) is OSError:
+        # Bare, it comes from requests itself: the bundle of certificates cannot be found.
+        return UntrustedServer(str(error))
+    kind, words = _judged(_innermost(error), is_cut_short)
+    return kind(words)
+
+
+def _judged(reason: BaseException, is_cut_short: bool) -> tuple[type[NoAnswer], str]:
+    match reason:
+        case ssl.SSLCertVerificationError():
+            return UntrustedServer, f"its certificate is not trusted: {reason.verify_message}"
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError():
+            return _LOST
+        case ssl.SSLError():
+            return UntrustedServer, f"there is no TLS connection ({reason.reason})"
+        case TimeoutError():
+            return Unreachable, "nobody answers at its address"
+        case OSError(strerror=str(words)):
+            return Unreachable, f"no connection: {words}"
+        case http.client.IncompleteRead():
+            return _LOST
+        case http.client.HTTPException():
+            return UnusableAnswer, "the answer is not HTTP"
+        case OSError():
+            return Unreachable, "no connection is given"  # by a proxy, which has its own words
+        case _ if is_cut_short:
+            return _LOST
+        case _:
+            return UnusableAnswer, "the answer cannot be read"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The end of the chain of wrapped exceptions."""
+    candidates = (getattr(error, "reason", None), *error.args, error.__cause__)
+    inner = next((each for each in candidates if isinstance(each, BaseException)), None)
+    return error if inner is None else _innermost(inner)

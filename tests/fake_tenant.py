@@ -1,0 +1,140 @@
+"""A tenant behind a scripted API: a test writes its answers and counts what it is asked."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from invoicefs.clock import Deadline
+from invoicefs.errors import NotFound
+from invoicefs.model import Invoice, NamespaceList
+
+_HANG_S = 20.0  # a call that never comes, or is never let go, is a bug: let the test fail
+
+
+class Gate:
+    """Where calls stop until a test lets them go on."""
+
+    def __init__(self) -> None:
+        self._arrivals = threading.Semaphore(0)
+        self._is_open = threading.Event()
+
+    def await_call(self) -> None:
+        """Wait until one more call has come."""
+        assert self._arrivals.acquire(timeout=_HANG_S), "no call has come"
+
+    def open(self) -> None:
+        """Let all calls go on."""
+        self._is_open.set()
+
+    def pass_through(self) -> None:
+        self._arrivals.release()
+        assert self._is_open.wait(_HANG_S), "the gate was never opened"
+
+
+class FakeTenant:
+    """The API of one tenant, as `Catalog` and `Contents` see it.
+
+    A call is written ``namespaces``, ``list NAMESPACE`` or ``pdf NAMESPACE/NAME``. Failures,
+    gates and hooks are set for one call or, by its first word, for all of a kind.
+
+    Threading: `_lock` guards `_calls`; everything else is set up by the test before it matters.
+    """
+
+    def __init__(self) -> None:
+        self.invoices_of: dict[str, dict[str, Invoice]] = {}
+        self.is_partial = False
+        self.deadlines_left_s: dict[str, float] = {}
+        self._pdfs: dict[str, bytes] = {}
+        self._failures: dict[str, Exception] = {}
+        self._hooks: dict[str, Callable[[], None]] = {}
+        self._lock = threading.Lock()
+        self._calls: list[str] = []
+
+    # What the tenant has.
+
+    def open_namespace(self, namespace: str) -> None:
+        self.invoices_of.setdefault(namespace, {})
+
+    def bill(self, invoice: Invoice, pdf: bytes | None = None) -> Invoice:
+        """Issue an invoice, or change the one with its name; without a PDF it keeps its own."""
+        self.open_namespace(invoice.namespace)
+        self.invoices_of[invoice.namespace][invoice.name] = invoice
+        path = f"{invoice.namespace}/{invoice.name}"
+        self._pdfs[path] = pdf or self._pdfs.get(path) or pdf_of(path)
+        return invoice
+
+    def withdraw(self, invoice: Invoice) -> None:
+        """Leave an invoice out of the listing and answer 404 for its PDF."""
+        del self.invoices_of[invoice.namespace][invoice.name]
+        del self._pdfs[f"{invoice.namespace}/{invoice.name}"]
+
+    def pdf(self, invoice: Invoice) -> bytes:
+        return self._pdfs[f"{invoice.namespace}/{invoice.name}"]
+
+    def has(self, invoice: Invoice) -> bool:
+        return f"{invoice.namespace}/{invoice.name}" in self._pdfs
+
+    # What happens to calls.
+
+    def fail(self, call: str, error: Exception) -> None:
+        """Have a call, or all of its kind, fail until `mend`."""
+        self._failures[call] = error
+
+    def mend(self) -> None:
+        self._failures.clear()
+
+    def during(self, call: str, hook: Callable[[], None]) -> None:
+        """Have something happen while a call is under way."""
+        self._hooks[call] = hook
+
+    @contextmanager
+    def holding(self, call: str) -> Iterator[Gate]:
+        """Stop a call, or all of its kind, at a gate, which is open when the block is left."""
+        gate = Gate()
+        self._hooks[call] = gate.pass_through
+        try:
+            yield gate
+        finally:
+            gate.open()
+            del self._hooks[call]
+
+    def take_calls(self) -> list[str]:
+        """The calls since the last time, in their order."""
+        with self._lock:
+            taken, self._calls = self._calls, []
+        return taken
+
+    # The calls.
+
+    def namespaces(self, deadline: Deadline) -> NamespaceList:
+        self._take("namespaces", deadline)
+        return NamespaceList(tuple(self.invoices_of), self.is_partial)
+
+    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+        self._take(f"list {namespace}", deadline)
+        if namespace not in self.invoices_of:
+            raise NotFound("the server answered 404: no such namespace")
+        return tuple(self.invoices_of[namespace].values())
+
+    def invoice_pdf(self, namespace: str, name: str, deadline: Deadline) -> bytes:
+        self._take(f"pdf {namespace}/{name}", deadline)
+        pdf = self._pdfs.get(f"{namespace}/{name}")
+        if pdf is None:
+            raise NotFound("the server answered 404: no such invoice")
+        return pdf
+
+    def _take(self, call: str, deadline: Deadline) -> None:
+        with self._lock:
+            self._calls.append(call)
+            self.deadlines_left_s[call] = deadline.left_s()
+        for each in {call, call.split()[0]}:
+            if each in self._hooks:
+                self._hooks[each]()
+        for each in {call, call.split()[0]}:
+            if each in self._failures:
+                raise self._failures[each]
+
+
+def pdf_of(text: str, size_bytes: int = 0) -> bytes:
+    """Bytes that pass for a PDF, different for different texts, padded to a size."""
+    return f"%PDF-1.4 {text}\n".encode("utf-8", "surrogatepass").ljust(size_bytes, b"%")

@@ -1,0 +1,164 @@
+"""What the tests against a server on the loopback interface share."""
+
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+from invoicefs.api import Api
+from invoicefs.config import KIB
+from invoicefs.credentials import Credential, FixedToken
+from invoicefs.sandbox import SAMPLE_TOKEN, SampleInvoice, Sandbox
+from tests.api_calls import (
+    CONTENT,
+    OUR_NAME,
+    Certificate,
+    Connect,
+    Converse,
+    Serve,
+    tenant_with,
+)
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy, certificate bundle or netrc of the machine: `requests` reads all of them."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def _sandbox_of_the_module() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(_sandbox_of_the_module: Sandbox) -> Sandbox:
+    """One that is as new, for tests in which every call ends."""
+    sandbox = _sandbox_of_the_module
+    sandbox.tenant, sandbox.token = tenant_with(SampleInvoice("i", CONTENT)), SAMPLE_TOKEN
+    sandbox.heal()
+    sandbox.forget_calls()
+    return sandbox
+
+
+@pytest.fixture
+def own_sandbox() -> Iterator[Sandbox]:
+    """One that is new, for tests that leave calls behind or close it."""
+    with Sandbox(tenant_with(SampleInvoice("i", CONTENT))) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def api(sandbox: Sandbox, connect: Connect) -> Api:
+    return connect(sandbox.url)
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Makes an `Api` for a base URL, with the sandbox's token or another credential."""
+    with ExitStack() as stack:
+
+        def connect(
+            url: str, credential: Credential | None = None, max_pdf_size_bytes: int = 64 * KIB
+        ) -> Api:
+            api = Api(
+                url,
+                credential or FixedToken(SAMPLE_TOKEN, "a test"),
+                parallel=4,
+                max_pdf_size_bytes=max_pdf_size_bytes,
+            )
+            return stack.enter_context(closing(api))
+
+        yield connect
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts a server that speaks no protocol but what a function says; returns its port.
+
+    The function gets each connection in a thread of its own. It ends when the function returns,
+    or when the test is over; a client that hangs up is no error.
+    """
+    with ExitStack() as stack:
+
+        def serve(converse: Converse) -> int:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            stack.callback(_end, _start(_accept, listener, converse), listener)
+            port: int = listener.getsockname()[1]
+            return port
+
+        yield serve
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """Makes a self-signed certificate for a name: the file, and how a server uses it."""
+    if which("openssl") is None:
+        pytest.skip("the openssl command is missing: it makes the certificates")
+    folder = tmp_path_factory.mktemp("certificates")
+    made: dict[str, tuple[Path, ssl.SSLContext]] = {}
+
+    def certificate(name: str) -> tuple[Path, ssl.SSLContext]:
+        if name not in made:
+            file = folder / f"{len(made)}.pem"
+            command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
+            subject = ["-days", "2", "-subj", "/CN=test", "-addext", f"subjectAltName={name}"]
+            files = ["-keyout", str(file), "-out", str(file.with_suffix(".crt"))]
+            subprocess.run([*command.split(), *subject, *files], check=True, capture_output=True)
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(file.with_suffix(".crt"), file)
+            made[name] = file.with_suffix(".crt"), context
+        return made[name]
+
+    return certificate
+
+
+@pytest.fixture
+def trusted(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """For a server that the client trusts."""
+    file, context = certificate(OUR_NAME)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
+    return context
+
+
+def _accept(listener: socket.socket, converse: Converse) -> None:
+    conversations = []
+    with suppress(OSError):  # the test is over
+        while True:
+            connection, _ = listener.accept()
+            # TLS takes the descriptor away from the socket: a duplicate is what can be shut.
+            duplicate = connection.dup()
+            thread = _start(_converse, connection, duplicate, converse)
+            conversations.append((thread, duplicate))
+    for thread, duplicate in conversations:
+        _end(thread, duplicate)
+
+
+def _converse(connection: socket.socket, duplicate: socket.socket, converse: Converse) -> None:
+    with duplicate, suppress(OSError):  # the client has hung up, or does not trust us
+        with connection, suppress(OSError):
+            converse(connection)
+        duplicate.shutdown(socket.SHUT_RDWR)
+
+
+def _start(target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, daemon=True)
+    thread.start()
+    return thread
+
+
+def _end(thread: threading.Thread, connection: socket.socket) -> None:
+    with connection, suppress(OSError):  # the other side has ended it
+        connection.shutdown(socket.SHUT_RDWR)
+    thread.join()

@@ -1,0 +1,48 @@
+"""A store in memory, for tests of what is kept and not of how."""
+
+from collections.abc import Iterable, Mapping
+
+from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
+
+
+class MemoryStore:
+    """A `LibraryStore` for any number of mounts; with `keeps` false it is like a full disk."""
+
+    def __init__(self) -> None:
+        self.keeps = True
+        self.pdfs: dict[str, bytes] = {}
+        self._namespaces: tuple[str, ...] = ()
+        self._listings: dict[str, Listing] = {}
+        self._records: dict[str, Record] = {}
+
+    def namespaces(self) -> tuple[str, ...]:
+        return self._namespaces
+
+    def save_namespaces(self, namespaces: Iterable[str]) -> bool:
+        if self.keeps:
+            self._namespaces = tuple(namespaces)
+        return self.keeps
+
+    def listing(self, namespace: str) -> Listing | None:
+        return self._listings.get(namespace)
+
+    def save_listing(self, namespace: str, listing: Listing) -> bool:
+        if self.keeps:
+            self._listings[namespace] = listing
+        return self.keeps
+
+    def record(self, invoice: Invoice) -> Record | None:
+        return self._records.get(invoice.key)
+
+    def save_records(self, records: Mapping[Invoice, Record]) -> bool:
+        if self.keeps:
+            self._records |= {invoice.key: record for invoice, record in records.items()}
+        return self.keeps
+
+    def pdf(self, facts: StoredContent) -> bytes | None:
+        return self.pdfs.get(facts.sha256)
+
+    def save(self, invoice: Invoice, content: Content) -> None:
+        if self.keeps and content.record.content is not None:
+            self.pdfs[content.record.content.sha256] = content.pdf
+        self.save_records({invoice: content.record})

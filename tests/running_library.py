@@ -1,0 +1,121 @@
+"""A `Library` and its parts on a `FakeTenant`, with the threads and the store that they need."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from invoicefs.catalog import View
+from invoicefs.disk import DiskThreads
+from invoicefs.errors import (
+    Busy,
+    CredentialRenewed,
+    Denied,
+    InvoicefsError,
+    NoAnswer,
+    RateLimited,
+    Unauthenticated,
+)
+from invoicefs.fetcher import Fetcher, Limits
+from invoicefs.library import Library, LibraryStore, Policy
+from tests.fake_clock import FakeClock
+from tests.fake_tenant import FakeTenant
+
+T = TypeVar("T")
+
+LIST_TTL_S = 60.0
+ACTIVE_TTL_S = 300.0
+FAILURE_MEMORY_S = 5.0
+MAX_PDF_SIZE_BYTES = 16 * 1024 * 1024
+TIMEOUT_S = 30.0
+
+# Nothing may wait to be tried again: a clock that stands still would never let it.
+_LIMITS = Limits(parallel=4, max_wait_s=0)
+_HANG_S = 20.0
+
+
+def _descendants(kind: type[InvoicefsError]) -> Iterator[type[InvoicefsError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _descendants(each)
+
+
+NO_ANSWERS = tuple(_descendants(NoAnswer))
+DENIALS = (Denied, Unauthenticated, CredentialRenewed)
+OTHER_REFUSALS = (Busy, RateLimited)
+
+
+class CrowdClock(FakeClock):
+    """A `FakeClock` that knows how many threads wait for one thing.
+
+    Threading: `_change` guards `_waiting_for`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._change = threading.Condition()
+        self._waiting_for: Counter[int] = Counter()
+
+    def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
+        self._count(condition, 1)
+        try:
+            super().wait(condition, timeout_s)
+        finally:
+            self._count(condition, -1)
+
+    def await_crowd(self, threads: int) -> None:
+        """Wait until so many threads wait for one thing."""
+        with self._change:
+            assert self._change.wait_for(
+                lambda: max(self._waiting_for.values(), default=0) >= threads, _HANG_S
+            ), "the crowd has not gathered"
+
+    def _count(self, condition: threading.Condition, change: int) -> None:
+        with self._change:
+            self._waiting_for[id(condition)] += change
+            self._change.notify_all()
+
+
+@contextmanager
+def call_threads(clock: FakeClock) -> Iterator[tuple[Fetcher, DiskThreads]]:
+    """The threads that a catalog, contents or a library run on."""
+    with closing(DiskThreads(timeout_s=20.0)) as disk, closing(Fetcher(_LIMITS, clock)) as fetcher:
+        yield fetcher, disk
+
+
+@contextmanager
+def running_library(
+    tenant: FakeTenant,
+    store: LibraryStore,
+    clock: FakeClock,
+    view: View | None = None,
+    policy: Mapping[str, Any] | None = None,
+) -> Iterator[Library]:
+    """A library as a mount has it; `policy` holds what differs from the usual `Policy`."""
+    usual = Policy(TIMEOUT_S, LIST_TTL_S, ACTIVE_TTL_S, MAX_PDF_SIZE_BYTES)
+    with call_threads(clock) as (fetcher, disk):
+        yield Library(
+            tenant,
+            store,
+            fetcher,
+            clock,
+            view=view or View(),
+            policy=replace(usual, **policy or {}),
+            disk=disk,
+        )
+
+
+def crowd(action: Callable[[], T], threads: int) -> list[T]:
+    """What `action` returns in many threads that begin together."""
+    barrier = threading.Barrier(threads, timeout=_HANG_S)
+
+    def begin_together() -> T:
+        barrier.wait()
+        return action()
+
+    with ThreadPoolExecutor(threads) as executor:
+        futures = [executor.submit(begin_together) for _ in range(threads)]
+        return [future.result(_HANG_S) for future in futures]

@@ -1,0 +1,693 @@
+"""What the JSON of the API means, whatever it holds."""
+
+import base64
+import bisect
+import contextlib
+import json
+import logging
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from invoicefs.answers import (
+    InvoicesAnswer,
+    error_message,
+    parse_invoices,
+    parse_json,
+    parse_namespaces,
+    parse_pdf,
+)
+from invoicefs.errors import TooLarge, UnusableAnswer
+from invoicefs.model import Invoice, NamespaceList
+from invoicefs.names import directory_name
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+LIMIT_BYTES = 1000
+SECRET = "aB3dE6"
+PDF = b"%PDF-1.7\n\xfb\xff\xbf\x00 all bits \xfe%%EOF\n"
+
+LINE = {
+    "name": "invoice-acme-2026-08",
+    "active": False,
+    "amount": "129900",
+    "currency": "USD",
+    "period_start": "2026-08-01T00:00:00Z",
+    "period_end": "2026-08-31T23:59:59.999999999Z",
+    "status": "STATUS_PAID",
+}
+AUGUST = Invoice(
+    namespace="system",
+    name="invoice-acme-2026-08",
+    active=False,
+    status="paid",
+    amount="129900",
+    currency="USD",
+    period_start="2026-08-01T00:00:00Z",
+    period_end="2026-08-31T23:59:59.999999999Z",
+)
+EMPTY_FIELDS: dict[str, object] = {
+    "active": False,
+    "amount": "",
+    "currency": "",
+    "period_start": "",
+    "period_end": "",
+    "status": "unknown",
+}
+FIELDS = pytest.mark.parametrize("field", sorted(EMPTY_FIELDS))
+
+texts = st.text(st.characters(), max_size=10)
+field_names = st.one_of(
+    st.sampled_from(["items", "invoices", "pdf", "errors", "message", "error", *LINE]), texts
+)
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(field_names, inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+lines = st.dictionaries(st.sampled_from(sorted(LINE)), values)
+answers = st.one_of(
+    values,
+    st.fixed_dictionaries({"invoices": st.lists(st.one_of(lines, values), max_size=3)}),
+    st.fixed_dictionaries({"items": st.lists(st.one_of(lines, values), max_size=3)}),
+    st.fixed_dictionaries(
+        {"pdf": st.one_of(st.binary().map(base64.b64encode).map(bytes.decode), values)}
+    ),
+)
+json_bodies = answers.map(lambda answer: json.dumps(answer).encode())
+
+
+def invoices_of(*found: object) -> tuple[Invoice, ...]:
+    return parse_invoices({"invoices": list(found)}, "system").invoices
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"{}", {}),
+        (b' {"a": [1, "b", null]}\r\n', {"a": [1, "b", None]}),
+        (b"\xef\xbb\xbf{}", {}),
+        (b"null", None),
+        ('"ä€😀"'.encode(), "ä€😀"),
+    ],
+)
+def test_json_is_read(body: bytes, value: object) -> None:
+    assert parse_json(body) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"<html><body>Bad Gateway</body></html>",
+        b"no healthy upstream",
+        b'{"invoices": [',
+        b'{"a": 1} trailing',
+        b"{'a': 1}",
+        b"\xff\xfe",
+        b'"\xff"',
+        b"\x1f\x8b\x08\x00",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 5000,
+    ],
+)
+def test_what_is_not_json_is_unusable(body: bytes) -> None:
+    with pytest.raises(UnusableAnswer):
+        parse_json(body)
+
+
+@unhurried
+@given(st.one_of(st.binary(), json_bodies))
+@example(b"\xed\xa0\x80")
+@example(b'"\\ud800"')
+def test_any_body_is_json_or_unusable(body: bytes) -> None:
+    with contextlib.suppress(UnusableAnswer):
+        parse_json(body)
+
+
+# Invoices: each field
+
+
+def test_every_field_of_an_invoice_is_read() -> None:
+    assert parse_invoices({"invoices": [LINE]}, "system") == InvoicesAnswer((AUGUST,), 1)
+
+
+@pytest.mark.parametrize("how", ["absent", "null"])
+@FIELDS
+def test_a_field_that_is_absent_or_null_is_empty(field: str, how: str) -> None:
+    line: dict[str, object] = {**LINE, field: None}
+    if how == "absent":
+        del line[field]
+
+    (invoice,) = invoices_of(line)
+
+    assert getattr(invoice, field) == EMPTY_FIELDS[field]
+    assert {**vars(invoice), field: ""} == {**vars(AUGUST), field: ""}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (field, value)
+        for field in sorted(EMPTY_FIELDS)
+        for value in ([], {}, ["STATUS_PAID"], {"value": "1"}, 1.5, True)
+        if (field, value) != ("active", True)
+    ],
+)
+def test_a_field_of_another_type_costs_the_field_and_a_log_line(
+    caplog: pytest.LogCaptureFixture, field: str, value: object
+) -> None:
+    (invoice, other) = invoices_of({**LINE, field: value}, {**LINE, "name": "other"})
+
+    empty = True if field == "active" else EMPTY_FIELDS[field]
+    assert getattr(invoice, field) == empty
+    assert {**vars(invoice), field: ""} == {**vars(AUGUST), field: ""}
+    assert other.status == "paid"
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert field in record.getMessage()
+    assert "invoice-acme-2026-08" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("active", "can_change"),
+    [
+        (True, True),
+        (False, False),
+        (None, False),
+        ("true", True),
+        ("false", True),
+        (0, True),
+        (1, True),
+        ([], True),
+        ("", True),
+    ],
+)
+def test_only_what_is_said_to_be_final_is_never_fetched_again(
+    active: object, can_change: bool
+) -> None:
+    (invoice,) = invoices_of({**LINE, "active": active})
+
+    assert invoice.active is can_change
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ("STATUS_PAID", "paid"),
+        ("OVERDUE", "overdue"),
+        ("STATUS_UNKNOWN", "unknown"),
+        ("STATUS_CANCELLED", "cancelled"),
+        ("STATUS_PARTLY_REFUNDED", "partly_refunded"),
+        ("Paid", "paid"),
+        ("STATUS_", "unknown"),
+        ("", "unknown"),
+        (3, "3"),
+    ],
+)
+def test_a_status_loses_the_vendors_prefix_and_an_unknown_one_stays(
+    sent: object, status: str
+) -> None:
+    (invoice,) = invoices_of({**LINE, "status": sent})
+
+    assert invoice.status == status
+
+
+@pytest.mark.parametrize("field", ["amount", "period_start", "period_end", "currency", "status"])
+@pytest.mark.parametrize("text", ["soon", "12.50", "1e3", "-5", "\ud800", "\x00", "x" * 10_000])
+def test_a_text_without_sense_costs_no_invoice(field: str, text: str) -> None:
+    first, second = invoices_of({**LINE, field: text}, {**LINE, "name": "other"})
+
+    assert (first.name, second.name) == ("invoice-acme-2026-08", "other")
+    assert isinstance(getattr(first, field), str)
+
+
+@pytest.mark.parametrize(
+    ("sent", "amount"),
+    [(129900, "129900"), (0, "0"), (-5, "-5"), (2**63 - 1, "9223372036854775807"), ("007", "007")],
+)
+def test_an_amount_may_be_sent_as_a_number(sent: object, amount: str) -> None:
+    (invoice,) = invoices_of({**LINE, "amount": sent})
+
+    assert invoice.amount == amount
+
+
+# Invoices: the list
+
+
+@pytest.mark.parametrize(
+    "unnamed", [{}, {"name": ""}, {"name": None}, {"name": 5}, None, "a", 5, []]
+)
+def test_what_has_no_name_is_counted_and_logged_and_costs_no_other(
+    caplog: pytest.LogCaptureFixture, unnamed: object
+) -> None:
+    answer = parse_invoices({"invoices": [unnamed, LINE]}, "system")
+
+    assert answer == InvoicesAnswer((AUGUST,), 2)
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "system" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "item", [b"%s", b'{"name": %s}', b'{"name": "a", "amount": %s}', b'{"name": "a", "active": %s}']
+)
+def test_an_answer_of_any_depth_is_read_or_unusable(item: bytes) -> None:
+    """The deepest JSON that can be read may be too deep to be shown in the log."""
+    limit = bisect.bisect(range(1_000_000), False, key=lambda depth: not is_read(item, depth))
+    assert 0 < limit < 1_000_000
+
+    for depth in range(limit - 40, limit + 1):
+        try:
+            answer = parse_json(body_of(item, depth))
+        except UnusableAnswer:
+            continue
+        with contextlib.suppress(UnusableAnswer):
+            assert parse_invoices(answer, "system").count == 1
+        with contextlib.suppress(UnusableAnswer):
+            assert len(parse_namespaces(answer).names) == 1
+
+
+def body_of(item: bytes, depth: int) -> bytes:
+    deep = item % (b"[" * depth + b"]" * depth)
+    return b'{"invoices": [%s], "items": [%s]}' % (deep, deep)
+
+
+def is_read(item: bytes, depth: int) -> bool:
+    try:
+        parse_json(body_of(item, depth))
+    except UnusableAnswer:
+        return False
+    return True
+
+
+def test_a_log_line_about_an_item_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    invoices_of({"name": "", "amount": "x" * 100_000}, {**LINE, "active": "x" * 100_000})
+
+    assert len(caplog.records) == 2
+    assert all(len(record.getMessage()) < 300 for record in caplog.records)
+
+
+def test_invoices_keep_the_order_of_the_server_and_duplicates_count() -> None:
+    older = {**LINE, "name": "older"}
+
+    answer = parse_invoices({"invoices": [LINE, older, LINE]}, "system")
+
+    assert [invoice.name for invoice in answer.invoices] == [AUGUST.name, "older", AUGUST.name]
+    assert answer.count == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "..", ".", "%2F", "a b", "ä😀", "\ud800", "\x00", "x" * 5000]
+)
+def test_an_invoice_may_have_any_name(name: str) -> None:
+    (invoice,) = invoices_of({**LINE, "name": name})
+
+    assert invoice.name == name
+
+
+@pytest.mark.parametrize("answer", [{}, {"invoices": []}, {"invoices": None}])
+def test_no_invoices_are_an_answer(answer: object) -> None:
+    assert parse_invoices(answer, "system") == InvoicesAnswer((), 0)
+
+
+@pytest.mark.parametrize("answer", [{}, {"items": []}, {"items": None}])
+def test_no_namespaces_are_an_answer(answer: object) -> None:
+    assert parse_namespaces(answer) == NamespaceList(())
+
+
+NO_OBJECTS: list[object] = [None, True, 0, 1.5, "", "text", [], [LINE], [{"name": "system"}]]
+NO_LISTS: list[object] = [{}, {"0": LINE}, "", "[]", 0, 5, False, True, 1.5]
+OTHER_KEYS: list[dict[str, object]] = [
+    {"code": 13, "message": "internal"},
+    {"error": "upstream failed"},
+    {"message": ""},
+    {"": None},
+    {"data": []},
+    {"Invoices": [LINE], "Items": [{"name": "system"}]},
+    {"result": {"invoices": [LINE], "items": [{"name": "system"}]}},
+    {"next_page": ""},
+]
+
+
+@pytest.mark.parametrize("answer", NO_OBJECTS)
+def test_what_is_no_object_is_unusable(answer: object) -> None:
+    with pytest.raises(UnusableAnswer):
+        parse_invoices(answer, "system")
+    with pytest.raises(UnusableAnswer):
+        parse_namespaces(answer)
+    with pytest.raises(UnusableAnswer):
+        parse_pdf(answer, LIMIT_BYTES)
+
+
+@pytest.mark.parametrize("value", NO_LISTS)
+def test_what_is_no_list_is_unusable(value: object) -> None:
+    with pytest.raises(UnusableAnswer):
+        parse_invoices({"invoices": value}, "system")
+    with pytest.raises(UnusableAnswer):
+        parse_namespaces({"items": value})
+
+
+@pytest.mark.parametrize("answer", OTHER_KEYS)
+def test_an_object_with_other_keys_instead_of_the_list_is_never_an_empty_list(
+    answer: dict[str, object],
+) -> None:
+    for fields in (answer, {**answer, "invoices": None}):
+        with pytest.raises(UnusableAnswer):
+            parse_invoices(fields, "system")
+    for fields in (answer, {**answer, "items": None}):
+        with pytest.raises(UnusableAnswer):
+            parse_namespaces(fields)
+
+
+@pytest.mark.parametrize("answer", OTHER_KEYS)
+def test_other_keys_beside_the_list_are_welcome(answer: dict[str, object]) -> None:
+    assert parse_invoices({**answer, "invoices": [LINE]}, "system").invoices == (AUGUST,)
+    assert parse_namespaces({**answer, "items": [{"name": "a", **answer}]}).names == ("a",)
+
+
+def test_the_list_of_one_call_is_not_that_of_another() -> None:
+    with pytest.raises(UnusableAnswer):
+        parse_invoices({"items": [LINE]}, "system")
+    with pytest.raises(UnusableAnswer):
+        parse_invoices({"errors": []}, "system")
+    with pytest.raises(UnusableAnswer):
+        parse_namespaces({"invoices": [LINE]})
+
+
+# Namespaces
+
+
+def test_namespaces_keep_their_order_and_a_duplicate_is_one() -> None:
+    items = [{"name": "system"}, {"name": "shared", "uid": "1"}, {"name": "system"}]
+
+    assert parse_namespaces({"items": items}) == NamespaceList(("system", "shared"))
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [{}, {"name": ""}, {"name": "."}, {"name": ".."}, {"name": "x" * 256}, {"name": 5}, None, "a"],
+)
+def test_a_namespace_without_a_usable_name_is_logged_and_costs_no_other(
+    caplog: pytest.LogCaptureFixture, unusable: object
+) -> None:
+    assert parse_namespaces({"items": [unusable, {"name": "system"}]}).names == ("system",)
+
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+
+
+@pytest.mark.parametrize(
+    ("errors", "is_partial"), [([{"code": "EPERMS"}], True), ([], False), (None, False)]
+)
+def test_a_server_may_say_that_namespaces_are_missing(errors: object, is_partial: bool) -> None:
+    answer = {"items": [{"name": "system"}], "errors": errors}
+
+    assert parse_namespaces(answer) == NamespaceList(("system",), is_partial)
+
+
+# PDFs
+
+
+def standard(pdf: bytes) -> str:
+    return base64.b64encode(pdf).decode()
+
+
+def url_safe(pdf: bytes) -> str:
+    return base64.urlsafe_b64encode(pdf).decode()
+
+
+ENCODINGS: list[Callable[[bytes], str]] = [
+    standard,
+    url_safe,
+    lambda pdf: standard(pdf).rstrip("="),
+    lambda pdf: url_safe(pdf).rstrip("="),
+    lambda pdf: base64.encodebytes(pdf).decode(),
+    lambda pdf: base64.encodebytes(pdf).decode().replace("\n", "\r\n"),
+    lambda pdf: f" {standard(pdf)}\n",
+]
+
+
+@pytest.mark.parametrize("encode", ENCODINGS)
+@pytest.mark.parametrize("surplus_bytes", range(3))
+def test_a_pdf_is_base64_in_any_of_its_forms(
+    encode: Callable[[bytes], str], surplus_bytes: int
+) -> None:
+    pdf = PDF + PDF + b"\n" * surplus_bytes
+
+    assert parse_pdf({"pdf": encode(pdf), "other": 1}, LIMIT_BYTES) == pdf
+
+
+@unhurried
+@given(st.binary(), st.sampled_from(ENCODINGS))
+def test_every_byte_of_a_pdf_arrives(content: bytes, encode: Callable[[bytes], str]) -> None:
+    assert parse_pdf({"pdf": encode(b"%PDF-" + content)}, 10**6) == b"%PDF-" + content
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "JVBERi0",  # cut short, but whole bytes
+        "JVBERi0x",
+    ],
+)
+def test_the_shortest_pdf_is_its_header(text: str) -> None:
+    assert parse_pdf({"pdf": text}, LIMIT_BYTES).startswith(b"%PDF-")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "JVBERi0xLjcKM",  # one digit more than whole bytes
+        "JVBERi0x*LjcK",
+        "JVBERi0x.LjcK",
+        "JVBE=Ri0xLjcK",
+        "JVBERi0xLjcK====JVBE",
+        "data:application/pdf;base64,JVBERi0xLjcK",
+        "JVBERi0xLjcKä",
+        "JVBERi0xLjcK\x00",
+        "JVBERi0xLjcK\ud800",
+        "JVBERi0xLjc\u212a",  # lower() of it is a digit
+        "<html>",
+        "%PDF-1.7",
+        "=",
+        " ",
+    ],
+)
+def test_what_is_not_base64_is_unusable(text: str) -> None:
+    with pytest.raises(UnusableAnswer):
+        parse_pdf({"pdf": text}, LIMIT_BYTES)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>Sign in</html>",
+        b"{}",
+        b"%PDF",
+        b"%pdf-1.7",
+        b" %PDF-1.7",
+        b"\x00" * 20,
+        b"PK\x03\x04",
+    ],
+)
+def test_what_is_not_a_pdf_is_unusable(content: bytes) -> None:
+    with pytest.raises(UnusableAnswer, match="not a PDF"):
+        parse_pdf({"pdf": standard(content)}, LIMIT_BYTES)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"pdf": ""},
+        {"pdf": None},
+        {"pdf": 5},
+        {"pdf": True},
+        {"pdf": [standard(PDF)]},
+        {"pdf": {"data": standard(PDF)}},
+        {"PDF": standard(PDF)},
+        {"message": "not ready"},
+    ],
+)
+def test_an_answer_without_a_pdf_is_unusable(answer: object) -> None:
+    with pytest.raises(UnusableAnswer):
+        parse_pdf(answer, LIMIT_BYTES)
+
+
+def test_a_pdf_may_be_as_large_as_the_limit_and_no_larger() -> None:
+    pdf = PDF.ljust(LIMIT_BYTES, b"x")
+
+    assert parse_pdf({"pdf": standard(pdf)}, LIMIT_BYTES) == pdf
+    with pytest.raises(TooLarge, match="--max-pdf-size"):
+        parse_pdf({"pdf": standard(pdf + b"x")}, LIMIT_BYTES)
+
+
+# Error bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"code": 7, "message": "no access"}', "no access"),
+        (b'{"error": "no access"}', "no access"),
+        (b'{"message": "no access", "error": "other"}', "no access"),
+        (b'{"message": "", "error": "no access"}', "no access"),
+        (b'{"message": null, "error": "no access"}', "no access"),
+        (b'"no access"', "no access"),
+        (b' "no access" \n', "no access"),
+        (b'{"message": "  two\\n lines\\u0000\\u001b[0m\\u2028 "}', "two lines [0m"),
+        (b'{"message": "\\ud800"}', ""),
+        ('{"message": "Zugriff verweigert: für Sie"}'.encode(), "Zugriff verweigert: für Sie"),
+    ],
+)
+def test_the_words_of_the_server_are_on_one_line(body: bytes, words: str) -> None:
+    assert error_message(body, SECRET) == words
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html><h1>502 Bad Gateway</h1></html>",
+        b"no healthy upstream",
+        b"\xff\x00",
+        b"{",
+        b"{}",
+        b"[]",
+        b'["no access"]',
+        b"null",
+        b"true",
+        b"42",
+        b'{"code": 7}',
+        b'{"message": {"text": "no access"}}',
+        b'{"message": ["no access"]}',
+        b'{"message": 7}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_body_without_words_has_none(body: bytes) -> None:
+    assert error_message(body, SECRET) == ""
+
+
+def test_a_server_of_many_words_is_cut_short() -> None:
+    words = error_message(json.dumps({"message": "word " * 10_000}).encode(), SECRET)
+
+    assert words.startswith("word word")
+    assert len(words) <= 200
+
+
+@unhurried
+@given(st.one_of(st.binary(), json_bodies, texts.map(json.dumps).map(str.encode)))
+def test_words_are_short_and_printable_whatever_the_body(body: bytes) -> None:
+    words = error_message(body, SECRET)
+
+    assert len(words) <= 200
+    assert words.isprintable()
+    assert words == words.strip()
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (f"bad token {SECRET}", "bad token ***"),
+        (f"{SECRET}{SECRET}, APIToken {SECRET}!", "******, APIToken ***!"),
+        (SECRET, "***"),
+        ("x" * 197 + SECRET, "x" * 197 + "***"),
+        ("x" * 199 + SECRET, "x" * 199 + "*"),
+    ],
+)
+@pytest.mark.parametrize("form", ['{"message": %s}', '{"error": %s, "code": 16}', "%s"])
+def test_the_token_never_comes_back_in_the_words_of_the_server(
+    form: str, message: str, words: str
+) -> None:
+    body = (form % json.dumps(message)).encode()
+
+    assert error_message(body, SECRET) == words
+
+
+@unhurried
+@given(texts, texts, st.integers(0, 250))
+def test_no_text_around_a_token_brings_it_back(before: str, after: str, padding: int) -> None:
+    assume(SECRET[:3] not in before + after)
+    message = before + "." * padding + SECRET + after
+
+    assert SECRET[:3] not in error_message(json.dumps(message).encode(), SECRET)
+
+
+def test_without_a_token_all_words_are_shown() -> None:
+    assert error_message(b'"no access"', "") == "no access"
+
+
+# Anything at all
+
+
+@unhurried
+@given(answers)
+def test_invoices_of_any_json_are_invoices_or_unusable(answer: object) -> None:
+    try:
+        found = parse_invoices(answer, "system")
+    except UnusableAnswer:
+        return
+    assert isinstance(answer, dict)
+    assert found.count == len(answer.get("invoices") or [])
+    assert len(found.invoices) <= found.count
+    for invoice in found.invoices:
+        assert invoice.name
+        assert invoice.namespace == "system"
+        assert isinstance(invoice.active, bool)
+        for field in ("status", "amount", "currency", "period_start", "period_end"):
+            assert isinstance(getattr(invoice, field), str)
+        assert invoice.inode > 1
+
+
+@unhurried
+@given(answers)
+def test_namespaces_of_any_json_are_names_or_unusable(answer: object) -> None:
+    try:
+        found = parse_namespaces(answer)
+    except UnusableAnswer:
+        return
+    assert all(directory_name(name) for name in found.names)
+    assert len(set(found.names)) == len(found.names)
+
+
+@unhurried
+@given(answers)
+def test_a_pdf_of_any_json_is_a_pdf_or_unusable_or_too_large(answer: object) -> None:
+    try:
+        pdf = parse_pdf(answer, LIMIT_BYTES)
+    except (UnusableAnswer, TooLarge):
+        return
+    assert pdf.startswith(b"%PDF-")
+    assert len(pdf) <= LIMIT_BYTES
+
+
+@pytest.mark.parametrize("key", ["invoices", "items"])
+@unhurried
+@given(fields=st.dictionaries(field_names, values, min_size=1, max_size=4))
+@example(fields={"errors": "x", "message": "y"})
+def test_nothing_but_a_list_or_nothing_is_ever_an_empty_list(
+    key: str, fields: dict[str, object]
+) -> None:
+    fields.pop(key, None)
+    others = fields.keys() - ({"errors"} if key == "items" else set())
+
+    try:
+        found = parse_invoices(fields, "s").invoices if key == "invoices" else ()
+        if key == "items":
+            parse_namespaces(fields)
+    except UnusableAnswer:
+        return
+    assert not others
+    assert found == ()

@@ -1,0 +1,607 @@
+"""The command line: options and variables in, settings or one sentence and an exit code out."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import invoicefs
+from invoicefs import cli, errors
+from invoicefs.config import GIB, KIB, MIB, Settings
+from invoicefs.credentials import Credential
+from invoicefs.errors import InvoicefsError, UsageError, UserError
+
+REPOSITORY = Path(__file__).parents[2]
+TENANT = "https://acme.console.ves.volterra.io"
+
+
+@dataclass
+class Mounted:
+    """What a mount would have been made of."""
+
+    settings: Settings
+    credential: Credential
+    path: str
+    is_foreground: bool
+    warn: Callable[[str], None]
+
+
+@dataclass
+class Ended:
+    """How a run of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The last line of stderr, which is the one that says what is wrong."""
+        return self.err.splitlines()[-1]
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in [name for name in os.environ if name.startswith("INVOICEFS_")]:
+        monkeypatch.delenv(variable)
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `main` with these arguments, and nobody at the keyboard."""
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["invoicefs", *arguments])
+        with open(os.devnull, encoding="utf-8") as nobody, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", nobody)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        said = capsys.readouterr()
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
+    """Takes the place of the mount: what it would have been called with."""
+    calls: list[Mounted] = []
+
+    def mount(settings: Settings, credential: Credential, path: str, **rest: Any) -> None:
+        calls.append(Mounted(settings, credential, path, **rest))
+
+    monkeypatch.setattr("invoicefs.mount.mount", mount)
+    return calls
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Takes the place of the log's configuration, which belongs to the whole process."""
+    calls: list[dict[str, object]] = []
+
+    def configure(**rest: object) -> None:
+        calls.append(rest)
+
+    monkeypatch.setattr("invoicefs.logs.configure", configure)
+    return calls
+
+
+@pytest.fixture
+def mount(
+    run: Run,
+    mounted: list[Mounted],
+    logged: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Mounted]:
+    """Run ``invoicefs mount`` to its end; what the mount was made of."""
+
+    def mount(*options: str) -> Mounted:
+        monkeypatch.setenv("INVOICEFS_TOKEN", "t")
+        ended = run("mount", *options, "/mnt")
+        assert (ended.code, ended.out, ended.err) == (0, "", "")
+        assert len(logged) == len(mounted)
+        return mounted[-1]
+
+    return mount
+
+
+def run_process(*arguments: str, **variables: str) -> Ended:
+    """Run ``python -m invoicefs`` in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-m", "invoicefs", *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Ended(result.returncode, result.stdout, result.stderr)
+
+
+# Help
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    ended = run("--version")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.strip() == f"invoicefs, version {invoicefs.__version__}"
+
+
+def test_the_help_names_the_commands(run: Run) -> None:
+    ended = run("--help")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert {"mount", "umount", "demo"} <= set(ended.out.split())
+    assert run("-h").out == ended.out
+
+
+OPTIONS = {
+    "--url",
+    "--token-file",
+    "--namespace",
+    "--status",
+    "--cache-dir",
+    "--cache-size",
+    "--parallel",
+    "--timeout",
+    "--max-wait",
+    "--list-ttl",
+    "--active-ttl",
+    "--max-pdf-size",
+    "--uid",
+    "--gid",
+    "--umask",
+    "--allow-other",
+    "--foreground",
+    "--log-file",
+}
+
+
+def test_the_help_of_mount_names_every_option_and_its_variable(run: Run) -> None:
+    ended = run("mount", "--help")
+
+    assert ended.code == 0
+    words = set(ended.out.replace(",", " ").replace(";", " ").replace("]", " ").split())
+    assert words >= OPTIONS
+    assert words >= {f"INVOICEFS_{option[2:].replace('-', '_').upper()}" for option in OPTIONS}
+
+
+@pytest.mark.parametrize("command", ["mount", "umount", "demo"])
+def test_every_command_has_help(run: Run, command: str) -> None:
+    ended = run(command, "--help")
+
+    assert ended.code == 0
+    assert "MOUNTPOINT" in ended.out
+
+
+# Bad usage
+
+
+def check_bad_usage(ended: Ended, *words: str) -> None:
+    assert ended.code == 2
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    assert ended.sentence.startswith(("Error: ", "invoicefs: "))
+    assert ended.err.count("Error: ") + ended.err.count("invoicefs: ") == 1
+    for word in words:
+        assert word in ended.sentence
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["mount"],
+        ["mount", "--url", TENANT],
+        ["mount", "--url", TENANT, "/mnt", "/other"],
+        ["mount", "--url"],
+        ["mount", "--url", TENANT, "--no-such-option", "/mnt"],
+        ["mount", "--token", "secret", "--url", TENANT, "/mnt"],
+        ["umount"],
+        ["umount", "/mnt", "/other"],
+        ["unmount", "/mnt"],
+        ["--no-such-option"],
+    ],
+)
+def test_bad_usage_ends_with_2(run: Run, mounted: list[Mounted], arguments: list[str]) -> None:
+    check_bad_usage(run(*arguments))
+
+    assert not mounted
+
+
+def test_a_mount_without_a_url_is_told_to_give_one(run: Run, mounted: list[Mounted]) -> None:
+    check_bad_usage(run("mount", "/mnt"), "--url")
+
+    assert not mounted
+
+
+MALFORMED = [
+    ("--url", "acme"),
+    ("--url", "http://acme.example"),
+    ("--url", "https://user:word@acme.example"),
+    ("--url", "ftp://acme.example"),
+    ("--url", ""),
+    ("--namespace", "Not_A_Label"),
+    ("--namespace", "a/b"),
+    ("--namespace", ""),
+    ("--status", "?"),
+    ("--status", "paid,issued"),
+    ("--cache-size", "huge"),
+    ("--cache-size", "-1"),
+    ("--cache-size", "1KiB"),
+    ("--parallel", "0"),
+    ("--parallel", "-3"),
+    ("--parallel", "eight"),
+    ("--parallel", "1.5"),
+    ("--timeout", "soon"),
+    ("--timeout", "0"),
+    ("--timeout", "-5s"),
+    ("--max-wait", "1x"),
+    ("--max-wait", "1h"),
+    ("--list-ttl", "1 minute"),
+    ("--active-ttl", "5min"),
+    ("--max-pdf-size", "16MiBs"),
+    ("--max-pdf-size", "0"),
+    ("--uid", "root"),
+    ("--uid", "-1"),
+    ("--gid", "1.0"),
+    ("--gid", "-1"),
+    ("--umask", "9"),
+    ("--umask", "1000"),
+    ("--umask", "-22"),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), MALFORMED)
+def test_a_malformed_value_ends_with_2_and_the_name_of_the_option(
+    run: Run, mounted: list[Mounted], option: str, value: str
+) -> None:
+    url = [] if option == "--url" else ["--url", TENANT]
+
+    check_bad_usage(run("mount", *url, f"{option}={value}", "/mnt"), option)
+
+    assert not mounted
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("INVOICEFS_URL", "acme"),
+        ("INVOICEFS_CACHE_SIZE", "huge"),
+        ("INVOICEFS_PARALLEL", "0"),
+        ("INVOICEFS_TIMEOUT", "soon"),
+        ("INVOICEFS_UMASK", "rwx"),
+        ("INVOICEFS_STATUS", "paid ?"),
+        ("INVOICEFS_ALLOW_OTHER", "perhaps"),
+        ("INVOICEFS_FOREGROUND", "perhaps"),
+    ],
+)
+def test_a_malformed_variable_ends_with_2(
+    run: Run, mounted: list[Mounted], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv("INVOICEFS_URL", TENANT)
+    monkeypatch.setenv(variable, value)
+
+    option = variable.removeprefix("INVOICEFS_").lower().replace("_", "-")
+    check_bad_usage(run("mount", "/mnt"), f"--{option}")
+
+    assert not mounted
+
+
+# Failures
+
+
+def check_failure(ended: Ended, *words: str) -> None:
+    assert ended.code == 1
+    assert ended.out == ""
+    assert ended.err.startswith("invoicefs: ")
+    assert ended.err.count("\n") == 1
+    for word in words:
+        assert word in ended.err
+
+
+def test_without_a_token_the_failure_says_how_to_give_one(
+    run: Run, mounted: list[Mounted], logged: list[dict[str, object]]
+) -> None:
+    check_failure(run("mount", "--url", TENANT, "/mnt"), "--token-file", "INVOICEFS_TOKEN")
+
+    assert not mounted
+    assert len(logged) <= 1
+
+
+@pytest.mark.usefixtures("logged")
+def test_an_unusable_token_is_a_failure_that_does_not_tell_it(
+    run: Run, mounted: list[Mounted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token_file = tmp_path / "token"
+    check_failure(
+        run("mount", "--url", TENANT, "--token-file", str(token_file), "/mnt"), str(token_file)
+    )
+
+    token_file.write_text("hush hush")
+    monkeypatch.setenv("INVOICEFS_TOKEN", "good")
+    ended = run("mount", "--url", TENANT, "--token-file", str(token_file), "/mnt")
+    check_failure(ended, str(token_file))
+    assert "hush" not in ended.err
+    assert not mounted
+
+
+def test_a_log_file_that_cannot_be_written_is_a_failure(
+    run: Run, mounted: list[Mounted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVOICEFS_TOKEN", "t")
+    log_file = str(tmp_path / "missing" / "log")
+
+    check_failure(run("mount", "--url", TENANT, "--log-file", log_file, "/mnt"), log_file)
+
+    assert not mounted
+
+
+DOMAIN_ERRORS = [
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, InvoicefsError)
+]
+
+
+@pytest.mark.usefixtures("logged")
+@pytest.mark.parametrize("error", DOMAIN_ERRORS)
+def test_every_exception_of_the_domain_ends_in_its_one_sentence(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: type[InvoicefsError]
+) -> None:
+    def mount(*_: object, **__: object) -> None:
+        raise error("This is wrong: mend it.")
+
+    monkeypatch.setattr("invoicefs.mount.mount", mount)
+    monkeypatch.setenv("INVOICEFS_TOKEN", "t")
+
+    ended = run("mount", "--url", TENANT, "/mnt")
+
+    assert (ended.code, ended.out) == (2 if issubclass(error, UsageError) else 1, "")
+    assert ended.err == "invoicefs: This is wrong: mend it.\n"
+
+
+def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> None:
+    check_failure(run("umount", str(tmp_path)), str(tmp_path), "not a mount of invoicefs")
+
+
+# Options become settings
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ([], {}),
+        (["--namespace", "system"], {"namespaces": ("system",)}),
+        (["--namespace", "b", "--namespace", "a"], {"namespaces": ("b", "a")}),
+        (["--status", "paid", "--status", "OVERDUE"], {"statuses": frozenset({"paid", "overdue"})}),
+        (["--cache-dir", "/a/cache"], {"cache_dir": Path("/a/cache")}),
+        (["--cache-size", "2GiB"], {"cache_size_bytes": 2 * GIB}),
+        (["--parallel", "1"], {"parallel": 1}),
+        (["--timeout", "2m"], {"timeout_s": 120.0}),
+        (["--timeout", "5"], {"timeout_s": 5.0}),
+        (["--max-wait", "0"], {"max_wait_s": 0.0}),
+        (["--timeout", "1s", "--max-wait", "500ms"], {"timeout_s": 1.0, "max_wait_s": 0.5}),
+        (["--list-ttl", "0"], {"list_ttl_s": 0.0}),
+        (["--active-ttl", "1h"], {"active_ttl_s": 3600.0}),
+        (["--max-pdf-size", "512k"], {"max_pdf_size_bytes": 512 * KIB}),
+        (["--uid", "0", "--gid", "4"], {"uid": 0, "gid": 4}),
+        (["--umask", "027"], {"umask": 0o027}),
+        (["--allow-other"], {"allow_other": True}),
+    ],
+)
+def test_an_option_sets_its_field_and_no_other(
+    mount: Callable[..., Mounted], options: list[str], fields: dict[str, Any]
+) -> None:
+    assert mount("--url", TENANT, *options).settings == Settings(TENANT, **fields)
+
+
+@pytest.mark.parametrize(
+    ("variables", "fields"),
+    [
+        ({}, {}),
+        ({"INVOICEFS_NAMESPACE": "b a"}, {"namespaces": ("b", "a")}),
+        ({"INVOICEFS_STATUS": "STATUS_PAID issued"}, {"statuses": frozenset({"paid", "issued"})}),
+        ({"INVOICEFS_CACHE_DIR": "/a/cache"}, {"cache_dir": Path("/a/cache")}),
+        ({"INVOICEFS_CACHE_SIZE": "64MiB"}, {"cache_size_bytes": 64 * MIB}),
+        ({"INVOICEFS_PARALLEL": "3"}, {"parallel": 3}),
+        ({"INVOICEFS_TIMEOUT": "1m"}, {"timeout_s": 60.0}),
+        ({"INVOICEFS_MAX_WAIT": "1"}, {"max_wait_s": 1.0}),
+        ({"INVOICEFS_LIST_TTL": "5s"}, {"list_ttl_s": 5.0}),
+        ({"INVOICEFS_ACTIVE_TTL": "5m"}, {"active_ttl_s": 300.0}),
+        ({"INVOICEFS_MAX_PDF_SIZE": "1MiB"}, {"max_pdf_size_bytes": MIB}),
+        ({"INVOICEFS_UID": "7", "INVOICEFS_GID": "8"}, {"uid": 7, "gid": 8}),
+        ({"INVOICEFS_UMASK": "077"}, {"umask": 0o077}),
+        ({"INVOICEFS_ALLOW_OTHER": "1"}, {"allow_other": True}),
+        ({"INVOICEFS_ALLOW_OTHER": "0"}, {"allow_other": False}),
+        ({"INVOICEFS_PARALLEL": "", "INVOICEFS_UID": ""}, {}),
+    ],
+)
+def test_a_variable_sets_its_field_and_no_other(
+    mount: Callable[..., Mounted],
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    fields: dict[str, Any],
+) -> None:
+    for variable, value in {"INVOICEFS_URL": TENANT, **variables}.items():
+        monkeypatch.setenv(variable, value)
+
+    assert mount().settings == Settings(TENANT, **fields)
+
+
+def test_an_option_wins_over_its_variable(
+    mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVOICEFS_URL", "nonsense")
+    monkeypatch.setenv("INVOICEFS_PARALLEL", "3")
+    monkeypatch.setenv("INVOICEFS_NAMESPACE", "shared")
+
+    made = mount("--url", TENANT, "--parallel", "4", "--namespace", "system").settings
+
+    assert (made.url, made.parallel, made.namespaces) == (TENANT, 4, ("system",))
+
+
+def test_a_pasted_url_is_normalised_once(mount: Callable[..., Mounted]) -> None:
+    pasted = "acme.console.ves.volterra.io/web/home"
+
+    assert mount("--url", pasted).settings.url == TENANT
+
+
+def test_paths_are_made_absolute_before_the_process_leaves_its_folder(
+    run: Run,
+    mounted: list[Mounted],
+    logged: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("t")
+    options = ["--cache-dir", "cache", "--log-file", "log", "--token-file", "token"]
+
+    ended = run("mount", "--url", TENANT, *options, "invoices")
+
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    (call,) = mounted
+    assert call.path == str(tmp_path / "invoices")
+    assert call.settings.cache_dir == tmp_path / "cache"
+    assert logged[0]["log_file"] == tmp_path / "log"
+    monkeypatch.chdir("/")
+    assert call.credential.token() == "t"
+
+
+@pytest.mark.parametrize(
+    ("options", "is_foreground", "verbosity"),
+    [([], False, 0), (["--foreground"], True, 0), (["-v"], False, 1), (["-vv"], False, 2)],
+)
+def test_the_log_is_told_where_it_runs_and_how_much_to_say(
+    mount: Callable[..., Mounted],
+    logged: list[dict[str, object]],
+    options: list[str],
+    is_foreground: bool,
+    verbosity: int,
+) -> None:
+    call = mount("--url", TENANT, *options)
+
+    assert call.is_foreground is is_foreground
+    assert logged == [{"is_foreground": is_foreground, "log_file": None, "verbosity": verbosity}]
+
+
+def test_the_foreground_can_be_asked_for_by_a_variable(
+    mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVOICEFS_FOREGROUND", "true")
+
+    assert mount("--url", TENANT).is_foreground
+
+
+def test_a_warning_of_the_mount_is_one_line_on_stderr(
+    mount: Callable[..., Mounted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mount("--url", TENANT).warn("Something works only in part.")
+
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "invoicefs: Something works only in part.\n")
+
+
+# The token
+
+
+@pytest.mark.usefixtures("logged")
+def test_the_token_file_wins_over_the_variable_and_may_itself_be_a_variable(
+    run: Run, mounted: list[Mounted], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text("from-the-file\n")
+    monkeypatch.setenv("INVOICEFS_TOKEN", "from-the-environment")
+    monkeypatch.setenv("INVOICEFS_TOKEN_FILE", str(token_file))
+
+    assert run("mount", "--url", TENANT, "/mnt").code == 0
+
+    assert mounted[0].credential.token() == "from-the-file"
+    assert "INVOICEFS_TOKEN" not in os.environ
+
+
+@pytest.mark.usefixtures("logged")
+def test_whoever_sits_at_a_terminal_is_asked_for_the_token_without_an_echo(
+    mounted: list[Mounted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def prompt(*_: object, **how: object) -> str:
+        asked.append(how)
+        return "typed"
+
+    monkeypatch.setattr("click.prompt", prompt)
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "argv", ["invoicefs", "mount", "--url", TENANT, "/mnt"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+
+    assert ended.value.code == 0
+    assert mounted[0].credential.token() == "typed"
+    assert [how["hide_input"] for how in asked] == [True]
+
+
+# Other commands
+
+
+def test_umount_passes_on_an_absolute_path_and_whether_to_be_lazy(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[tuple[str, bool]] = []
+
+    def unmount(path: str, *, lazy: bool) -> None:
+        calls.append((path, lazy))
+
+    monkeypatch.setattr("invoicefs.mountpoint.unmount", unmount)
+    monkeypatch.chdir(tmp_path)
+
+    assert run("umount", "invoices").code == 0
+    assert run("umount", "--lazy", "/mnt").code == 0
+    assert calls == [(str(tmp_path / "invoices"), False), ("/mnt", True)]
+
+
+@pytest.mark.usefixtures("logged")
+def test_an_error_of_a_user_is_no_traceback_even_in_the_demo(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_demo(*_: object, **__: object) -> None:
+        raise UserError("The demo needs something.")
+
+    monkeypatch.setattr("invoicefs.demo.run_demo", run_demo)
+
+    check_failure(run("demo", "--once"), "The demo needs something.")
+
+
+# In a process of its own
+
+
+def test_the_module_runs_as_the_command() -> None:
+    ended = run_process("--version")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert invoicefs.__version__ in ended.out
+
+
+def test_the_process_ends_with_2_for_bad_usage() -> None:
+    ended = run_process("mount", "--timeout", "soon", "/mnt", INVOICEFS_URL=TENANT)
+
+    check_bad_usage(ended, "--timeout", "'soon' is not a duration")
+
+
+def test_the_process_ends_with_1_without_a_token(tmp_path: Path) -> None:
+    check_failure(
+        run_process("mount", "--url", TENANT, str(tmp_path), HOME=str(tmp_path)),
+        "There is no API token",
+    )
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,419 @@
+"""The API token: where it comes from, how it is replaced, and that it is never told."""
+
+import os
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from invoicefs.credentials import TOKEN_VARIABLE, FixedToken, TokenFile, find_credential
+from invoicefs.errors import UsageError, UserError
+
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+GOOD_TOKENS = pytest.mark.parametrize(
+    "token", ["t", "abcDEF0123456789", "a+b/c==", "a.b-c_d~e", "{}\"'\\$`;", "x" * 4096]
+)
+BAD_TOKENS = pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        " ",
+        "\n\n",
+        "two words",
+        "two\twords",
+        "two\nlines",
+        "two\r\nlines",
+        "bell\x07bell",
+        "nul\x00nul",
+        "escape\x1b[0m",
+        "delete\x7fdelete",
+        "schlüssel",
+        "no-break\xa0space",
+        "zero\u200bwidth",
+        "\ufeffbyte-order-mark",
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    path = tmp_path / "token"
+    path.write_text("first\n")
+    return path
+
+
+def no_prompt() -> str:
+    raise AssertionError("nobody may be asked")
+
+
+def rename_over(path: Path, text: str) -> None:
+    """Replace a file as careful tools do: a new file, renamed."""
+    replacement = path.with_name("replacement")
+    replacement.write_text(text)
+    replacement.replace(path)
+
+
+def write_in_place(path: Path, text: str) -> None:
+    """Replace a file as an editor or a shell does, some time later."""
+    before = path.stat()
+    path.write_text(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+
+
+ROTATIONS = pytest.mark.parametrize("rotate", [rename_over, write_in_place])
+
+
+# Which source wins
+
+
+def test_the_file_wins_over_everything(monkeypatch: pytest.MonkeyPatch, token_file: Path) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "from-the-environment")
+
+    credential = find_credential(token_file, no_prompt)
+
+    assert credential.token() == "first"
+    assert str(token_file) in credential.origin
+
+
+def test_the_environment_wins_over_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, " from-the-environment\n")
+
+    credential = find_credential(None, no_prompt)
+
+    assert credential.token() == "from-the-environment"
+    assert TOKEN_VARIABLE in credential.origin
+
+
+@pytest.mark.parametrize("variable", [None, ""])
+def test_somebody_is_asked_where_nothing_is_given(
+    monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    if variable is not None:
+        monkeypatch.setenv(TOKEN_VARIABLE, variable)
+
+    credential = find_credential(None, lambda: "typed ")
+
+    assert credential.token() == "typed"
+    assert "prompt" in credential.origin
+
+
+def test_where_there_is_no_token_the_message_says_how_to_give_one() -> None:
+    with pytest.raises(UserError, match=rf"--token-file FILE .* {TOKEN_VARIABLE}") as raised:
+        find_credential(None, None)
+
+    assert not isinstance(raised.value, UsageError)
+
+
+def test_a_bad_source_is_an_error_and_not_a_reason_to_try_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "two words")
+    with pytest.raises(UserError, match=TOKEN_VARIABLE):
+        find_credential(None, no_prompt)
+
+    monkeypatch.setenv(TOKEN_VARIABLE, "good")
+    with pytest.raises(UserError, match="missing"):
+        find_credential(tmp_path / "missing", no_prompt)
+
+
+@pytest.mark.parametrize("token", ["good", "two words", ""])
+@pytest.mark.parametrize("has_file", [True, False])
+def test_no_program_started_from_here_inherits_the_token(
+    monkeypatch: pytest.MonkeyPatch, token_file: Path, token: str, has_file: bool
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, token)
+
+    try:
+        find_credential(token_file if has_file else None, lambda: "typed")
+    except UserError:
+        assert token == "two words"
+
+    assert TOKEN_VARIABLE not in os.environ
+
+
+# What is a token
+
+
+@GOOD_TOKENS
+@pytest.mark.parametrize("blanks", ["", "\n", "\r\n", " \t\n\n"])
+def test_blanks_around_a_token_do_not_belong_to_it(tmp_path: Path, token: str, blanks: str) -> None:
+    path = tmp_path / "token"
+    path.write_bytes((blanks + token + blanks).encode())
+
+    assert TokenFile(path).token() == token
+    assert FixedToken(blanks + token + blanks, "the test").token() == token
+
+
+@BAD_TOKENS
+def test_what_no_http_header_can_carry_is_no_token(tmp_path: Path, token: str) -> None:
+    path = tmp_path / "token"
+    path.write_text(token, encoding="utf-8")
+
+    with pytest.raises(UserError, match="the test"):
+        FixedToken(token, "the test")
+    with pytest.raises(UserError, match=str(path)):
+        TokenFile(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfet\x00o\x00k\x00", b"\x89PNG\r\n\x1a\n", b"caf\xe9", bytes(range(256))]
+)
+def test_a_file_of_other_bytes_holds_no_token(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+
+    with pytest.raises(UserError, match=str(path)):
+        TokenFile(path)
+
+
+def test_other_bytes_in_the_environment_are_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, os.fsdecode(b"caf\xe9"))
+
+    with pytest.raises(UserError, match=TOKEN_VARIABLE):
+        find_credential(None, None)
+
+
+def test_a_missing_file_or_a_folder_is_no_token_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        TokenFile(tmp_path / "missing")
+    with pytest.raises(UserError, match="not a regular file"):
+        TokenFile(tmp_path)
+
+
+@unhurried
+@given(st.text(st.characters()))
+@example("\ud800")
+@example("\x85")
+def test_any_text_is_a_token_of_printable_ascii_or_a_user_error(text: str) -> None:
+    try:
+        token = FixedToken(text, "the test").token()
+    except UserError:
+        return
+    assert token == text.strip()
+    assert all("!" <= each <= "~" for each in token)
+
+
+# The token is never told
+
+
+@pytest.mark.parametrize(
+    "content", [b"hush secret", b"hush\x07secret", b"hush-\xff-secret", "hüsh-secret".encode()]
+)
+@pytest.mark.parametrize("source", ["file", "environment", "prompt"])
+def test_an_error_never_tells_what_was_given(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, source: str
+) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+    if source == "environment":
+        monkeypatch.setenv(TOKEN_VARIABLE, os.fsdecode(content))
+
+    with pytest.raises(UserError) as raised:
+        find_credential(
+            path if source == "file" else None,
+            (lambda: os.fsdecode(content)) if source == "prompt" else None,
+        )
+
+    assert "\n" not in str(raised.value)
+    logged = "".join(traceback.format_exception(raised.value))
+    assert "secret" not in logged
+    assert "hush" not in logged
+
+
+def test_neither_the_origin_nor_the_repr_of_a_credential_tells_the_token(
+    monkeypatch: pytest.MonkeyPatch, token_file: Path
+) -> None:
+    token_file.write_text("secret")
+    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
+
+    for credential in (
+        find_credential(None, None),
+        find_credential(token_file, None),
+        find_credential(None, lambda: "secret"),
+    ):
+        assert credential.token() == "secret"
+        assert "secret" not in credential.origin
+        assert "secret" not in f"{credential} {credential!r}"
+
+
+# Replacing the token
+
+
+@ROTATIONS
+def test_a_rotated_token_is_used_from_the_next_call_on(
+    token_file: Path, rotate: Callable[[Path, str], None]
+) -> None:
+    credential = TokenFile(token_file)
+    assert credential.token() == "first"
+
+    rotate(token_file, "other\n")  # of the same length
+    assert credential.token() == "other"
+
+    rotate(token_file, "third-one")
+    assert credential.token() == "third-one"
+
+
+@ROTATIONS
+def test_a_refused_token_was_replaced_once_the_file_holds_another(
+    token_file: Path, rotate: Callable[[Path, str], None]
+) -> None:
+    credential = TokenFile(token_file)
+    assert not credential.was_replaced("first")
+
+    rotate(token_file, "other\n")
+
+    assert credential.was_replaced("first")
+    assert not credential.was_replaced("other")
+    assert credential.token() == "other"
+
+
+def test_a_token_replaced_without_a_trace_is_found_when_the_old_one_is_refused(
+    token_file: Path,
+) -> None:
+    credential = TokenFile(token_file)
+    before = token_file.stat()
+    token_file.write_text("other\n")
+    os.utime(token_file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    assert credential.was_replaced("first")
+    assert credential.token() == "other"
+
+
+def test_a_token_that_another_call_has_found_meanwhile_counts_as_replaced(
+    token_file: Path,
+) -> None:
+    credential = TokenFile(token_file)
+    used = credential.token()
+    rename_over(token_file, "other")
+    assert credential.token() == "other"
+
+    assert credential.was_replaced(used)
+
+
+def test_a_file_written_again_with_the_same_token_replaces_nothing(token_file: Path) -> None:
+    credential = TokenFile(token_file)
+    rename_over(token_file, " first ")
+
+    assert not credential.was_replaced("first")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garble(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe not a token")
+
+
+def turn_into_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [remove, empty, garble, turn_into_a_folder])
+def test_the_last_token_stays_while_the_file_is_spoiled_and_the_next_is_taken(
+    token_file: Path, spoil: Callable[[Path], None]
+) -> None:
+    credential = TokenFile(token_file)
+    spoil(token_file)
+
+    assert [credential.token(), credential.token()] == ["first", "first"]
+    assert not credential.was_replaced("first")
+    assert credential.was_replaced("an older one")
+
+    if token_file.is_dir():
+        token_file.rmdir()
+    rename_over(token_file, "other")
+    assert credential.token() == "other"
+
+
+def test_a_file_that_goes_and_comes_back_unchanged_is_read_again(token_file: Path) -> None:
+    credential = TokenFile(token_file)
+    aside = token_file.with_name("aside")
+    token_file.rename(aside)
+    assert credential.token() == "first"
+
+    aside.rename(token_file)
+
+    assert credential.token() == "first"
+    assert not credential.was_replaced("first")
+
+
+def test_the_file_is_found_again_from_another_folder(
+    monkeypatch: pytest.MonkeyPatch, token_file: Path
+) -> None:
+    monkeypatch.chdir(token_file.parent)
+    credential = TokenFile(Path(token_file.name))
+    monkeypatch.chdir("/")
+
+    rename_over(token_file, "other")
+
+    assert credential.token() == "other"
+
+
+def test_an_unchanged_file_is_read_once(monkeypatch: pytest.MonkeyPatch, token_file: Path) -> None:
+    credential = TokenFile(token_file)
+    monkeypatch.setattr(Path, "read_text", no_reading)
+    monkeypatch.setattr(Path, "read_bytes", no_reading)
+    monkeypatch.setattr(Path, "open", no_reading)
+
+    assert credential.token() == "first"
+
+
+def no_reading(*_: object, **__: object) -> str:
+    raise AssertionError("the file is read again")
+
+
+@ROTATIONS
+def test_every_thread_gets_a_whole_token_while_the_file_is_rotated(
+    token_file: Path, rotate: Callable[[Path, str], None]
+) -> None:
+    rotated = [f"token-{number}" for number in range(30)]
+    credential = TokenFile(token_file)
+    seen: set[str] = set()
+    failures: list[BaseException] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        try:
+            while not ended.is_set():
+                seen.add(credential.token())
+                credential.was_replaced("first")
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for token in rotated:
+        rotate(token_file, token)
+    ended.set()
+    for reader in readers:
+        reader.join()
+
+    assert not failures
+    if rotate is rename_over:
+        assert seen <= {"first", *rotated}
+    assert credential.token() == rotated[-1]
+
+
+def test_a_fixed_token_is_never_replaced_by_itself() -> None:
+    credential = FixedToken("first", "the test")
+
+    assert credential.token() == "first"
+    assert not credential.was_replaced("first")
+    assert credential.was_replaced("other")

@@ -1,0 +1,281 @@
+"""Who may import whom: two rules that keep the package readable from its top to its end.
+
+Every module imports only modules above it, so there are no cycles; and every third-party library
+is imported by exactly one module, so that its exceptions and habits stay there.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+PACKAGE = "invoicefs"
+
+ALLOWED: Mapping[str, set[str]] = {
+    name: set(above.split())
+    for name, above in {
+        "__init__": "",
+        "errors": "",
+        "clock": "",
+        "names": "",
+        "model": "clock names",
+        "config": "errors names",
+        "credentials": "errors",
+        "wire": "",
+        "answers": "errors names model",
+        "failures": "errors",
+        "api": "__init__ errors clock model credentials wire answers failures",
+        "disk": "errors",
+        "fetcher": "errors clock",
+        "store": "errors names model",
+        "catalog": "errors clock names model disk fetcher",
+        "contents": "errors clock model disk fetcher",
+        "library": "errors clock names model disk fetcher catalog contents",
+        "filesystem": "errors names model library",
+        "background": "errors",
+        "mountpoint": "errors",
+        "logs": "errors",
+        "mount": "errors clock config credentials api disk fetcher store catalog library"
+        " filesystem background mountpoint",
+        "sandbox.calls": "",
+        "sandbox.pdfs": "",
+        "sandbox.tenant": "sandbox.calls",
+        "sandbox.answers": "sandbox.calls sandbox.tenant",
+        "sandbox.exchange": "sandbox.calls sandbox.answers",
+        "sandbox.throttle": "sandbox.answers",
+        "sandbox.faults": "sandbox.calls sandbox.answers sandbox.exchange",
+        "sandbox.sample": "sandbox.calls sandbox.pdfs sandbox.tenant",
+        "sandbox.listener": "sandbox.calls",
+        "sandbox.server": "sandbox.calls sandbox.tenant sandbox.answers sandbox.exchange"
+        " sandbox.throttle sandbox.faults sandbox.sample sandbox.listener",
+        "sandbox.__init__": "sandbox.calls sandbox.pdfs sandbox.tenant sandbox.answers"
+        " sandbox.exchange sandbox.throttle sandbox.faults sandbox.sample sandbox.server",
+        "demo": "errors credentials mountpoint sandbox.__init__",
+        "cli": "__init__ errors config credentials mountpoint logs mount demo",
+        "__main__": "cli",
+    }.items()
+}
+"""Modules in their order, each with what it may import."""
+
+LAZY = {("cli", "demo"), ("cli", "mount"), ("filesystem", "fuse"), ("sandbox.pdfs", "fpdf")}
+"""Imports that are made only where they are needed: they are slow, or may be missing."""
+
+IMPORTER = {
+    "requests": "api",
+    "diskcache": "store",
+    "fuse": "filesystem",
+    "click": "cli",
+    "fpdf": "sandbox.pdfs",
+}
+"""The one module that imports a third-party library."""
+
+
+class Import(NamedTuple):
+    """A module imports another one, or a library."""
+
+    importer: str
+    imported: str
+    is_lazy: bool
+
+
+def modules(package: Path) -> dict[str, ast.Module]:
+    """The parsed modules by their names below the package."""
+    return {
+        ".".join(path.relative_to(package).with_suffix("").parts): ast.parse(path.read_bytes())
+        for path in sorted(package.rglob("*.py"))
+    }
+
+
+def imports_of(name: str, tree: ast.AST, known: set[str]) -> Iterator[Import]:
+    """What one module imports: modules of the package by their names, others by their first."""
+    for node, is_lazy in import_nodes(tree, is_lazy=False):
+        for imported in imported_by(name, node, known):
+            yield Import(name, imported, is_lazy)
+
+
+def import_nodes(
+    node: ast.AST, *, is_lazy: bool
+) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    """All imports below a node, and whether they are made only when a function is called."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node, is_lazy
+    is_lazy = is_lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    for child in ast.iter_child_nodes(node):
+        yield from import_nodes(child, is_lazy=is_lazy)
+
+
+def imported_by(name: str, node: ast.Import | ast.ImportFrom, known: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield module_named(alias.name, known)
+        return
+    origin = node.module or ""
+    if node.level:
+        parent = [PACKAGE, *name.split(".")][: -node.level]
+        origin = ".".join([*parent, *filter(None, [origin])])
+    for alias in node.names:
+        inner = f"{origin}.{alias.name}"
+        yield module_named(
+            inner if inner in {f"{PACKAGE}.{each}" for each in known} else origin, known
+        )
+
+
+def module_named(dotted: str, known: set[str]) -> str:
+    """The name that the tables above use for what an import statement calls so."""
+    first, _, below = dotted.partition(".")
+    if first != PACKAGE:
+        return first
+    package = f"{below}.__init__".lstrip(".")
+    return package if package in known else below
+
+
+def all_imports(package: Path = REPOSITORY / PACKAGE) -> set[Import]:
+    parsed = modules(package)
+    return {found for name, tree in parsed.items() for found in imports_of(name, tree, set(parsed))}
+
+
+IMPORTS = all_imports()
+MODULES = set(modules(REPOSITORY / PACKAGE))
+INNER = {(each.importer, each.imported) for each in IMPORTS if each.imported in MODULES}
+OUTER = {
+    (each.importer, each.imported)
+    for each in IMPORTS
+    if each.imported not in MODULES and each.imported not in sys.stdlib_module_names
+}
+
+
+def test_every_module_has_a_place_in_the_order() -> None:
+    assert set(ALLOWED) == MODULES
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_what_a_module_may_import_is_above_it(name: str) -> None:
+    order = list(ALLOWED)
+
+    assert set(order[: order.index(name)]) >= ALLOWED[name]
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_a_module_imports_only_what_it_may(name: str) -> None:
+    assert {imported for importer, imported in INNER if importer == name} <= ALLOWED.get(
+        name, set()
+    )
+
+
+def test_there_are_no_cycles() -> None:
+    graph: TopologicalSorter[str] = TopologicalSorter()
+    for importer, imported in INNER:
+        graph.add(importer, imported)
+
+    graph.prepare()  # raises CycleError
+
+
+def test_the_centre_knows_neither_http_nor_the_disk_format() -> None:
+    for name in ("catalog", "contents", "library"):
+        assert not ALLOWED[name] & {"api", "store", "wire", "answers"}
+
+
+def test_nothing_of_the_product_imports_the_sandbox_except_the_demo() -> None:
+    importers = {
+        importer
+        for importer, imported in INNER
+        if imported.startswith("sandbox.") and not importer.startswith("sandbox.")
+    }
+
+    assert importers == {"demo"}
+
+
+def test_each_third_party_library_is_imported_by_exactly_one_module() -> None:
+    assert sorted(OUTER) == sorted((importer, library) for library, importer in IMPORTER.items())
+
+
+@pytest.mark.parametrize(("importer", "imported"), sorted(LAZY))
+def test_what_is_slow_or_may_be_missing_is_imported_only_where_it_is_needed(
+    importer: str, imported: str
+) -> None:
+    assert Import(importer, imported, is_lazy=True) in IMPORTS
+    assert Import(importer, imported, is_lazy=False) not in IMPORTS
+
+
+def test_nothing_is_imported_by_a_computed_name() -> None:
+    """The rules above are read from import statements, so there must be no other way."""
+    for name, tree in modules(REPOSITORY / PACKAGE).items():
+        called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        assert not called & {"__import__", "import_module", "importlib.import_module"}, name
+
+
+# The rules hold for a running program, too
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules of a process that has run this program."""
+    result = subprocess.run(
+        [sys.executable, "-c", f"{program}\nimport sys; print(*sys.modules)"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return set(result.stdout.split())
+
+
+def test_the_command_line_starts_without_anything_heavy() -> None:
+    loaded = loaded_by("import invoicefs.cli")
+
+    assert not loaded & {"requests", "urllib3", "diskcache", "sqlite3", "fuse", "fpdf"}
+
+
+def test_every_module_can_be_imported_where_libfuse_and_fpdf_are_missing() -> None:
+    dotted = [f"{PACKAGE}.{name}".removesuffix(".__init__") for name in ALLOWED]
+
+    loaded = loaded_by(
+        "import sys, importlib; sys.modules.update(fuse=None, fpdf=None);"
+        f"[importlib.import_module(name) for name in {dotted}]"
+    )
+
+    assert loaded >= set(dotted)
+
+
+# The reader of the imports itself
+
+BESIDE = {"__init__", "errors", "model", "sandbox.__init__", "sandbox.pdfs"}
+
+
+@pytest.mark.parametrize(
+    ("importer", "statement", "found"),
+    [
+        ("model", "import os.path, requests.adapters", {("os", False), ("requests", False)}),
+        ("model", "import invoicefs.errors as e", {("errors", False)}),
+        ("model", "import invoicefs", {("__init__", False)}),
+        (
+            "model",
+            "from invoicefs import errors, __version__",
+            {("errors", False), ("__init__", False)},
+        ),
+        ("model", "from invoicefs.errors import NotFound", {("errors", False)}),
+        ("model", "from . import errors", {("errors", False)}),
+        ("model", "from .errors import NotFound", {("errors", False)}),
+        ("model", "from invoicefs.sandbox import pdfs", {("sandbox.pdfs", False)}),
+        ("model", "from invoicefs.sandbox import Sandbox", {("sandbox.__init__", False)}),
+        ("sandbox.pdfs", "from ..errors import NotFound", {("errors", False)}),
+        ("sandbox.pdfs", "from . import Sandbox", {("sandbox.__init__", False)}),
+        ("model", "from invoicefs.gone import x", {("gone", False)}),
+        ("model", "def f():\n  import fuse", {("fuse", True)}),
+        ("model", "class C:\n  def m(self):\n    from fpdf import FPDF", {("fpdf", True)}),
+        ("model", "class C:\n  import fuse", {("fuse", False)}),
+        ("model", "try:\n  import fuse\nexcept OSError:\n  fuse = None", {("fuse", False)}),
+        ("model", "if T:\n  from requests import Session", {("requests", False)}),
+    ],
+)
+def test_every_form_of_an_import_is_seen(
+    importer: str, statement: str, found: set[tuple[str, bool]]
+) -> None:
+    seen = imports_of(importer, ast.parse(statement), BESIDE)
+
+    assert {(each.imported, each.is_lazy) for each in seen} == found

@@ -1,0 +1,341 @@
+"""Where the log goes, and how much of it."""
+
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from invoicefs.errors import UserError
+from invoicefs.logs import QUIET_S, DistinctLines, configure
+
+log = logging.getLogger("invoicefs.of_a_module")
+
+ALWAYS_LOGGED = (logging.WARNING, logging.ERROR, logging.CRITICAL)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Put back what `configure` replaces, and close what it opened."""
+    root, fuse = logging.getLogger(), logging.getLogger("fuse")
+    handlers, level, fuse_level = root.handlers[:], root.level, fuse.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    fuse.setLevel(fuse_level)
+
+
+@pytest.fixture
+def log_file(tmp_path: Path) -> Path:
+    return tmp_path / "invoicefs.log"
+
+
+def to_file(log_file: Path, verbosity: int = 0) -> None:
+    configure(is_foreground=False, log_file=log_file, verbosity=verbosity)
+
+
+def lines(log_file: Path) -> list[str]:
+    return log_file.read_text(encoding="utf-8").splitlines()
+
+
+# One line per distinct failure.
+
+
+class Time:
+    """Monotonic seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 5_000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def passes(time: Time) -> Callable[..., bool]:
+    """Whether a line is logged."""
+    distinct_lines = DistinctLines(time)
+
+    def passes(message: str, *words: object, level: int = logging.WARNING) -> bool:
+        record = logging.LogRecord("invoicefs", level, __file__, 1, message, words, None)
+        return bool(distinct_lines.filter(record))
+
+    return passes
+
+
+@pytest.mark.parametrize("level", ALWAYS_LOGGED)
+def test_failure_is_logged_once(passes: Callable[..., bool], level: int) -> None:
+    assert [passes("no connection", level=level) for _ in range(5)] == [True] + 4 * [False]
+
+
+def test_failure_is_logged_again_after_a_while(passes: Callable[..., bool], time: Time) -> None:
+    passes("no connection")
+    time.now_s += QUIET_S - 0.5
+    assert not passes("no connection")
+
+    time.now_s += 0.5
+
+    assert passes("no connection")
+    assert not passes("no connection")
+
+
+def test_failure_that_goes_on_is_not_silenced_for_ever(
+    passes: Callable[..., bool], time: Time
+) -> None:
+    """What is not logged does not prolong the silence."""
+    logged = 0
+    for _ in range(100):
+        logged += passes("no connection")
+        time.now_s += QUIET_S / 20
+
+    assert logged == 5
+
+
+def test_distinct_failures_are_all_logged(passes: Callable[..., bool]) -> None:
+    assert all(passes(f"failure {number}") for number in range(50))
+
+
+def test_words_of_a_line_make_it_distinct(passes: Callable[..., bool]) -> None:
+    assert passes("cannot list %s: %s", "system", "the server answered 503")
+    assert passes("cannot list %s: %s", "shared", "the server answered 503")
+    assert passes("cannot list %s: %s", "shared", "no connection")
+    assert not passes("cannot list %s: %s", "system", "the server answered 503")
+
+
+@pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
+def test_what_verbosity_adds_is_always_logged(passes: Callable[..., bool], level: int) -> None:
+    assert all(passes("GET /api/web/namespaces", level=level) for _ in range(5))
+
+
+def test_what_verbosity_adds_does_not_silence_a_failure(passes: Callable[..., bool]) -> None:
+    passes("no connection", level=logging.INFO)
+
+    assert passes("no connection", level=logging.ERROR)
+
+
+def test_many_distinct_failures_take_bounded_memory(passes: Callable[..., bool]) -> None:
+    """How many lines are remembered is open; that the newest is among them is not."""
+    for number in range(20_000):
+        passes(f"failure {number}")
+
+    assert not passes("failure 19999")
+    assert passes("failure 0")
+
+
+def test_configured_log_holds_a_failure_once(log_file: Path) -> None:
+    to_file(log_file)
+
+    for _ in range(5):
+        log.warning("no connection to %s", "the server")
+
+    assert len(lines(log_file)) == 1
+
+
+def test_modules_share_the_memory(log_file: Path) -> None:
+    to_file(log_file)
+
+    log.warning("no connection")
+    logging.getLogger("invoicefs.of_another_module").warning("no connection")
+
+    assert len(lines(log_file)) == 1
+
+
+def test_traceback_is_logged_once(log_file: Path) -> None:
+    to_file(log_file)
+
+    for _ in range(3):
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            log.exception("open failed unexpectedly")
+
+    assert log_file.read_text().count("Traceback") == 1
+
+
+# How much.
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "logged"),
+    [
+        (0, ["error", "warning"]),
+        (1, ["error", "warning", "info"]),
+        (2, ["error", "warning", "info", "debug"]),
+        (3, ["error", "warning", "info", "debug"]),
+        (50, ["error", "warning", "info", "debug"]),
+    ],
+)
+def test_verbosity_says_how_much(log_file: Path, verbosity: int, logged: list[str]) -> None:
+    to_file(log_file, verbosity)
+
+    log.error("error")
+    log.warning("warning")
+    log.info("info")
+    log.debug("debug")
+
+    assert [line.rsplit(" ", 1)[-1] for line in lines(log_file)] == logged
+
+
+@pytest.mark.parametrize("verbosity", [0, 1, 2])
+def test_errnos_that_fusepy_passes_on_are_not_logged(log_file: Path, verbosity: int) -> None:
+    to_file(log_file, verbosity)
+
+    fuse = logging.getLogger("fuse")
+    fuse.debug("FUSE operation getattr raised a <class 'FileNotFoundError'>, returning errno 2.")
+    fuse.warning("a warning")
+    fuse.error("Uncaught exception from FUSE operation %s, returning errno.EINVAL.", "open")
+
+    assert len(lines(log_file)) == 1
+    assert "Uncaught" in lines(log_file)[0]
+
+
+# Where to.
+
+
+def test_log_goes_to_the_file(log_file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    configure(is_foreground=True, log_file=log_file, verbosity=0)
+
+    log.warning("the server is away")
+
+    (line,) = lines(log_file)
+    assert "WARNING: the server is away" in line
+    assert line[:4].isdigit(), "a line of a file begins with its date"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_log_file_is_appended_to(log_file: Path) -> None:
+    log_file.write_text("from the last mount\n")
+    to_file(log_file)
+
+    log.warning("from this mount")
+
+    assert lines(log_file)[0] == "from the last mount"
+    assert len(lines(log_file)) == 2
+
+
+def test_log_file_holds_every_language(log_file: Path) -> None:
+    to_file(log_file)
+
+    log.warning("Rechnung für Straße №1")
+
+    assert "Rechnung für Straße №1" in lines(log_file)[0]
+
+
+def test_foreground_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(is_foreground=True, log_file=None, verbosity=0)
+
+    log.warning("the server is away")
+
+    assert capsys.readouterr() == ("", "invoicefs: WARNING: the server is away\n")
+
+
+def test_background_logs_to_syslog(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with syslog_at(tmp_path / "log", monkeypatch) as syslog:
+        configure(is_foreground=False, log_file=None, verbosity=0)
+
+        log.warning("the server is away")
+
+        message = syslog.recv(4096).decode()
+    assert "invoicefs[" in message
+    assert "WARNING: the server is away" in message
+    assert capfd.readouterr() == ("", "")
+
+
+@contextlib.contextmanager
+def syslog_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    monkeypatch.setattr("invoicefs.logs._SYSLOG_SOCKET", path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
+        syslog.settimeout(20.0)
+        syslog.bind(str(path))
+        yield syslog
+
+
+def test_syslog_that_is_away_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with syslog_at(tmp_path / "log", monkeypatch):
+        pass
+
+    configure(is_foreground=False, log_file=None, verbosity=0)
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file"])
+def test_background_without_syslog_is_silent(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    kind: str,
+) -> None:
+    path = tmp_path / "log"
+    if kind == "file":
+        path.touch()
+    monkeypatch.setattr("invoicefs.logs._SYSLOG_SOCKET", path)
+    configure(is_foreground=False, log_file=None, verbosity=2)
+
+    log.error("the server is away")
+
+    assert capfd.readouterr() == ("", "")
+
+
+def test_configuring_again_replaces_what_was_configured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(is_foreground=True, log_file=None, verbosity=2)
+    to_file(tmp_path / "second.log")
+
+    log.warning("the server is away")
+    log.info("more")
+
+    assert len(lines(tmp_path / "second.log")) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+def missing_folder(tmp_path: Path) -> Path:
+    return tmp_path / "missing" / "invoicefs.log"
+
+
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def below_a_file(tmp_path: Path) -> Path:
+    (tmp_path / "file").touch()
+    return tmp_path / "file" / "invoicefs.log"
+
+
+def name_too_long(tmp_path: Path) -> Path:
+    return tmp_path / ("x" * 300)
+
+
+@pytest.mark.parametrize("place", [missing_folder, folder, below_a_file, name_too_long])
+def test_log_file_that_cannot_be_written_is_said_in_a_sentence(
+    tmp_path: Path, place: Callable[[Path], Path]
+) -> None:
+    path = place(tmp_path)
+
+    with pytest.raises(UserError) as raised:
+        configure(is_foreground=False, log_file=path, verbosity=0)
+
+    sentence = str(raised.value)
+    assert str(path) in sentence
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+
+
+def test_failing_to_open_a_log_file_leaves_logging_as_it_was(tmp_path: Path) -> None:
+    handlers = logging.getLogger().handlers[:]
+
+    with pytest.raises(UserError):
+        configure(is_foreground=False, log_file=tmp_path, verbosity=0)
+
+    assert logging.getLogger().handlers == handlers

@@ -1,0 +1,691 @@
+"""A call ends at its deadline, whatever its connection is doing; other calls go on.
+
+The server is a socket on loopback. Timers are fired by hand, most of them by the server itself,
+when a call has come exactly so far.
+"""
+
+import contextlib
+import gc
+import os
+import socket
+import ssl
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, Self
+
+import pytest
+import urllib3
+from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import TimeoutError as SocketTimeout
+
+from invoicefs.wire import Guard, WatchedConnection, watch_connections
+
+pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+
+HANG_S = 5.0  # where a guard fails, the timeout of the socket ends the call, and that is a failure
+HOUR_S = 3600.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontent"
+CLOSING_OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ncontent"
+# Anonymous key exchange: TLS without certificates, which would be secrets in a repository.
+ANONYMOUS_CIPHER = "AECDH-AES256-SHA:@SECLEVEL=0"
+
+BODIES = {
+    "with a length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbeginning",
+    "in chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nbeginning\r\n",
+    "in half a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nbeginning",
+    "up to the end": b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nbeginning",
+    "of HTTP/1.0": b"HTTP/1.0 200 OK\r\n\r\nbeginning",
+    "of HTTP/1.0 with a length": b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nbeginning",
+}
+
+Answer = Callable[[socket.socket], None]
+
+
+def send(answer: bytes, then: Callable[[], object] = lambda: None) -> Answer:
+    """Send an answer, or the beginning of one, and do something."""
+
+    def send(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        then()
+
+    return send
+
+
+def send_and_close(answer: bytes) -> Answer:
+    def send_and_close(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return send_and_close
+
+
+class Server:
+    """Gives one answer after the other, over as many connections as come, then none any more.
+
+    Threading: `_lock` guards everything but the event.
+    """
+
+    def __init__(self, *answers: Answer, tls: bool = False) -> None:
+        self.answers = list(answers)
+        self._tls = _tls_context(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        self._lock = threading.Lock()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._threads = [threading.Thread(target=self._accept)]
+        self._connections: list[socket.socket] = []
+        self.was_left = threading.Event()
+        """A client has ended its connection."""
+
+    @property
+    def url(self) -> str:
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://127.0.0.1:{self.port}/"
+
+    @property
+    def port(self) -> int:
+        port: int = self._listener.getsockname()[1]
+        return port
+
+    @property
+    def connections(self) -> int:
+        with self._lock:
+            return len(self._connections)
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+        self._threads[0].join()
+        self._listener.close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads[1:]:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with self._lock:
+                self._connections.append(connection)
+                self._threads.append(threading.Thread(target=self._serve, args=[connection]))
+                self._threads[-1].start()
+
+    def _serve(self, accepted: socket.socket) -> None:
+        # Handing over to TLS detaches the descriptor, so `__exit__` keeps a connection of its own.
+        with contextlib.suppress(OSError), accepted.dup() as plain:
+            try:
+                context = self._tls
+                connection = context.wrap_socket(plain, server_side=True) if context else plain
+                with connection:
+                    while connection.recv(65_536):  # requests here fit into one packet
+                        self._answer(connection)
+            finally:
+                self.was_left.set()
+        accepted.close()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with self._lock:
+            answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            answer(connection)
+
+
+def relay_to(target: "Server") -> Answer:
+    """Answer a CONNECT as a proxy does: grant it, and pass on everything in both directions."""
+
+    def relay(client: socket.socket) -> None:
+        with socket.create_connection(("127.0.0.1", target.port)) as server:
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pass_on, args=[server, client])
+            back.start()
+            pass_on(client, server)
+            back.join()
+
+    return relay
+
+
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+    for each in (source, target):
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+def _tls_context(protocol: int) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    if protocol == ssl.PROTOCOL_TLS_CLIENT:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(ANONYMOUS_CIPHER)
+    return context
+
+
+class Timers:
+    """Stands in for `threading.Timer`; fires when a test says so, also when it is too late."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[[], object]] = []
+
+    def __call__(self, _: float, function: Callable[[], object]) -> "Timers":
+        self._functions.append(function)
+        return self
+
+    def start(self) -> None:
+        pass
+
+    def cancel(self) -> None:
+        pass
+
+    def fire(self, number: int = -1) -> None:
+        self._functions[number]()
+
+
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    timers = Timers()
+    monkeypatch.setattr(threading, "Timer", timers)
+    return timers
+
+
+@pytest.fixture
+def pool() -> Iterator[urllib3.PoolManager]:
+    with new_pool() as pool:
+        yield pool
+
+
+def new_pool(proxy: str | None = None) -> urllib3.PoolManager:
+    settings: dict[str, Any] = {
+        "retries": False,
+        "timeout": HANG_S,
+        "maxsize": 4,
+        "ssl_context": _tls_context(ssl.PROTOCOL_TLS_CLIENT),
+        "cert_reqs": "CERT_NONE",
+        "assert_hostname": False,
+    }
+    if proxy is None:
+        pool = urllib3.PoolManager(**settings)
+    else:
+        context = _tls_context(ssl.PROTOCOL_TLS_CLIENT)
+        pool = urllib3.ProxyManager(
+            proxy, proxy_ssl_context=context, proxy_assert_hostname=False, **settings
+        )
+    watch_connections(pool)
+    return pool
+
+
+def get(pool: urllib3.PoolManager, url: str) -> bytes:
+    return pool.request("GET", url).data
+
+
+@contextlib.contextmanager
+def ends_early() -> Iterator[None]:
+    """The call ends with an error, and not because the timeout of its socket was over."""
+    with pytest.raises(HTTPError) as raised:
+        yield
+    assert not isinstance(raised.value, SocketTimeout)
+
+
+@contextlib.contextmanager
+def ends() -> Iterator[None]:
+    """The call ends in any way but the timeout of its socket.
+
+    A stream that just ends can also be the end of headers, or of a body without a length.
+    """
+    try:
+        yield
+    except SocketTimeout:
+        raise
+    except HTTPError:
+        pass
+
+
+BOTH_SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+
+
+# A guard ends what its call waits for.
+
+
+@BOTH_SCHEMES
+@pytest.mark.parametrize(
+    "beginning",
+    [b"", b"HT", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX-Slow: y"],
+)
+def test_headers_that_do_not_come(
+    pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
+) -> None:
+    with Server(send(beginning, then=timers.fire), tls=tls) as server, Guard(HOUR_S):
+        with ends():
+            get(pool, server.url)
+
+        assert server.was_left.wait(HANG_S)
+
+
+@BOTH_SCHEMES
+@pytest.mark.parametrize("beginning", BODIES.values(), ids=BODIES)
+def test_body_that_does_not_end(
+    pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
+) -> None:
+    with Server(send(beginning), tls=tls) as server, Guard(HOUR_S):
+        response = pool.request("GET", server.url, preload_content=False)
+        timers.fire()
+
+        with ends():
+            assert response.read() in (b"", b"beginning")
+
+        assert server.was_left.wait(HANG_S)
+        response.close()
+
+
+def test_handshake_that_does_not_end(pool: urllib3.PoolManager, timers: Timers) -> None:
+    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S):
+        with ends_early():
+            get(pool, server.url.replace("http:", "https:"))
+
+        assert server.was_left.wait(HANG_S)
+
+
+@BOTH_SCHEMES
+def test_connection_that_is_made_too_late(
+    pool: urllib3.PoolManager, timers: Timers, tls: bool
+) -> None:
+    with Server(send(OK), tls=tls) as server, Guard(0.0):
+        timers.fire()
+
+        with pytest.raises(HTTPError):
+            get(pool, server.url)
+
+
+@BOTH_SCHEMES
+def test_pooled_connection_is_shut_by_the_guard_of_its_present_call(
+    pool: urllib3.PoolManager, timers: Timers, tls: bool
+) -> None:
+    with Server(send(OK), send(b"HTTP", then=timers.fire), tls=tls) as server:
+        with Guard(HOUR_S):
+            get(pool, server.url)
+        with Guard(HOUR_S), ends_early():
+            get(pool, server.url)
+
+        assert server.connections == 1
+
+
+def test_every_connection_of_a_call_is_shut(pool: urllib3.PoolManager, timers: Timers) -> None:
+    beginning = BODIES["with a length"]
+    with (
+        Server(send(beginning)) as one,
+        Server(send(beginning)) as other,
+        Guard(HOUR_S),
+    ):
+        responses = [pool.request("GET", each.url, preload_content=False) for each in (one, other)]
+
+        timers.fire()
+
+        for response in responses:
+            with pytest.raises(ProtocolError):
+                response.read()
+
+
+@pytest.fixture
+def busy_port() -> Iterator[int]:
+    """A port at which a connection is neither accepted nor refused."""
+    with contextlib.ExitStack() as opened:
+        listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):  # the kernel takes one or two, and lets the rest wait
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_connection_that_is_not_accepted(
+    pool: urllib3.PoolManager, busy_port: int, scheme: str
+) -> None:
+    def call() -> None:
+        with Guard(0.05), contextlib.suppress(HTTPError):
+            pool.request("GET", f"{scheme}://127.0.0.1:{busy_port}/", timeout=HOUR_S)
+        ended.set()
+
+    ended = threading.Event()
+    threading.Thread(target=call, daemon=True).start()
+
+    assert ended.wait(HANG_S)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_timeout_of_connecting_is_not_taken_for_one_of_reading(
+    pool: urllib3.PoolManager, busy_port: int, scheme: str
+) -> None:
+    timeout = urllib3.Timeout(connect=0.05, read=HANG_S)
+
+    with pytest.raises(HTTPError) as raised:
+        pool.request("GET", f"{scheme}://127.0.0.1:{busy_port}/", timeout=timeout)
+
+    assert not isinstance(raised.value, ReadTimeoutError)
+
+
+def test_tunnel_that_is_not_granted(timers: Timers) -> None:
+    with (
+        Server(send(b"HTTP/1.1", then=timers.fire)) as proxy,
+        new_pool(proxy=proxy.url) as pool,
+        Guard(HOUR_S),
+        ends_early(),
+    ):
+        get(pool, "https://invoices.example/")
+
+
+def test_time_ends_a_call_that_waits(pool: urllib3.PoolManager) -> None:
+    with Server() as server, Guard(0.02), ends_early():
+        get(pool, server.url)
+
+
+@BOTH_SCHEMES
+def test_call_through_a_proxy(timers: Timers, tls: bool) -> None:
+    with (
+        Server(send(OK), send(b"HTTP", then=timers.fire), tls=True) as server,
+        Server(relay_to(server), tls=tls) as proxy,
+        new_pool(proxy.url) as pool,
+    ):
+        with Guard(HOUR_S):
+            assert get(pool, server.url) == b"content"
+        with Guard(HOUR_S), ends_early():
+            get(pool, server.url)
+
+
+# Connecting.
+
+
+def test_next_address_of_a_name_is_tried_where_one_refuses(
+    pool: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(send(OK)) as server:
+        ports = [port_that_refuses(), server.port]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address(p) for p in ports])
+
+        assert get(pool, "http://invoices.example/") == b"content"
+
+
+def address(port: int) -> tuple[int, int, int, str, tuple[str, int]]:
+    return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))
+
+
+def port_that_refuses() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_name_that_does_not_resolve_is_an_error_of_the_library(
+    pool: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    def resolve(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+    with ends_early():
+        get(pool, f"{scheme}://invoices.example/")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_refused_connection_is_an_error_of_the_library(
+    pool: urllib3.PoolManager, scheme: str
+) -> None:
+    with ends_early():
+        get(pool, f"{scheme}://127.0.0.1:{port_that_refuses()}/")
+
+
+# A guard leaves alone what is not its own.
+
+
+@BOTH_SCHEMES
+def test_call_that_ends_in_time_is_not_disturbed(pool: urllib3.PoolManager, tls: bool) -> None:
+    with Server(send(OK), send(OK), tls=tls) as server:
+        for _ in range(2):
+            with Guard(HOUR_S):
+                assert get(pool, server.url) == b"content"
+
+        assert server.connections == 1
+
+
+def test_pooled_connection_is_not_shut_by_the_guard_of_an_earlier_call(
+    pool: urllib3.PoolManager, timers: Timers
+) -> None:
+    def fire_the_first_and_answer(connection: socket.socket) -> None:
+        timers.fire(0)
+        connection.sendall(OK)
+
+    with Server(send(OK), fire_the_first_and_answer) as server:
+        with Guard(HOUR_S):
+            get(pool, server.url)
+        with Guard(HOUR_S):
+            assert get(pool, server.url) == b"content"
+
+        assert server.connections == 1
+
+
+def test_guard_that_is_firing_is_not_left_before_it_has_shut_everything(
+    pool: urllib3.PoolManager, timers: Timers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it shuts a connection that is back in the pool and serves another call."""
+    is_shutting, is_left = threading.Event(), threading.Event()
+    left_too_early: list[bool] = []
+
+    def slow_shutdown(_: socket.socket, __: int) -> None:
+        is_shutting.set()
+        left_too_early.append(is_left.wait(0.1))
+
+    with Server(send(OK)) as server:
+        firing = threading.Thread(target=timers.fire)
+        with Guard(HOUR_S):
+            get(pool, server.url)
+            monkeypatch.setattr(socket.socket, "shutdown", slow_shutdown)
+            firing.start()
+            assert is_shutting.wait(HANG_S)
+        is_left.set()
+        firing.join()
+        monkeypatch.undo()
+
+    assert left_too_early
+    assert not any(left_too_early)
+
+
+def test_guard_does_not_shut_the_connection_of_another_thread(
+    pool: urllib3.PoolManager, timers: Timers
+) -> None:
+    other_is_guarded, may_call = threading.Event(), threading.Event()
+    contents: list[bytes] = []
+
+    def call_under_another_guard() -> None:
+        with Guard(HOUR_S):
+            other_is_guarded.set()
+            assert may_call.wait(HANG_S)
+            contents.append(get(pool, server.url))
+
+    def fire_the_second_and_answer(connection: socket.socket) -> None:
+        timers.fire(1)
+        connection.sendall(OK)
+
+    with Server(fire_the_second_and_answer) as server:
+        other = threading.Thread(target=call_under_another_guard)
+        other.start()
+        assert other_is_guarded.wait(HANG_S)
+        with Guard(HOUR_S):
+            may_call.set()
+            other.join()
+
+    assert contents == [b"content"]
+
+
+def test_call_without_a_guard_is_made(pool: urllib3.PoolManager) -> None:
+    with Server(send(OK)) as server:
+        assert get(pool, server.url) == b"content"
+
+
+def test_call_after_a_guard_has_fired_is_made(pool: urllib3.PoolManager, timers: Timers) -> None:
+    with Server(send(b"", then=timers.fire), send(OK)) as server:
+        with Guard(HOUR_S), ends_early():
+            get(pool, server.url)
+
+        assert get(pool, server.url) == b"content"
+
+
+def test_outer_guard_holds_again_after_an_inner_one(
+    pool: urllib3.PoolManager, timers: Timers
+) -> None:
+    with (
+        Server(send(OK), send(b"", then=lambda: timers.fire(0))) as server,
+        Guard(HOUR_S),
+    ):
+        with Guard(HOUR_S):
+            get(pool, server.url)
+
+        with ends_early():
+            get(pool, server.url)
+
+
+# A guard on its own.
+
+
+def test_guard_without_connections_may_fire(timers: Timers) -> None:
+    with Guard(HOUR_S):
+        timers.fire()
+
+
+def test_guard_without_connections_may_fire_late(timers: Timers) -> None:
+    with Guard(HOUR_S):
+        pass
+
+    timers.fire()
+
+
+def test_guard_may_fire_where_the_connection_is_closed(
+    pool: urllib3.PoolManager, timers: Timers
+) -> None:
+    with Server(send_and_close(CLOSING_OK)) as server, Guard(HOUR_S):
+        get(pool, server.url)
+        pool.clear()
+
+        timers.fire()
+
+
+def test_guard_lets_exceptions_through() -> None:
+    with pytest.raises(KeyError), Guard(HOUR_S):
+        raise KeyError
+
+
+@pytest.mark.parametrize("seconds", [HOUR_S, 0.0, -1.0])
+def test_guard_leaves_no_thread(seconds: float) -> None:
+    before = set(threading.enumerate())
+    with Guard(seconds):
+        begun = set(threading.enumerate()) - before
+
+    for thread in begun:
+        thread.join(HANG_S)
+
+    assert not set(threading.enumerate()) - before
+
+
+def test_guard_waits_in_no_thread_that_outlives_the_program() -> None:
+    before = set(threading.enumerate())
+    with Guard(HOUR_S):
+        assert all(thread.daemon for thread in set(threading.enumerate()) - before)
+
+
+# Watched pools.
+
+
+def test_watching_twice_is_watching_once(pool: urllib3.PoolManager, timers: Timers) -> None:
+    watched = dict(pool.pool_classes_by_scheme)
+    watch_connections(pool)
+    assert dict(pool.pool_classes_by_scheme) == watched
+
+    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S), ends_early():
+        get(pool, server.url)
+
+
+def test_connections_of_every_scheme_are_watched(pool: urllib3.PoolManager) -> None:
+    classes: dict[str, Any] = dict(pool.pool_classes_by_scheme)
+
+    assert set(classes) == {"http", "https"}
+    assert all(issubclass(each.ConnectionCls, WatchedConnection) for each in classes.values())
+
+
+def test_other_pools_are_not_watched(pool: urllib3.PoolManager) -> None:
+    with urllib3.PoolManager() as other:
+        classes: dict[str, Any] = dict(other.pool_classes_by_scheme)
+
+    assert pool.pool_classes_by_scheme != classes
+    assert not any(issubclass(each.ConnectionCls, WatchedConnection) for each in classes.values())
+
+
+def answered(server: Server, pool: urllib3.PoolManager, _: Timers) -> None:
+    get(pool, server.url)
+
+
+def answered_and_closed(server: Server, pool: urllib3.PoolManager, _: Timers) -> None:
+    server.answers[:] = [send_and_close(CLOSING_OK)] * 2
+    get(pool, server.url)
+    get(pool, server.url)
+
+
+def dropped_between_two_calls(server: Server, pool: urllib3.PoolManager, _: Timers) -> None:
+    server.answers[:] = [send_and_close(OK)] * 2
+    get(pool, server.url)
+    assert server.was_left.wait(HANG_S)
+    get(pool, server.url)
+
+
+def shut_in_its_headers(server: Server, pool: urllib3.PoolManager, timers: Timers) -> None:
+    server.answers[:] = [send(b"HTTP", then=timers.fire)]
+    with ends_early():
+        get(pool, server.url)
+
+
+def shut_in_its_body(server: Server, pool: urllib3.PoolManager, timers: Timers) -> None:
+    server.answers[:] = [send(BODIES["with a length"], then=timers.fire)]
+    with ends_early():
+        get(pool, server.url)
+
+
+def refused(_: Server, pool: urllib3.PoolManager, __: Timers) -> None:
+    with ends_early():
+        get(pool, f"http://127.0.0.1:{port_that_refuses()}/")
+
+
+@BOTH_SCHEMES
+@pytest.mark.parametrize(
+    "call",
+    [
+        answered,
+        answered_and_closed,
+        dropped_between_two_calls,
+        shut_in_its_headers,
+        shut_in_its_body,
+        refused,
+    ],
+)
+def test_no_descriptor_is_left_behind(
+    timers: Timers, call: Callable[[Server, urllib3.PoolManager, Timers], None], tls: bool
+) -> None:
+    gc.collect()
+    before = set(os.listdir("/proc/self/fd"))
+
+    with warnings.catch_warnings(record=True) as unclosed:
+        warnings.simplefilter("always", ResourceWarning)
+        with Server(send(OK), tls=tls) as server, new_pool() as pool, Guard(HOUR_S):
+            call(server, pool, timers)
+        del pool
+        gc.collect()
+
+    assert [str(each.message) for each in unclosed if each.category is ResourceWarning] == []
+    assert set(os.listdir("/proc/self/fd")) == before
