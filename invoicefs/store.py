@@ -22,7 +22,6 @@ measured). `_lock` guards the replacement of a corrupt cache and nothing else.
 """
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -39,6 +38,7 @@ from urllib.parse import urlsplit
 
 import diskcache
 
+from invoicefs import records
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 from invoicefs.names import directory_name, file_name
@@ -51,7 +51,6 @@ _NAMESPACES_KEY: Final = "namespaces"
 _LOCK_TIMEOUT_S = 2.0  # a database locked for longer costs caching, not the operation
 _INLINE_BYTES = 32 * 1024  # smaller values are kept in the database itself
 _CULL_LIMIT = 2  # at most so many are evicted per write; 10 can empty a small cache (measured)
-_SEAL_CHARACTERS = 64  # of a SHA-256 in hex
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
 
@@ -112,41 +111,28 @@ class Store:
 
     def namespaces(self) -> tuple[str, ...]:
         """The last good list of namespaces; empty where there is none."""
-        stored = self._load_json(_NAMESPACES_KEY)
-        return tuple(each for each in _list(stored) if isinstance(each, str))
+        return records.namespaces_from(self._load(_NAMESPACES_KEY))
 
     def save_namespaces(self, namespaces: Iterable[str]) -> bool:
         """Keep a list of namespaces; whether that was possible."""
-        return self._save_json({_NAMESPACES_KEY: list(namespaces)})
+        return self._keep({_NAMESPACES_KEY: list(namespaces)})
 
     def listing(self, namespace: str) -> Listing | None:
         """The last good listing of a namespace, or None where there is none."""
-        stored = self._load_json(_listing_key(namespace))
-        if stored is None:
-            return None
-        invoices = (_invoice_of(namespace, fields) for fields in _list(stored))
-        return Listing.of([each for each in invoices if each is not None])
+        return records.listing_from(namespace, self._load(_listing_key(namespace)))
 
     def save_listing(self, namespace: str, listing: Listing) -> bool:
         """Keep the listing of a namespace; whether that was possible."""
-        invoices = [_fields_of(each) for each in listing.invoices]
-        return self._save_json({_listing_key(namespace): invoices})
+        return self._keep({_listing_key(namespace): records.listing_fields(listing)})
 
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
-        stored = self._load_json(_record_key(invoice))
-        match stored:
-            case [int(mtime_ns)]:
-                return Record(mtime_ns)
-            case [int(mtime_ns), int(size), str(sha256), str(version), int(fetched_ns)] if size > 0:
-                return Record(mtime_ns, StoredContent(size, sha256, version, fetched_ns))
-            case _:
-                return None
+        return records.record_from(self._load(_record_key(invoice)))
 
-    def save_records(self, records: Mapping[Invoice, Record]) -> bool:
+    def save_records(self, known: Mapping[Invoice, Record]) -> bool:
         """Remember this of these invoices; whether that was possible."""
-        return self._save_json(
-            {_record_key(invoice): _fields_of_record(each) for invoice, each in records.items()}
+        return self._keep(
+            {_record_key(invoice): records.record_fields(each) for invoice, each in known.items()}
         )
 
     def pdf(self, facts: StoredContent) -> bytes | None:
@@ -166,20 +152,11 @@ class Store:
                 self._pdfs.set({facts.sha256: content.pdf})
         self.save_records({invoice: content.record})
 
-    def _save_json(self, values: Mapping[str, object]) -> bool:
-        return self._meta.set(
-            {key: _sealed(key, json.dumps(value)) for key, value in values.items()}
-        )
+    def _keep(self, values: Mapping[str, object]) -> bool:
+        return self._meta.set({key: records.sealed(key, value) for key, value in values.items()})
 
-    def _load_json(self, key: str) -> object:
-        text = _unsealed(key, self._meta.get(key))
-        if text is None:
-            return None
-        try:
-            value: object = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        return value
+    def _load(self, key: str) -> object:
+        return records.unsealed(key, self._meta.get(key))
 
 
 class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
@@ -358,51 +335,6 @@ def _listing_key(namespace: str) -> str:
 
 def _record_key(invoice: Invoice) -> str:
     return f"record/{invoice.key}"
-
-
-def _sealed(key: str, text: str) -> str:
-    """The text with a digest of it and of its place, so that neither can change unseen."""
-    return hashlib.sha256(f"{key}\n{text}".encode()).hexdigest() + text
-
-
-def _unsealed(key: str, sealed: object) -> str | None:
-    """The text that was sealed for this key; None for anything else."""
-    if not isinstance(sealed, str):
-        return None
-    text = sealed[_SEAL_CHARACTERS:]
-    return text if sealed.isascii() and _sealed(key, text) == sealed else None
-
-
-def _fields_of_record(record: Record) -> list[object]:
-    fields: list[object] = [record.mtime_ns]
-    if record.content is not None:
-        facts = record.content
-        fields += [facts.size_bytes, facts.sha256, facts.version, facts.fetched_ns]
-    return fields
-
-
-def _fields_of(invoice: Invoice) -> list[str | bool]:
-    return [
-        invoice.name,
-        invoice.active,
-        invoice.status,
-        invoice.amount,
-        invoice.currency,
-        invoice.period_start,
-        invoice.period_end,
-    ]
-
-
-def _invoice_of(namespace: str, fields: object) -> Invoice | None:
-    match fields:
-        case [str(), bool(), str(), str(), str(), str(), str()]:
-            return Invoice(namespace, *fields)  # type: ignore[arg-type] # matched above
-        case _:
-            return None
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,92 @@
+"""How listings and records are written down: as JSON, sealed with a digest.
+
+A seal covers the text and the key that it stands under, so what was damaged, cut, swapped with
+something else or written by a future version is not read at all. Pure functions.
+"""
+
+import hashlib
+import json
+
+from invoicefs.model import Invoice, Listing, Record, StoredContent
+
+_SEAL_CHARACTERS = 64  # of a SHA-256 in hex
+
+
+def sealed(key: str, value: object) -> str:
+    """The text that stands under this key for a JSON value."""
+    text = json.dumps(value)
+    return _seal(key, text) + text
+
+
+def unsealed(key: str, stored: object) -> object:
+    """The value that was sealed for this key; None for anything else."""
+    if not isinstance(stored, str) or not stored.isascii():
+        return None
+    text = stored[_SEAL_CHARACTERS:]
+    value: object = json.loads(text) if stored == _seal(key, text) + text else None
+    return value
+
+
+def namespaces_from(value: object) -> tuple[str, ...]:
+    """The names of namespaces in a value."""
+    return tuple(each for each in _list(value) if isinstance(each, str))
+
+
+def listing_fields(listing: Listing) -> list[object]:
+    """The value that stands for a listing."""
+    return [
+        [
+            invoice.name,
+            invoice.active,
+            invoice.status,
+            invoice.amount,
+            invoice.currency,
+            invoice.period_start,
+            invoice.period_end,
+        ]
+        for invoice in listing.invoices
+    ]
+
+
+def listing_from(namespace: str, value: object) -> Listing | None:
+    """The listing that a value stands for, or None where it stands for none."""
+    if not isinstance(value, list):
+        return None
+    invoices = (_invoice_from(namespace, fields) for fields in value)
+    return Listing.of([each for each in invoices if each is not None])
+
+
+def record_fields(record: Record) -> list[object]:
+    """The value that stands for a record."""
+    fields: list[object] = [record.mtime_ns]
+    if record.content is not None:
+        facts = record.content
+        fields += [facts.size_bytes, facts.sha256, facts.version, facts.fetched_ns]
+    return fields
+
+
+def record_from(value: object) -> Record | None:
+    """The record that a value stands for, or None where it stands for none."""
+    match value:
+        case [int(mtime_ns)]:
+            return Record(mtime_ns)
+        case [int(mtime_ns), int(size), str(sha256), str(version), int(fetched_ns)] if size > 0:
+            return Record(mtime_ns, StoredContent(size, sha256, version, fetched_ns))
+        case _:
+            return None
+
+
+def _invoice_from(namespace: str, fields: object) -> Invoice | None:
+    match fields:
+        case [str(), bool(), str(), str(), str(), str(), str()]:
+            return Invoice(namespace, *fields)  # type: ignore[arg-type] # matched above
+        case _:
+            return None
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _seal(key: str, text: str) -> str:
+    return hashlib.sha256(f"{key}\n{text}".encode()).hexdigest()
