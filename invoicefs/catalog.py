@@ -5,7 +5,8 @@ Invariants:
 1. An API failure never makes anything look absent. After a failure the last good list is used,
    also one from before a remount; where a name is not in it, the failure is what is reported,
    never `NotFound`. Only 401 and 403 are reported although there is a list.
-2. A final invoice that was listed once stays listed, whatever later answers leave out.
+2. A final invoice that was listed once stays listed, whatever later answers leave out, be it
+   the invoice or its whole namespace.
 3. A list is asked for at most once per `list_ttl_s`, and for the sake of a name that it does not
    have at most once per `UNLISTED_RECHECK_S`.
 4. Names that can be neither an invoice nor a namespace cost no call.
@@ -201,6 +202,8 @@ class Catalog:
         if answer.is_partial:
             log.warning("The server could list only a part of the namespaces.")
             found = tuple(dict.fromkeys((*found, *known)))
+        vanished = [each for each in known if each not in found]
+        found += tuple(filter(self._has_final_invoices, vanished))
         is_saved = (before.is_saved and found == known) or self._store.save_namespaces(found)
         fresh = replace(
             _namespaces(found),
@@ -211,6 +214,11 @@ class Catalog:
         with self._lock:
             self._namespaces = fresh
         return fresh
+
+    def _has_final_invoices(self, namespace: str) -> bool:
+        """Whether a namespace that is no longer listed must stay for what was listed in it."""
+        known = self._known(namespace)
+        return known is not None and any(not each.active for each in known.everything.invoices)
 
     def _known_namespaces(self) -> _Namespaces:
         if self._namespaces is None:

@@ -53,8 +53,8 @@ class ContentStore(Protocol):
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
 
-    def save_records(self, records: Mapping[Invoice, Record]) -> bool:
-        """Remember this of these invoices; whether that was possible."""
+    def add_records(self, known: Mapping[Invoice, Record]) -> None:
+        """Remember this of those of the invoices of which nothing is remembered yet."""
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
@@ -114,7 +114,7 @@ class Contents:
             if record is not None:
                 self._records.setdefault(invoice.key, record)
         if first_seen:
-            self._store.save_records(first_seen)
+            self._store.add_records(first_seen)
 
     def attributes(self, invoice: Invoice) -> Attributes:
         """What ``stat`` shows; memory only."""

@@ -38,8 +38,7 @@ def run_demo(mount_point: Path | None, *, is_once: bool, say: Say) -> None:
         with _existing(folder), _mounted(sandbox, folder, Path(work) / "cache", say):
             _tour(sandbox, folder, Path(work) / "archive", say)
             if not is_once:
-                say(f"\nThe folder stays until you press Ctrl-C: {folder}")
-                _wait_for_interrupt()
+                _wait_for_interrupt(folder, say)
 
 
 def _tour(sandbox: Sandbox, folder: Path, archive: Path, say: Say) -> None:
@@ -108,8 +107,9 @@ def _environment(sandbox: Sandbox) -> dict[str, str]:
     return {**ours, TOKEN_VARIABLE: sandbox.token}
 
 
-def _wait_for_interrupt() -> None:
+def _wait_for_interrupt(folder: Path, say: Say) -> None:
     try:
+        say(f"\nThe folder stays until you press Ctrl-C: {folder}")
         threading.Event().wait()
     except KeyboardInterrupt:
         return

@@ -106,5 +106,9 @@ class ReadOnly(InvoicefsError):
     """Somebody tried to change the mounted folder."""
 
 
+class Outdated(InvoicefsError):
+    """The kernel still holds another size of a file that is being opened; it has to ask again."""
+
+
 class BadHandle(InvoicefsError):
     """A file or directory handle that is not open."""

@@ -11,7 +11,8 @@ kernel once that they do not exist, and it stops asking (measured: 169 upcalls -
 ``ls -l`` of 20 files).
 
 Threading: callbacks come from many threads at once. `_lock` guards `_handles` and `_next_handle`
-and is held for no call into the library.
+and is held for no call into the library. `_told_bytes`, the size that the kernel was last told by
+path, changes by single assignments.
 """
 
 import codecs
@@ -32,6 +33,7 @@ from invoicefs.errors import (
     Denied,
     InvoicefsError,
     NotFound,
+    Outdated,
     RateLimited,
     ReadOnly,
     ServerFault,
@@ -65,6 +67,8 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         TooLarge: errno.EFBIG,
         ReadOnly: errno.EROFS,
         BadHandle: errno.EBADF,
+        # Never reaches a program: at ESTALE the kernel looks the name up and opens it once more.
+        Outdated: errno.ESTALE,
     }
 )
 
@@ -108,6 +112,7 @@ class InvoiceFilesystem:
         self._lock = threading.Lock()
         self._handles: dict[int, OpenInvoice | tuple[Entry, ...]] = {}
         self._next_handle = 1
+        self._told_bytes: dict[str, int] = {}
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Carry out an operation; raises `OSError` with an errno and nothing else."""
@@ -115,7 +120,7 @@ class InvoiceFilesystem:
             return getattr(self, operation)(*arguments)
         except InvoicefsError as error:
             code = errno_of(error)
-            if operation == "open" or not isinstance(error, NotFound):  # probing is no failure
+            if _is_worth_a_line(operation, error):
                 log.warning("%s: %s (%s)", _subject(arguments), error, errno.errorcode[code])
             raise OSError(code, os.strerror(code)) from None
         except Exception:
@@ -131,7 +136,9 @@ class InvoiceFilesystem:
         if handle is not None:
             return self._stat(self._library.open_attributes(self._opened(handle)))
         assert path is not None  # without a handle libfuse always has a path
-        return self._stat(self._library.attributes(path))
+        attributes = self._library.attributes(path)
+        self._told_bytes[path] = attributes.size_bytes
+        return self._stat(attributes)
 
     def opendir(self, path: str) -> int:
         """List a directory once for all reads of it, so that only opening it can fail."""
@@ -168,6 +175,10 @@ class InvoiceFilesystem:
         opened = self._library.open(path)
         if opened.is_news:
             self._have_kernel_ask(path)
+        if self._told_bytes.get(path) != len(opened.content.pdf):
+            # The mount point does not lead here, after a lazy unmount for example.
+            self._library.release(opened)
+            raise Outdated("the kernel has not asked for the size")
         return self._keep(opened)
 
     def _have_kernel_ask(self, path: str) -> None:
@@ -177,7 +188,7 @@ class InvoiceFilesystem:
         the end, and when two of them overtake each other the kernel fills up with zeros what lies
         between (measured: one file in a hundred). The answer comes from another thread.
         """
-        with contextlib.suppress(OSError):  # of a mount that is not there any more
+        with contextlib.suppress(OSError):
             os.stat(self._mount_point + path)
 
     def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
@@ -280,6 +291,12 @@ def _path_codec(name: str) -> codecs.CodecInfo | None:
             len(data),
         ),
     )
+
+
+def _is_worth_a_line(operation: str, error: InvoicefsError) -> bool:
+    """Whether somebody would want to know: probing for names is no failure."""
+    is_probing = isinstance(error, NotFound) and operation != "open"
+    return not (is_probing or isinstance(error, Outdated))
 
 
 def _subject(arguments: tuple[Any, ...]) -> object:

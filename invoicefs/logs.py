@@ -52,6 +52,8 @@ def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> 
     root.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
     # fusepy logs every errno it passes on as a debug traceback; the errno table does that better.
     logging.getLogger("fuse").setLevel(logging.ERROR)
+    # urllib3 adds tracebacks to what becomes an exception, and a log line, of our own.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
 
 
 def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:

@@ -194,7 +194,7 @@ def _judge(error: InvoicefsError, library: Library, settings: Settings, warn: Wa
     if is_away and not library.is_known:
         raise UserError(f"{url} cannot be used: {error}. Check the URL and the network.") from error
     if isinstance(error, NoAnswer):
-        warn(f"{url} cannot be reached now ({error}): what is stored is shown.")
+        warn(f"{url} cannot be reached now ({error}): what is known of it is shown.")
     else:
         warn(f"The namespaces cannot be listed now: {error}. Open invoices by their full path.")
 

@@ -50,6 +50,8 @@ T = TypeVar("T")
 _NAMESPACES_KEY: Final = "namespaces"
 _LOCK_TIMEOUT_S = 2.0  # a database locked for longer costs caching, not the operation
 _INLINE_BYTES = 32 * 1024  # smaller values are kept in the database itself
+# diskcache removes a replaced file before the transaction ends, so if that fails both are lost.
+_NEVER_IN_FILES = 2**30
 _CULL_LIMIT = 2  # at most so many are evicted per write; 10 can empty a small cache (measured)
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
@@ -101,8 +103,15 @@ class Store:
             size_limit=size_limit_bytes,
             eviction_policy="least-recently-stored",
             cull_limit=_CULL_LIMIT,
+            disk_min_file_size=_INLINE_BYTES,
         )
-        self._meta = _Cache(folder, "meta", eviction_policy="none", cull_limit=0)
+        self._meta = _Cache(
+            folder,
+            "meta",
+            eviction_policy="none",
+            cull_limit=0,
+            disk_min_file_size=_NEVER_IN_FILES,
+        )
 
     def close(self) -> None:
         """Close the connections of the calling thread."""
@@ -135,6 +144,17 @@ class Store:
             {_record_key(invoice): records.record_fields(each) for invoice, each in known.items()}
         )
 
+    def add_records(self, known: Mapping[Invoice, Record]) -> None:
+        """Remember this of those of the invoices of which nothing is remembered yet."""
+        self._meta.add(
+            {
+                _record_key(invoice): records.sealed(
+                    _record_key(invoice), records.record_fields(each)
+                )
+                for invoice, each in known.items()
+            }
+        )
+
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
         pdf = self._pdfs.get(facts.sha256)
@@ -147,7 +167,7 @@ class Store:
         facts = content.record.content
         if facts is not None:
             # What is there and whole stays: replacing its file would pull it from under a reader.
-            was_there = self._pdfs.add(facts.sha256, content.pdf) is False
+            was_there = self._pdfs.add({facts.sha256: content.pdf}) is False
             if was_there and self.pdf(facts) is None:
                 self._pdfs.set({facts.sha256: content.pdf})
         self.save_records({invoice: content.record})
@@ -227,9 +247,15 @@ class _Cache:
     def get(self, key: str) -> Any:
         return self._attempt("read", lambda cache: cache.get(key))
 
-    def add(self, key: str, value: bytes) -> bool | None:
-        """Keep a value under a new key; False where the key is there, None where it failed."""
-        return self._attempt("written", lambda cache: bool(cache.add(key, value)))
+    def add(self, values: Mapping[str, str | bytes]) -> bool | None:
+        """Keep the values under new keys; whether all were new, or None where it failed."""
+
+        def add_all(cache: Any) -> bool:
+            with cache.transact():
+                added = [cache.add(key, value) for key, value in values.items()]
+            return all(added)
+
+        return self._attempt("written", add_all)
 
     def set(self, values: Mapping[str, str | bytes]) -> bool:
         """Keep all the values or, where the database is locked or the disk full, none."""
@@ -297,7 +323,6 @@ class _Cache:
             str(self._folder),
             timeout=_LOCK_TIMEOUT_S,
             disk=_SafeDisk,
-            disk_min_file_size=_INLINE_BYTES,
             sqlite_mmap_size=0,  # a database that is cut short would end the process with SIGBUS
             **self._settings,
         )

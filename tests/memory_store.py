@@ -39,6 +39,10 @@ class MemoryStore:
             self._records |= {invoice.key: record for invoice, record in records.items()}
         return self.keeps
 
+    def add_records(self, known: Mapping[Invoice, Record]) -> None:
+        if self.keeps:
+            self._records = {invoice.key: each for invoice, each in known.items()} | self._records
+
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256)
 

@@ -772,6 +772,26 @@ def test_a_record_that_promises_other_content_is_not_believed(
     assert tenant.take_calls() == ["pdf system/final"]
 
 
+def test_learning_forgets_nothing_that_another_mount_has_downloaded_meanwhile(
+    mount: Mount, tenant: FakeTenant, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = mount(), mount()
+    look, is_first = store.record, [True]
+
+    def look_slowly(invoice: Invoice) -> Record | None:
+        found = look(invoice)
+        if is_first:
+            is_first.clear()
+            one.list(UNDATED)
+            one.read(UNDATED)
+        return found
+
+    monkeypatch.setattr(store, "record", look_slowly)
+    other.list(UNDATED)
+    assert mount().read(UNDATED) == tenant.pdf(UNDATED)
+    assert tenant.take_calls() == ["pdf system/undated"]
+
+
 def test_learning_again_reads_nothing(
     mount: Mount, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

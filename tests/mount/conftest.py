@@ -1,0 +1,134 @@
+"""Real mounts of an embedded API server, by the real command."""
+
+import ctypes.util
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Sandbox
+from tests.mount.mounts import FUSERMOUNT, Mount, Mounts, sweep
+from tests.mount.programs import missing, run
+
+_FUSE_DEVICE = Path("/dev/fuse")
+_PROGRAMS = ("rsync", "tar", "pdftotext", "setpriv")
+_ORDINARY_FOLDER = "invoicefs-test-"  # of an ordinary user, in the folder for temporary files
+_NOBODY = 65_534
+_AS_NOBODY = (
+    "setpriv",
+    f"--reuid={_NOBODY}",
+    f"--regid={_NOBODY}",
+    "--clear-groups",
+    "--",
+)
+_AS_NOBODY_WHO_MAY_READ_THE_INTERPRETER = (
+    *_AS_NOBODY[:-1],
+    "--inh-caps=+dac_read_search",
+    "--ambient-caps=+dac_read_search",
+    "--",
+)
+
+
+def pytest_report_collectionfinish(items: Sequence[pytest.Item]) -> list[str]:
+    """Say what this machine has for these tests."""
+    if not any(item.path.parent == Path(__file__).parent for item in items):
+        return []
+    has = {
+        str(_FUSE_DEVICE): os.access(_FUSE_DEVICE, os.R_OK | os.W_OK) and "usable",
+        "libfuse 2": ctypes.util.find_library("fuse"),
+        "fusermount": shutil.which(FUSERMOUNT),
+        **{program: shutil.which(program) for program in _PROGRAMS},
+        "user": "root" if os.geteuid() == 0 else "not root",
+    }
+    return ["mounts: " + ", ".join(f"{name} {fact or 'MISSING'}" for name, fact in has.items())]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _machine() -> None:
+    """Skip, or in CI fail, all of these tests where nothing can be mounted."""
+    if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):
+        missing(f"{_FUSE_DEVICE} is missing or not usable")
+    if ctypes.util.find_library("fuse") is None:
+        missing("libfuse 2 is missing")
+    if shutil.which(FUSERMOUNT) is None:
+        missing("fusermount is missing")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_mounted(
+    _machine: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Unmount what an earlier run left dead, and whatever is mounted when this one ends."""
+    mine = tmp_path_factory.getbasetemp()
+    for folder in (mine.parent, *Path(tempfile.gettempdir()).glob(f"{_ORDINARY_FOLDER}*")):
+        sweep(folder, only_dead=True)
+    yield
+    sweep(mine, only_dead=False)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def mounts(sandbox: Sandbox, tmp_path: Path) -> Iterator[Mounts]:
+    with closing(Mounts(sandbox, tmp_path)) as mounts:
+        yield mounts
+
+
+@pytest.fixture
+def mount(mounts: Mounts) -> Mount:
+    """The sample tenant, mounted with the default options."""
+    return mounts.mount()
+
+
+@pytest.fixture(scope="session")
+def _fuse_device_for_all() -> Iterator[None]:
+    """Let everybody use the FUSE device, as udev does; some containers have it for root only."""
+    mode = stat.S_IMODE(_FUSE_DEVICE.stat().st_mode)
+    if mode & 0o006 == 0o006 or os.geteuid() != 0:
+        yield
+        return
+    _FUSE_DEVICE.chmod(0o666)
+    try:
+        yield
+    finally:
+        _FUSE_DEVICE.chmod(mode)
+
+
+@pytest.fixture
+def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterator[Mounts]:
+    """Mounts as an ordinary user: as ``nobody`` where the tests are run by root.
+
+    Their folder is not in `tmp_path`, which nobody else may enter.
+    """
+    with tempfile.TemporaryDirectory(prefix=_ORDINARY_FOLDER) as name:
+        folder, prefix = Path(name), _prefix_of_ordinary_user()
+        if prefix:
+            os.chown(folder, _NOBODY, _NOBODY)
+        with closing(Mounts(sandbox, folder, prefix)) as mounts:
+            yield mounts
+
+
+def _prefix_of_ordinary_user() -> Sequence[str]:
+    """What makes an ordinary user run a program.
+
+    Where the interpreter lies in root's home, that user is lent the right to read it. It has no
+    part in mounting: fusermount and the kernel go by the user id.
+    """
+    if os.geteuid() != 0:
+        return ()
+    for prefix in (_AS_NOBODY, _AS_NOBODY_WHO_MAY_READ_THE_INTERPRETER):
+        if run(*prefix, sys.executable, "-I", "-c", "").code == 0:
+            break
+    else:
+        missing("an ordinary user cannot run the interpreter")
+    return prefix

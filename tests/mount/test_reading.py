@@ -1,0 +1,593 @@
+"""What programs read from a mount is what the server has."""
+
+import hashlib
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox, sample_tenant
+from tests.mount.mounts import Mount, Mounts
+from tests.mount.programs import Argument, eventually, python, run, started
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+
+UPPER_BOUND_BYTES = 16 * 1024 * 1024
+
+# At the edges of blocks, pages and the kernel's reads of 128 KiB, and well beyond.
+SIZES = (100, 511, 512, 4095, 4096, 4097, 131_071, 131_072, 131_073, 1_500_001)
+TENANT = tenant(*(invoice(number, size) for number, size in enumerate(SIZES)))
+CONTENTS = contents(TENANT)
+
+Copies = Mapping[str, bytes]
+
+
+def in_folder(folder: Path) -> Copies:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def by_cat(source: Path, _: Path) -> Copies:
+    return {name: run("cat", source / name).good().out for name in CONTENTS}
+
+
+def by_cp(source: Path, target: Path) -> Copies:
+    run("cp", "-r", source, target).good()
+    return in_folder(target)
+
+
+def by_rsync(source: Path, target: Path) -> Copies:
+    run("rsync", "-a", f"{source}/", target).good()
+    return in_folder(target)
+
+
+def by_tar(source: Path, target: Path, *options: str) -> Copies:
+    archive = target.with_suffix(".tar")
+    run("tar", "-c", *options, "-f", archive, "-C", source, ".").good()
+    target.mkdir()
+    run("tar", "-x", "-f", archive, "-C", target).good()
+    return in_folder(target)
+
+
+def by_sparse_tar(source: Path, target: Path) -> Copies:
+    return by_tar(source, target, "-S")
+
+
+def by_dd(source: Path, target: Path) -> Copies:
+    target.mkdir()
+    for name in CONTENTS:
+        run("dd", f"if={source / name}", f"of={target / name}", "bs=100000", "status=none").good()
+    return in_folder(target)
+
+
+def by_shutil(source: Path, target: Path) -> Copies:
+    python("import shutil, sys; shutil.copytree(*sys.argv[1:])", source, target).good()
+    return in_folder(target)
+
+
+MMAP = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+    sys.stdout.buffer.write(view)
+"""
+
+
+def by_mmap(source: Path, _: Path) -> Copies:
+    return {name: python(MMAP, source / name).good().out for name in CONTENTS}
+
+
+BACKWARDS = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+size = os.fstat(fd).st_size
+step = size // 7 + 1
+parts = [os.pread(fd, step, start) for start in reversed(range(0, size, step))]
+sys.stdout.buffer.write(b"".join(reversed(parts)))
+"""
+
+
+def by_reading_backwards(source: Path, _: Path) -> Copies:
+    return {name: python(BACKWARDS, source / name).good().out for name in CONTENTS}
+
+
+WAYS = (
+    by_cat,
+    by_cp,
+    by_rsync,
+    by_tar,
+    by_sparse_tar,
+    by_dd,
+    by_shutil,
+    by_mmap,
+    by_reading_backwards,
+)
+Way = Callable[[Path, Path], Copies]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_bytes_of_never_opened_files_are_those_of_the_server(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, way: Way
+) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount()
+    assert way(mount / NAMESPACE, tmp_path / "copy") == CONTENTS
+    assert pdf_calls_by_file(sandbox) == dict.fromkeys(CONTENTS, 1)
+
+
+def test_one_call_per_invoice_whatever_reads_it_and_after_a_remount_too(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.tenant = TENANT
+    for round_ in ("first", "second"):
+        mount = mounts.mount()
+        for way in WAYS:
+            assert way(mount / NAMESPACE, tmp_path / f"{round_}-{way.__name__}") == CONTENTS
+        mounts.umount(mount)
+    assert pdf_calls_by_file(sandbox) == dict.fromkeys(CONTENTS, 1)
+
+
+def pdf_calls_by_file(sandbox: Sandbox) -> dict[str, int]:
+    return {name: sandbox.count(Endpoint.PDF, name=name.removesuffix(".pdf")) for name in CONTENTS}
+
+
+PREADS = """
+import json, os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+for offset, length in json.loads(sys.argv[2]):
+    sys.stdout.buffer.write(os.pread(fd, length, offset))
+"""
+
+
+def test_random_reads_bring_the_bytes_at_their_offsets(sandbox: Sandbox, mounts: Mounts) -> None:
+    numbers = random.Random(1)  # noqa: S311 # the same on every run
+    pdf = b"%PDF-1.4\n" + numbers.randbytes(1_500_001)
+    sandbox.tenant = tenant(replace(invoice(1), pdf=pdf))
+    places = [(numbers.randrange(len(pdf) + 9), numbers.randrange(200_000)) for _ in range(60)]
+    places += [(len(pdf), 10), (len(pdf) - 1, 10), (0, 1), (2**40, 1)]
+    expected = b"".join(pdf[offset : offset + length] for offset, length in places)
+    path = mounts.mount() / NAMESPACE / file_name(invoice(1))
+    assert python(PREADS, path, json.dumps(places)).good().out == expected
+
+
+READ_WITHOUT_ASKING_FOR_THE_SIZE = """
+import hashlib, os, sys, threading
+
+def read_on(fd):
+    digest = hashlib.sha256()
+    while part := os.read(fd, 100_000):
+        digest.update(part)
+    return digest.hexdigest()
+
+def read_beyond(fd, both):
+    both.wait()
+    for offset in (2 << 20, 1 << 20, 5 << 20, 3 << 20):
+        assert os.pread(fd, 4096, offset) == b""
+
+os.chdir(sys.argv[2])
+print("inside", flush=True)
+sys.stdin.readline()
+for path in sys.argv[3:]:
+    fd, other = os.open(path, os.O_RDONLY), os.open(path, os.O_RDONLY)
+    if sys.argv[1] == "disturbed":
+        both = threading.Barrier(2)
+        beyond = threading.Thread(target=read_beyond, args=(other, both))
+        beyond.start()
+        both.wait()
+    print(read_on(fd))
+    if sys.argv[1] == "disturbed":
+        beyond.join()
+    os.close(fd)
+    os.close(other)
+"""
+
+
+@pytest.mark.parametrize("is_detached", [False, True], ids=["mounted", "unmounted lazily"])
+@pytest.mark.parametrize("how", ["alone", "disturbed"])
+def test_nothing_is_read_beyond_the_end_by_who_never_asks_for_the_size(
+    sandbox: Sandbox, mounts: Mounts, how: str, is_detached: bool
+) -> None:
+    """Until then the kernel knows an upper bound only, and fills what is missing with zeros.
+
+    It happened to one file in a hundred, when the answers to two reads overtook each other.
+    """
+    sandbox.tenant = tenant(*(invoice(number, 131_073 + number % 99) for number in range(300)))
+    pdfs = contents(sandbox.tenant)
+    mount = mounts.mount()
+    arguments: tuple[Argument, ...] = (how, mount / NAMESPACE, *pdfs)
+    program = (sys.executable, "-I", "-c", READ_WITHOUT_ASKING_FOR_THE_SIZE)
+    with started(*program, *arguments) as reader:
+        assert reader.line() == "inside"
+        if is_detached:
+            mounts.command("umount", "--lazy", mount.path).good()
+        reader.go_on()
+        digests = reader.end().good().lines
+    wrong = [
+        name
+        for (name, pdf), digest in zip(pdfs.items(), digests, strict=True)
+        if digest != hashlib.sha256(pdf).hexdigest()
+    ]
+    assert wrong == []
+
+
+def test_text_of_an_invoice_is_found_in_its_pdf(mount: Mount) -> None:
+    path = mount / NAMESPACE / "invoice-acme-2026-08.pdf"
+    text = run("pdftotext", "-layout", path, "-").good().text
+    assert "invoice-acme-2026-08" in text
+    assert "Customer edge sites" in text
+
+
+@pytest.mark.parametrize("is_remounted", [False, True])
+def test_second_rsync_transfers_nothing(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, is_remounted: bool
+) -> None:
+    sandbox.tenant = TENANT
+    mount, archive = mounts.mount(), tmp_path / "archive"
+    first = run("rsync", "-a", "--stats", f"{mount.path}/", archive).good()
+    assert f"Number of regular files transferred: {len(CONTENTS)}" in first.lines
+    if is_remounted:
+        mounts.umount(mount)
+        mount = mounts.mount()
+    second = run("rsync", "-a", "--stats", "--itemize-changes", f"{mount.path}/", archive).good()
+    assert "Number of regular files transferred: 0" in second.lines
+    assert "Total transferred file size: 0 bytes" in second.lines
+    assert not [line for line in second.lines if line.startswith((">f", ".f"))]
+
+
+# What only looks. The mount is that of the sample tenant.
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox, Mount]]:
+    """The sample tenant, on which nothing is ever opened."""
+    with Sandbox() as sandbox, closing(Mounts(sandbox, tmp_path_factory.mktemp("sample"))) as made:
+        yield sandbox, made.mount("--list-ttl", "1h")
+
+
+LOOKS = pytest.mark.parametrize(
+    "argv",
+    [
+        ("ls", "-lR"),
+        ("ls", "-laR", "--time-style=full-iso"),
+        ("find",),
+        ("find", "-type", "f", "-size", "+1k", "-newermt", "2020-01-01"),
+        ("du", "-a"),
+        ("du", "-a", "--apparent-size"),
+        ("df",),
+        ("stat", "system/invoice-acme-2026-08.pdf"),
+        ("test", "-r", "system/invoice-acme-2026-08.pdf"),
+        ("rsync", "-a", "--list-only", "--exclude=/legal", "./"),
+    ],
+    ids=" ".join,
+)
+
+
+@LOOKS
+def test_looking_around_makes_no_pdf_call(
+    sample: tuple[Sandbox, Mount], argv: tuple[str, ...]
+) -> None:
+    sandbox, mount = sample
+    ended = run(*argv, cwd=mount.path)
+    assert not ended.err or "legal" in ended.err  # that namespace is forbidden
+    assert sandbox.count(Endpoint.PDF) == 0
+
+
+def test_each_list_is_asked_for_once(sample: tuple[Sandbox, Mount]) -> None:
+    sandbox, mount = sample
+    for _ in range(3):
+        run("ls", "-l", *(mount / name for name in ("system", "shared", "retail-emea"))).good()
+    for namespace in ("system", "shared", "retail-emea"):
+        assert sandbox.count(Endpoint.INVOICES, namespace) == 1
+
+
+def test_ls_of_the_mount_point_lists_no_namespace(sandbox: Sandbox, mount: Mount) -> None:
+    names = [line.split()[-1] for line in run("ls", "-l", mount.path).good().lines[1:]]
+    assert names == ["legal", "retail-emea", "shared", "system"]
+    assert sandbox.count(Endpoint.INVOICES) == 0
+    assert sandbox.count(Endpoint.NAMESPACES) == 1  # when it was mounted
+
+
+def test_all_invoices_are_shown(sample: tuple[Sandbox, Mount]) -> None:
+    _, mount = sample
+    found = set(run("find", ".", "-type", "f", "-not", "-path", "./legal/*", cwd=mount.path).lines)
+    expected = {
+        f"./{namespace.name}/{file_name(each)}"
+        for namespace in sample_tenant().namespaces
+        for each in namespace.invoices
+    }
+    assert len(expected) == 42
+    assert found == expected
+
+
+DIRENTS = """
+import ctypes, sys
+class Dirent(ctypes.Structure):
+    _fields_ = [("inode", ctypes.c_uint64), ("offset", ctypes.c_int64),
+                ("length", ctypes.c_ushort), ("type", ctypes.c_ubyte),
+                ("name", ctypes.c_char * 256)]
+libc = ctypes.CDLL(None)
+libc.opendir.restype = ctypes.c_void_p
+libc.readdir.restype = ctypes.POINTER(Dirent)
+libc.readdir.argtypes = [ctypes.c_void_p]
+folder = libc.opendir(sys.argv[1].encode())
+while entry := libc.readdir(folder):
+    print(entry.contents.type, entry.contents.inode, entry.contents.name.decode())
+"""
+DT_DIR, DT_REG = 4, 8
+
+
+def dirents(path: Path) -> list[tuple[int, int, str]]:
+    """Type, inode and name of the entries as the kernel gives them, less the dots."""
+    found = [line.split(maxsplit=2) for line in python(DIRENTS, path).good().lines]
+    return [(int(kind), int(inode), name) for kind, inode, name in found if name.strip(".")]
+
+
+def test_a_folder_is_read_in_the_order_of_inodes_and_periods(
+    sample: tuple[Sandbox, Mount],
+) -> None:
+    entries = dirents(sample[1] / NAMESPACE)
+    names = [name for _, _, name in entries]
+    inodes = [inode for _, inode, _ in entries]
+    assert len(names) == 36
+    assert names == sorted(names)  # they end in the month
+    assert inodes == sorted(set(inodes))
+
+
+@pytest.mark.parametrize(("folder", "kind"), [(".", DT_DIR), (NAMESPACE, DT_REG)])
+def test_a_folder_tells_types_and_inodes_as_stat_does(
+    sample: tuple[Sandbox, Mount], folder: str, kind: int
+) -> None:
+    path = sample[1] / folder
+    entries = dirents(path)
+    stats = run("stat", "--format=%i", *(path / name for _, _, name in entries)).good().lines
+    assert {kind for kind, _, _ in entries} == {kind}
+    assert [str(inode) for _, inode, _ in entries] == stats
+
+
+def test_the_dots_are_in_every_folder(sample: tuple[Sandbox, Mount]) -> None:
+    for path in (sample[1].path, sample[1] / NAMESPACE):
+        assert {".", ".."} <= set(run("ls", "-a", path).good().lines)
+
+
+def test_files_and_folders_are_read_only_to_copy_and_owned_by_who_mounted(
+    sample: tuple[Sandbox, Mount],
+) -> None:
+    mount = sample[1]
+    mine = run("sh", "-c", "echo $(id -u) $(id -g)").text.strip()
+    paths = (mount.path, mount / NAMESPACE, mount / NAMESPACE / "invoice-acme-2026-08.pdf")
+    lines = run("stat", "--format=%A %h %u %g", *paths).good().lines
+    assert lines == [
+        f"drwxr-xr-x 6 {mine}",
+        f"drwxr-xr-x 2 {mine}",
+        f"-r--r--r-- 1 {mine}",
+    ]
+
+
+def test_owner_group_and_modes_follow_their_options(mounts: Mounts) -> None:
+    mount = mounts.mount("--uid", "1234", "--gid", "4321", "--umask", "027")
+    paths = (mount / NAMESPACE, mount / NAMESPACE / "invoice-acme-2026-08.pdf")
+    lines = run("stat", "--format=%a %u %g", *paths).good().lines
+    assert lines == ["750 1234 4321", "440 1234 4321"]
+
+
+def test_df_knows_the_source_the_type_and_that_nothing_is_free(
+    sample: tuple[Sandbox, Mount],
+) -> None:
+    sandbox, mount = sample
+    line = run("df", "--output=source,fstype,avail,target", mount.path).good().lines[1]
+    assert line.split() == [sandbox.url, "fuse.invoicefs", "0", str(mount.path)]
+
+
+def test_statfs_tells_the_longest_name_and_the_known_sizes(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount()
+    run("cat", *(mount / NAMESPACE / name for name in CONTENTS)).good()
+    name_max, size, blocks, free = map(
+        int, run("stat", "-f", "--format=%l %S %b %f", mount.path).good().text.split()
+    )
+    assert (name_max, free) == (255, 0)
+    known = sum(map(len, CONTENTS.values()))
+    assert known <= size * blocks < known + size
+
+
+# Sizes, times and inodes.
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What ``stat`` tells of a file that can change with its content, and its inode."""
+
+    size: int
+    blocks: int
+    inode: int
+    mtime: str
+    ctime: str
+
+
+def stat_of(*paths: Path) -> list[Stat]:
+    lines = run("stat", "--format=%s %b %i %y/%z", *paths).good().lines
+    return [
+        Stat(int(size), int(blocks), int(inode), *times.split("/"))
+        for size, blocks, inode, times in (line.split(maxsplit=3) for line in lines)
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("--max-pdf-size", "2MiB")])
+def test_sizes_are_an_upper_bound_before_the_first_open_and_exact_after_it(
+    sandbox: Sandbox, mounts: Mounts, options: tuple[str, ...]
+) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount(*options)
+    paths = [mount / NAMESPACE / name for name in CONTENTS]
+    bound = 2 * 1024 * 1024 if options else UPPER_BOUND_BYTES
+    before = stat_of(*paths)
+    assert {(each.size, each.blocks) for each in before} == {(bound, 0)}
+    run("cat", *paths).good()
+    after = [(each.size, each.blocks) for each in stat_of(*paths)]
+    assert after == [(len(pdf), math.ceil(len(pdf) / 512)) for pdf in CONTENTS.values()]
+
+
+FSTAT = "import os, sys; print(os.fstat(os.open(sys.argv[1], os.O_RDONLY)).st_size)"
+
+
+def test_size_is_exact_on_the_handle_of_the_first_open(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount()
+    for name, pdf in CONTENTS.items():
+        path = mount / NAMESPACE / name
+        assert python(FSTAT, path).good().text == f"{len(pdf)}\n"
+
+
+ATTRIBUTES = ("-printf", "%p %i %T@ %C@ %M %n %u %g %s %b %k\n")
+
+
+@pytest.mark.parametrize("is_downloaded", [False, True])
+def test_attributes_are_the_same_after_a_remount(
+    mounts: Mounts, tmp_path: Path, is_downloaded: bool
+) -> None:
+    path = mounts.new_path()
+    seen = []
+    for _ in range(2):
+        mount = mounts.mount(path=path)
+        folders = (mount / NAMESPACE, mount / "shared")
+        run("ls", *folders).good()  # the time of a folder comes from the last known list
+        if is_downloaded:
+            run("cp", "-r", "--force", *folders, tmp_path)  # but one, which is unpaid
+        seen.append(run("find", *folders, *ATTRIBUTES).good().text)
+        mounts.umount(mount)
+    assert seen[0] == seen[1]
+    assert len(seen[0].splitlines()) == 41
+
+
+def test_downloading_changes_neither_inode_nor_times(mounts: Mounts) -> None:
+    mount = mounts.mount()
+    paths = [mount / NAMESPACE / f"invoice-acme-2026-{month}.pdf" for month in ("08", "10")]
+    before = stat_of(*paths)
+    run("cat", *paths).good()
+    after = stat_of(*paths)
+    for old, new in zip(before, after, strict=True):
+        assert old.size != new.size
+        assert replace(new, size=old.size, blocks=old.blocks) == old
+
+
+def test_times_are_those_of_the_period(mount: Mount) -> None:
+    final, active = stat_of(
+        mount / NAMESPACE / "invoice-acme-2026-08.pdf",
+        mount / NAMESPACE / "invoice-acme-2026-10.pdf",
+    )
+    assert final.mtime == final.ctime == "2026-08-31 23:59:59.999999999 +0000"
+    assert active.mtime == active.ctime == "2026-10-01 00:00:00.000000000 +0000"
+
+
+def test_time_of_a_folder_is_that_of_its_newest_listed_invoice(mount: Mount) -> None:
+    assert stat_of(mount / "shared")[0].mtime == "1970-01-01 00:00:00.000000000 +0000"
+    run("ls", mount / "shared").good()
+    assert stat_of(mount / "shared")[0].mtime == "2026-10-01 00:00:00.000000000 +0000"
+
+
+def test_an_invoice_without_a_period_keeps_its_time_over_a_remount(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    bare = SampleInvoice("bare", b"%PDF-1.4 bare", period_start="", period_end="")
+    sandbox.tenant = tenant(bare)
+    mount = mounts.mount()
+    before = stat_of(mount / NAMESPACE / "bare.pdf")
+    mounts.umount(mount)
+    again = mounts.mount()
+    assert stat_of(again / NAMESPACE / "bare.pdf") == before
+
+
+# Content that changes.
+
+
+def active_invoice(pdf: bytes) -> SampleInvoice:
+    return replace(invoice(5), pdf=pdf, active=True, status="STATUS_PENDING")
+
+
+OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 for letter in (b"o", b"n"))
+FINAL = replace(invoice(5), pdf=NEW)
+
+
+@pytest.mark.parametrize(
+    "new", [NEW, NEW[:70_000], NEW + NEW], ids=["same size", "shorter", "longer"]
+)
+def test_an_invoice_that_became_final_shows_its_new_bytes_and_a_later_time(
+    sandbox: Sandbox, mounts: Mounts, new: bytes
+) -> None:
+    sandbox.tenant = tenant(active_invoice(OLD))
+    mount = mounts.mount("--list-ttl", "0s")
+    path = mount / NAMESPACE / file_name(FINAL)
+    assert run("cat", path).good().out == OLD
+    (before,) = stat_of(path)
+    sandbox.tenant = tenant(replace(FINAL, pdf=new))
+    (between,) = stat_of(path)
+    assert (between.size, between.blocks) == (UPPER_BOUND_BYTES, 0)
+    assert between.mtime == before.mtime
+    assert run("cat", path).good().out == new
+    (after,) = stat_of(path)
+    assert after.size == len(new)
+    assert after.mtime > before.mtime
+    assert after.inode == before.inode
+
+
+def test_an_active_invoice_is_fetched_again_after_its_time(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = tenant(active_invoice(OLD))
+    path = mounts.mount("--active-ttl", "0s") / NAMESPACE / file_name(FINAL)
+    assert run("cat", path).good().out == OLD
+    sandbox.tenant = tenant(active_invoice(NEW))
+    assert run("cat", path).good().out == NEW
+
+
+def test_rsync_copies_a_change_and_comes_to_rest(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.tenant = tenant(active_invoice(OLD), invoice(1))
+    mount, archive = mounts.mount("--list-ttl", "0s"), tmp_path / "archive"
+
+    def rsync() -> list[str]:
+        lines = run("rsync", "-a", "--out-format=%n", f"{mount / NAMESPACE}/", archive).good().lines
+        return [line for line in lines if line.endswith(".pdf")]
+
+    assert len(rsync()) == 2
+    assert rsync() == []
+    sandbox.tenant = tenant(FINAL, invoice(1))
+    assert rsync() == [file_name(FINAL)]
+    assert in_folder(archive)[file_name(FINAL)] == NEW
+    rsync()  # it stats before it opens, so only now does it learn the new time
+    assert rsync() == []
+    assert in_folder(archive) == contents(sandbox.tenant)
+
+
+READ_IN_HALVES = """
+import os, sys
+path = sys.argv[1]
+handle = os.open(path, os.O_RDONLY)
+size = os.fstat(handle).st_size
+first = os.pread(handle, size // 2, 0)
+print("half", flush=True)
+sys.stdin.readline()
+sys.stdout.buffer.write(first + os.pread(handle, size, size // 2))
+"""
+
+
+def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = tenant(active_invoice(OLD))
+    path = mounts.mount("--list-ttl", "0s") / NAMESPACE / file_name(FINAL)
+    with started(sys.executable, "-I", "-c", READ_IN_HALVES, path) as reader:
+        assert reader.line() == "half"
+        (before,) = stat_of(path)
+        sandbox.tenant = tenant(replace(FINAL, pdf=NEW + NEW))
+        run("ls", path.parent).good()
+        assert stat_of(path) == [before]
+        assert run("cat", path).good().out == OLD
+        reader.go_on()
+        assert reader.end().good().out == OLD
+    # The kernel reports the close a moment after it.
+    assert eventually(lambda: run("cat", path).good().out == NEW + NEW)
