@@ -374,6 +374,21 @@ def test_a_failed_list_of_namespaces_is_not_absence(mount: Mount, tenant: FakeTe
 # Answers that are too short.
 
 
+def test_a_namespace_with_final_invoices_stays_when_it_is_listed_no_more(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    """Without its folder rsync --delete would delete what it held."""
+    shelf = mount()
+    shelf.namespaces()
+    shelf.names("system")
+    tenant.open_namespace("other")
+    del tenant.invoices_of["system"], tenant.invoices_of["empty"]
+    clock.advance(LIST_TTL_S)
+
+    assert sorted(shelf.namespaces()) == ["other", "system"]
+    assert sorted(mount().namespaces()) == ["other", "system"]
+
+
 def test_no_namespaces_after_some_are_an_unusable_answer(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:

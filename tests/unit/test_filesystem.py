@@ -1,0 +1,243 @@
+"""The adapter without FUSE: what it makes of paths, handles and exceptions."""
+
+import errno
+import inspect
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from invoicefs import errors
+from invoicefs.errors import InvoicefsError, NotFound, Refusal, UserError
+from invoicefs.filesystem import ERRNO, InvoiceFilesystem, Ownership, errno_of
+from invoicefs.library import Library
+from invoicefs.model import Invoice
+from tests.fake_clock import FakeClock
+from tests.fake_tenant import FakeTenant
+from tests.memory_store import MemoryStore
+from tests.running_library import MAX_PDF_SIZE_BYTES, running_library
+
+INVOICE = Invoice(
+    "system", "a", period_start="2026-01-01T00:00:00Z", period_end="2026-02-01T00:00:00Z"
+)
+PATH = "/system/a.pdf"
+PDF = b"%PDF-1.4 the one invoice"
+
+
+@pytest.fixture
+def tenant() -> FakeTenant:
+    tenant = FakeTenant()
+    tenant.bill(INVOICE, PDF)
+    return tenant
+
+
+@pytest.fixture
+def library(tenant: FakeTenant) -> Iterator[Library]:
+    with running_library(tenant, MemoryStore(), FakeClock()) as library:
+        yield library
+
+
+OWNERSHIP = Ownership(uid=1000, gid=100, file_mode=0o444, directory_mode=0o755)
+
+
+class MountedFilesystem(InvoiceFilesystem):
+    """An adapter whose mount point leads back to it, as that of a real mount does."""
+
+    def _have_kernel_ask(self, path: str) -> None:
+        self("getattr", path)
+
+
+@pytest.fixture
+def mounted(library: Library) -> InvoiceFilesystem:
+    return MountedFilesystem(library, "/mounted", OWNERSHIP, on_ready=lambda: None)
+
+
+@pytest.fixture
+def detached(library: Library, tmp_path: Path) -> InvoiceFilesystem:
+    """An adapter whose mount point leads nowhere, as after a lazy unmount."""
+    path = str(tmp_path / "elsewhere")
+    return InvoiceFilesystem(library, path, OWNERSHIP, on_ready=lambda: None)
+
+
+def errno_when(adapter: InvoiceFilesystem, operation: str, *arguments: object) -> int | None:
+    with pytest.raises(OSError) as raised:  # noqa: PT011 # the errno is what the tests compare
+        adapter(operation, *arguments)
+    return raised.value.errno
+
+
+# Errors.
+
+
+def domain_exceptions() -> list[type[InvoicefsError]]:
+    classes = [each for _, each in inspect.getmembers(errors, inspect.isclass)]
+    return [
+        each
+        for each in classes
+        if issubclass(each, InvoicefsError) and not issubclass(each, UserError)
+    ]
+
+
+@pytest.mark.parametrize("kind", domain_exceptions())
+def test_every_exception_of_the_domain_has_an_errno(kind: type[InvoicefsError]) -> None:
+    groups = {InvoicefsError, errors.NoAnswer, Refusal}
+    assert kind in groups or any(each in ERRNO for each in kind.__mro__)
+
+
+def test_the_nearest_class_decides_the_errno() -> None:
+    assert errno_of(errors.Unauthenticated("401")) == errno.EACCES
+    assert errno_of(errors.ServerTimedOut("504")) == errno.ETIMEDOUT
+    assert errno_of(InvoicefsError("of no kind")) == errno.EIO
+
+
+@pytest.mark.parametrize("error", [ValueError("of our own"), OSError(), OSError(None, "no errno")])
+def test_anything_unexpected_is_an_io_error_with_one_traceback(
+    mounted: InvoiceFilesystem,
+    library: Library,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr(library, "attributes", fail)
+
+    assert errno_when(mounted, "getattr", PATH) == errno.EIO
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+def test_probing_for_a_name_leaves_no_line_in_the_log(
+    mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert errno_when(mounted, "getattr", "/.Trash") == errno.ENOENT
+    assert caplog.records == []
+
+
+def test_an_invoice_that_cannot_be_opened_is_named_in_the_log(
+    mounted: InvoiceFilesystem, tenant: FakeTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenant.fail("pdf", NotFound("the server answered 404"))
+
+    assert errno_when(mounted, "open", PATH, os.O_RDONLY) == errno.ENOENT
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{PATH}: the server answered 404 (ENOENT)"
+    ]
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        "chmod",
+        "chown",
+        "create",
+        "link",
+        "mkdir",
+        "mknod",
+        "rename",
+        "rmdir",
+        "symlink",
+        "truncate",
+        "unlink",
+        "utimens",
+        "write",
+    ],
+)
+def test_whatever_would_change_something_is_refused(
+    mounted: InvoiceFilesystem, operation: str
+) -> None:
+    assert errno_when(mounted, operation, PATH) == errno.EROFS
+
+
+@pytest.mark.parametrize("flags", [os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC])
+def test_opening_for_writing_is_refused(mounted: InvoiceFilesystem, flags: int) -> None:
+    assert errno_when(mounted, "open", PATH, flags) == errno.EROFS
+
+
+@pytest.mark.parametrize("operation", ["access", "flush", "getxattr", "listxattr", "lock", "ioctl"])
+def test_what_costs_upcalls_for_nothing_is_not_there(
+    mounted: InvoiceFilesystem, operation: str
+) -> None:
+    assert getattr(mounted, operation, None) is None
+
+
+# Files and directories.
+
+
+def test_a_file_is_read_by_slices_of_its_content(mounted: InvoiceFilesystem) -> None:
+    handle = mounted("open", PATH, os.O_RDONLY)
+
+    assert mounted("read", None, 5, 0, handle) == PDF[:5]
+    assert mounted("read", None, 100, 5, handle) == PDF[5:]
+    assert mounted("read", None, 100, len(PDF), handle) == b""
+    mounted("release", None, handle)
+
+
+@pytest.mark.parametrize("operation", ["read", "getattr"])
+def test_a_handle_is_gone_when_it_is_released(mounted: InvoiceFilesystem, operation: str) -> None:
+    handle = mounted("open", PATH, os.O_RDONLY)
+    mounted("release", None, handle)
+
+    arguments = (None, 5, 0, handle) if operation == "read" else (None, handle)
+    assert errno_when(mounted, operation, *arguments) == errno.EBADF
+
+
+def test_a_handle_of_a_directory_is_none_of_a_file(mounted: InvoiceFilesystem) -> None:
+    directory = mounted("opendir", "/system")
+    file = mounted("open", PATH, os.O_RDONLY)
+
+    assert errno_when(mounted, "read", None, 5, 0, directory) == errno.EBADF
+    assert errno_when(mounted, "readdir", None, file) == errno.EBADF
+
+
+def test_a_directory_is_listed_with_inodes_and_types(mounted: InvoiceFilesystem) -> None:
+    handle = mounted("opendir", "/system")
+
+    entries = {name: attributes for name, attributes, _ in mounted("readdir", None, handle)}
+
+    assert list(entries) == [".", "..", "a.pdf"]
+    assert entries["a.pdf"] == {"st_ino": INVOICE.inode, "st_mode": stat.S_IFREG}
+    assert all(attributes["st_ino"] for attributes in entries.values())
+
+
+def test_owner_group_and_mode_are_those_of_the_mount(mounted: InvoiceFilesystem) -> None:
+    file, directory = mounted("getattr", PATH), mounted("getattr", "/system")
+
+    assert (file["st_uid"], file["st_gid"]) == (1000, 100)
+    assert file["st_mode"] == stat.S_IFREG | 0o444
+    assert directory["st_mode"] == stat.S_IFDIR | 0o755
+
+
+# The size that the kernel knows.
+
+
+def test_the_kernel_is_told_the_true_size_before_an_open_ends(mounted: InvoiceFilesystem) -> None:
+    assert mounted("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
+
+    mounted("open", PATH, os.O_RDONLY)
+
+    assert mounted._told_bytes[PATH] == len(PDF)
+
+
+def test_a_kernel_that_cannot_be_told_has_to_ask_again(detached: InvoiceFilesystem) -> None:
+    detached("getattr", PATH)
+
+    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
+
+    assert detached("getattr", PATH)["st_size"] == len(PDF)
+    handle = detached("open", PATH, os.O_RDONLY)
+    assert detached("read", None, 100, 0, handle) == PDF
+
+
+def test_an_open_that_is_put_off_pins_nothing(
+    detached: InvoiceFilesystem, library: Library
+) -> None:
+    detached("getattr", PATH)
+    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
+
+    opened = library.open(PATH)
+    library.release(opened)
+
+    with pytest.raises(KeyError):
+        library.release(opened)
