@@ -76,13 +76,16 @@ install_first_of() {
 
 # The stamp names what was installed: a change of pyproject.toml or another extra installs again.
 install_project() {
-    local extra=$1 stamp
+    local extra=$1 requirements stamp
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "Python 3.11 or newer is needed; this is $(python3 --version)." >&2
         exit 1
     }
-    stamp=".venv/installed-$extra-$(sha256sum pyproject.toml | cut -c1-16)"
+    requirements=$(sha256sum pyproject.toml | cut -c1-16)
+    stamp=".venv/installed-$extra-$requirements"
     [[ -e $stamp ]] && return 0
+    # The extra dev holds all of the extra demo.
+    [[ $extra == demo && -e .venv/installed-dev-$requirements ]] && return 0
     echo "Installing invoicefs[$extra] into .venv"
     [[ -x .venv/bin/python ]] || python3 -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"
