@@ -173,9 +173,10 @@ class InvoiceFilesystem:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("the folder is read-only")
         opened = self._library.open(path)
-        if opened.is_news:
+        size_bytes = len(opened.content.pdf)
+        if opened.is_young or self._told_bytes.get(path) != size_bytes:
             self._have_kernel_ask(path)
-        if self._told_bytes.get(path) != len(opened.content.pdf):
+        if self._told_bytes.get(path) != size_bytes:
             # The mount point does not lead here, after a lazy unmount for example.
             self._library.release(opened)
             raise Outdated("the kernel has not asked for the size")

@@ -62,12 +62,12 @@ class Entry:
 class OpenInvoice:
     """An invoice whose content is pinned until it is released.
 
-    `is_news` where ``stat`` may just have shown another size than it has.
+    `is_young` where the kernel may be between the size before its download and that after it.
     """
 
     invoice: Invoice
     content: Content
-    is_news: bool
+    is_young: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +158,8 @@ class Library:
         invoice = self._contents.pinned(path.removeprefix("/"))
         if invoice is None:
             invoice, _ = self._find(path, deadline)
-        shown = self._contents.attributes(invoice)
         content = self._contents.open(invoice, deadline)
-        is_news = shown.size_bytes != len(content.pdf) or self._is_young(content)
-        return OpenInvoice(invoice, content, is_news)
+        return OpenInvoice(invoice, content, self._is_young(content))
 
     def release(self, opened: OpenInvoice) -> None:
         """Give back what `open` gave."""
@@ -177,7 +175,7 @@ class Library:
         return Usage(self._contents.known_size_bytes(), files)
 
     def _is_young(self, content: Content) -> bool:
-        """Whether it was downloaded since the kernel may have asked for the size."""
+        """Whether it was downloaded after the kernel may last have asked for the size."""
         facts = content.record.content
         age_ns = self._clock.wall_ns() - facts.fetched_ns if facts else 0
         return not age_ns >= _KERNEL_MEMORY_S * NS_PER_S

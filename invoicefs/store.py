@@ -124,7 +124,7 @@ class Store:
 
     def save_namespaces(self, namespaces: Iterable[str]) -> bool:
         """Keep a list of namespaces; whether that was possible."""
-        return self._keep({_NAMESPACES_KEY: list(namespaces)})
+        return self._keep(_NAMESPACES_KEY, list(namespaces))
 
     def listing(self, namespace: str) -> Listing | None:
         """The last good listing of a namespace, or None where there is none."""
@@ -132,7 +132,7 @@ class Store:
 
     def save_listing(self, namespace: str, listing: Listing) -> bool:
         """Keep the listing of a namespace; whether that was possible."""
-        return self._keep({_listing_key(namespace): records.listing_fields(listing)})
+        return self._keep(_listing_key(namespace), records.listing_fields(listing))
 
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
@@ -140,20 +140,11 @@ class Store:
 
     def save_records(self, known: Mapping[Invoice, Record]) -> bool:
         """Remember this of these invoices; whether that was possible."""
-        return self._keep(
-            {_record_key(invoice): records.record_fields(each) for invoice, each in known.items()}
-        )
+        return self._meta.set(_sealed_records(known))
 
     def add_records(self, known: Mapping[Invoice, Record]) -> None:
         """Remember this of those of the invoices of which nothing is remembered yet."""
-        self._meta.add(
-            {
-                _record_key(invoice): records.sealed(
-                    _record_key(invoice), records.record_fields(each)
-                )
-                for invoice, each in known.items()
-            }
-        )
+        self._meta.add(_sealed_records(known))
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
@@ -172,8 +163,8 @@ class Store:
                 self._pdfs.set({facts.sha256: content.pdf})
         self.save_records({invoice: content.record})
 
-    def _keep(self, values: Mapping[str, object]) -> bool:
-        return self._meta.set({key: records.sealed(key, value) for key, value in values.items()})
+    def _keep(self, key: str, value: object) -> bool:
+        return self._meta.set({key: records.sealed(key, value)})
 
     def _load(self, key: str) -> object:
         return records.unsealed(key, self._meta.get(key))
@@ -360,6 +351,11 @@ def _listing_key(namespace: str) -> str:
 
 def _record_key(invoice: Invoice) -> str:
     return f"record/{invoice.key}"
+
+
+def _sealed_records(known: Mapping[Invoice, Record]) -> dict[str, str]:
+    fields = {_record_key(invoice): records.record_fields(each) for invoice, each in known.items()}
+    return {key: records.sealed(key, value) for key, value in fields.items()}
 
 
 def _reason(error: Exception) -> str:

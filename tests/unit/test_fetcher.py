@@ -7,7 +7,7 @@ import threading
 import traceback
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -31,21 +31,9 @@ from invoicefs.fetcher import (
 from tests.fetcher_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
 
 A_MOMENT_S = 0.25
-A_WHILE_S = 2.0  # for what happens at once, where a failure would show in no other way
+A_WHILE_S = 10.0  # for what happens at once, where a failure would show in no other way
 
 RETRIED = (RateLimited, Unavailable, Unreachable)
-
-
-@pytest.fixture
-def set_stage() -> Iterator[SetStage]:
-    """Set the one stage of a test."""
-    with contextlib.ExitStack() as stages:
-        yield lambda **limits: stages.enter_context(Stage(**limits))
-
-
-@pytest.fixture
-def stage(set_stage: SetStage) -> Stage:
-    return set_stage()
 
 
 # One call.

@@ -1,8 +1,5 @@
 """How calls are made gently: trying again, cool-downs, and failures that are remembered."""
 
-import contextlib
-from collections.abc import Iterator
-
 import pytest
 
 from invoicefs.clock import Deadline
@@ -25,21 +22,9 @@ from tests.fake_clock import FakeClock
 from tests.fetcher_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
 
 A_MOMENT_S = 0.25
-A_WHILE_S = 2.0  # for what happens at once, where a failure would show in no other way
+A_WHILE_S = 10.0  # for what happens at once, where a failure would show in no other way
 
 RETRIED = (RateLimited, Unavailable, Unreachable)
-
-
-@pytest.fixture
-def set_stage() -> Iterator[SetStage]:
-    """Set the one stage of a test."""
-    with contextlib.ExitStack() as stages:
-        yield lambda **limits: stages.enter_context(Stage(**limits))
-
-
-@pytest.fixture
-def stage(set_stage: SetStage) -> Stage:
-    return set_stage()
 
 
 def all_subclasses(error: type[InvoicefsError]) -> set[type[InvoicefsError]]:

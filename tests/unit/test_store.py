@@ -32,7 +32,6 @@ from tests.store_folder import (
     database,
     invoice,
     loaded,
-    opening,
     put_values,
     stored_values,
     use_for_everything,
@@ -58,22 +57,6 @@ ODD_NAMES = [
 odd_names = pytest.mark.parametrize("name", ODD_NAMES, ids=lambda name: ascii(name)[1:30])
 both_caches = pytest.mark.parametrize("cache", ["pdf", "meta"])
 sizes = pytest.mark.parametrize("size_bytes", [IN_A_ROW, IN_A_FILE], ids=["row", "file"])
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def open_(folder: Path) -> Iterator[OpenStore]:
-    with opening(folder) as open_:
-        yield open_
-
-
-@pytest.fixture
-def store(open_: OpenStore) -> Store:
-    return open_()
 
 
 # What is kept.

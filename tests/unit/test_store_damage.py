@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -30,7 +30,6 @@ from tests.store_folder import (
     database,
     invoice,
     loaded,
-    opening,
     put_values,
     stored_values,
     use_for_everything,
@@ -45,22 +44,6 @@ CACHES = ("pdf", "meta")
 both_caches = pytest.mark.parametrize("cache", CACHES)
 
 Damage = Callable[[bytes], bytes]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def open_(folder: Path) -> Iterator[OpenStore]:
-    with opening(folder) as open_:
-        yield open_
-
-
-@pytest.fixture
-def store(open_: OpenStore) -> Store:
-    return open_()
 
 
 # Damaged values.
