@@ -2,7 +2,7 @@
 
 Every field is a proto3 field (vendor's OpenAPI document), so any of them may be absent, and an
 empty list is left out altogether: ``{}`` is a valid, empty answer. What is there but cannot be
-understood costs that field and a log line, never the listing.
+understood costs that field and one log line for the whole list, never the listing.
 """
 
 import base64
@@ -11,15 +11,19 @@ import json
 import logging
 import re
 import reprlib
+from collections import Counter
 from dataclasses import dataclass
 
 from invoicefs import names
 from invoicefs.errors import TooLarge, UnusableAnswer
-from invoicefs.model import Invoice, NamespaceList
+from invoicefs.model import Invoice, NamespaceList, parse_time_ns
 
 log = logging.getLogger(__name__)
 
 _PDF_HEADER = b"%PDF-"
+# The vendor's enumeration; a status that comes later is shown as it is sent.
+_STATUSES = {"unknown", "issued", "pending", "paid", "refunded", "cancelled", "overdue"}
+_CENTS = re.compile(r"-?\d+", re.ASCII)
 _URL_SAFE_TO_STANDARD = str.maketrans("-_", "+/")
 _BLANKS = re.compile(r"\s+")
 _MESSAGE_CHARACTERS = 200
@@ -61,7 +65,9 @@ def parse_namespaces(answer: object) -> NamespaceList:
 def parse_invoices(answer: object, namespace: str) -> InvoicesAnswer:
     """The answer to a list of invoices; raises `UnusableAnswer` where it is none."""
     items = _array(_object(answer), "invoices")
-    parsed = (_parse_invoice(item, namespace) for item in items)
+    oddities = _Oddities()
+    parsed = [_parse_invoice(item, namespace, oddities) for item in items]
+    oddities.log(namespace)
     invoices = tuple(each for each in parsed if each is not None)
     if items and not invoices:
         raise UnusableAnswer("the answer lists invoices without names only")
@@ -122,41 +128,82 @@ def _array(fields: dict[str, object], name: str, others: tuple[str, ...] = ()) -
     return value
 
 
-def _parse_invoice(item: object, namespace: str) -> Invoice | None:
+class _Oddities:
+    """What is not understood in a list: a line per field, however many invoices have it."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, tuple[object, object]] = {}
+
+    def note(self, field: str, name: object, value: object) -> None:
+        """Count one invoice whose field is not understood."""
+        self._counts[field] += 1
+        self._first.setdefault(field, (name, value))
+
+    def log(self, namespace: str) -> None:
+        """Write down what was noted."""
+        for field, (name, value) in self._first.items():
+            log.warning(
+                "The field %r of %d invoices in %s is not understood; the first is %s of %s",
+                field,
+                self._counts[field],
+                namespace,
+                _shown(value),
+                _shown(name),
+            )
+
+
+def _parse_invoice(item: object, namespace: str, oddities: _Oddities) -> Invoice | None:
     fields = item if isinstance(item, dict) else {}
     name = fields.get("name")
     if not isinstance(name, str) or not name:
-        log.warning("An invoice without a name in %s is not shown: %s", namespace, _shown(item))
+        oddities.note("name", name, item)
         return None
+
+    def text(field: str) -> str:
+        found = _text(fields.get(field))
+        if found is None or not _is_understood(field, found):
+            oddities.note(field, name, fields[field])
+        return found or ""
+
+    active = fields.get("active")
+    if not isinstance(active, bool | None):
+        oddities.note("active", name, active)
+        active = True  # what is not known to be final can change
     return Invoice(
         namespace=namespace,
         name=name,
-        active=_active(fields, name),
-        status=_text(fields, "status", name).lower().removeprefix("status_") or "unknown",
-        amount=_text(fields, "amount", name),
-        currency=_text(fields, "currency", name),
-        period_start=_text(fields, "period_start", name),
-        period_end=_text(fields, "period_end", name),
+        active=bool(active),
+        status=_status(text("status")),
+        amount=text("amount"),
+        currency=text("currency"),
+        period_start=text("period_start"),
+        period_end=text("period_end"),
     )
 
 
-def _active(fields: dict[str, object], name: str) -> bool:
-    """Whether the content can still change; whatever is not understood can."""
-    value = fields.get("active")
-    if isinstance(value, bool) or value is None:
-        return bool(value)
-    log.warning("Invoice %s has no usable 'active': %s", _shown(name), _shown(value))
-    return True
-
-
-def _text(fields: dict[str, object], field: str, name: str) -> str:
-    value = fields.get(field)
-    if value is None or isinstance(value, str):
-        return value or ""
+def _text(value: object) -> str | None:
+    """The text of a field, empty where it is absent; None for what is no text."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)  # an int64 is text in proto3 JSON, but not every gateway knows
-    log.warning("Invoice %s has no usable %r: %s", _shown(name), field, _shown(value))
-    return ""
+    return value or "" if isinstance(value, str | None) else None
+
+
+def _status(text: str) -> str:
+    return text.lower().removeprefix("status_") or "unknown"
+
+
+def _is_understood(field: str, text: str) -> bool:
+    """Whether it is known what the text of a field means; an empty one means nothing."""
+    match field:
+        case "status":
+            return _status(text) in _STATUSES
+        case "amount":
+            return not text or _CENTS.fullmatch(text) is not None
+        case "period_start" | "period_end":
+            return not text or parse_time_ns(text) is not None
+        case _:
+            return True
 
 
 def _shown(value: object) -> str:

@@ -110,10 +110,16 @@ class Listing:
 
     @classmethod
     def of(cls, invoices: Sequence[Invoice]) -> "Listing":
-        """The listing of these invoices; of several with one name the first one counts."""
+        """The listing of these invoices, in whatever order they come.
+
+        Of several with one name the same one always counts: one that can still change goes
+        before one that says it cannot.
+        """
         by_name: dict[str, Invoice] = {}
         for invoice in invoices:
-            by_name.setdefault(invoice.name, invoice)
+            namesake = by_name.setdefault(invoice.name, invoice)
+            if namesake != invoice:
+                by_name[invoice.name] = min(namesake, invoice, key=_rank_among_namesakes)
         return cls(
             tuple(sorted(by_name.values(), key=lambda invoice: (invoice.inode, invoice.name)))
         )
@@ -189,6 +195,10 @@ def parse_time_ns(text: str) -> int | None:
     except (ValueError, OverflowError):
         return None
     return seconds * NS_PER_S + int((fraction or "").ljust(9, "0"))
+
+
+def _rank_among_namesakes(invoice: Invoice) -> tuple[bool, str, str]:
+    return not invoice.active, invoice.version, invoice.currency
 
 
 def _inode_hash(*parts: str) -> int:

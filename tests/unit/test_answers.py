@@ -223,6 +223,40 @@ def test_a_status_loses_the_vendors_prefix_and_an_unknown_one_stays(
     assert invoice.status == status
 
 
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("status", "STATUS_PARTLY_REFUNDED"),
+        ("amount", "twelve"),
+        ("amount", "12.50"),
+        ("period_start", "soon"),
+        ("period_end", "2026-02-30T00:00:00Z"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 500])
+def test_what_is_not_understood_is_kept_and_takes_one_log_line(
+    caplog: pytest.LogCaptureFixture, field: str, text: str, count: int
+) -> None:
+    odd = [{**LINE, "name": f"odd-{number}", field: text} for number in range(count)]
+
+    found = invoices_of(LINE, *odd, {**LINE, "name": "last"})
+
+    assert len(found) == count + 2
+    kept = "partly_refunded" if field == "status" else text
+    assert {getattr(each, field) for each in found} == {kept, getattr(AUGUST, field)}
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    for word in (field, f" {count} ", "system", "odd-0", text):
+        assert word in record.getMessage()
+
+
+def test_what_is_understood_or_absent_takes_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
+    statuses = ("STATUS_UNKNOWN", "STATUS_PAID", "STATUS_CANCELLED", "OVERDUE", "paid", "", None)
+    invoices_of(LINE, {"name": "bare"}, *({**LINE, "status": each} for each in statuses))
+
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("field", ["amount", "period_start", "period_end", "currency", "status"])
 @pytest.mark.parametrize("text", ["soon", "12.50", "1e3", "-5", "\ud800", "\x00", "x" * 10_000])
 def test_a_text_without_sense_costs_no_invoice(field: str, text: str) -> None:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -64,6 +65,9 @@ invoices = st.builds(
     currency=texts,
     period_start=times,
     period_end=times,
+)
+namesakes = st.builds(
+    replace, invoices, namespace=st.just("system"), name=st.sampled_from(["a", "b"])
 )
 
 
@@ -363,13 +367,26 @@ def test_the_order_of_a_listing_is_that_of_the_inodes_however_it_came(
     assert set(listing.invoices) == set(found)
 
 
-def test_of_several_invoices_with_one_name_the_first_counts() -> None:
-    second = replace(AUGUST, amount="1", period_start="2020-01-01T00:00:00Z")
+@unhurried
+@given(st.lists(namesakes, max_size=6), st.randoms())
+def test_a_listing_is_the_same_whatever_the_order_and_the_duplicates(
+    found: list[Invoice], shuffled: Random
+) -> None:
+    again = found * 2
+    shuffled.shuffle(again)
 
-    listing = Listing.of([AUGUST, second])
+    assert Listing.of(again) == Listing.of(found)
+    assert len(Listing.of(found).invoices) == len({each.name for each in found})
 
-    assert listing.invoices == (AUGUST,)
-    assert listing.by_file_name == {"invoice-acme-2026-08.pdf": AUGUST}
+
+def test_of_two_invoices_with_one_name_the_one_that_can_change_counts() -> None:
+    running = replace(AUGUST, active=True, period_start="2020-01-01T00:00:00Z")
+
+    for found in ([AUGUST, running], [running, AUGUST]):
+        listing = Listing.of(found)
+
+        assert listing.invoices == (running,)
+        assert listing.by_file_name == {"invoice-acme-2026-08.pdf": running}
 
 
 @unhurried
