@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from invoicefs import __version__, config
-from invoicefs.config import URL_EXAMPLE, Settings
+from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.errors import InvoicefsError, UsageError
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
@@ -105,6 +105,15 @@ _SETTINGS_OPTIONS = (
         type=_PATH,
     ),
     _size("--cache-size", "cache_size_bytes", "Keep PDFs up to this size in sum."),
+    _option(
+        "--fetch",
+        "fetch",
+        "Download when a file is opened, or already when it is looked at: for programs that trust"
+        " the size before they open.",
+        type=click.Choice([each.value for each in Fetch]),
+        default=_DEFAULTS["fetch"].value,
+        show_default=True,
+    ),
     _option(
         "--parallel",
         "parallel",
@@ -209,6 +218,7 @@ def _settings(fields: dict[str, Any]) -> Settings:
     """The settings from the options that were given; the others keep their defaults."""
     given = {name: value for name, value in fields.items() if value is not None}
     given["statuses"] = frozenset(given["statuses"])
+    given["fetch"] = Fetch(given["fetch"])
     given.setdefault("max_wait_s", min(_DEFAULTS["max_wait_s"], given["timeout_s"]))
     if "cache_dir" in given:
         given["cache_dir"] = given["cache_dir"].absolute()

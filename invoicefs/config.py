@@ -1,5 +1,6 @@
 """The settings of one mount: frozen, validated once at the edge, every unit in its name."""
 
+import enum
 import os
 import re
 from dataclasses import dataclass, field
@@ -29,6 +30,13 @@ _HOST = re.compile(r"(?!-)[\w-]+(\.[\w-]+)*\.?")
 _TENANT_DOMAIN = "console.ves.volterra.io"
 
 
+class Fetch(enum.StrEnum):
+    """When an invoice is downloaded."""
+
+    ON_OPEN = "on-open"
+    ON_STAT = "on-stat"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a mount needs to know, except the credential.
@@ -50,6 +58,9 @@ class Settings:
 
     cache_size_bytes: int = GIB
     """PDFs beyond this are evicted, the longest stored ones first."""
+
+    fetch: Fetch = Fetch.ON_OPEN
+    """Whether ``stat`` waits for the download too, so that every size is exact when it is told."""
 
     parallel: int = 8
     """The most API calls at one time; background work leaves two of them free."""

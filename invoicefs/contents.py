@@ -4,7 +4,8 @@ Invariants:
 
 1. Bytes are served only as a whole PDF whose length and SHA-256 match its record.
 2. A size is never understated and never 0: until the next open is known to bring content that is
-   already there, it is `max_pdf_size_bytes`, an upper bound.
+   already there, it is `max_pdf_size_bytes`, an upper bound. Final content has its size for
+   ever; that of an active invoice only as long as its bytes are in the store.
 3. An mtime changes when bytes change and at no other time, and then it grows by a second at
    least: with the same mtime and size the kernel's page cache would mix two versions (measured).
 4. While any handle on an invoice is open, every open and every ``stat`` gets the version that is
@@ -19,7 +20,7 @@ replaced only by that of a later download.
 import hashlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -58,6 +59,9 @@ class ContentStore(Protocol):
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
+
+    def has_pdf(self, facts: StoredContent) -> bool:
+        """Whether there is content with these facts, verified or not."""
 
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record."""
@@ -117,18 +121,39 @@ class Contents:
             self._store.add_records(first_seen)
 
     def attributes(self, invoice: Invoice) -> Attributes:
-        """What ``stat`` shows; memory only."""
-        pin = self._pins.get(invoice.key)
-        record = pin.content.record if pin else self._records.get(invoice.key)
-        is_exact = pin is not None or self._is_fresh(invoice, record)
+        """What ``stat`` shows; memory only, but for active invoices that were downloaded."""
+        record = self._shown_record(invoice)
+        is_exact = self.is_exact(invoice)
         known_bytes = record.content.size_bytes if record and record.content else 0
         return Attributes(
             inode=invoice.inode,
-            mtime_ns=record.mtime_ns if record else invoice.natural_mtime_ns or 0,
+            mtime_ns=self.mtime_ns(invoice),
             # A mount with a larger limit may have stored more than ours allows.
             size_bytes=known_bytes if is_exact else max(known_bytes, self._max_pdf_size_bytes),
             blocks=-(-known_bytes // BLOCK_BYTES) if is_exact else 0,
         )
+
+    def mtime_ns(self, invoice: Invoice) -> int:
+        """The time that ``stat`` shows; memory only."""
+        record = self._shown_record(invoice)
+        return record.mtime_ns if record else invoice.natural_mtime_ns or 0
+
+    def is_exact(self, invoice: Invoice) -> bool:
+        """Whether it is known what the next open will bring."""
+        if invoice.key in self._pins:
+            return True
+        record = self._records.get(invoice.key)
+        if not self._is_fresh(invoice, record):
+            return False
+        # What is fetched again has its old size for sure only if it is final.
+        return not invoice.active or self._disk.run(lambda: self._is_there(record))
+
+    def has_changed(self, invoice: Invoice) -> bool:
+        """Whether the listing says that it has changed since it was downloaded; memory only."""
+        if invoice.key in self._pins:
+            return False
+        record = self._records.get(invoice.key)
+        return bool(record and record.content and record.content.version != invoice.version)
 
     def known_size_bytes(self) -> int:
         """The sum of all sizes that are known."""
@@ -148,7 +173,7 @@ class Contents:
             pin = self._pins.get(invoice.key)
             if pin is not None:
                 return self._pin(replace(pin, handles=pin.handles + 1))
-        content = self.bring(invoice, deadline)
+        content = self._best(invoice, deadline)
         with self._lock:
             # Another open may have been faster, and its version is the one that counts.
             pin = self._pins.get(invoice.key) or _Pin(invoice, content, handles=0)
@@ -168,14 +193,24 @@ class Contents:
         return self._disk.run(lambda: self._recall(invoice)).content is not None
 
     def bring(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """The content of an invoice from the store, or else from the API."""
+        """The content of an invoice from the store where it is fresh, or else from the API."""
         stored = self._disk.run(lambda: self._fresh_from_store(invoice))
         if stored is not None:
             return stored
+        return self._fetcher.fetch(*self._call_for(invoice), deadline)
+
+    def bring_in_background(self, invoice: Invoice, deadline: Deadline) -> None:
+        """Have the content downloaded for later, unless that is under way or has just failed."""
+        self._fetcher.start(*self._call_for(invoice), deadline)
+
+    def _call_for(self, invoice: Invoice) -> tuple[str, str, Callable[[Deadline], Content]]:
+        """Key, kind and function of the call that downloads."""
+        return f"pdf/{invoice.key}", "pdf", lambda deadline: self._download(invoice, deadline)
+
+    def _best(self, invoice: Invoice, deadline: Deadline) -> Content:
+        """The content, be it outdated where the API gives no answer."""
         try:
-            return self._fetcher.fetch(
-                f"pdf/{invoice.key}", "pdf", lambda until: self._download(invoice, until), deadline
-            )
+            return self.bring(invoice, deadline)
         except NoAnswer as error:
             outdated = self._disk.run(lambda: self._from_store(self._recall(invoice)))
             if outdated is None:
@@ -231,6 +266,13 @@ class Contents:
             natural_ns = invoice.natural_mtime_ns
             return Record(self._clock.wall_ns() if natural_ns is None else natural_ns)
         return known
+
+    def _shown_record(self, invoice: Invoice) -> Record | None:
+        pin = self._pins.get(invoice.key)
+        return pin.content.record if pin else self._records.get(invoice.key)
+
+    def _is_there(self, record: Record | None) -> bool:
+        return bool(record and record.content and self._store.has_pdf(record.content))
 
     def _is_fresh(self, invoice: Invoice, record: Record | None) -> bool:
         """Whether an open may be answered with what is stored, without a call."""

@@ -26,6 +26,7 @@ from invoicefs.model import (
     namespace_inode,
 )
 from invoicefs.names import directory_name
+from invoicefs.prefetch import Prefetch
 
 DIRECTORY_BYTES = 4096
 _KERNEL_MEMORY_S = 5  # it asks again after 1 s (entry_timeout); the rest is for slow machines
@@ -41,12 +42,18 @@ class LibraryStore(ListStore, ContentStore, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How fresh things have to be, how large and how late they may be."""
+    """How fresh things have to be, how large and how late they may be, and when they are fetched.
+
+    `fetches_on_stat` where every ``stat`` waits for the size; ahead of a walk of ``stat``
+    through a namespace up to `largest_window` invoices are fetched.
+    """
 
     timeout_s: float
     list_ttl_s: float
     active_ttl_s: float
     max_pdf_size_bytes: int
+    fetches_on_stat: bool
+    largest_window: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,13 @@ class Library:
             active_ttl_s=policy.active_ttl_s,
             max_pdf_size_bytes=policy.max_pdf_size_bytes,
             disk=disk,
+        )
+        self._prefetch = Prefetch(
+            self._contents,
+            clock,
+            is_eager=policy.fetches_on_stat,
+            largest_window=policy.largest_window,
+            timeout_s=policy.timeout_s,
         )
         self._catalog = Catalog(
             api,
@@ -183,7 +197,7 @@ class Library:
     def _namespace_attributes(self, directory: str) -> Attributes:
         namespace = self._catalog.namespace(directory, self._deadline())
         invoices = self._catalog.last_listing(namespace).invoices
-        newest = self._contents.attributes(invoices[-1]).mtime_ns if invoices else 0
+        newest = self._contents.mtime_ns(invoices[-1]) if invoices else 0
         return _directory_attributes(namespace_inode(namespace), newest, links=2)
 
     def _invoice_attributes(self, directory: str, name: str) -> Attributes:
@@ -194,6 +208,8 @@ class Library:
             if not is_vouched_for and not self._contents.is_stored(invoice):
                 # Only the PDF call can tell whether there is such an invoice.
                 self._contents.bring(invoice, deadline)
+            siblings = self._catalog.last_listing(invoice.namespace)
+            self._prefetch.look(invoice, siblings, deadline)
         return self._contents.attributes(invoice)
 
     def _find(self, path: str, deadline: Deadline) -> tuple[Invoice, bool]:

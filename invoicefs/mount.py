@@ -18,7 +18,7 @@ from invoicefs.api import Api
 from invoicefs.background import run_in_background
 from invoicefs.catalog import View
 from invoicefs.clock import SystemClock
-from invoicefs.config import URL_EXAMPLE, Settings
+from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.credentials import Credential
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import (
@@ -123,6 +123,8 @@ def _serve_tenant(
                 list_ttl_s=settings.list_ttl_s,
                 active_ttl_s=settings.active_ttl_s,
                 max_pdf_size_bytes=settings.max_pdf_size_bytes,
+                fetches_on_stat=settings.fetch is Fetch.ON_STAT,
+                largest_window=settings.parallel,
             ),
             disk=disk,
         )

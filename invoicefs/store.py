@@ -153,6 +153,10 @@ class Store:
             return None
         return pdf if hashlib.sha256(pdf).hexdigest() == facts.sha256 else None
 
+    def has_pdf(self, facts: StoredContent) -> bool:
+        """Whether there is content with these facts, verified or not."""
+        return self._pdfs.has(facts.sha256)
+
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record, the content first: a record promises it."""
         facts = content.record.content
@@ -237,6 +241,9 @@ class _Cache:
 
     def get(self, key: str) -> Any:
         return self._attempt("read", lambda cache: cache.get(key))
+
+    def has(self, key: str) -> bool:
+        return self._attempt("read", lambda cache: key in cache) or False
 
     def add(self, values: Mapping[str, str | bytes]) -> bool | None:
         """Keep the values under new keys; whether all were new, or None where it failed."""

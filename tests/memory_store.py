@@ -46,6 +46,9 @@ class MemoryStore:
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256)
 
+    def has_pdf(self, facts: StoredContent) -> bool:
+        return facts.sha256 in self.pdfs
+
     def save(self, invoice: Invoice, content: Content) -> None:
         if self.keeps and content.record.content is not None:
             self.pdfs[content.record.content.sha256] = content.pdf

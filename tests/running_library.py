@@ -95,7 +95,14 @@ def running_library(
     policy: Mapping[str, Any] | None = None,
 ) -> Iterator[Library]:
     """A library as a mount has it; `policy` holds what differs from the usual `Policy`."""
-    usual = Policy(TIMEOUT_S, LIST_TTL_S, ACTIVE_TTL_S, MAX_PDF_SIZE_BYTES)
+    usual = Policy(
+        timeout_s=TIMEOUT_S,
+        list_ttl_s=LIST_TTL_S,
+        active_ttl_s=ACTIVE_TTL_S,
+        max_pdf_size_bytes=MAX_PDF_SIZE_BYTES,
+        fetches_on_stat=False,
+        largest_window=_LIMITS.parallel,
+    )
     with call_threads(clock) as (fetcher, disk):
         yield Library(
             tenant,

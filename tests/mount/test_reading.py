@@ -525,14 +525,13 @@ def test_an_invoice_that_became_final_shows_its_new_bytes_and_a_later_time(
     assert run("cat", path).good().out == OLD
     (before,) = stat_of(path)
     sandbox.tenant = tenant(replace(FINAL, pdf=new))
-    (between,) = stat_of(path)
-    assert (between.size, between.blocks) == (UPPER_BOUND_BYTES, 0)
-    assert between.mtime == before.mtime
-    assert run("cat", path).good().out == new
     (after,) = stat_of(path)
     assert after.size == len(new)
     assert after.mtime > before.mtime
     assert after.inode == before.inode
+    assert run("cat", path).good().out == new
+    assert stat_of(path) == [after]
+    assert sandbox.count(Endpoint.PDF) == 2
 
 
 def test_an_active_invoice_is_fetched_again_after_its_time(

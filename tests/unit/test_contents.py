@@ -183,6 +183,20 @@ def test_a_size_stays_known_after_eviction_and_remount(
     assert tenant.take_calls() == []
 
 
+def test_an_active_invoice_that_was_evicted_counts_as_not_downloaded(
+    desk: Desk, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    """Its next open fetches it again, and then it may have become longer."""
+    desk.read(ACTIVE)
+    store.pdfs.clear()
+    tenant.take_calls()
+    assert is_unknown(desk.stat(ACTIVE))
+    assert tenant.take_calls() == []
+    with desk.opened(ACTIVE) as content:
+        store.pdfs.clear()
+        assert is_exact(desk.stat(ACTIVE), content.pdf)
+
+
 def test_a_size_that_is_not_known_any_more_keeps_the_mtime(
     desk: Desk, tenant: FakeTenant, clock: CrowdClock
 ) -> None:

@@ -87,7 +87,7 @@ class Pin:
 
 @dataclass
 class Model:
-    """What the library is to do; the last three fields are forgotten by a remount."""
+    """What the library is to do; the last four fields are forgotten by a remount."""
 
     tenant: FakeTenant
     clock: FakeClock
@@ -100,11 +100,13 @@ class Model:
     stored: set[bytes] = field(default_factory=set)  # invoices with the same bytes share them
     listed_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, tuple[type[InvoicefsError], float]] = field(default_factory=dict)
+    paused_until_s: dict[str, float] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
 
     def remount(self) -> None:
         self.listed_s.clear()
         self.failed.clear()
+        self.paused_until_s.clear()
         self.pins.clear()
 
     # Operations.
@@ -130,16 +132,18 @@ class Model:
         if pin:
             return len(pin.pdf), -(-len(pin.pdf) // 512), pin.mtime_ns
         invoice = self._find(key)
+        self._look(key, invoice)
         mtime_ns = self.mtimes_ns.get(key, invoice.natural_mtime_ns or 0)
         copy = self.copies.get(key)
-        if copy is None or not self._is_fresh(copy, invoice):
+        is_fresh = copy is not None and self._is_fresh(copy, invoice)
+        if copy is None or not is_fresh or (invoice.active and copy.pdf not in self.stored):
             return MAX_PDF_SIZE_BYTES, 0, mtime_ns
         return len(copy.pdf), -(-len(copy.pdf) // 512), mtime_ns
 
     def open(self, key: str) -> tuple[bytes, int]:
         """Bytes and mtime."""
         if key not in self.pins:
-            pdf = self._bring(key, self._find(key))
+            pdf = self._best(key, self._find(key))
             self.pins[key] = Pin(pdf, self.mtimes_ns[key])
         pin = self.pins[key]
         pin.handles += 1
@@ -214,16 +218,34 @@ class Model:
 
     # Contents.
 
+    def _look(self, key: str, invoice: Invoice) -> None:
+        """A look brings what was downloaded and has changed, unless that has just failed."""
+        copy, now_s = self.copies.get(key), self.clock.monotonic_s()
+        pauses_s = (self.paused_until_s.get(each, now_s) for each in ("", invoice.namespace))
+        if copy and copy.version != invoice.version and now_s >= max(pauses_s):
+            try:
+                self._bring(key, invoice)
+            except (Unreachable, Unauthenticated):
+                self.paused_until_s[""] = now_s + FAILURE_MEMORY_S
+            except Denied:
+                self.paused_until_s[invoice.namespace] = now_s + FAILURE_MEMORY_S
+            except InvoicefsError:
+                pass  # it says nothing about other invoices
+
+    def _best(self, key: str, invoice: Invoice) -> bytes:
+        try:
+            return self._bring(key, invoice)
+        except NoAnswer:
+            copy = self.copies.get(key)
+            if copy and copy.pdf in self.stored:
+                return copy.pdf
+            raise
+
     def _bring(self, key: str, invoice: Invoice) -> bytes:
         copy = self.copies.get(key)
         if copy and copy.pdf in self.stored and self._is_fresh(copy, invoice):
             return copy.pdf
-        try:
-            pdf = self._call(f"pdf {key}", lambda: self._answer_pdf(invoice))
-        except NoAnswer:
-            if copy and copy.pdf in self.stored:
-                return copy.pdf
-            raise
+        pdf = self._call(f"pdf {key}", lambda: self._answer_pdf(invoice))
         now_ns, natural_ns = self.clock.wall_ns(), invoice.natural_mtime_ns
         self.mtimes_ns.setdefault(key, now_ns if natural_ns is None else natural_ns)
         if copy and copy.pdf != pdf:

@@ -1,0 +1,181 @@
+"""``--fetch on-stat``: every size is exact at the first look, and a look never fails."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Behaviour, Endpoint, Fault, RateLimit, Sandbox, faults
+from tests.mount.mounts import Mounts
+from tests.mount.programs import python, run
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+
+ON_STAT = ("--fetch", "on-stat")
+UPPER_BOUND_BYTES = 16 * 1024 * 1024
+
+TENANT = tenant(*(invoice(number, 1000 + 1111 * number) for number in range(24)))
+CONTENTS = contents(TENANT)
+SIZES = {name: len(pdf) for name, pdf in CONTENTS.items()}
+
+
+def sizes_by_ls(folder: Path) -> dict[str, int]:
+    lines = [line.split() for line in run("ls", "-l", folder).good().lines[1:]]
+    return {fields[-1]: int(fields[4]) for fields in lines}
+
+
+def test_ls_shows_exact_sizes_at_the_first_look_for_one_call_each(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount(*ON_STAT)
+    for _ in range(2):
+        assert sizes_by_ls(mount / NAMESPACE) == SIZES
+    run("cat", *(mount / NAMESPACE / name for name in CONTENTS)).good()
+    assert sandbox.count(Endpoint.PDF) == len(CONTENTS)
+
+
+def test_ls_downloads_side_by_side_and_no_more_at_once_than_allowed(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = TENANT
+    sandbox.latency_s = 0.1
+    mount = mounts.mount(*ON_STAT, "--parallel", "5")
+    sandbox.forget_calls()
+    assert sizes_by_ls(mount / NAMESPACE) == SIZES
+    assert 3 <= sandbox.peak_concurrency <= 5
+    assert sandbox.count(Endpoint.PDF) == len(CONTENTS)
+
+
+def test_names_without_a_look_cost_no_pdf_call(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount(*ON_STAT)
+    run("find", mount.path, "-name", "*.pdf").good()
+    run("ls", mount / NAMESPACE).good()
+    run("stat", mount.path, mount / NAMESPACE).good()
+    assert sandbox.count(Endpoint.PDF) == 0
+
+
+def test_one_look_brings_one_invoice(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount(*ON_STAT)
+    names = list(CONTENTS)
+    for name in (names[3], names[11], names[7]):
+        stated = run("stat", "--format=%s", mount / NAMESPACE / name).good().text
+        assert int(stated) == SIZES[name]
+    assert sandbox.count(Endpoint.PDF) == 3
+
+
+TROUBLES: dict[str, Behaviour] = {
+    "401": faults.status(401),
+    "403": faults.status(403),
+    "404": faults.status(404),
+    "409": faults.status(409),
+    "429": faults.status(429, retry_after="60"),
+    "500": faults.status(500),
+    "503": faults.status(503),
+    "reset": faults.reset(),
+    "not a PDF": faults.not_a_pdf(),
+    "too large": faults.large(20),
+    "silent": faults.stall(),
+}
+
+
+@pytest.mark.parametrize("case", TROUBLES)
+def test_ls_shows_the_upper_bound_where_a_pdf_cannot_be_had(
+    sandbox: Sandbox, mounts: Mounts, case: str
+) -> None:
+    sandbox.tenant = tenant(*(invoice(number) for number in range(5)))
+    mount = mounts.mount(*ON_STAT, "--timeout", "2s", "--max-wait", "0s")
+    sandbox.inject(Fault(TROUBLES[case], Endpoint.PDF))
+    assert set(sizes_by_ls(mount / NAMESPACE).values()) == {UPPER_BOUND_BYTES}
+
+
+def test_ls_of_many_does_not_wait_for_each_while_the_api_is_away(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    """Each would take the whole of ``--timeout``."""
+    sandbox.tenant = tenant(*(invoice(number) for number in range(200)))
+    mount = mounts.mount(*ON_STAT, "--timeout", "2s", "--max-wait", "0s")
+    sandbox.inject(Fault(faults.stall(), Endpoint.PDF))
+    assert len(sizes_by_ls(mount / NAMESPACE)) == 200
+    assert sandbox.count(Endpoint.PDF) < 20
+
+
+def test_one_unpaid_invoice_costs_no_other_its_size(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = TENANT
+    unpaid = file_name(invoice(5))
+    sandbox.inject(Fault(faults.status(404), Endpoint.PDF, name=invoice(5).name))
+    mount = mounts.mount(*ON_STAT)
+    assert sizes_by_ls(mount / NAMESPACE) == {**SIZES, unpaid: UPPER_BOUND_BYTES}
+
+
+def test_a_rate_limit_costs_sizes_and_no_listing(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount(*ON_STAT, "--max-wait", "0s")
+    sandbox.throttle(RateLimit(per_second=0.001, burst=6))
+    sizes = sizes_by_ls(mount / NAMESPACE)
+    assert sizes.keys() == SIZES.keys()
+    known = {name: size for name, size in sizes.items() if size != UPPER_BOUND_BYTES}
+    assert known.items() <= SIZES.items()
+    assert len(known) >= 2
+
+
+# Programs that trust the size before they open.
+
+TAR = """
+import sys, tarfile
+with tarfile.open(sys.argv[2], "w") as archive:
+    archive.add(sys.argv[1], "all")
+"""
+ZIP = """
+import pathlib, sys, zipfile
+with zipfile.ZipFile(sys.argv[2], "w") as archive:
+    for path in pathlib.Path(sys.argv[1]).iterdir():
+        archive.write(path, path.name)
+"""
+
+
+def test_pythons_tarfile_archives_never_opened_files(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.tenant = TENANT
+    mount, archive = mounts.mount(*ON_STAT), tmp_path / "archive.tar"
+    python(TAR, mount / NAMESPACE, archive).good()
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    assert in_folder(tmp_path / "all") == CONTENTS
+
+
+def test_pythons_zipfile_archives_never_opened_files(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.tenant = TENANT
+    mount, archive = mounts.mount(*ON_STAT), tmp_path / "archive.zip"
+    python(ZIP, mount / NAMESPACE, archive).good()
+    with zipfile.ZipFile(archive) as zipped:
+        assert {name: zipped.read(name) for name in zipped.namelist()} == CONTENTS
+
+
+def test_rclone_copies_never_opened_files(sandbox: Sandbox, mounts: Mounts, tmp_path: Path) -> None:
+    sandbox.tenant = TENANT
+    mount = mounts.mount(*ON_STAT)
+    private = ("--config", tmp_path / "rclone.conf")
+    run("rclone", *private, "copy", mount / NAMESPACE, tmp_path / "copy").good()
+    assert in_folder(tmp_path / "copy") == CONTENTS
+    assert sandbox.count(Endpoint.PDF) == len(CONTENTS)
+
+
+def test_cpio_archives_never_opened_files_without_padding(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.tenant = TENANT
+    mount, archive = mounts.mount(*ON_STAT), tmp_path / "archive.cpio"
+    run("sh", "-c", 'cd "$0" && ls | cpio -o -F "$1"', mount / NAMESPACE, archive).good()
+    (tmp_path / "copy").mkdir()
+    run("cpio", "-i", "-F", archive, cwd=tmp_path / "copy").good()
+    assert in_folder(tmp_path / "copy") == CONTENTS
+
+
+def in_folder(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

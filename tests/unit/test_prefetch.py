@@ -1,0 +1,332 @@
+"""What looks wait for, what is fetched ahead of them, and that they never fail."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from invoicefs.contents import Contents
+from invoicefs.errors import (
+    Busy,
+    Denied,
+    InvoicefsError,
+    NotFound,
+    RateLimited,
+    ServerFault,
+    TimedOut,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+    UntrustedServer,
+    UnusableAnswer,
+)
+from invoicefs.library import Library
+from invoicefs.model import Invoice
+from tests.fake_tenant import FakeTenant, pdf_of
+from tests.memory_store import MemoryStore
+from tests.running_library import (
+    ACTIVE_TTL_S,
+    FAILURE_MEMORY_S,
+    LIST_TTL_S,
+    MAX_PDF_SIZE_BYTES,
+    NO_ANSWERS,
+    CrowdClock,
+    running_library,
+)
+
+MONTHS = 12
+# By name they stand in the opposite order of that by period.
+INVOICES = [
+    Invoice(
+        "system",
+        f"invoice-{MONTHS - month:02}",
+        period_start=f"2026-{month + 1:02}-01T00:00:00Z",
+        period_end=f"2026-{month + 1:02}-28T00:00:00Z",
+    )
+    for month in range(MONTHS)
+]
+OTHER = replace(INVOICES[0], namespace="other")
+OF_THE_WHOLE_API = (
+    RateLimited,
+    TimedOut,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+    UntrustedServer,
+)
+OF_ONE_INVOICE = (NotFound, Busy, TooLarge, ServerFault, UnusableAnswer)
+
+Mount = Callable[..., Library]
+
+
+@pytest.fixture
+def clock() -> CrowdClock:
+    return CrowdClock()
+
+
+@pytest.fixture
+def tenant() -> FakeTenant:
+    tenant = FakeTenant()
+    for invoice in (*INVOICES, OTHER):
+        tenant.bill(invoice, pdf_of(invoice.key, 1000))
+    return tenant
+
+
+@pytest.fixture
+def mount(tenant: FakeTenant, clock: CrowdClock) -> Iterator[Mount]:
+    """Mount the tenant with or without ``--fetch on-stat``, with its invoices listed."""
+    store = MemoryStore()
+    with ExitStack() as stack:
+
+        def mount(**policy: Any) -> Library:
+            running = running_library(tenant, store, clock, policy=policy)
+            library = stack.enter_context(running)
+            library.directory("/system")
+            library.directory("/other")
+            tenant.take_calls()
+            return library
+
+        yield mount
+
+
+@pytest.fixture
+def eager(mount: Mount) -> Library:
+    return mount(fetches_on_stat=True)
+
+
+@pytest.fixture
+def lazy(mount: Mount) -> Library:
+    return mount()
+
+
+def look(library: Library, invoice: Invoice) -> int:
+    """The size that a look is told."""
+    return library.attributes(f"/{invoice.key}").size_bytes
+
+
+def read(library: Library, invoice: Invoice) -> bytes:
+    opened = library.open(f"/{invoice.key}")
+    library.release(opened)
+    return opened.content.pdf
+
+
+def pdf_call(invoice: Invoice) -> str:
+    return f"pdf {invoice.namespace}/{invoice.name}"
+
+
+# What a look waits for.
+
+
+def test_an_eager_look_is_told_the_true_size_for_one_call(
+    eager: Library, tenant: FakeTenant
+) -> None:
+    assert [look(eager, INVOICES[0]) for _ in range(3)] == [1000] * 3
+    assert read(eager, INVOICES[0]) == tenant.pdf(INVOICES[0])
+    assert tenant.take_calls() == [pdf_call(INVOICES[0])]
+
+
+def test_a_look_costs_nothing_otherwise(lazy: Library, tenant: FakeTenant) -> None:
+    assert {look(lazy, each) for each in INVOICES} == {MAX_PDF_SIZE_BYTES}
+    assert tenant.take_calls() == []
+
+
+def test_folders_are_listed_without_a_download(eager: Library, tenant: FakeTenant) -> None:
+    eager.directory("/system")
+    eager.attributes("/system")
+    eager.attributes("/")
+    assert tenant.take_calls() == []
+
+
+def test_an_eager_look_at_an_outdated_active_invoice_brings_it(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    active = tenant.bill(replace(INVOICES[0], active=True), pdf_of("first", 1000))
+    clock.advance(LIST_TTL_S)
+    assert look(eager, active) == 1000
+    tenant.bill(active, pdf_of("second", 5000))
+    assert look(eager, active) == 1000
+    clock.advance(ACTIVE_TTL_S)
+    assert look(eager, active) == 5000
+
+
+@pytest.mark.parametrize("is_eager", [False, True])
+def test_a_look_at_what_was_downloaded_and_has_changed_brings_it(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_eager: bool
+) -> None:
+    library = mount(fetches_on_stat=is_eager)
+    changed, path = replace(INVOICES[0], amount="7"), f"/{INVOICES[0].key}"
+    read(library, INVOICES[0])
+    before = library.attributes(path)
+    tenant.bill(changed, pdf_of("changed", 5000))
+    clock.advance(LIST_TTL_S)
+    library.directory("/system")
+    tenant.take_calls()
+
+    after = [library.attributes(path) for _ in range(2)]
+
+    assert after[0] == after[1]
+    assert (after[0].size_bytes, after[0].blocks) == (5000, 10)
+    assert after[0].mtime_ns == clock.wall_ns() > before.mtime_ns
+    assert read(library, changed) == tenant.pdf(changed)
+    assert tenant.take_calls() == [pdf_call(changed)]
+
+
+def test_a_look_at_what_has_changed_but_was_never_downloaded_costs_nothing(
+    lazy: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    changed = tenant.bill(replace(INVOICES[0], amount="7"))
+    clock.advance(LIST_TTL_S)
+    lazy.directory("/system")
+    tenant.take_calls()
+
+    assert look(lazy, changed) == MAX_PDF_SIZE_BYTES
+    assert tenant.take_calls() == []
+
+
+def test_a_look_at_an_open_invoice_costs_nothing(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    opened = eager.open(f"/{INVOICES[0].key}")
+    tenant.bill(replace(INVOICES[0], amount="7"), pdf_of("changed", 5000))
+    clock.advance(LIST_TTL_S)
+    eager.directory("/system")
+    tenant.take_calls()
+
+    assert look(eager, INVOICES[0]) == 1000
+    assert tenant.take_calls() == []
+    eager.release(opened)
+
+
+# What happens when a PDF cannot be had.
+
+
+@pytest.mark.parametrize("kind", [*NO_ANSWERS, *OF_ONE_INVOICE, Denied, RateLimited])
+def test_a_look_never_fails_for_want_of_a_pdf(
+    eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
+) -> None:
+    tenant.fail("pdf", kind("not now"))
+    assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+
+
+def test_a_look_at_a_change_that_cannot_be_had_keeps_the_time(
+    lazy: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    path = f"/{INVOICES[0].key}"
+    read(lazy, INVOICES[0])
+    before = lazy.attributes(path)
+    tenant.bill(replace(INVOICES[0], amount="7"), pdf_of("changed", 5000))
+    clock.advance(LIST_TTL_S)
+    lazy.directory("/system")
+    tenant.fail("pdf", Unreachable("no route"))
+
+    after = lazy.attributes(path)
+
+    assert (after.size_bytes, after.blocks) == (MAX_PDF_SIZE_BYTES, 0)
+    assert after.mtime_ns == before.mtime_ns
+
+
+@pytest.mark.parametrize("kind", OF_THE_WHOLE_API)
+def test_a_failing_api_is_waited_for_once_and_not_for_each_invoice(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
+) -> None:
+    tenant.fail("pdf", kind("not now"))
+    assert {look(eager, each) for each in (*INVOICES, OTHER)} == {MAX_PDF_SIZE_BYTES}
+    assert tenant.take_calls() == [pdf_call(INVOICES[0])]
+
+    tenant.mend()
+    clock.advance(FAILURE_MEMORY_S)
+    assert look(eager, OTHER) == 1000
+
+
+@pytest.mark.parametrize("kind", OF_ONE_INVOICE)
+def test_trouble_with_one_invoice_costs_no_other_its_size(
+    eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
+) -> None:
+    tenant.fail(pdf_call(INVOICES[0]), kind("this one"))
+    assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+    assert look(eager, INVOICES[5]) == 1000
+
+
+def test_a_forbidden_namespace_costs_no_other_its_sizes(eager: Library, tenant: FakeTenant) -> None:
+    tenant.fail(pdf_call(INVOICES[0]), Denied("this namespace"))
+    assert look(eager, INVOICES[0]) == look(eager, INVOICES[5]) == MAX_PDF_SIZE_BYTES
+    assert look(eager, OTHER) == 1000
+    assert tenant.take_calls() == [pdf_call(INVOICES[0]), pdf_call(OTHER)]
+
+
+# What is fetched ahead.
+
+
+@pytest.fixture
+def fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
+    """What was given to the background, which does not get to it."""
+    given: list[Invoice] = []
+    monkeypatch.setattr(
+        Contents, "bring_in_background", lambda _self, invoice, _deadline: given.append(invoice)
+    )
+    return given
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["by period", "by name"])
+def test_a_walk_is_fetched_ahead_in_the_order_in_which_it_goes(
+    eager: Library, fetched_ahead: list[Invoice], order: int
+) -> None:
+    walked = INVOICES[::order]
+    for invoice in walked[:2]:
+        look(eager, invoice)
+    assert fetched_ahead == walked[2:4]
+    look(eager, walked[2])
+    assert fetched_ahead == walked[2:7]
+
+
+@pytest.mark.parametrize("places", [[4], [4, 4, 4], [0, 7, 2, 9], [8, 5, 2]])
+def test_looks_here_and_there_fetch_nothing_ahead(
+    eager: Library, fetched_ahead: list[Invoice], places: list[int]
+) -> None:
+    for place in places:
+        look(eager, INVOICES[place])
+    assert fetched_ahead == []
+
+
+def test_a_walk_ends_at_the_end_of_the_folder(eager: Library, fetched_ahead: list[Invoice]) -> None:
+    for invoice in INVOICES[-3:]:
+        look(eager, invoice)
+    assert fetched_ahead == [INVOICES[-1]]
+
+
+def test_nothing_is_fetched_ahead_twice(eager: Library, fetched_ahead: list[Invoice]) -> None:
+    for invoice in INVOICES:
+        look(eager, invoice)
+        look(eager, invoice)
+    assert fetched_ahead == INVOICES[2:]
+
+
+def test_a_walk_with_the_default_fetches_nothing_ahead(
+    lazy: Library, fetched_ahead: list[Invoice]
+) -> None:
+    for invoice in INVOICES:
+        look(lazy, invoice)
+    assert fetched_ahead == []
+
+
+def test_nothing_is_fetched_ahead_while_the_api_fails(
+    eager: Library, tenant: FakeTenant, fetched_ahead: list[Invoice]
+) -> None:
+    tenant.fail("pdf", Unreachable("no route"))
+    for invoice in INVOICES:
+        look(eager, invoice)
+    assert fetched_ahead == []
+
+
+def test_what_is_fetched_ahead_is_there_when_the_walk_comes(
+    eager: Library, tenant: FakeTenant
+) -> None:
+    with tenant.holding(pdf_call(INVOICES[3])) as gate:
+        for invoice in INVOICES[:2]:
+            look(eager, invoice)
+        gate.await_call()
+    assert {look(eager, each) for each in INVOICES} == {1000}
+    assert sorted(tenant.take_calls()) == sorted(map(pdf_call, INVOICES))
