@@ -242,6 +242,11 @@ class Catalog:
         known = self._known(namespace)
         return known.shown if known else Listing()
 
+    def last_listed(self, directory: str, file_name: str) -> Invoice | None:
+        """The invoice that the last listing shows under these names, if any; no call."""
+        namespace = self._known_namespaces().by_directory.get(directory, directory)
+        return self.last_listing(namespace).by_file_name.get(file_name)
+
     def invoice_count(self) -> int:
         """How many invoices the last listings have; no call."""
         known = tuple(self._listings.values())

@@ -136,6 +136,12 @@ _SETTINGS_OPTIONS = (
     _option("--gid", "gid", "Group of the files.  [default: yours]", type=_ID),
     _option("--umask", "umask", "Permission bits to take away.", type=_OCTAL, default="000"),
     _option("--allow-other", "allow_other", "Let other users look in.", is_flag=True),
+    _option(
+        "--xattr",
+        "xattr",
+        "Show status, period, amount and SHA-256 as extended attributes, for getfattr -d.",
+        is_flag=True,
+    ),
 )
 
 

@@ -90,6 +90,9 @@ class Settings:
     allow_other: bool = False
     """Let other users look into the mount."""
 
+    xattr: bool = False
+    """Show what is known of an invoice as extended attributes."""
+
     def __post_init__(self) -> None:
         if self.parallel < 1:
             raise UsageError("--parallel must be at least 1.")

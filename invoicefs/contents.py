@@ -138,6 +138,12 @@ class Contents:
         record = self._shown_record(invoice)
         return record.mtime_ns if record else invoice.natural_mtime_ns or 0
 
+    def sha256(self, invoice: Invoice) -> str | None:
+        """The SHA-256, in hex, of what counts as downloaded; memory only."""
+        record = self._shown_record(invoice)
+        is_current = invoice.key in self._pins or self._is_fresh(invoice, record)
+        return record.content.sha256 if is_current and record and record.content else None
+
     def is_exact(self, invoice: Invoice) -> bool:
         """Whether it is known what the next open will bring."""
         if invoice.key in self._pins:

@@ -110,5 +110,9 @@ class Outdated(InvoicefsError):
     """The kernel still holds another size of a file that is being opened; it has to ask again."""
 
 
+class NoAttribute(InvoicefsError):
+    """The file has no extended attribute of this name."""
+
+
 class BadHandle(InvoicefsError):
     """A file or directory handle that is not open."""

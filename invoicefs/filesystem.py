@@ -8,7 +8,7 @@ which fusepy 3.0.1's own handler fails and the kernel gets a random number (meas
 An attribute with the name of a FUSE operation becomes that callback, so fields are private.
 ``access``, ``flush`` and the xattr operations are left out on purpose: libfuse then tells the
 kernel once that they do not exist, and it stops asking (measured: 169 upcalls -> 43 for an
-``ls -l`` of 20 files).
+``ls -l`` of 20 files). `DescribingFilesystem` is what ``--xattr`` mounts.
 
 Threading: callbacks come from many threads at once. `_lock` guards `_handles` and `_next_handle`
 and is held for no call into the library. `_told_bytes`, the size that the kernel was last told by
@@ -27,11 +27,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from invoicefs import xattrs
 from invoicefs.errors import (
     BadHandle,
     Busy,
     Denied,
     InvoicefsError,
+    NoAttribute,
     NotFound,
     Outdated,
     RateLimited,
@@ -67,6 +69,7 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         TooLarge: errno.EFBIG,
         ReadOnly: errno.EROFS,
         BadHandle: errno.EBADF,
+        NoAttribute: errno.ENODATA,
         # Never reaches a program: at ESTALE the kernel looks the name up and opens it once more.
         Outdated: errno.ESTALE,
     }
@@ -259,6 +262,25 @@ class InvoiceFilesystem:
         return opened
 
 
+class DescribingFilesystem(InvoiceFilesystem):
+    """The same with extended attributes, which nobody can change."""
+
+    def listxattr(self, path: str) -> list[str]:
+        """Answer ``listxattr``; `xattrs.ERROR` is not among the names."""
+        return list(self._library.extended_attributes(path))
+
+    def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
+        """Answer ``getxattr``."""
+        found = self._library.extended_attributes(path).get(name)
+        if name == xattrs.ERROR and (words := self._library.open_error(path)):
+            found = xattrs.value(words)
+        if found is None:
+            raise NoAttribute(f"{path} has no {name}")
+        return found
+
+    setxattr = removexattr = InvoiceFilesystem._refuse_change
+
+
 def errno_of(error: InvoicefsError) -> int:
     """The errno of an exception: that of its class, else of the nearest class above it."""
     return next((ERRNO[each] for each in type(error).__mro__ if each in ERRNO), errno.EIO)
@@ -297,7 +319,7 @@ def _path_codec(name: str) -> codecs.CodecInfo | None:
 def _is_worth_a_line(operation: str, error: InvoicefsError) -> bool:
     """Whether somebody would want to know: probing for names is no failure."""
     is_probing = isinstance(error, NotFound) and operation != "open"
-    return not (is_probing or isinstance(error, Outdated))
+    return not (is_probing or isinstance(error, Outdated | NoAttribute))
 
 
 def _subject(arguments: tuple[Any, ...]) -> object:

@@ -5,17 +5,20 @@ no FUSE. Every operation has one deadline, everything included. All errors come 
 `directory` and `open`: what they return is whole and in memory, so reading it cannot fail.
 
 Threading: every method may be called from many threads at once, also from threads that do not
-stay, like FUSE callbacks: the store is read in the threads of `disk` only.
+stay, like FUSE callbacks: the store is read in the threads of `disk` only. `_open_errors` changes
+by single assignments.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from invoicefs import xattrs
 from invoicefs.catalog import Catalog, ListApi, ListStore, View
 from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.contents import Contents, ContentStore, PdfApi
 from invoicefs.disk import DiskThreads
-from invoicefs.errors import NotFound
+from invoicefs.errors import InvoicefsError, NotFound
 from invoicefs.fetcher import Fetcher
 from invoicefs.model import (
     BLOCK_BYTES,
@@ -101,6 +104,7 @@ class Library:
     ) -> None:
         self._clock = clock
         self._timeout_s = policy.timeout_s
+        self._open_errors: dict[str, str] = {}
         self._contents = Contents(
             api,
             store,
@@ -168,12 +172,13 @@ class Library:
 
     def open(self, path: str) -> OpenInvoice:
         """The whole content of an invoice, pinned: give it back with `release`."""
-        deadline = self._deadline()
-        invoice = self._contents.pinned(path.removeprefix("/"))
-        if invoice is None:
-            invoice, _ = self._find(path, deadline)
-        content = self._contents.open(invoice, deadline)
-        return OpenInvoice(invoice, content, self._is_young(content))
+        try:
+            opened = self._open(path, self._deadline())
+        except InvoicefsError as error:
+            self._open_errors[path] = str(error)
+            raise
+        self._open_errors.pop(path, None)
+        return opened
 
     def release(self, opened: OpenInvoice) -> None:
         """Give back what `open` gave."""
@@ -183,10 +188,36 @@ class Library:
         """What ``fstat`` shows of an open invoice."""
         return self._contents.attributes(opened.invoice)
 
+    def extended_attributes(self, path: str) -> Mapping[str, bytes]:
+        """What is known of an invoice, by the names of `xattrs`; memory only."""
+        match _parts(path):
+            case [directory, name]:
+                return self._described(directory, name)
+            case _:
+                return {}
+
+    def open_error(self, path: str) -> str | None:
+        """Why the last open of a path failed, in words; None where it did not."""
+        return self._open_errors.get(path)
+
     def usage(self) -> Usage:
         """What is known of the size of it all; no call."""
         files = 1 + self._catalog.namespace_count() + self._catalog.invoice_count()
         return Usage(self._contents.known_size_bytes(), files)
+
+    def _open(self, path: str, deadline: Deadline) -> OpenInvoice:
+        invoice = self._contents.pinned(path.removeprefix("/"))
+        if invoice is None:
+            invoice, _ = self._find(path, deadline)
+        content = self._contents.open(invoice, deadline)
+        return OpenInvoice(invoice, content, self._is_young(content))
+
+    def _described(self, directory: str, name: str) -> Mapping[str, bytes]:
+        invoice = self._contents.pinned(f"{directory}/{name}")
+        invoice = invoice or self._catalog.last_listed(directory, name)
+        if invoice is None:
+            return {}
+        return {**xattrs.described(invoice), **xattrs.digest(self._contents.sha256(invoice))}
 
     def _is_young(self, content: Content) -> bool:
         """Whether it was downloaded after the kernel may last have asked for the size."""

@@ -33,7 +33,7 @@ from invoicefs.errors import (
     UserError,
 )
 from invoicefs.fetcher import Fetcher, Limits
-from invoicefs.filesystem import InvoiceFilesystem, Ownership, serve
+from invoicefs.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership, serve
 from invoicefs.library import Library, Policy
 from invoicefs.store import open_store, store_folder
 
@@ -136,8 +136,9 @@ def _serve_library(
     library: Library, settings: Settings, path: str, on_ready: Callable[[], None]
 ) -> None:
     ownership = Ownership(settings.uid, settings.gid, settings.file_mode, settings.directory_mode)
+    kind = DescribingFilesystem if settings.xattr else InvoiceFilesystem
+    filesystem = kind(library, path, ownership, on_ready)
     try:
-        filesystem = InvoiceFilesystem(library, path, ownership, on_ready)
         serve(filesystem, path, _fuse_options(settings))
     except RuntimeError as error:
         raise UserError(f"libfuse could not mount {path} (it ended with {error}).") from error

@@ -29,6 +29,11 @@ missing_packages() {
     for program in "$@"; do
         command -v "$program" >/dev/null && continue
         case $program in
+            borg) echo borgbackup ;;
+            getfattr) echo attr ;;
+            gio) echo libglib2.0-bin ;;
+            mksquashfs) echo squashfs-tools ;;
+            mutool) echo mupdf-tools ;;
             pdftotext) echo poppler-utils ;;
             *) echo "$program" ;;
         esac

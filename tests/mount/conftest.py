@@ -17,7 +17,10 @@ from tests.mount.mounts import FUSERMOUNT, Mount, Mounts, sweep
 from tests.mount.programs import missing, run
 
 _FUSE_DEVICE = Path("/dev/fuse")
-_PROGRAMS = ("rsync", "tar", "pdftotext", "setpriv")
+_PROGRAMS = (
+    *("borg", "cpio", "file", "getfattr", "gio", "mksquashfs", "mutool", "pdftotext", "qpdf"),
+    *("rclone", "restic", "rsync", "setpriv", "strace", "tar", "zip"),
+)
 _ORDINARY_FOLDER = "invoicefs-test-"  # of an ordinary user, in the folder for temporary files
 _NOBODY = 65_534
 _AS_NOBODY = (

@@ -1,23 +1,30 @@
 """The adapter without FUSE: what it makes of paths, handles and exceptions."""
 
 import errno
+import hashlib
 import inspect
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from invoicefs import errors
 from invoicefs.errors import InvoicefsError, NotFound, Refusal, UserError
-from invoicefs.filesystem import ERRNO, InvoiceFilesystem, Ownership, errno_of
+from invoicefs.filesystem import ERRNO, DescribingFilesystem, InvoiceFilesystem, Ownership, errno_of
 from invoicefs.library import Library
 from invoicefs.model import Invoice
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import FakeTenant
 from tests.memory_store import MemoryStore
-from tests.running_library import MAX_PDF_SIZE_BYTES, running_library
+from tests.running_library import (
+    ACTIVE_TTL_S,
+    FAILURE_MEMORY_S,
+    MAX_PDF_SIZE_BYTES,
+    running_library,
+)
 
 INVOICE = Invoice(
     "system", "a", period_start="2026-01-01T00:00:00Z", period_end="2026-02-01T00:00:00Z"
@@ -34,8 +41,13 @@ def tenant() -> FakeTenant:
 
 
 @pytest.fixture
-def library(tenant: FakeTenant) -> Iterator[Library]:
-    with running_library(tenant, MemoryStore(), FakeClock()) as library:
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def library(tenant: FakeTenant, clock: FakeClock) -> Iterator[Library]:
+    with running_library(tenant, MemoryStore(), clock) as library:
         yield library
 
 
@@ -47,6 +59,10 @@ class MountedFilesystem(InvoiceFilesystem):
 
     def _have_kernel_ask(self, path: str) -> None:
         self("getattr", path)
+
+
+class MountedDescribingFilesystem(DescribingFilesystem, MountedFilesystem):
+    """The same with extended attributes."""
 
 
 @pytest.fixture
@@ -207,6 +223,125 @@ def test_owner_group_and_mode_are_those_of_the_mount(mounted: InvoiceFilesystem)
     assert (file["st_uid"], file["st_gid"]) == (1000, 100)
     assert file["st_mode"] == stat.S_IFREG | 0o444
     assert directory["st_mode"] == stat.S_IFDIR | 0o755
+
+
+# Extended attributes.
+
+
+@pytest.fixture
+def describing(library: Library) -> InvoiceFilesystem:
+    return MountedDescribingFilesystem(library, "/mounted", OWNERSHIP, on_ready=lambda: None)
+
+
+def attributes_of(adapter: InvoiceFilesystem, path: str) -> dict[str, bytes]:
+    return {name: adapter("getxattr", path, name) for name in adapter("listxattr", path)}
+
+
+def test_extended_attributes_tell_what_is_known_and_make_no_call(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.bill(
+        replace(INVOICE, status="paid", amount="12345", currency="EUR", active=True), b"%PDF-1.4"
+    )
+    describing("getattr", PATH)
+    tenant.take_calls()
+
+    assert attributes_of(describing, PATH) == {
+        "user.invoicefs.status": b"paid",
+        "user.invoicefs.amount": b"12345",
+        "user.invoicefs.currency": b"EUR",
+        "user.invoicefs.active": b"true",
+        "user.invoicefs.period_start": b"2026-01-01T00:00:00Z",
+        "user.invoicefs.period_end": b"2026-02-01T00:00:00Z",
+    }
+    assert tenant.take_calls() == []
+
+
+def test_the_digest_is_known_while_the_content_is(
+    describing: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
+) -> None:
+    tenant.bill(replace(INVOICE, active=True))
+    name = "user.invoicefs.sha256"
+    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
+
+    handle = describing("open", PATH, os.O_RDONLY)
+    digest = hashlib.sha256(PDF).hexdigest().encode()
+    assert attributes_of(describing, PATH)[name] == digest
+    clock.advance(ACTIVE_TTL_S)
+    assert describing("getxattr", PATH, name) == digest
+    describing("release", None, handle)
+    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
+
+
+def test_the_reason_of_a_failed_open_answers_by_name_until_an_open_succeeds(
+    describing: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
+) -> None:
+    name = "user.invoicefs.error"
+    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
+
+    tenant.fail("pdf", NotFound("the server answered 404"))
+    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno.ENOENT
+    assert describing("getxattr", PATH, name) == b"the server answered 404"
+    assert name not in describing("listxattr", PATH)
+
+    tenant.mend()
+    clock.advance(FAILURE_MEMORY_S)
+    describing("open", PATH, os.O_RDONLY)
+    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
+
+
+def test_what_the_api_leaves_out_is_no_attribute(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.bill(Invoice("system", "bare"))
+    describing("getattr", "/system/bare.pdf")
+
+    assert describing("listxattr", "/system/bare.pdf") == [
+        "user.invoicefs.status",
+        "user.invoicefs.active",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (PATH, "security.selinux"),
+        (PATH, "system.posix_acl_access"),
+        (PATH, "user.invoicefs.surprise"),
+        (PATH, "user.invoicefs."),
+        ("/system", "user.invoicefs.status"),
+        ("/", "user.invoicefs.status"),
+        ("/system/none.pdf", "user.invoicefs.status"),
+        ("/none/a.pdf", "user.invoicefs.error"),
+    ],
+)
+def test_any_other_attribute_is_not_there_and_leaves_no_line_in_the_log(
+    describing: InvoiceFilesystem, caplog: pytest.LogCaptureFixture, path: str, name: str
+) -> None:
+    describing("getattr", PATH)
+    assert errno_when(describing, "getxattr", path, name) == errno.ENODATA
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("path", ["/", "/system", "/none", "/none/a.pdf", "/system/none.pdf"])
+def test_what_is_no_invoice_has_no_attributes(describing: InvoiceFilesystem, path: str) -> None:
+    assert describing("listxattr", path) == []
+
+
+@pytest.mark.parametrize("operation", ["setxattr", "removexattr"])
+def test_attributes_cannot_be_changed(describing: InvoiceFilesystem, operation: str) -> None:
+    name = "user.invoicefs.status"
+    assert errno_when(describing, operation, PATH, name, b"", 0) == errno.EROFS
+
+
+def test_a_value_holds_whatever_the_server_sent(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.bill(replace(INVOICE, amount="\ud800", currency="\u20ac"))
+    describing("getattr", PATH)
+
+    assert describing("getxattr", PATH, "user.invoicefs.amount") == b"\\ud800"
+    assert describing("getxattr", PATH, "user.invoicefs.currency") == "\u20ac".encode()
 
 
 # The size that the kernel knows.

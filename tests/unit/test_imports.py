@@ -39,8 +39,10 @@ ALLOWED: Mapping[str, set[str]] = {
         "contents": "errors clock model disk fetcher",
         "walks": "",
         "prefetch": "errors clock model fetcher contents walks",
-        "library": "errors clock names model disk fetcher catalog contents prefetch",
-        "filesystem": "errors names model library",
+        "xattrs": "model",
+        "library": "__init__ errors clock names model disk fetcher catalog contents prefetch"
+        " xattrs",
+        "filesystem": "__init__ errors names model library xattrs",
         "background": "errors",
         "mountpoint": "errors",
         "logs": "errors",
