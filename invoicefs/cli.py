@@ -163,7 +163,9 @@ def cli() -> None:
 @_option("--token-file", "token_file", "File that holds the API token.", type=_PATH)
 @_option("--foreground", "is_foreground", "Stay in the foreground.", is_flag=True)
 @_option("--log-file", "log_file", "Write the log to this file.", type=_PATH)
-@click.option("-v", "verbosity", count=True, help="Log every API call; -vv logs more.")
+@click.option(
+    "-v", "verbosity", count=True, help="Log every API call; with -vv every file operation, too."
+)
 def mount(
     mount_point: Path,
     token_file: Path | None,

@@ -380,6 +380,8 @@ def test_a_log_file_that_cannot_be_written(mounts: Mounts, tmp_path: Path) -> No
         ("--max-wait", "5 minutes"),
         ("--list-ttl", "1d"),
         ("--active-ttl", "1,5s"),
+        ("--fetch", ""),
+        ("--fetch", "on-read"),
         ("--parallel", "0"),
         ("--parallel", "many"),
         ("--parallel", "1.5"),

@@ -12,7 +12,7 @@ import pytest
 
 import invoicefs
 from invoicefs import cli, errors
-from invoicefs.config import GIB, KIB, MIB, Settings
+from invoicefs.config import GIB, KIB, MIB, Fetch, Settings
 from invoicefs.credentials import Credential
 from invoicefs.errors import InvoicefsError, UsageError, UserError
 
@@ -153,6 +153,7 @@ OPTIONS = {
     "--status",
     "--cache-dir",
     "--cache-size",
+    "--fetch",
     "--parallel",
     "--timeout",
     "--max-wait",
@@ -163,6 +164,7 @@ OPTIONS = {
     "--gid",
     "--umask",
     "--allow-other",
+    "--xattr",
     "--foreground",
     "--log-file",
 }
@@ -239,6 +241,8 @@ MALFORMED = [
     ("--cache-size", "huge"),
     ("--cache-size", "-1"),
     ("--cache-size", "1KiB"),
+    ("--fetch", "later"),
+    ("--fetch", "ON_STAT"),
     ("--parallel", "0"),
     ("--parallel", "-3"),
     ("--parallel", "eight"),
@@ -283,6 +287,8 @@ def test_a_malformed_value_ends_with_2_and_the_name_of_the_option(
         ("INVOICEFS_UMASK", "rwx"),
         ("INVOICEFS_STATUS", "paid ?"),
         ("INVOICEFS_ALLOW_OTHER", "perhaps"),
+        ("INVOICEFS_FETCH", "never"),
+        ("INVOICEFS_XATTR", "perhaps"),
         ("INVOICEFS_FOREGROUND", "perhaps"),
     ],
 )
@@ -387,6 +393,8 @@ def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> N
         (["--status", "paid", "--status", "OVERDUE"], {"statuses": frozenset({"paid", "overdue"})}),
         (["--cache-dir", "/a/cache"], {"cache_dir": Path("/a/cache")}),
         (["--cache-size", "2GiB"], {"cache_size_bytes": 2 * GIB}),
+        (["--fetch", "on-stat"], {"fetch": Fetch.ON_STAT}),
+        (["--fetch", "on-open"], {"fetch": Fetch.ON_OPEN}),
         (["--parallel", "1"], {"parallel": 1}),
         (["--timeout", "2m"], {"timeout_s": 120.0}),
         (["--timeout", "5"], {"timeout_s": 5.0}),
@@ -398,6 +406,7 @@ def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> N
         (["--uid", "0", "--gid", "4"], {"uid": 0, "gid": 4}),
         (["--umask", "027"], {"umask": 0o027}),
         (["--allow-other"], {"allow_other": True}),
+        (["--xattr"], {"xattr": True}),
     ],
 )
 def test_an_option_sets_its_field_and_no_other(
@@ -414,6 +423,7 @@ def test_an_option_sets_its_field_and_no_other(
         ({"INVOICEFS_STATUS": "STATUS_PAID issued"}, {"statuses": frozenset({"paid", "issued"})}),
         ({"INVOICEFS_CACHE_DIR": "/a/cache"}, {"cache_dir": Path("/a/cache")}),
         ({"INVOICEFS_CACHE_SIZE": "64MiB"}, {"cache_size_bytes": 64 * MIB}),
+        ({"INVOICEFS_FETCH": "on-stat"}, {"fetch": Fetch.ON_STAT}),
         ({"INVOICEFS_PARALLEL": "3"}, {"parallel": 3}),
         ({"INVOICEFS_TIMEOUT": "1m"}, {"timeout_s": 60.0}),
         ({"INVOICEFS_MAX_WAIT": "1"}, {"max_wait_s": 1.0}),
@@ -424,6 +434,7 @@ def test_an_option_sets_its_field_and_no_other(
         ({"INVOICEFS_UMASK": "077"}, {"umask": 0o077}),
         ({"INVOICEFS_ALLOW_OTHER": "1"}, {"allow_other": True}),
         ({"INVOICEFS_ALLOW_OTHER": "0"}, {"allow_other": False}),
+        ({"INVOICEFS_XATTR": "1"}, {"xattr": True}),
         ({"INVOICEFS_PARALLEL": "", "INVOICEFS_UID": ""}, {}),
     ],
 )

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import inspect
+import logging
 import os
 import stat
 from collections.abc import Iterator
@@ -176,6 +177,17 @@ def test_what_costs_upcalls_for_nothing_is_not_there(
     mounted: InvoiceFilesystem, operation: str
 ) -> None:
     assert getattr(mounted, operation, None) is None
+
+
+def test_each_operation_is_a_line_of_the_most_talkative_log(
+    mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    handle = mounted("open", PATH, os.O_RDONLY)
+    mounted("read", None, 5, 0, handle)
+
+    lines = [each.getMessage() for each in caplog.records if each.levelno == logging.DEBUG]
+    assert lines == [f"open of {PATH}", f"getattr of {PATH}", "read of an open file"]
 
 
 # Files and directories.
