@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Behaviour, Endpoint, Fault, RateLimit, Sandbox, faults
+from tests.mount.files import UPPER_BOUND_BYTES, in_folder
 from tests.mount.mounts import Mounts
 from tests.mount.programs import python, run
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 ON_STAT = ("--fetch", "on-stat")
-UPPER_BOUND_BYTES = 16 * 1024 * 1024
 
 TENANT = tenant(*(invoice(number, 1000 + 1111 * number) for number in range(24)))
 CONTENTS = contents(TENANT)
@@ -175,7 +175,3 @@ def test_cpio_archives_never_opened_files_without_padding(
     (tmp_path / "copy").mkdir()
     run("cpio", "-i", "-F", archive, cwd=tmp_path / "copy").good()
     assert in_folder(tmp_path / "copy") == CONTENTS
-
-
-def in_folder(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}

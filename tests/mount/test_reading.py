@@ -7,17 +7,16 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox, sample_tenant
+from tests.mount.files import UPPER_BOUND_BYTES, in_folder, stat_of
 from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import Argument, eventually, python, run, started
+from tests.mount.programs import Argument, python, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
-
-UPPER_BOUND_BYTES = 16 * 1024 * 1024
 
 # At the edges of blocks, pages and the kernel's reads of 128 KiB, and well beyond.
 SIZES = (100, 511, 512, 4095, 4096, 4097, 131_071, 131_072, 131_073, 1_500_001)
@@ -25,10 +24,6 @@ TENANT = tenant(*(invoice(number, size) for number, size in enumerate(SIZES)))
 CONTENTS = contents(TENANT)
 
 Copies = Mapping[str, bytes]
-
-
-def in_folder(folder: Path) -> Copies:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def by_cat(source: Path, _: Path) -> Copies:
@@ -398,25 +393,6 @@ def test_statfs_tells_the_longest_name_and_the_known_sizes(
 # Sizes, times and inodes.
 
 
-@dataclass(frozen=True)
-class Stat:
-    """What ``stat`` tells of a file that can change with its content, and its inode."""
-
-    size: int
-    blocks: int
-    inode: int
-    mtime: str
-    ctime: str
-
-
-def stat_of(*paths: Path) -> list[Stat]:
-    lines = run("stat", "--format=%s %b %i %y/%z", *paths).good().lines
-    return [
-        Stat(int(size), int(blocks), int(inode), *times.split("/"))
-        for size, blocks, inode, times in (line.split(maxsplit=3) for line in lines)
-    ]
-
-
 @pytest.mark.parametrize("options", [(), ("--max-pdf-size", "2MiB")])
 def test_sizes_are_an_upper_bound_before_the_first_open_and_exact_after_it(
     sandbox: Sandbox, mounts: Mounts, options: tuple[str, ...]
@@ -500,93 +476,3 @@ def test_an_invoice_without_a_period_keeps_its_time_over_a_remount(
     mounts.umount(mount)
     again = mounts.mount()
     assert stat_of(again / NAMESPACE / "bare.pdf") == before
-
-
-# Content that changes.
-
-
-def active_invoice(pdf: bytes) -> SampleInvoice:
-    return replace(invoice(5), pdf=pdf, active=True, status="STATUS_PENDING")
-
-
-OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 for letter in (b"o", b"n"))
-FINAL = replace(invoice(5), pdf=NEW)
-
-
-@pytest.mark.parametrize(
-    "new", [NEW, NEW[:70_000], NEW + NEW], ids=["same size", "shorter", "longer"]
-)
-def test_an_invoice_that_became_final_shows_its_new_bytes_and_a_later_time(
-    sandbox: Sandbox, mounts: Mounts, new: bytes
-) -> None:
-    sandbox.tenant = tenant(active_invoice(OLD))
-    mount = mounts.mount("--list-ttl", "0s")
-    path = mount / NAMESPACE / file_name(FINAL)
-    assert run("cat", path).good().out == OLD
-    (before,) = stat_of(path)
-    sandbox.tenant = tenant(replace(FINAL, pdf=new))
-    (after,) = stat_of(path)
-    assert after.size == len(new)
-    assert after.mtime > before.mtime
-    assert after.inode == before.inode
-    assert run("cat", path).good().out == new
-    assert stat_of(path) == [after]
-    assert sandbox.count(Endpoint.PDF) == 2
-
-
-def test_an_active_invoice_is_fetched_again_after_its_time(
-    sandbox: Sandbox, mounts: Mounts
-) -> None:
-    sandbox.tenant = tenant(active_invoice(OLD))
-    path = mounts.mount("--active-ttl", "0s") / NAMESPACE / file_name(FINAL)
-    assert run("cat", path).good().out == OLD
-    sandbox.tenant = tenant(active_invoice(NEW))
-    assert run("cat", path).good().out == NEW
-
-
-def test_rsync_copies_a_change_and_comes_to_rest(
-    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
-) -> None:
-    sandbox.tenant = tenant(active_invoice(OLD), invoice(1))
-    mount, archive = mounts.mount("--list-ttl", "0s"), tmp_path / "archive"
-
-    def rsync() -> list[str]:
-        lines = run("rsync", "-a", "--out-format=%n", f"{mount / NAMESPACE}/", archive).good().lines
-        return [line for line in lines if line.endswith(".pdf")]
-
-    assert len(rsync()) == 2
-    assert rsync() == []
-    sandbox.tenant = tenant(FINAL, invoice(1))
-    assert rsync() == [file_name(FINAL)]
-    assert in_folder(archive)[file_name(FINAL)] == NEW
-    rsync()  # it stats before it opens, so only now does it learn the new time
-    assert rsync() == []
-    assert in_folder(archive) == contents(sandbox.tenant)
-
-
-READ_IN_HALVES = """
-import os, sys
-path = sys.argv[1]
-handle = os.open(path, os.O_RDONLY)
-size = os.fstat(handle).st_size
-first = os.pread(handle, size // 2, 0)
-print("half", flush=True)
-sys.stdin.readline()
-sys.stdout.buffer.write(first + os.pread(handle, size, size // 2))
-"""
-
-
-def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
-    sandbox.tenant = tenant(active_invoice(OLD))
-    path = mounts.mount("--list-ttl", "0s") / NAMESPACE / file_name(FINAL)
-    with started(sys.executable, "-I", "-c", READ_IN_HALVES, path) as reader:
-        assert reader.line() == "half"
-        (before,) = stat_of(path)
-        sandbox.tenant = tenant(replace(FINAL, pdf=NEW + NEW))
-        run("ls", path.parent).good()
-        assert stat_of(path) == [before]
-        assert run("cat", path).good().out == OLD
-        reader.go_on()
-        assert reader.end().good().out == OLD
-    # The kernel reports the close a moment after it.
-    assert eventually(lambda: run("cat", path).good().out == NEW + NEW)

@@ -1,0 +1,221 @@
+"""Content that changes: what is shown of it, what an archive gets of it, and what never changes."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox
+from tests.mount.files import UPPER_BOUND_BYTES, in_folder, stat_of
+from tests.mount.mounts import Mounts
+from tests.mount.programs import eventually, run, started
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+
+OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 for letter in (b"o", b"n"))
+NUMBER = 5
+FINAL = replace(invoice(NUMBER), pdf=NEW)
+NAME = file_name(FINAL)
+
+ALWAYS_ASK = ("--list-ttl", "0s")
+
+
+def active(pdf: bytes, amount: str = "100") -> SampleInvoice:
+    return replace(invoice(NUMBER), pdf=pdf, active=True, status="STATUS_PENDING", amount=amount)
+
+
+# What is shown of it.
+
+
+@pytest.mark.parametrize(
+    "new", [NEW, NEW[:70_000], NEW + NEW], ids=["same size", "shorter", "longer"]
+)
+def test_an_invoice_that_became_final_shows_its_new_size_and_time_for_one_call(
+    sandbox: Sandbox, mounts: Mounts, new: bytes
+) -> None:
+    sandbox.tenant = tenant(active(OLD))
+    path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
+    assert run("cat", path).good().out == OLD
+    (before,) = stat_of(path)
+    sandbox.tenant = tenant(replace(FINAL, pdf=new))
+    (after,) = stat_of(path)
+    assert after.size == len(new)
+    assert after.mtime > before.mtime
+    assert after.inode == before.inode
+    assert run("cat", path).good().out == new
+    assert stat_of(path) == [after]
+    assert sandbox.count(Endpoint.PDF) == 2
+
+
+def test_the_time_stays_where_the_list_changed_and_the_bytes_did_not(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = tenant(active(OLD))
+    path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
+    run("cat", path).good()
+    before = stat_of(path)
+    sandbox.tenant = tenant(replace(FINAL, pdf=OLD))
+    assert stat_of(path) == before
+    assert sandbox.count(Endpoint.PDF) == 2
+
+
+def test_an_active_invoice_is_fetched_again_when_it_is_opened_after_its_time(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = tenant(active(OLD))
+    path = mounts.mount("--active-ttl", "0s") / NAMESPACE / NAME
+    assert run("cat", path).good().out == OLD
+    sandbox.tenant = tenant(active(NEW))
+    (between,) = stat_of(path)
+    assert (between.size, between.blocks) == (UPPER_BOUND_BYTES, 0)
+    assert sandbox.count(Endpoint.PDF) == 1
+    assert run("cat", path).good().out == NEW
+
+
+# What an archive gets of it.
+
+Archive = Callable[[Path, Path], list[str]]
+
+
+def by_rsync(source: Path, target: Path, *options: str) -> list[str]:
+    """The names of the files that are copied."""
+    ended = run("rsync", *options, "--out-format=%n", f"{source}/", target).good()
+    return [line for line in ended.lines if line.endswith(".pdf")]
+
+
+def by_rsync_a(source: Path, target: Path) -> list[str]:
+    return by_rsync(source, target, "-a")
+
+
+def by_rsync_au(source: Path, target: Path) -> list[str]:
+    return by_rsync(source, target, "-a", "-u")
+
+
+def by_cp(source: Path, target: Path, options: str) -> list[str]:
+    ended = run("cp", options, "--verbose", "--no-target-directory", source, target).good()
+    copied = [line.rpartition("/")[2].rstrip("'") for line in ended.lines]
+    return [name for name in copied if name.endswith(".pdf")]
+
+
+def by_cp_ru(source: Path, target: Path) -> list[str]:
+    return by_cp(source, target, "-ru")
+
+
+def by_cp_au(source: Path, target: Path) -> list[str]:
+    return by_cp(source, target, "-au")
+
+
+CHANGED = {
+    "another amount": active(NEW, amount="101"),
+    "final and as long": replace(FINAL, pdf=NEW),
+    "final and longer": replace(FINAL, pdf=NEW + NEW),
+}
+
+
+@pytest.mark.parametrize("archive", [by_rsync_a, by_rsync_au, by_cp_ru, by_cp_au])
+@pytest.mark.parametrize("change", CHANGED)
+@pytest.mark.parametrize("is_remounted", [False, True], ids=["mounted", "remounted"])
+def test_the_next_archive_run_copies_what_has_changed_and_the_one_after_nothing(
+    sandbox: Sandbox,
+    mounts: Mounts,
+    tmp_path: Path,
+    archive: Archive,
+    change: str,
+    is_remounted: bool,
+) -> None:
+    others = [invoice(number) for number in range(3)]
+    sandbox.tenant = tenant(active(OLD), *others)
+    mount, target = mounts.mount(*ALWAYS_ASK), tmp_path / "archive"
+    assert len(archive(mount / NAMESPACE, target)) == 4
+    assert archive(mount / NAMESPACE, target) == []
+    if is_remounted:
+        mounts.umount(mount)
+        mount = mounts.mount(*ALWAYS_ASK)
+    sandbox.tenant = tenant(CHANGED[change], *others)
+    assert archive(mount / NAMESPACE, target) == [NAME]
+    assert in_folder(target) == contents(sandbox.tenant)
+    assert archive(mount / NAMESPACE, target) == []
+    assert sandbox.count(Endpoint.PDF) == 5
+
+
+@pytest.mark.parametrize("archive", [by_rsync_a, by_rsync_au])
+def test_rsync_brings_a_change_that_no_list_tells_of(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, archive: Archive
+) -> None:
+    target = tmp_path / "archive"
+    mount = mounts.mount("--active-ttl", "0s")
+    for pdf in (OLD, NEW):
+        sandbox.tenant = tenant(active(pdf), invoice(1))
+        assert NAME in archive(mount / NAMESPACE, target)
+        assert in_folder(target) == contents(sandbox.tenant)
+
+
+# What comes, what goes, and what is not shown.
+
+
+def test_a_new_invoice_is_archived_by_the_next_run(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.tenant = tenant(invoice(1))
+    mount, target = mounts.mount(*ALWAYS_ASK), tmp_path / "archive"
+    assert by_rsync_a(mount / NAMESPACE, target) == [file_name(invoice(1))]
+    sandbox.tenant = tenant(invoice(2), invoice(1))
+    assert by_rsync_a(mount / NAMESPACE, target) == [file_name(invoice(2))]
+
+
+def test_only_invoices_in_the_named_states_are_shown(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = tenant(active(OLD), invoice(1), replace(invoice(2), status="OVERDUE"))
+
+    def shown(*states: str) -> list[str]:
+        options = [word for state in states for word in ("--status", state)]
+        return run("ls", mounts.mount(*options) / NAMESPACE).good().lines
+
+    assert shown() == [file_name(invoice(number)) for number in (1, 2, NUMBER)]
+    assert shown("paid") == [file_name(invoice(1))]
+    assert shown("paid", "overdue") == [file_name(invoice(number)) for number in (1, 2)]
+    assert shown("refunded") == []
+
+
+# What never changes.
+
+READ_IN_HALVES = """
+import os, sys
+path = sys.argv[1]
+handle = os.open(path, os.O_RDONLY)
+size = os.fstat(handle).st_size
+first = os.pread(handle, size // 2, 0)
+print("half", flush=True)
+sys.stdin.readline()
+sys.stdout.buffer.write(first + os.pread(handle, size, size // 2))
+"""
+
+
+def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = tenant(active(OLD))
+    path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
+    with started(sys.executable, "-I", "-c", READ_IN_HALVES, path) as reader:
+        assert reader.line() == "half"
+        (before,) = stat_of(path)
+        sandbox.tenant = tenant(replace(FINAL, pdf=NEW + NEW))
+        run("ls", path.parent).good()
+        assert stat_of(path) == [before]
+        assert run("cat", path).good().out == OLD
+        reader.go_on()
+        assert reader.end().good().out == OLD
+    # The kernel reports the close a moment after it.
+    assert eventually(lambda: run("cat", path).good().out == NEW + NEW)
+
+
+def test_an_active_invoice_that_vanishes_stays_readable_while_it_is_open(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = tenant(active(OLD), invoice(1))
+    path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
+    with started(sys.executable, "-I", "-c", READ_IN_HALVES, path) as reader:
+        assert reader.line() == "half"
+        sandbox.tenant = tenant(invoice(1))
+        assert run("ls", path.parent).good().lines == [file_name(invoice(1))]
+        reader.go_on()
+        assert reader.end().good().out == OLD
+    assert eventually(lambda: "No such file" in run("cat", path).err)
