@@ -12,7 +12,9 @@ Invariants:
 1. A look never fails for want of a PDF: it is answered with what is known, an upper bound.
 2. A look waits for a failing API once, not once per invoice: after a failure that is not about
    the invoice itself, looks are answered at once for `FAILURE_MEMORY_S`.
-3. A look downloads its own invoice only. Others are fetched ahead, in the background, of looks
+3. Looks ask for a PDF that the API does not have once per `REFUSAL_MEMORY_S`: a file manager looks
+   again and again.
+4. A look downloads its own invoice only. Others are fetched ahead, in the background, of looks
    that walk through a namespace with ``--fetch on-stat``.
 
 Threading: `_walks` and `_paused_until_s` change by single assignments. Two looks at one time may
@@ -26,8 +28,10 @@ from invoicefs.contents import Contents
 from invoicefs.errors import (
     Denied,
     InvoicefsError,
+    NotFound,
     RateLimited,
     TimedOut,
+    TooLarge,
     Unauthenticated,
     Unavailable,
     Unreachable,
@@ -38,6 +42,8 @@ from invoicefs.model import Invoice, Listing, Order
 from invoicefs.walks import Walk
 
 log = logging.getLogger(__name__)
+
+REFUSAL_MEMORY_S = 60.0  # as often as lists are asked for by default
 
 _FAILURES_OF_ALL = (
     RateLimited,
@@ -72,7 +78,7 @@ class Prefetch:
         self._largest_window = largest_window
         self._timeout_s = timeout_s
         self._walks: dict[tuple[str, Order], Walk] = {}
-        self._paused_until_s: dict[str, float] = {}
+        self._paused_until_s: dict[str, float] = {}  # by invoice, namespace, or for all
 
     def look(self, invoice: Invoice, siblings: Listing, deadline: Deadline) -> None:
         """Bring what a look at this invoice has to wait for; raises nothing.
@@ -86,10 +92,10 @@ class Prefetch:
                 self._contents.bring(invoice, deadline)
             except InvoicefsError as error:
                 log.warning("The size of %s is not known: %s", invoice.key, error)
-                self._pause(invoice.namespace, error)
+                self._pause(invoice, error)
 
     def _is_worth_waiting_for(self, invoice: Invoice) -> bool:
-        if self._is_paused(invoice.namespace):
+        if self._is_paused(invoice):
             return False
         if self._is_eager:
             return not self._contents.is_exact(invoice)
@@ -110,17 +116,20 @@ class Prefetch:
         return walk
 
     def _fetch_in_background(self, invoice: Invoice) -> None:
-        if not self._is_paused(invoice.namespace) and not self._contents.is_exact(invoice):
+        if not self._is_paused(invoice) and not self._contents.is_exact(invoice):
             deadline = Deadline.after(self._timeout_s, self._clock)
             self._contents.bring_in_background(invoice, deadline)
 
-    def _pause(self, namespace: str, error: InvoicefsError) -> None:
-        until_s = self._clock.monotonic_s() + FAILURE_MEMORY_S
-        if isinstance(error, _FAILURES_OF_ALL):
-            self._paused_until_s[_ALL] = until_s
-        elif isinstance(error, Denied):
-            self._paused_until_s[namespace] = until_s
-
-    def _is_paused(self, namespace: str) -> bool:
+    def _pause(self, invoice: Invoice, error: InvoicefsError) -> None:
         now_s = self._clock.monotonic_s()
-        return any(now_s < self._paused_until_s.get(each, now_s) for each in (_ALL, namespace))
+        if isinstance(error, _FAILURES_OF_ALL):
+            self._paused_until_s[_ALL] = now_s + FAILURE_MEMORY_S
+        elif isinstance(error, Denied):
+            self._paused_until_s[invoice.namespace] = now_s + FAILURE_MEMORY_S
+        elif isinstance(error, NotFound | TooLarge):
+            self._paused_until_s[invoice.key] = now_s + REFUSAL_MEMORY_S
+
+    def _is_paused(self, invoice: Invoice) -> bool:
+        now_s = self._clock.monotonic_s()
+        pauses = (_ALL, invoice.namespace, invoice.key)
+        return any(now_s < self._paused_until_s.get(each, now_s) for each in pauses)

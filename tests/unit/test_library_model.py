@@ -36,6 +36,7 @@ from invoicefs.errors import (
 )
 from invoicefs.library import Library, OpenInvoice
 from invoicefs.model import Invoice
+from invoicefs.prefetch import REFUSAL_MEMORY_S
 from invoicefs.store import Store
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import FakeTenant, pdf_of
@@ -221,7 +222,7 @@ class Model:
     def _look(self, key: str, invoice: Invoice) -> None:
         """A look brings what was downloaded and has changed, unless that has just failed."""
         copy, now_s = self.copies.get(key), self.clock.monotonic_s()
-        pauses_s = (self.paused_until_s.get(each, now_s) for each in ("", invoice.namespace))
+        pauses_s = (self.paused_until_s.get(each, now_s) for each in ("", invoice.namespace, key))
         if copy and copy.version != invoice.version and now_s >= max(pauses_s):
             try:
                 self._bring(key, invoice)
@@ -229,6 +230,8 @@ class Model:
                 self.paused_until_s[""] = now_s + FAILURE_MEMORY_S
             except Denied:
                 self.paused_until_s[invoice.namespace] = now_s + FAILURE_MEMORY_S
+            except NotFound:
+                self.paused_until_s[key] = now_s + REFUSAL_MEMORY_S
             except InvoicefsError:
                 pass  # it says nothing about other invoices
 

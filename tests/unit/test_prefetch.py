@@ -25,6 +25,7 @@ from invoicefs.errors import (
 )
 from invoicefs.library import Library
 from invoicefs.model import Invoice
+from invoicefs.prefetch import REFUSAL_MEMORY_S
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.memory_store import MemoryStore
 from tests.running_library import (
@@ -248,6 +249,32 @@ def test_trouble_with_one_invoice_costs_no_other_its_size(
     tenant.fail(pdf_call(INVOICES[0]), kind("this one"))
     assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
     assert look(eager, INVOICES[5]) == 1000
+
+
+@pytest.mark.parametrize("kind", [NotFound, TooLarge])
+def test_a_pdf_that_is_not_to_be_had_is_asked_for_now_and_then(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
+) -> None:
+    tenant.fail(pdf_call(INVOICES[0]), kind("not yet"))
+    for _ in range(int(REFUSAL_MEMORY_S)):
+        assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+        clock.advance(1)
+    assert tenant.take_calls().count(pdf_call(INVOICES[0])) == 1
+
+    tenant.mend()
+    assert look(eager, INVOICES[0]) == 1000
+
+
+def test_an_open_does_not_wait_for_the_next_look(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    tenant.fail("pdf", NotFound("not yet"))
+    look(eager, INVOICES[0])
+    tenant.mend()
+    clock.advance(FAILURE_MEMORY_S)
+
+    assert read(eager, INVOICES[0]) == tenant.pdf(INVOICES[0])
+    assert look(eager, INVOICES[0]) == 1000
 
 
 def test_a_forbidden_namespace_costs_no_other_its_sizes(eager: Library, tenant: FakeTenant) -> None:
