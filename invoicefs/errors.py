@@ -110,6 +110,10 @@ class Outdated(InvoicefsError):
     """The kernel still holds another size of a file that is being opened; it has to ask again."""
 
 
+class NameTooLong(InvoicefsError):
+    """No file or directory can have a name of this length."""
+
+
 class NoAttribute(InvoicefsError):
     """The file has no extended attribute of this name."""
 

@@ -33,6 +33,7 @@ from invoicefs.errors import (
     Busy,
     Denied,
     InvoicefsError,
+    NameTooLong,
     NoAttribute,
     NotFound,
     Outdated,
@@ -69,6 +70,7 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         TooLarge: errno.EFBIG,
         ReadOnly: errno.EROFS,
         BadHandle: errno.EBADF,
+        NameTooLong: errno.ENAMETOOLONG,
         NoAttribute: errno.ENODATA,
         # Never reaches a program: at ESTALE the kernel looks the name up and opens it once more.
         Outdated: errno.ESTALE,
@@ -320,7 +322,7 @@ def _path_codec(name: str) -> codecs.CodecInfo | None:
 def _is_worth_a_line(operation: str, error: InvoicefsError) -> bool:
     """Whether somebody would want to know: probing for names is no failure."""
     is_probing = isinstance(error, NotFound) and operation != "open"
-    return not (is_probing or isinstance(error, Outdated | NoAttribute))
+    return not (is_probing or isinstance(error, Outdated | NameTooLong | NoAttribute))
 
 
 def _subject(arguments: tuple[Any, ...]) -> object:

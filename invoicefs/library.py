@@ -18,7 +18,7 @@ from invoicefs.catalog import Catalog, ListApi, ListStore, View
 from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.contents import Contents, ContentStore, PdfApi
 from invoicefs.disk import DiskThreads
-from invoicefs.errors import InvoicefsError, NotFound
+from invoicefs.errors import InvoicefsError, NameTooLong, NotFound
 from invoicefs.fetcher import Fetcher
 from invoicefs.model import (
     BLOCK_BYTES,
@@ -28,7 +28,7 @@ from invoicefs.model import (
     Invoice,
     namespace_inode,
 )
-from invoicefs.names import directory_name
+from invoicefs.names import directory_name, is_too_long
 from invoicefs.prefetch import Prefetch
 
 DIRECTORY_BYTES = 4096
@@ -256,7 +256,10 @@ class Library:
 
 
 def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part]
+    parts = [part for part in path.split("/") if part]
+    if any(map(is_too_long, parts)):
+        raise NameTooLong("the name is longer than 255 bytes")
+    return parts
 
 
 def _namespace_entry(namespace: str) -> Entry:

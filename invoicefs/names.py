@@ -59,6 +59,11 @@ def can_be_unlisted_invoice(file: str) -> bool:
     return not file.startswith(".") and invoice_name(file) is not None
 
 
+def is_too_long(file: str) -> bool:
+    """Whether no file can have this name; FUSE in the kernel lets four times as much pass."""
+    return len(file.encode("utf-8", "surrogateescape")) > NAME_MAX_BYTES
+
+
 def is_cut(file: str) -> bool:
     """Whether this is how the file of an invoice with too long a name is called."""
     stem = file.removesuffix(SUFFIX)

@@ -341,7 +341,7 @@ NEVER_AN_INVOICE = (
     "a%41.pdf",
     "new\nline.pdf",
     "\udcff\udcfe.pdf",
-    "x" * 252 + ".pdf",
+    "x" * 251 + ".PDF",
 )
 NEVER_A_NAMESPACE = (
     ".Trash",
@@ -380,6 +380,19 @@ def test_a_name_that_no_namespace_can_have_does_not_exist_and_costs_no_call(
     run("ls", mount.path).good()
     before = sandbox.calls
     assert outcomes(f"{mount.path}/{name}{below}", STAT, OPEN, LIST) == {"ENOENT"}
+    assert sandbox.calls == before
+
+
+@pytest.mark.parametrize("folder", ["", f"{NAMESPACE}/"])
+@pytest.mark.parametrize("name", ["x" * 252 + ".pdf", "\u00e4" * 126 + ".pdf", "x" * 256])
+def test_a_name_over_255_bytes_is_too_long_and_costs_no_call(
+    healthy: tuple[Sandbox, Mount], folder: str, name: str
+) -> None:
+    sandbox, mount = healthy
+    run("ls", mount / NAMESPACE).good()
+    before = sandbox.calls
+    path = f"{mount.path}/{folder}{name}"
+    assert outcomes(path, STAT, OPEN, LIST) == {"ENAMETOOLONG"}
     assert sandbox.calls == before
 
 
