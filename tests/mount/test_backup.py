@@ -107,6 +107,10 @@ def mount(sandbox: Sandbox, mounts: Mounts) -> Mount:
     return mounts.mount()
 
 
+@pytest.mark.promise(
+    "A second backup with restic reads no final invoice again, one with borg only the "
+    "newest file of all, also after a remount."
+)
 @pytest.mark.parametrize("is_remounted", [False, True], ids=["same mount", "remounted"])
 def test_second_backup_reads_nothing(
     sandbox: Sandbox, mounts: Mounts, mount: Mount, program: BackupProgram, is_remounted: bool

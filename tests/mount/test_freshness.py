@@ -1,7 +1,7 @@
 """Content that changes: what is shown of it, what an archive gets of it, and what never changes."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import pytest
 from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox
 from tests.mount.files import UPPER_BOUND_BYTES, in_folder, stat_of
 from tests.mount.mounts import Mounts
-from tests.mount.programs import eventually, run, started
+from tests.mount.programs import Argument, eventually, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 for letter in (b"o", b"n"))
@@ -28,6 +28,9 @@ def active(pdf: bytes, amount: str = "100") -> SampleInvoice:
 # What is shown of it.
 
 
+@pytest.mark.promise(
+    "Once a file was opened, its date changes when its content does, and at no other time."
+)
 @pytest.mark.parametrize(
     "new", [NEW, NEW[:70_000], NEW + NEW], ids=["same size", "shorter", "longer"]
 )
@@ -48,6 +51,9 @@ def test_an_invoice_that_became_final_shows_its_new_size_and_time_for_one_call(
     assert sandbox.count(Endpoint.PDF) == 2
 
 
+@pytest.mark.promise(
+    "Once a file was opened, its date changes when its content does, and at no other time."
+)
 def test_the_time_stays_where_the_list_changed_and_the_bytes_did_not(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -60,6 +66,11 @@ def test_the_time_stays_where_the_list_changed_and_the_bytes_did_not(
     assert sandbox.count(Endpoint.PDF) == 2
 
 
+@pytest.mark.promise(
+    "An invoice of a running period is downloaded again when it is opened later than "
+    "`--active-ttl` (5 minutes) after the last time, a final one only when the list says "
+    "that it has changed."
+)
 def test_an_active_invoice_is_fetched_again_when_it_is_opened_after_its_time(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -73,37 +84,49 @@ def test_an_active_invoice_is_fetched_again_when_it_is_opened_after_its_time(
     assert run("cat", path).good().out == NEW
 
 
-# What an archive gets of it.
+# What an archive gets of it. Most people are not root, who may write to read-only copies.
 
-Archive = Callable[[Path, Path], list[str]]
+Archive = Callable[[Mounts, Path], list[str]]
 
 
-def by_rsync(source: Path, target: Path, *options: str) -> list[str]:
+def by_rsync(mounts: Mounts, source: Path, *options: str) -> list[str]:
     """The names of the files that are copied."""
-    ended = run("rsync", *options, "--out-format=%n", f"{source}/", target).good()
-    return [line for line in ended.lines if line.endswith(".pdf")]
+    argv: Sequence[Argument] = (
+        "rsync",
+        "-a",
+        *options,
+        "--out-format=%n",
+        f"{source}/",
+        mounts.folder / "archive",
+    )
+    return [line for line in mounts.run(*argv).good().lines if line.endswith(".pdf")]
 
 
-def by_rsync_a(source: Path, target: Path) -> list[str]:
-    return by_rsync(source, target, "-a")
+def by_rsync_a(mounts: Mounts, source: Path) -> list[str]:
+    return by_rsync(mounts, source)
 
 
-def by_rsync_au(source: Path, target: Path) -> list[str]:
-    return by_rsync(source, target, "-a", "-u")
+def by_rsync_au(mounts: Mounts, source: Path) -> list[str]:
+    return by_rsync(mounts, source, "-u")
 
 
-def by_cp(source: Path, target: Path, options: str) -> list[str]:
-    ended = run("cp", options, "--verbose", "--no-target-directory", source, target).good()
-    copied = [line.rpartition("/")[2].rstrip("'") for line in ended.lines]
+def by_cp(mounts: Mounts, source: Path, options: str) -> list[str]:
+    argv = ("cp", options, "--verbose", "--no-target-directory", source, mounts.folder / "archive")
+    lines = [line for line in mounts.run(*argv).good().lines if not line.startswith("removed")]
+    copied = [line.rpartition("/")[2].rstrip("'") for line in lines]
     return [name for name in copied if name.endswith(".pdf")]
 
 
-def by_cp_ru(source: Path, target: Path) -> list[str]:
-    return by_cp(source, target, "-ru")
+def by_cp_ruf(mounts: Mounts, source: Path) -> list[str]:
+    return by_cp(mounts, source, "-ruf")
 
 
-def by_cp_au(source: Path, target: Path) -> list[str]:
-    return by_cp(source, target, "-au")
+def by_cp_auf(mounts: Mounts, source: Path) -> list[str]:
+    return by_cp(mounts, source, "-auf")
+
+
+def archived(mounts: Mounts) -> dict[str, bytes]:
+    return in_folder(mounts.folder / "archive")
 
 
 CHANGED = {
@@ -113,57 +136,79 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize("archive", [by_rsync_a, by_rsync_au, by_cp_ru, by_cp_au])
+@pytest.mark.promise(
+    "An invoice that was opened before and has changed in the list since is downloaded again "
+    "when it is looked at, so `rsync -a`, `rsync -au` and `cp -ruf` bring an archive up to date "
+    "in one run."
+)
+@pytest.mark.parametrize("archive", [by_rsync_a, by_rsync_au, by_cp_ruf, by_cp_auf])
 @pytest.mark.parametrize("change", CHANGED)
 @pytest.mark.parametrize("is_remounted", [False, True], ids=["mounted", "remounted"])
 def test_the_next_archive_run_copies_what_has_changed_and_the_one_after_nothing(
     sandbox: Sandbox,
-    mounts: Mounts,
-    tmp_path: Path,
+    unprivileged_mounts: Mounts,
     archive: Archive,
     change: str,
     is_remounted: bool,
 ) -> None:
-    others = [invoice(number) for number in range(3)]
+    mounts, others = unprivileged_mounts, [invoice(number) for number in range(3)]
     sandbox.tenant = tenant(active(OLD), *others)
-    mount, target = mounts.mount(*ALWAYS_ASK), tmp_path / "archive"
-    assert len(archive(mount / NAMESPACE, target)) == 4
-    assert archive(mount / NAMESPACE, target) == []
+    mount = mounts.mount(*ALWAYS_ASK)
+    assert len(archive(mounts, mount / NAMESPACE)) == 4
+    assert archive(mounts, mount / NAMESPACE) == []
     if is_remounted:
         mounts.umount(mount)
         mount = mounts.mount(*ALWAYS_ASK)
     sandbox.tenant = tenant(CHANGED[change], *others)
-    assert archive(mount / NAMESPACE, target) == [NAME]
-    assert in_folder(target) == contents(sandbox.tenant)
-    assert archive(mount / NAMESPACE, target) == []
+    assert archive(mounts, mount / NAMESPACE) == [NAME]
+    assert archived(mounts) == contents(sandbox.tenant)
+    assert archive(mounts, mount / NAMESPACE) == []
     assert sandbox.count(Endpoint.PDF) == 5
+
+
+@pytest.mark.promise(
+    "Copies are read-only files, so a second plain `cp -r` onto them fails: use `rsync -a`, or "
+    "`cp -ruf`, which replaces what it may not write to."
+)
+def test_a_second_plain_cp_fails_and_others_do_not(
+    sandbox: Sandbox, unprivileged_mounts: Mounts
+) -> None:
+    sandbox.tenant = tenant(invoice(1))
+    mounts = unprivileged_mounts
+    source = mounts.mount() / NAMESPACE
+    for expected in (0, 1):
+        argv = ("cp", "-r", "--no-target-directory", source, mounts.folder / "archive")
+        ended = mounts.run(*argv)
+        assert ended.code == expected
+    assert "Permission denied" in ended.err
+    assert by_rsync_a(mounts, source) == [file_name(invoice(1))]  # for the date
+    assert by_rsync_a(mounts, source) == by_cp_ruf(mounts, source) == []
+    assert archived(mounts) == contents(sandbox.tenant)
 
 
 @pytest.mark.parametrize("archive", [by_rsync_a, by_rsync_au])
 def test_rsync_brings_a_change_that_no_list_tells_of(
-    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, archive: Archive
+    sandbox: Sandbox, mounts: Mounts, archive: Archive
 ) -> None:
-    target = tmp_path / "archive"
     mount = mounts.mount("--active-ttl", "0s")
     for pdf in (OLD, NEW):
         sandbox.tenant = tenant(active(pdf), invoice(1))
-        assert NAME in archive(mount / NAMESPACE, target)
-        assert in_folder(target) == contents(sandbox.tenant)
+        assert NAME in archive(mounts, mount / NAMESPACE)
+        assert archived(mounts) == contents(sandbox.tenant)
 
 
 # What comes, what goes, and what is not shown.
 
 
-def test_a_new_invoice_is_archived_by_the_next_run(
-    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
-) -> None:
+def test_a_new_invoice_is_archived_by_the_next_run(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(invoice(1))
-    mount, target = mounts.mount(*ALWAYS_ASK), tmp_path / "archive"
-    assert by_rsync_a(mount / NAMESPACE, target) == [file_name(invoice(1))]
+    source = mounts.mount(*ALWAYS_ASK) / NAMESPACE
+    assert by_rsync_a(mounts, source) == [file_name(invoice(1))]
     sandbox.tenant = tenant(invoice(2), invoice(1))
-    assert by_rsync_a(mount / NAMESPACE, target) == [file_name(invoice(2))]
+    assert by_rsync_a(mounts, source) == [file_name(invoice(2))]
 
 
+@pytest.mark.promise("`--status paid` shows only invoices that are paid.")
 def test_only_invoices_in_the_named_states_are_shown(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(active(OLD), invoice(1), replace(invoice(2), status="OVERDUE"))
 
@@ -191,6 +236,7 @@ sys.stdout.buffer.write(first + os.pread(handle, size, size // 2))
 """
 
 
+@pytest.mark.promise("While a file is open, it never changes.")
 def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(active(OLD))
     path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME

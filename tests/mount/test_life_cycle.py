@@ -146,6 +146,9 @@ def test_options_can_come_from_the_environment(mounts: Mounts) -> None:
     assert run("stat", "--format=%a", path).good().text == "700\n"
 
 
+@pytest.mark.promise(
+    "When the API cannot be reached, the last good list and the stored invoices are served."
+)
 def test_the_store_serves_a_mount_while_the_api_is_away(sandbox: Sandbox, mounts: Mounts) -> None:
     mount = mounts.mount()
     run("cat", mount / NAMESPACE / NAMES[0]).good()
@@ -476,6 +479,10 @@ def test_a_store_that_disappears_under_a_mount_costs_no_invoice(mounts: Mounts) 
         assert run("cat", mount / NAMESPACE / name).good().out == pdf
 
 
+@pytest.mark.promise(
+    "From its first open on a file shows its true size, also after a remount and after "
+    "its content was dropped from the store."
+)
 def test_what_a_small_store_evicts_is_fetched_again_and_keeps_its_size(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -560,12 +567,18 @@ def test_sigterm_ends_the_mount_of_an_ordinary_user(unprivileged_mounts: Mounts)
     assert not mount.is_mounted
 
 
+@pytest.mark.promise(
+    "Only you can look into your mount, not even root can, unless you give `--allow-other`."
+)
 @NEEDS_ROOT
 def test_root_cannot_look_into_the_mount_of_another_user(unprivileged_mounts: Mounts) -> None:
     mount = unprivileged_mounts.mount()
     assert "Permission denied" in run("ls", mount.path).err
 
 
+@pytest.mark.promise(
+    "Only you can look into your mount, not even root can, unless you give `--allow-other`."
+)
 @NEEDS_ROOT
 @pytest.mark.parametrize(("umask", "is_allowed"), [("022", True), ("077", False)])
 def test_with_allow_other_others_can_read_as_far_as_modes_let_them(

@@ -122,12 +122,17 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
         yield made.mount(*ALWAYS_ASK)
 
 
+@pytest.mark.promise(
+    "A listing that fails never shows fewer files than before, so `rsync --delete` "
+    "deletes nothing from your archive because of it."
+)
 @pytest.mark.parametrize("case", CASES)
 def test_a_failing_list_shows_what_was_there_before(live: Mount, case: str) -> None:
     for _ in range(2):
         assert ls(live / NAMESPACE_OF[case]).good().lines == NAMES
 
 
+@pytest.mark.promise("A final invoice that was listed once stays listed.")
 @pytest.mark.parametrize("case", CASES)
 def test_a_failing_list_shows_what_was_there_before_a_remount(remounted: Mount, case: str) -> None:
     assert ls(remounted / NAMESPACE_OF[case]).good().lines == NAMES
@@ -236,6 +241,9 @@ def test_a_refused_list_of_namespaces_is_reported(
 # Growth and change.
 
 
+@pytest.mark.promise(
+    "New invoices appear within `--list-ttl` (1 minute), and can be opened by name before that."
+)
 def test_a_new_invoice_appears(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(*INVOICES)
     mount = mounts.mount(*ALWAYS_ASK)
@@ -252,6 +260,9 @@ def test_a_new_namespace_appears(sandbox: Sandbox, mounts: Mounts) -> None:
     assert ls(mount / "zebra").good().lines == NAMES
 
 
+@pytest.mark.promise(
+    "New invoices appear within `--list-ttl` (1 minute), and can be opened by name before that."
+)
 def test_a_new_invoice_opens_by_name_before_the_list_is_asked_for_again(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -282,6 +293,10 @@ STRANGE_NAMES = {
 }
 
 
+@pytest.mark.promise(
+    "A file is called like the invoice, with `.pdf` at its end; what no file name can "
+    "hold is percent-encoded, and two invoices never share a file."
+)
 def test_every_name_has_a_file_that_can_be_read(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:
@@ -349,6 +364,10 @@ TWO_NAMESPACES = SampleTenant(
 )
 
 
+@pytest.mark.promise(
+    "A listing that fails never shows fewer files than before, so `rsync --delete` "
+    "deletes nothing from your archive because of it."
+)
 @pytest.mark.parametrize("case", ARCHIVE_FAILURES)
 def test_rsync_delete_deletes_nothing_while_the_api_fails(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path, case: str

@@ -26,6 +26,10 @@ def log_lines(mount: Mount) -> list[str]:
     return mount.log.read_text(encoding="utf-8").splitlines()
 
 
+@pytest.mark.promise(
+    "What a list says of an invoice and nobody understands costs one line in the log, and "
+    "no invoice."
+)
 @pytest.mark.parametrize(
     "fields",
     [

@@ -24,6 +24,10 @@ def sizes_by_ls(folder: Path) -> dict[str, int]:
     return {fields[-1]: int(fields[4]) for fields in lines}
 
 
+@pytest.mark.promise(
+    "With `--fetch on-stat` a look waits for the download, so every size is true from the "
+    "first look."
+)
 def test_ls_shows_exact_sizes_at_the_first_look_for_one_call_each(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -81,6 +85,9 @@ TROUBLES: dict[str, Behaviour] = {
 }
 
 
+@pytest.mark.promise(
+    "A look never fails because a PDF cannot be had: it shows the upper bound then."
+)
 @pytest.mark.parametrize("case", TROUBLES)
 def test_ls_shows_the_upper_bound_where_a_pdf_cannot_be_had(
     sandbox: Sandbox, mounts: Mounts, case: str

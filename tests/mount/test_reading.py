@@ -113,6 +113,10 @@ def test_bytes_of_never_opened_files_are_those_of_the_server(
     assert pdf_calls_by_file(sandbox) == dict.fromkeys(CONTENTS, 1)
 
 
+@pytest.mark.promise(
+    "An invoice is downloaded when it is first opened, and never again while it stays the "
+    "same, not even after a remount."
+)
 def test_one_call_per_invoice_whatever_reads_it_and_after_a_remount_too(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:
@@ -215,6 +219,9 @@ def test_text_of_an_invoice_is_found_in_its_pdf(mount: Mount) -> None:
     assert "Customer edge sites" in text
 
 
+@pytest.mark.promise(
+    "A second `rsync -a` of final invoices transfers nothing, also after a remount."
+)
 @pytest.mark.parametrize("is_remounted", [False, True])
 def test_second_rsync_transfers_nothing(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path, is_remounted: bool
@@ -260,6 +267,9 @@ LOOKS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.promise(
+    "`ls`, `find`, `stat`, `du` and `df` download no invoice that was not opened before."
+)
 @LOOKS
 def test_looking_around_makes_no_pdf_call(
     sample: tuple[Sandbox, Mount], argv: tuple[str, ...]
@@ -320,6 +330,9 @@ def dirents(path: Path) -> list[tuple[int, int, str]]:
     return [(int(kind), int(inode), name) for kind, inode, name in found if name.strip(".")]
 
 
+@pytest.mark.promise(
+    "A folder lists the oldest period first, and a file keeps its number (inode) over remounts."
+)
 def test_a_folder_is_read_in_the_order_of_inodes_and_periods(
     sample: tuple[Sandbox, Mount],
 ) -> None:
@@ -393,6 +406,10 @@ def test_statfs_tells_the_longest_name_and_the_known_sizes(
 # Sizes, times and inodes.
 
 
+@pytest.mark.promise(
+    "Before its first open a file shows the upper bound `--max-pdf-size` (16 MiB) as its "
+    "size and no used blocks, because the API tells no sizes."
+)
 @pytest.mark.parametrize("options", [(), ("--max-pdf-size", "2MiB")])
 def test_sizes_are_an_upper_bound_before_the_first_open_and_exact_after_it(
     sandbox: Sandbox, mounts: Mounts, options: tuple[str, ...]
@@ -422,6 +439,13 @@ def test_size_is_exact_on_the_handle_of_the_first_open(sandbox: Sandbox, mounts:
 ATTRIBUTES = ("-printf", "%p %i %T@ %C@ %M %n %u %g %s %b %k\n")
 
 
+@pytest.mark.promise(
+    "A folder lists the oldest period first, and a file keeps its number (inode) over remounts."
+)
+@pytest.mark.promise(
+    "From its first open on a file shows its true size, also after a remount and after "
+    "its content was dropped from the store."
+)
 @pytest.mark.parametrize("is_downloaded", [False, True])
 def test_attributes_are_the_same_after_a_remount(
     mounts: Mounts, tmp_path: Path, is_downloaded: bool
@@ -451,6 +475,10 @@ def test_downloading_changes_neither_inode_nor_times(mounts: Mounts) -> None:
         assert replace(new, size=old.size, blocks=old.blocks) == old
 
 
+@pytest.mark.promise(
+    "The date of a file is the end of the invoice's period, or its beginning while the "
+    "period is still running."
+)
 def test_times_are_those_of_the_period(mount: Mount) -> None:
     final, active = stat_of(
         mount / NAMESPACE / "invoice-acme-2026-08.pdf",

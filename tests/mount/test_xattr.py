@@ -27,6 +27,10 @@ def getfattr(path: Path) -> dict[str, str]:
     return {name: value.strip('"') for name, _, value in fields}
 
 
+@pytest.mark.promise(
+    "With `--xattr`, `getfattr -d FILE` shows status, period, amount and SHA-256 of an "
+    "invoice, and `getfattr -n user.invoicefs.error FILE` why it could not be opened."
+)
 def test_getfattr_shows_what_the_list_says_and_the_digest_once_it_is_read(
     sandbox: Sandbox, described: Mount
 ) -> None:
@@ -50,6 +54,10 @@ def test_folders_have_no_attributes(described: Mount) -> None:
         assert run("getfattr", "-d", folder).good().out == b""
 
 
+@pytest.mark.promise(
+    "With `--xattr`, `getfattr -d FILE` shows status, period, amount and SHA-256 of an "
+    "invoice, and `getfattr -n user.invoicefs.error FILE` why it could not be opened."
+)
 def test_why_an_open_failed_is_told_by_name_only(described: Mount) -> None:
     path = described / NAMESPACE / file_name(UNPAID)
     name = ("--only-values", "-n", "user.invoicefs.error")
