@@ -1,15 +1,13 @@
 """``--fetch on-stat``: every size is exact at the first look, and a look never fails."""
 
-import tarfile
-import zipfile
 from pathlib import Path
 
 import pytest
 
 from invoicefs.sandbox import Behaviour, Endpoint, Fault, RateLimit, Sandbox, faults
-from tests.mount.files import UPPER_BOUND_BYTES, in_folder
+from tests.mount.files import UPPER_BOUND_BYTES
 from tests.mount.mounts import Mounts
-from tests.mount.programs import python, run
+from tests.mount.programs import run
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 ON_STAT = ("--fetch", "on-stat")
@@ -126,59 +124,3 @@ def test_a_rate_limit_costs_sizes_and_no_listing(sandbox: Sandbox, mounts: Mount
     known = {name: size for name, size in sizes.items() if size != UPPER_BOUND_BYTES}
     assert known.items() <= SIZES.items()
     assert len(known) >= 2
-
-
-# Programs that trust the size before they open.
-
-TAR = """
-import sys, tarfile
-with tarfile.open(sys.argv[2], "w") as archive:
-    archive.add(sys.argv[1], "all")
-"""
-ZIP = """
-import pathlib, sys, zipfile
-with zipfile.ZipFile(sys.argv[2], "w") as archive:
-    for path in pathlib.Path(sys.argv[1]).iterdir():
-        archive.write(path, path.name)
-"""
-
-
-def test_pythons_tarfile_archives_never_opened_files(
-    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
-) -> None:
-    sandbox.tenant = TENANT
-    mount, archive = mounts.mount(*ON_STAT), tmp_path / "archive.tar"
-    python(TAR, mount / NAMESPACE, archive).good()
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
-    assert in_folder(tmp_path / "all") == CONTENTS
-
-
-def test_pythons_zipfile_archives_never_opened_files(
-    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
-) -> None:
-    sandbox.tenant = TENANT
-    mount, archive = mounts.mount(*ON_STAT), tmp_path / "archive.zip"
-    python(ZIP, mount / NAMESPACE, archive).good()
-    with zipfile.ZipFile(archive) as zipped:
-        assert {name: zipped.read(name) for name in zipped.namelist()} == CONTENTS
-
-
-def test_rclone_copies_never_opened_files(sandbox: Sandbox, mounts: Mounts, tmp_path: Path) -> None:
-    sandbox.tenant = TENANT
-    mount = mounts.mount(*ON_STAT)
-    private = ("--config", tmp_path / "rclone.conf")
-    run("rclone", *private, "copy", mount / NAMESPACE, tmp_path / "copy").good()
-    assert in_folder(tmp_path / "copy") == CONTENTS
-    assert sandbox.count(Endpoint.PDF) == len(CONTENTS)
-
-
-def test_cpio_archives_never_opened_files_without_padding(
-    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
-) -> None:
-    sandbox.tenant = TENANT
-    mount, archive = mounts.mount(*ON_STAT), tmp_path / "archive.cpio"
-    run("sh", "-c", 'cd "$0" && ls | cpio -o -F "$1"', mount / NAMESPACE, archive).good()
-    (tmp_path / "copy").mkdir()
-    run("cpio", "-i", "-F", archive, cwd=tmp_path / "copy").good()
-    assert in_folder(tmp_path / "copy") == CONTENTS

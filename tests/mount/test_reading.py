@@ -374,6 +374,15 @@ def test_files_and_folders_are_read_only_to_copy_and_owned_by_who_mounted(
     ]
 
 
+def test_the_block_size_to_read_by_is_a_real_one(sample: tuple[Sandbox, Mount]) -> None:
+    paths = (
+        sample[1].path,
+        sample[1] / NAMESPACE,
+        sample[1] / NAMESPACE / "invoice-acme-2026-08.pdf",
+    )
+    assert run("stat", "--format=%o", *paths).good().lines == ["4096"] * 3
+
+
 def test_owner_group_and_modes_follow_their_options(mounts: Mounts) -> None:
     mount = mounts.mount("--uid", "1234", "--gid", "4321", "--umask", "027")
     paths = (mount / NAMESPACE, mount / NAMESPACE / "invoice-acme-2026-08.pdf")

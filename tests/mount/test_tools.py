@@ -6,7 +6,7 @@ by an earlier ``stat`` could keep a short, padded or sparse copy without an erro
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,24 @@ from tests.mount.tool_stage import FILES, UPPER_BOUND_BYTES, Place, Stage, every
 from tests.mount.tools import PADDING_TOOLS, READERS, TOOLS, TRUSTING_TOOLS, Reader, Tool, in_target
 
 
+@contextmanager
+def stage_with(folder: Path, *options: str) -> Iterator[Stage]:
+    with Sandbox(everything()) as sandbox, closing(Mounts(sandbox, folder)) as mounts:
+        yield Stage(sandbox, mounts.mount(*options))
+
+
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """A mount with the default options."""
-    with (
-        Sandbox(everything()) as sandbox,
-        closing(Mounts(sandbox, tmp_path_factory.mktemp("tools"))) as mounts,
-    ):
-        yield Stage(sandbox, mounts.mount())
+    with stage_with(tmp_path_factory.mktemp("tools")) as stage:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def eager_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A mount on which every look waits for the download."""
+    with stage_with(tmp_path_factory.mktemp("eager"), "--fetch", "on-stat") as stage:
+        yield stage
 
 
 @pytest.fixture
@@ -67,6 +77,21 @@ def test_every_tool_gets_the_servers_bytes_of_a_downloaded_file(
     ended = place.run(*tool.argv).good()
     assert place.differences(tool.copied(ended, place)) == []
     assert stage.pdf_calls(place) == len(place.expected)
+
+
+@pytest.mark.promise(
+    "Programs that trust a size from before the open need that: of a file that was never "
+    "opened, Python's `tarfile` fails, `diff` says that it differs, and `cpio` only warns "
+    "and pads it with zeros."
+)
+@each_with((*TRUSTING_TOOLS, *PADDING_TOOLS))
+def test_a_tool_that_goes_by_an_early_stat_is_right_where_looks_wait(
+    eager_stage: Stage, room: Path, tool: Tool, subject: str
+) -> None:
+    place = eager_stage.never_looked_at(subject, room)
+    ended = place.run(*tool.argv).good()
+    assert place.differences(tool.copied(ended, place)) == []
+    assert eager_stage.pdf_calls(place) == len(place.expected)
 
 
 @pytest.mark.promise(

@@ -159,10 +159,15 @@ class Stage:
         self._mount = mount
         self._numbers: defaultdict[str, Iterator[int]] = defaultdict(count)
 
-    def never_opened(self, subject: str, room: Path) -> Place:
-        """A file that nobody has opened yet, or a folder of them."""
+    def never_looked_at(self, subject: str, room: Path) -> Place:
+        """A file that nobody has looked at yet, or a folder of them."""
         place = Place(self._mount / f"{subject}-{next(self._numbers[subject])}", room)
         place.prepare()
+        return place
+
+    def never_opened(self, subject: str, room: Path) -> Place:
+        """A file that nobody has opened yet, or a folder of them."""
+        place = self.never_looked_at(subject, room)
         found = run("find", place.folder, "-type", "f", "-printf", "%s %b\n").good().lines
         assert found == [f"{UPPER_BOUND_BYTES} 0"] * len(place.expected)
         assert self.pdf_calls(place) == 0
