@@ -12,9 +12,10 @@ Invariants:
    pinned to it, for the same reason.
 5. One PDF call per version of an invoice, however many ask for it.
 
-Threading: `_lock` guards the handle counts in `_pins` and is held for no I/O. Records and pins
-are frozen and replaced by one assignment, so ``stat`` reads them without a lock. A record is
-replaced only by that of a later download.
+Threading: `_lock` guards `_downloads` and the handle counts in `_pins`, and is held for no I/O.
+Records and pins are frozen and replaced by one assignment, so ``stat`` reads them without a lock,
+and once: what it shows comes from one of them, never from two. A record is replaced only by that
+of a later download.
 """
 
 import hashlib
@@ -98,6 +99,7 @@ class Contents:
         self._max_pdf_size_bytes = max_pdf_size_bytes
         self._disk = disk
         self._lock = threading.Lock()
+        self._downloads = 0
         self._pins: dict[str, _Pin] = {}
         self._records: dict[str, Record] = {}
 
@@ -121,13 +123,16 @@ class Contents:
             self._store.add_records(first_seen)
 
     def attributes(self, invoice: Invoice) -> Attributes:
-        """What ``stat`` shows; memory only, but for active invoices that were downloaded."""
-        record = self._shown_record(invoice)
-        is_exact = self.is_exact(invoice)
+        """What ``stat`` shows; memory only, but for active invoices that were downloaded.
+
+        Raises `TimedOut` where the disk hangs.
+        """
+        record, is_pinned = self._shown(invoice)
+        is_exact = is_pinned or self._is_known(invoice, record)
         known_bytes = record.content.size_bytes if record and record.content else 0
         return Attributes(
             inode=invoice.inode,
-            mtime_ns=self.mtime_ns(invoice),
+            mtime_ns=_mtime_ns(invoice, record),
             # A mount with a larger limit may have stored more than ours allows.
             size_bytes=known_bytes if is_exact else max(known_bytes, self._max_pdf_size_bytes),
             blocks=-(-known_bytes // BLOCK_BYTES) if is_exact else 0,
@@ -135,31 +140,25 @@ class Contents:
 
     def mtime_ns(self, invoice: Invoice) -> int:
         """The time that ``stat`` shows; memory only."""
-        record = self._shown_record(invoice)
-        return record.mtime_ns if record else invoice.natural_mtime_ns or 0
+        record, _ = self._shown(invoice)
+        return _mtime_ns(invoice, record)
 
     def sha256(self, invoice: Invoice) -> str | None:
-        """The SHA-256, in hex, of what counts as downloaded; memory only."""
-        record = self._shown_record(invoice)
-        is_current = invoice.key in self._pins or self._is_fresh(invoice, record)
+        """The SHA-256, in hex, of content that is not outdated; memory only."""
+        record, is_pinned = self._shown(invoice)
+        is_current = is_pinned or self._is_fresh(invoice, record)
         return record.content.sha256 if is_current and record and record.content else None
 
     def is_exact(self, invoice: Invoice) -> bool:
-        """Whether it is known what the next open will bring."""
-        if invoice.key in self._pins:
-            return True
-        record = self._records.get(invoice.key)
-        if not self._is_fresh(invoice, record):
-            return False
-        # What is fetched again has its old size for sure only if it is final.
-        return not invoice.active or self._disk.run(lambda: self._is_there(record))
+        """Whether `attributes` shows the true size, not an upper bound; raises like it."""
+        record, is_pinned = self._shown(invoice)
+        return is_pinned or self._is_known(invoice, record)
 
     def has_changed(self, invoice: Invoice) -> bool:
         """Whether the listing says that it has changed since it was downloaded; memory only."""
-        if invoice.key in self._pins:
-            return False
-        record = self._records.get(invoice.key)
-        return bool(record and record.content and record.content.version != invoice.version)
+        record, is_pinned = self._shown(invoice)
+        facts = record.content if record else None
+        return not is_pinned and facts is not None and facts.version != invoice.version
 
     def known_size_bytes(self) -> int:
         """The sum of all sizes that are known."""
@@ -194,16 +193,32 @@ class Contents:
             else:
                 del self._pins[invoice.key]
 
+    @property
+    def downloads(self) -> int:
+        """How many contents have been downloaded."""
+        return self._downloads
+
     def is_stored(self, invoice: Invoice) -> bool:
-        """Whether the invoice has been downloaded before, by this mount or another."""
+        """Whether the invoice has been downloaded before, by this mount or another.
+
+        Raises `TimedOut` where the disk hangs.
+        """
         return self._disk.run(lambda: self._recall(invoice)).content is not None
 
     def bring(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """The content of an invoice from the store where it is fresh, or else from the API."""
+        """The content of an invoice from the store where it is fresh, or else from the API.
+
+        Raises whatever keeps the call from bringing it, or `TimedOut` where the disk hangs.
+        """
         stored = self._disk.run(lambda: self._fresh_from_store(invoice))
         if stored is not None:
             return stored
-        return self._fetcher.fetch(*self._call_for(invoice), deadline)
+        content = self._fetcher.fetch(*self._call_for(invoice), deadline)
+        facts = content.record.content
+        if facts is not None and facts.version != invoice.version:
+            # It came from a call that began before the listing changed.
+            content = self._fetcher.fetch(*self._call_for(invoice), deadline)
+        return content
 
     def bring_in_background(self, invoice: Invoice, deadline: Deadline) -> None:
         """Have the content downloaded for later, unless that is under way or has just failed."""
@@ -237,6 +252,8 @@ class Contents:
         content = Content(self._record_of(invoice, pdf), pdf)
         self._store.save(invoice, content)
         self._records[invoice.key] = content.record
+        with self._lock:
+            self._downloads += 1
         return content
 
     def _record_of(self, invoice: Invoice, pdf: bytes) -> Record:
@@ -273,12 +290,20 @@ class Contents:
             return Record(self._clock.wall_ns() if natural_ns is None else natural_ns)
         return known
 
-    def _shown_record(self, invoice: Invoice) -> Record | None:
+    def _shown(self, invoice: Invoice) -> tuple[Record | None, bool]:
+        """The record of what is shown, and whether that is pinned by an open handle."""
         pin = self._pins.get(invoice.key)
-        return pin.content.record if pin else self._records.get(invoice.key)
+        return (pin.content.record, True) if pin else (self._records.get(invoice.key), False)
 
-    def _is_there(self, record: Record | None) -> bool:
-        return bool(record and record.content and self._store.has_pdf(record.content))
+    def _is_known(self, invoice: Invoice, record: Record | None) -> bool:
+        """Whether the next open will bring what is recorded.
+
+        What was evicted is fetched again, and then has its old size for sure only if it is final.
+        """
+        if record is None or record.content is None or not self._is_fresh(invoice, record):
+            return False
+        facts = record.content
+        return not invoice.active or self._disk.run(lambda: self._store.has_pdf(facts))
 
     def _is_fresh(self, invoice: Invoice, record: Record | None) -> bool:
         """Whether an open may be answered with what is stored, without a call."""
@@ -288,6 +313,10 @@ class Contents:
             return False
         age_ns = self._clock.wall_ns() - record.content.fetched_ns
         return not invoice.active or 0 <= age_ns < self._active_ttl_ns
+
+
+def _mtime_ns(invoice: Invoice, record: Record | None) -> int:
+    return record.mtime_ns if record else invoice.natural_mtime_ns or 0
 
 
 def _age_rank(record: Record) -> tuple[int, int]:

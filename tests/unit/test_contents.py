@@ -197,6 +197,21 @@ def test_an_active_invoice_that_was_evicted_counts_as_not_downloaded(
         assert is_exact(desk.stat(ACTIVE), content.pdf)
 
 
+def test_what_is_shown_is_of_one_moment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half from before a download and half from after it, a size was 0 (measured)."""
+    shown = Contents._shown
+    opens = iter([lambda: desk.read(FINAL)])
+
+    def shown_and_then_opened(self: Contents, invoice: Invoice) -> tuple[Record | None, bool]:
+        found = shown(self, invoice)
+        next(opens, lambda: None)()
+        return found
+
+    monkeypatch.setattr(Contents, "_shown", shown_and_then_opened)
+    assert is_unknown(desk.stat(FINAL))
+    assert is_exact(desk.stat(FINAL), desk.read(FINAL))
+
+
 def test_a_size_that_is_not_known_any_more_keeps_the_mtime(
     desk: Desk, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
@@ -684,6 +699,19 @@ def test_many_opens_of_a_refused_invoice_make_one_call(
         assert {type(each.exception(20)) for each in opens} == {Denied}
     assert tenant.take_calls() == ["pdf system/final"]
     assert desk.contents.pinned(FINAL.key) is None
+
+
+def test_a_call_from_before_a_change_is_no_answer_after_it(desk: Desk, tenant: FakeTenant) -> None:
+    changed = replace(FINAL, amount="7")
+    with ThreadPoolExecutor(2) as executor, tenant.holding("pdf system/final") as gate:
+        before = executor.submit(desk.open, FINAL)
+        gate.await_call()
+        after = executor.submit(desk.contents.bring, changed, Deadline.after(LONG_S, CrowdClock()))
+        gate.open()
+        facts = after.result().record.content
+        assert before.result().pdf == tenant.pdf(FINAL)
+    assert facts is not None
+    assert facts.version == changed.version
 
 
 def test_a_slow_download_holds_up_nobody_else(desk: Desk, tenant: FakeTenant) -> None:
