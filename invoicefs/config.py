@@ -106,6 +106,11 @@ class Settings:
             raise UsageError("--cache-size must be at least 1MiB.")
         if not 0 <= self.umask <= 0o777:
             raise UsageError("--umask must be an octal number from 000 to 777.")
+        if self.fetch is Fetch.ON_STAT and self.active_ttl_s == 0:
+            raise UsageError(
+                "--fetch on-stat needs an --active-ttl: without it an active invoice is outdated"
+                " as soon as its size is known."
+            )
         for namespace in self.namespaces:
             if not can_be_namespace(namespace):
                 raise UsageError(

@@ -24,6 +24,7 @@ neither a retry nor a cool-down: the job goes back to the queue with the moment 
 """
 
 import enum
+import logging
 import random
 import threading
 from collections import defaultdict
@@ -42,6 +43,8 @@ from invoicefs.errors import (
 )
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 FOREGROUND_SLOTS = 2
 FAILURE_MEMORY_S = 5.0
@@ -158,7 +161,12 @@ class Fetcher:
     def start(
         self, key: str, kind: str, call: Callable[[Deadline], object], deadline: Deadline
     ) -> None:
-        """Have `call` made in the background, unless its key is under way or has just failed."""
+        """Have `call` made in the background, unless its key is under way or has just failed.
+
+        Where `parallel` leaves no slot to the background it is not made.
+        """
+        if self._limits.parallel <= FOREGROUND_SLOTS:
+            return
         with self._lock:
             self._join_or_queue(key, kind, call, deadline, Priority.BACKGROUND)
 
@@ -347,6 +355,8 @@ class Fetcher:
         if job is None:
             return False
         outcome = _attempt(job)
+        if job.priority is Priority.BACKGROUND and _is_unexpected(outcome.error):
+            log.error("Unexpected failure of %s", job.key, exc_info=outcome.error)
         with self._lock:
             self._settle(job, outcome)
         return True
@@ -372,6 +382,10 @@ def _attempt(job: _Job) -> _Outcome:
         return _Outcome(error=_bare(error))
     except Exception as error:  # raised, with its traceback, where somebody waits for it
         return _Outcome(error=error)
+
+
+def _is_unexpected(error: Exception | None) -> bool:
+    return error is not None and not isinstance(error, InvoicefsError)
 
 
 def _bare(error: InvoicefsError) -> InvoicefsError:

@@ -10,50 +10,33 @@ Two kinds of looks wait for a download, so that size and time are exact when the
 Invariants:
 
 1. A look never fails for want of a PDF: it is answered with what is known, an upper bound.
-2. A look waits for a failing API once, not once per invoice: after a failure that is not about
-   the invoice itself, looks are answered at once for `FAILURE_MEMORY_S`.
-3. Looks ask for a PDF that the API does not have once per `REFUSAL_MEMORY_S`: a file manager looks
-   again and again.
+2. A look waits for a failing API twice, not once per invoice: when two looks in a row have failed
+   and nothing was downloaded in between, it is not about an invoice, and looks are answered at
+   once for `FAILURE_MEMORY_S`; after a 403 those in its namespace. One failure alone costs no
+   other invoice its size.
+3. Looks ask for a PDF that the API does not have once per `REFUSAL_MEMORY_S` and version of the
+   invoice: a file manager looks again and again.
 4. A look downloads its own invoice only. Others are fetched ahead, in the background, of looks
    that walk through a namespace with ``--fetch on-stat``.
 
-Threading: `_walks` and `_paused_until_s` change by single assignments. Two looks at one time may
-take each other's step away, which costs a window, and never fetches anything twice.
+Threading: all fields change by single assignments. Two looks at one time may take each other's
+step away, which costs a window, and never fetches anything twice.
 """
 
 import logging
 
 from invoicefs.clock import Clock, Deadline
 from invoicefs.contents import Contents
-from invoicefs.errors import (
-    Denied,
-    InvoicefsError,
-    NotFound,
-    RateLimited,
-    TimedOut,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-    Unreachable,
-    UntrustedServer,
-)
+from invoicefs.errors import Denied, InvoicefsError, NotFound, TooLarge, Unauthenticated
 from invoicefs.fetcher import FAILURE_MEMORY_S
 from invoicefs.model import Invoice, Listing, Order
-from invoicefs.walks import Walk
+from invoicefs.walks import Walks
 
 log = logging.getLogger(__name__)
 
 REFUSAL_MEMORY_S = 60.0  # as often as lists are asked for by default
 
-_FAILURES_OF_ALL = (
-    RateLimited,
-    TimedOut,
-    Unauthenticated,
-    Unavailable,
-    Unreachable,
-    UntrustedServer,
-)
-_ALL = ""  # among the names of namespaces, all of them; no namespace has it
+_ALL = ""  # among what looks can be paused for, all invoices; no namespace and no key is empty
 
 
 class Prefetch:
@@ -77,24 +60,27 @@ class Prefetch:
         self._is_eager = is_eager
         self._largest_window = largest_window
         self._timeout_s = timeout_s
-        self._walks: dict[tuple[str, Order], Walk] = {}
-        self._paused_until_s: dict[str, float] = {}  # by invoice, namespace, or for all
+        self._walks: dict[tuple[str, Order], Walks] = {}
+        self._paused_until_s: dict[str, float] = {}
+        self._downloads_at_failure: dict[str, int] = {}
 
     def look(self, invoice: Invoice, siblings: Listing, deadline: Deadline) -> None:
-        """Bring what a look at this invoice has to wait for; raises nothing.
+        """Bring what a look at this invoice has to wait for; no trouble with that is raised.
 
         `siblings` are the invoices that are shown in its namespace.
         """
-        if self._is_eager:
-            self._fetch_ahead(invoice, siblings)
-        if self._is_worth_waiting_for(invoice):
-            try:
+        try:
+            if self._is_eager:
+                self._fetch_ahead(invoice, siblings)
+            # With no time left for it, that it is not there says nothing.
+            if deadline.left_s() > 0 and self._is_wanted(invoice):
                 self._contents.bring(invoice, deadline)
-            except InvoicefsError as error:
-                log.warning("The size of %s is not known: %s", invoice.key, error)
-                self._pause(invoice, error)
+        except InvoicefsError as error:
+            level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
+            log.log(level, "The size of %s is not known: %s", invoice.key, error)
+            self._pause_after(error, invoice)
 
-    def _is_worth_waiting_for(self, invoice: Invoice) -> bool:
+    def _is_wanted(self, invoice: Invoice) -> bool:
         if self._is_paused(invoice):
             return False
         if self._is_eager:
@@ -109,27 +95,40 @@ class Prefetch:
                 for each in siblings.in_order(order)[ahead.start : ahead.stop]:
                     self._fetch_in_background(each)
 
-    def _walked_to(self, place: int, namespace: str, order: Order) -> Walk:
-        before = self._walks.get((namespace, order))
-        walk = before.step(place, self._largest_window) if before else Walk.begun_at(place)
-        self._walks[namespace, order] = walk
-        return walk
+    def _walked_to(self, place: int, namespace: str, order: Order) -> Walks:
+        walks = self._walks.get((namespace, order), Walks())
+        self._walks[namespace, order] = walks = walks.step(place, self._largest_window)
+        return walks
 
     def _fetch_in_background(self, invoice: Invoice) -> None:
-        if not self._is_paused(invoice) and not self._contents.is_exact(invoice):
+        if self._is_wanted(invoice):
             deadline = Deadline.after(self._timeout_s, self._clock)
             self._contents.bring_in_background(invoice, deadline)
 
-    def _pause(self, invoice: Invoice, error: InvoicefsError) -> None:
-        now_s = self._clock.monotonic_s()
-        if isinstance(error, _FAILURES_OF_ALL):
-            self._paused_until_s[_ALL] = now_s + FAILURE_MEMORY_S
-        elif isinstance(error, Denied):
-            self._paused_until_s[invoice.namespace] = now_s + FAILURE_MEMORY_S
-        elif isinstance(error, NotFound | TooLarge):
-            self._paused_until_s[invoice.key] = now_s + REFUSAL_MEMORY_S
+    def _pause_after(self, error: InvoicefsError, invoice: Invoice) -> None:
+        if isinstance(error, NotFound | TooLarge):
+            self._pause(_version_key(invoice), REFUSAL_MEMORY_S)
+            return
+        is_of_namespace = isinstance(error, Denied) and not isinstance(error, Unauthenticated)
+        scope = invoice.namespace if is_of_namespace else _ALL
+        self._pause(_version_key(invoice), FAILURE_MEMORY_S)
+        if self._has_failed_in_a_row(scope):
+            self._pause(scope, FAILURE_MEMORY_S)
+
+    def _has_failed_in_a_row(self, scope: str) -> bool:
+        """Note a failure; whether nothing was downloaded since the one before it."""
+        before, now = self._downloads_at_failure.get(scope), self._contents.downloads
+        self._downloads_at_failure[scope] = now
+        return before == now
+
+    def _pause(self, what: str, pause_s: float) -> None:
+        self._paused_until_s[what] = self._clock.monotonic_s() + pause_s
 
     def _is_paused(self, invoice: Invoice) -> bool:
         now_s = self._clock.monotonic_s()
-        pauses = (_ALL, invoice.namespace, invoice.key)
+        pauses = (_ALL, invoice.namespace, _version_key(invoice))
         return any(now_s < self._paused_until_s.get(each, now_s) for each in pauses)
+
+
+def _version_key(invoice: Invoice) -> str:
+    return f"{invoice.key}/{invoice.version}"

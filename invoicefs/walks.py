@@ -1,12 +1,14 @@
 """How somebody walks through a sequence of files, and what to fetch ahead of them.
 
-A `Walk` knows one order of the files. To it, a walk in another order is a series of jumps, and
-ahead of a jump nothing is fetched.
+A walk is a series of visits to one place after the other. Several go on at one time: each of them
+is recognised by the place that it comes to next, and a visit to any other place is a jump, ahead
+of which nothing is fetched. Whoever goes through the files in another order only jumps.
 """
 
 from dataclasses import dataclass
 
 FIRST_WINDOW = 2
+_MOST_WALKS = 4  # of a sequence; programs seldom read one folder at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +29,37 @@ class Walk:
         """A walk of one step: whoever looks at one file need not look at the next."""
         return cls(position, _nothing(position + 1))
 
+    def leads_to(self, position: int) -> bool:
+        """Whether a visit to this place goes on with the walk, or is one more to where it is."""
+        return position - self.position in (0, 1)
+
     def step(self, position: int, largest_window: int) -> "Walk":
-        """The walk after a visit to this place."""
+        """The walk after a visit to a place that it leads to."""
         if position == self.position:  # one visit of a program is several system calls
             return Walk(position, _nothing(self.ahead.stop), self.window)
-        if position != self.position + 1:
-            return Walk.begun_at(position)
         window = min(max(FIRST_WINDOW, 2 * self.window), largest_window)
         begin = max(self.ahead.stop, position + 1)
         return Walk(position, range(begin, max(begin, position + 1 + window)), window)
+
+
+@dataclass(frozen=True, slots=True)
+class Walks:
+    """The walks through one sequence, that of the last visit at the end."""
+
+    walks: tuple[Walk, ...] = ()
+
+    @property
+    def ahead(self) -> range:
+        """The places that the last visit wants to be fetched."""
+        return self.walks[-1].ahead if self.walks else _nothing(0)
+
+    def step(self, position: int, largest_window: int) -> "Walks":
+        """The walks after a visit to this place."""
+        for walk in reversed(self.walks):
+            if walk.leads_to(position):
+                others = tuple(each for each in self.walks if each is not walk)
+                return Walks((*others, walk.step(position, largest_window)))
+        return Walks((*self.walks[1 - _MOST_WALKS :], Walk.begun_at(position)))
 
 
 def _nothing(after: int) -> range:

@@ -16,6 +16,7 @@ from invoicefs.config import (
     GIB,
     KIB,
     MIB,
+    Fetch,
     Settings,
     default_cache_dir,
     format_size_bytes,
@@ -504,6 +505,7 @@ def test_the_defaults_are_those_of_the_manual(
         statuses=frozenset(),
         cache_dir=tmp_path / "invoicefs",
         cache_size_bytes=GIB,
+        fetch=Fetch.ON_OPEN,
         parallel=8,
         timeout_s=30.0,
         max_wait_s=5.0,
@@ -514,6 +516,7 @@ def test_the_defaults_are_those_of_the_manual(
         gid=os.getgid(),
         umask=0,
         allow_other=False,
+        xattr=False,
     )
 
 
@@ -532,6 +535,7 @@ def test_the_defaults_are_those_of_the_manual(
         {"max_pdf_size_bytes": KIB - 1},
         {"cache_size_bytes": 0},
         {"cache_size_bytes": MIB - 1},
+        {"fetch": Fetch.ON_STAT, "active_ttl_s": 0.0},
         {"umask": -1},
         {"umask": 0o1000},
         {"namespaces": ("",)},
@@ -565,6 +569,7 @@ def test_values_that_cannot_be_meant_are_refused_by_the_name_of_their_option(
         {"timeout_s": 0.1, "max_wait_s": 0.0},
         {"list_ttl_s": 0.0},
         {"active_ttl_s": 0.0},
+        {"fetch": Fetch.ON_STAT, "active_ttl_s": 0.001},
         {"max_pdf_size_bytes": KIB},
         {"cache_size_bytes": MIB},
         {"umask": 0o777},

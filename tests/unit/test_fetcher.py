@@ -361,14 +361,15 @@ def test_joining_lifts_a_call_that_waits_for_a_background_slot(set_stage: SetSta
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
-def test_joining_lifts_where_every_slot_is_kept_for_the_foreground(
+def test_nothing_is_queued_where_every_slot_is_kept_for_the_foreground(
     set_stage: SetStage, parallel: int
 ) -> None:
+    """It would wait there until somebody wants it, and be outdated by then."""
     stage = set_stage(parallel=parallel)
     stage.start("a", stage.call("of the background"))
     stage.settle()
 
-    assert stage.fetch("a", stage.call("of the caller")) == "of the background"
+    assert stage.fetch("a", stage.call("of the caller")) == "of the caller"
 
 
 def test_joining_lifts_a_call_out_of_its_backoff(stage: Stage) -> None:
@@ -667,13 +668,29 @@ def test_unexpected_exception_kills_no_worker(set_stage: SetStage, parallel: int
     assert stage.running == parallel
 
 
-def test_unexpected_exception_in_the_background_is_nobodys(stage: Stage) -> None:
+def test_unexpected_exception_in_the_background_is_logged_and_nobodys(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     background = stage.call(Unexpected())
     stage.start("a", background)
     background.until_begun()
     stage.settle()
 
     assert stage.fetch("a", stage.call()) == "content"
+    (record,) = caplog.records
+    assert record.getMessage() == "Unexpected failure of a"
+    assert record.exc_info is not None
+
+
+def test_expected_failure_in_the_background_is_not_logged(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    background = stage.call(NotFound("404"))
+    stage.start("a", background)
+    background.until_begun()
+    stage.settle()
+
+    assert caplog.records == []
 
 
 def test_unexpected_exception_says_where_it_happened(stage: Stage) -> None:

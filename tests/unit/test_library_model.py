@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -88,10 +89,11 @@ class Pin:
 
 @dataclass
 class Model:
-    """What the library is to do; the last four fields are forgotten by a remount."""
+    """What the library is to do; the last six fields are forgotten by a remount."""
 
     tenant: FakeTenant
     clock: FakeClock
+    is_eager: bool
     failing: dict[str, type[InvoicefsError]] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     namespaces: frozenset[str] = frozenset()
@@ -102,12 +104,16 @@ class Model:
     listed_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, tuple[type[InvoicefsError], float]] = field(default_factory=dict)
     paused_until_s: dict[str, float] = field(default_factory=dict)
+    downloads: int = 0
+    downloads_at_failure: dict[str, int] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
 
     def remount(self) -> None:
         self.listed_s.clear()
         self.failed.clear()
         self.paused_until_s.clear()
+        self.downloads = 0
+        self.downloads_at_failure.clear()
         self.pins.clear()
 
     # Operations.
@@ -136,8 +142,7 @@ class Model:
         self._look(key, invoice)
         mtime_ns = self.mtimes_ns.get(key, invoice.natural_mtime_ns or 0)
         copy = self.copies.get(key)
-        is_fresh = copy is not None and self._is_fresh(copy, invoice)
-        if copy is None or not is_fresh or (invoice.active and copy.pdf not in self.stored):
+        if copy is None or not self._is_exact(copy, invoice):
             return MAX_PDF_SIZE_BYTES, 0, mtime_ns
         return len(copy.pdf), -(-len(copy.pdf) // 512), mtime_ns
 
@@ -220,20 +225,31 @@ class Model:
     # Contents.
 
     def _look(self, key: str, invoice: Invoice) -> None:
-        """A look brings what was downloaded and has changed, unless that has just failed."""
-        copy, now_s = self.copies.get(key), self.clock.monotonic_s()
-        pauses_s = (self.paused_until_s.get(each, now_s) for each in ("", invoice.namespace, key))
-        if copy and copy.version != invoice.version and now_s >= max(pauses_s):
+        """A look brings what it has to, unless that has just failed."""
+        copy, version_key = self.copies.get(key), f"{key}/{invoice.version}"
+        has_changed = copy is not None and copy.version != invoice.version
+        is_wanted = not self._is_exact(copy, invoice) if self.is_eager else has_changed
+        now_s = self.clock.monotonic_s()
+        pauses = ("", invoice.namespace, version_key)
+        if is_wanted and now_s >= max(self.paused_until_s.get(each, now_s) for each in pauses):
             try:
                 self._bring(key, invoice)
-            except (Unreachable, Unauthenticated):
-                self.paused_until_s[""] = now_s + FAILURE_MEMORY_S
-            except Denied:
-                self.paused_until_s[invoice.namespace] = now_s + FAILURE_MEMORY_S
             except NotFound:
-                self.paused_until_s[key] = now_s + REFUSAL_MEMORY_S
-            except InvoicefsError:
-                pass  # it says nothing about other invoices
+                self._pause(version_key, REFUSAL_MEMORY_S)
+            except InvoicefsError as error:
+                scope = invoice.namespace if type(error) is Denied else ""
+                self._pause(version_key, FAILURE_MEMORY_S)
+                if self.downloads_at_failure.get(scope) == self.downloads:
+                    self._pause(scope, FAILURE_MEMORY_S)
+                self.downloads_at_failure[scope] = self.downloads
+
+    def _pause(self, what: str, pause_s: float) -> None:
+        self.paused_until_s[what] = self.clock.monotonic_s() + pause_s
+
+    def _is_exact(self, copy: Copy | None, invoice: Invoice) -> bool:
+        if copy is None or not self._is_fresh(copy, invoice):
+            return False
+        return not invoice.active or copy.pdf in self.stored
 
     def _best(self, key: str, invoice: Invoice) -> bytes:
         try:
@@ -255,6 +271,7 @@ class Model:
             self.mtimes_ns[key] = max(now_ns, self.mtimes_ns[key] + NS_PER_S)
         self.copies[key] = Copy(pdf, invoice.version, now_ns)
         self.stored.add(pdf)
+        self.downloads += 1
         return pdf
 
     def _answer_pdf(self, invoice: Invoice) -> bytes:
@@ -287,7 +304,7 @@ class Model:
 class LibraryMachine(RuleBasedStateMachine):
     """One tenant, one store and one mount after the other."""
 
-    def __init__(self, store: Store, folder: Path) -> None:
+    def __init__(self, store: Store, folder: Path, is_eager: bool) -> None:
         super().__init__()
         self._store = store
         self._folder = folder
@@ -296,7 +313,8 @@ class LibraryMachine(RuleBasedStateMachine):
         self._clock = FakeClock()
         self._tenant = FakeTenant()
         self._hidden: dict[str, dict[str, Invoice]] | None = None
-        self._model = Model(self._tenant, self._clock)
+        self._is_eager = is_eager
+        self._model = Model(self._tenant, self._clock, is_eager)
         self._opened: list[tuple[str, OpenInvoice]] = []
         self._mounted = ExitStack()
         self._library = self._mount()
@@ -305,7 +323,9 @@ class LibraryMachine(RuleBasedStateMachine):
         self._mounted.close()
 
     def _mount(self) -> Library:
-        running = running_library(self._tenant, self._store, self._clock)
+        # What would be fetched ahead is left out: it comes when it likes.
+        policy = {"fetches_on_stat": self._is_eager, "largest_window": 0}
+        running = running_library(self._tenant, self._store, self._clock, policy=policy)
         return self._mounted.enter_context(running)
 
     def _forget(self, cache: str) -> None:
@@ -470,13 +490,14 @@ def outcome(action: Callable[[], object]) -> object:
         return type(error)
 
 
-def test_the_library_does_what_the_model_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_eager", [False, True], ids=["on open", "on stat"])
+def test_the_library_does_what_the_model_says(tmp_path: Path, is_eager: bool) -> None:
     with opening(tmp_path / "store") as open_:
         store = open_()
 
         class MachineOnStore(LibraryMachine):
             def __init__(self) -> None:
-                super().__init__(store, tmp_path / "store")
+                super().__init__(store, tmp_path / "store", is_eager)
 
         run_state_machine_as_test(
             MachineOnStore,

@@ -14,14 +14,11 @@ from invoicefs.errors import (
     InvoicefsError,
     NotFound,
     RateLimited,
-    ServerFault,
     TimedOut,
     TooLarge,
     Unauthenticated,
     Unavailable,
     Unreachable,
-    UntrustedServer,
-    UnusableAnswer,
 )
 from invoicefs.library import Library
 from invoicefs.model import Invoice
@@ -30,10 +27,12 @@ from tests.fake_tenant import FakeTenant, pdf_of
 from tests.memory_store import MemoryStore
 from tests.running_library import (
     ACTIVE_TTL_S,
+    DENIALS,
     FAILURE_MEMORY_S,
     LIST_TTL_S,
     MAX_PDF_SIZE_BYTES,
     NO_ANSWERS,
+    TIMEOUT_S,
     CrowdClock,
     running_library,
 )
@@ -50,16 +49,6 @@ INVOICES = [
     for month in range(MONTHS)
 ]
 OTHER = replace(INVOICES[0], namespace="other")
-OF_THE_WHOLE_API = (
-    RateLimited,
-    TimedOut,
-    Unauthenticated,
-    Unavailable,
-    Unreachable,
-    UntrustedServer,
-)
-OF_ONE_INVOICE = (NotFound, Busy, TooLarge, ServerFault, UnusableAnswer)
-
 Mount = Callable[..., Library]
 
 
@@ -204,7 +193,7 @@ def test_a_look_at_an_open_invoice_costs_nothing(
 # What happens when a PDF cannot be had.
 
 
-@pytest.mark.parametrize("kind", [*NO_ANSWERS, *OF_ONE_INVOICE, Denied, RateLimited])
+@pytest.mark.parametrize("kind", [*NO_ANSWERS, NotFound, Busy, TooLarge, Denied, RateLimited])
 def test_a_look_never_fails_for_want_of_a_pdf(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
@@ -229,26 +218,51 @@ def test_a_look_at_a_change_that_cannot_be_had_keeps_the_time(
     assert after.mtime_ns == before.mtime_ns
 
 
-@pytest.mark.parametrize("kind", OF_THE_WHOLE_API)
-def test_a_failing_api_is_waited_for_once_and_not_for_each_invoice(
+@pytest.mark.parametrize("kind", [*NO_ANSWERS, Unauthenticated, RateLimited])
+def test_a_failing_api_is_waited_for_twice_and_not_for_each_invoice(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail("pdf", kind("not now"))
-    assert {look(eager, each) for each in (*INVOICES, OTHER)} == {MAX_PDF_SIZE_BYTES}
-    assert tenant.take_calls() == [pdf_call(INVOICES[0])]
+    looked_at = (INVOICES[0], OTHER, *INVOICES[::-3])
+    assert {look(eager, each) for each in looked_at} == {MAX_PDF_SIZE_BYTES}
+    failed = tenant.take_calls()
+    assert failed[0] == pdf_call(INVOICES[0])
+    assert set(failed) <= {pdf_call(INVOICES[0]), pdf_call(OTHER)}  # none in a cool-down
 
-    tenant.mend()
     clock.advance(FAILURE_MEMORY_S)
-    assert look(eager, OTHER) == 1000
+    tenant.mend()
+    assert look(eager, INVOICES[5]) == 1000
 
 
-@pytest.mark.parametrize("kind", OF_ONE_INVOICE)
+@pytest.mark.parametrize("kind", [*NO_ANSWERS, NotFound, Busy, TooLarge, *DENIALS])
 def test_trouble_with_one_invoice_costs_no_other_its_size(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail(pdf_call(INVOICES[0]), kind("this one"))
+    for _ in range(3):
+        assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+        assert look(eager, INVOICES[5]) == 1000
+    assert look(eager, OTHER) == 1000
+
+
+def test_failures_with_a_download_in_between_are_of_single_invoices(
+    eager: Library, tenant: FakeTenant
+) -> None:
+    for place in (0, 5):
+        tenant.fail(pdf_call(INVOICES[place]), Unavailable("this one"))
+    sizes = [look(eager, INVOICES[place]) for place in (0, 2, 5, 8)]
+    assert sizes == [MAX_PDF_SIZE_BYTES, 1000, MAX_PDF_SIZE_BYTES, 1000]
+
+
+def test_a_list_that_takes_all_the_time_is_no_trouble_with_pdfs(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    clock.advance(LIST_TTL_S)
+    tenant.during("list", lambda: clock.advance(TIMEOUT_S))
+    tenant.fail("list", TimedOut("too late"))
     assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
-    assert look(eager, INVOICES[5]) == 1000
+    assert look(eager, INVOICES[0]) == 1000
+    assert tenant.take_calls() == ["list system", pdf_call(INVOICES[0])]
 
 
 @pytest.mark.parametrize("kind", [NotFound, TooLarge])
@@ -265,6 +279,23 @@ def test_a_pdf_that_is_not_to_be_had_is_asked_for_now_and_then(
     assert look(eager, INVOICES[0]) == 1000
 
 
+def test_a_pdf_is_asked_for_at_once_when_the_listing_tells_news(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    tenant.fail("pdf", NotFound("not paid yet"))
+    look(eager, INVOICES[0])
+    tenant.mend()
+    paid = tenant.bill(replace(INVOICES[0], status="paid"))
+    clock.advance(FAILURE_MEMORY_S)
+    assert look(eager, paid) == MAX_PDF_SIZE_BYTES  # nobody knows yet
+    clock.advance(LIST_TTL_S - FAILURE_MEMORY_S - 0.001)
+    eager.directory("/system")
+    assert look(eager, paid) == MAX_PDF_SIZE_BYTES
+    clock.advance(0.001)
+    eager.directory("/system")
+    assert look(eager, paid) == 1000
+
+
 def test_an_open_does_not_wait_for_the_next_look(
     eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
@@ -277,11 +308,14 @@ def test_an_open_does_not_wait_for_the_next_look(
     assert look(eager, INVOICES[0]) == 1000
 
 
-def test_a_forbidden_namespace_costs_no_other_its_sizes(eager: Library, tenant: FakeTenant) -> None:
-    tenant.fail(pdf_call(INVOICES[0]), Denied("this namespace"))
-    assert look(eager, INVOICES[0]) == look(eager, INVOICES[5]) == MAX_PDF_SIZE_BYTES
+def test_a_forbidden_namespace_is_asked_twice_and_costs_no_other_its_sizes(
+    eager: Library, tenant: FakeTenant
+) -> None:
+    for invoice in INVOICES:
+        tenant.fail(pdf_call(invoice), Denied("this namespace"))
+    assert {look(eager, each) for each in INVOICES[::-3]} == {MAX_PDF_SIZE_BYTES}
     assert look(eager, OTHER) == 1000
-    assert tenant.take_calls() == [pdf_call(INVOICES[0]), pdf_call(OTHER)]
+    assert tenant.take_calls() == [*map(pdf_call, INVOICES[::-3][:2]), pdf_call(OTHER)]
 
 
 # What is fetched ahead.
@@ -339,13 +373,13 @@ def test_a_walk_with_the_default_fetches_nothing_ahead(
     assert fetched_ahead == []
 
 
-def test_nothing_is_fetched_ahead_while_the_api_fails(
+def test_next_to_nothing_is_fetched_ahead_while_the_api_fails(
     eager: Library, tenant: FakeTenant, fetched_ahead: list[Invoice]
 ) -> None:
     tenant.fail("pdf", Unreachable("no route"))
     for invoice in INVOICES:
         look(eager, invoice)
-    assert fetched_ahead == []
+    assert fetched_ahead == INVOICES[2:4]
 
 
 def test_what_is_fetched_ahead_is_there_when_the_walk_comes(

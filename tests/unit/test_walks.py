@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicefs.walks import Walk
+from invoicefs.walks import Walks
 
 places = st.integers(0, 30)
 windows = st.integers(1, 16)
@@ -13,11 +13,10 @@ windows = st.integers(1, 16)
 
 def steps(positions: list[int], largest_window: int) -> list[list[int]]:
     """What is named to be fetched at each step of a walk."""
-    walk = Walk.begun_at(positions[0])
-    named = [list(walk.ahead)]
-    for position in positions[1:]:
-        walk = walk.step(position, largest_window)
-        named.append(list(walk.ahead))
+    walks, named = Walks(), []
+    for position in positions:
+        walks = walks.step(position, largest_window)
+        named.append(list(walks.ahead))
     return named
 
 
@@ -41,11 +40,27 @@ def test_a_repeated_look_changes_nothing() -> None:
 
 
 def test_jumps_fetch_nothing() -> None:
-    assert steps([3, 9, 2, 20, 4], largest_window=8) == [[]] * 5
+    assert steps([3, 9, 5, 20, 7], largest_window=8) == [[]] * 5
 
 
-def test_after_a_jump_a_walk_begins_small_again() -> None:
+def test_after_a_jump_another_walk_begins_small() -> None:
     assert steps([0, 1, 2, 10, 11], largest_window=8) == [[], [2, 3], [4, 5, 6], [], [12, 13]]
+
+
+def test_walks_at_one_time_do_not_disturb_each_other() -> None:
+    assert steps([0, 50, 1, 51, 2, 52], largest_window=8) == [
+        *([], []),
+        *([2, 3], [52, 53]),
+        *([4, 5, 6], [54, 55, 56]),
+    ]
+
+
+def test_jumps_in_between_do_not_end_a_walk() -> None:
+    assert steps([0, 1, 70, 80, 2], largest_window=8) == [[], [2, 3], [], [], [4, 5, 6]]
+
+
+def test_a_walk_that_was_left_long_ago_is_forgotten() -> None:
+    assert steps([0, 1, 70, 80, 90, 100, 2], largest_window=8)[-1] == []
 
 
 @given(st.lists(places, min_size=1, max_size=40), windows)
