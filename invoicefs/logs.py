@@ -61,7 +61,8 @@ def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:
     line = "%(levelname)s: %(message)s"
     if log_file is not None:
         try:
-            handler = logging.FileHandler(log_file, encoding="utf-8")
+            # The name of a file need not be text.
+            handler = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         except OSError as error:
             raise UserError(
                 f"The log file {log_file} cannot be written: {error.strerror}."

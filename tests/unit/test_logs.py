@@ -141,6 +141,15 @@ def test_configured_log_holds_a_failure_once(log_file: Path) -> None:
     assert len(lines(log_file)) == 1
 
 
+def test_a_name_that_is_no_text_can_be_logged(log_file: Path) -> None:
+    to_file(log_file)
+
+    log.warning("no invoice %s", "\udcff\u00e4")
+
+    (line,) = lines(log_file)
+    assert line.endswith("no invoice \\udcff\u00e4")
+
+
 def test_modules_share_the_memory(log_file: Path) -> None:
     to_file(log_file)
 
