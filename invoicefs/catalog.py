@@ -27,7 +27,7 @@ from invoicefs.clock import Clock, Deadline
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
 from invoicefs.fetcher import Fetcher
-from invoicefs.model import Invoice, Listing, NamespaceList
+from invoicefs.model import Invoice, Listing, NamespaceList, unlisted_invoice
 
 log = logging.getLogger(__name__)
 
@@ -296,8 +296,7 @@ class Catalog:
         name = names.invoice_name(file_name)
         if name is None or not names.can_be_unlisted_invoice(file_name):
             raise NotFound(f"{file_name} is not an invoice")
-        # Nothing says that it is final, so its content may still change.
-        return Invoice(namespace, name, active=True), False
+        return unlisted_invoice(namespace, name), False
 
     def _listed(self, namespace: str, deadline: Deadline) -> _Listed:
         known = self._known(namespace)

@@ -11,8 +11,8 @@ kernel once that they do not exist, and it stops asking (measured: 169 upcalls -
 ``ls -l`` of 20 files). `DescribingFilesystem` is what ``--xattr`` mounts.
 
 Threading: callbacks come from many threads at once. `_lock` guards `_handles` and `_next_handle`
-and is held for no call into the library. `_told_bytes`, the size that the kernel was last told by
-path, changes by single assignments.
+and is held for no call into the library. `_told`, what the kernel was last told by path, changes
+by single assignments.
 """
 
 import codecs
@@ -25,9 +25,10 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from invoicefs import xattrs
+from invoicefs.clock import Clock
 from invoicefs.errors import (
     BadHandle,
     Busy,
@@ -80,6 +81,9 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
 BLOCK_SIZE_BYTES = 4096  # st_blksize, f_bsize
 
 _PATH_CODEC = "invoicefs_path"
+# The kernel looks a name up again after 1 s, libfuse's entry_timeout; the rest is for a stat that
+# is held up between its LOOKUP and its GETATTR.
+_LOOKUP_LASTS_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,13 @@ class Ownership:
     gid: int
     file_mode: int
     directory_mode: int
+
+
+class _Told(NamedTuple):
+    """The size that the kernel was told for a path, and when it looked that up."""
+
+    size_bytes: int
+    looked_up_s: float
 
 
 class InvoiceFilesystem:
@@ -108,16 +119,18 @@ class InvoiceFilesystem:
         library: Library,
         mount_point: str,
         ownership: Ownership,
+        clock: Clock,
         on_ready: Callable[[], None],
     ) -> None:
         self._library = library
+        self._clock = clock
         self._mount_point = mount_point
         self._ownership = ownership
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._handles: dict[int, OpenInvoice | tuple[Entry, ...]] = {}
         self._next_handle = 1
-        self._told_bytes: dict[str, int] = {}
+        self._told: dict[str, _Told] = {}
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Carry out an operation; raises `OSError` with an errno and nothing else."""
@@ -142,9 +155,28 @@ class InvoiceFilesystem:
         if handle is not None:
             return self._stat(self._library.open_attributes(self._opened(handle)))
         assert path is not None  # without a handle libfuse always has a path
-        attributes = self._library.attributes(path)
-        self._told_bytes[path] = attributes.size_bytes
-        return self._stat(attributes)
+        return self._stat(self._tell(path))
+
+    def _tell(self, path: str) -> Attributes:
+        """Answer a LOOKUP or a GETATTR, which libfuse does not tell apart.
+
+        While the kernel waits for a LOOKUP it lets nobody else look into that folder (measured:
+        an ``ls`` beside a hanging one took as long). So the first one of a name waits for no
+        download; ``stat`` asks again at once, because of ``attr_timeout=0``, and that waits.
+        """
+        told = self._told.get(path)
+        now_s = self._clock.monotonic_s()
+        if told is not None and now_s - told.looked_up_s < _LOOKUP_LASTS_S:
+            attributes = self._library.attributes(path)
+            self._told[path] = _Told(attributes.size_bytes, told.looked_up_s)
+        else:
+            attributes = self._library.lookup(path)
+            self._told[path] = _Told(attributes.size_bytes, self._clock.monotonic_s())
+        return attributes
+
+    def _was_told(self, path: str, size_bytes: int) -> bool:
+        told = self._told.get(path)
+        return told is not None and told.size_bytes == size_bytes
 
     def opendir(self, path: str) -> int:
         """List a directory once for all reads of it, so that only opening it can fail."""
@@ -180,9 +212,9 @@ class InvoiceFilesystem:
             raise ReadOnly("the folder is read-only")
         opened = self._library.open(path)
         size_bytes = len(opened.content.pdf)
-        if opened.is_young or self._told_bytes.get(path) != size_bytes:
+        if opened.is_young or not self._was_told(path, size_bytes):
             self._have_kernel_ask(path)
-        if self._told_bytes.get(path) != size_bytes:
+        if not self._was_told(path, size_bytes):
             # The mount point does not lead here, after a lazy unmount for example.
             self._library.release(opened)
             raise Outdated("the kernel has not asked for the size")

@@ -27,8 +27,9 @@ from invoicefs.model import (
     Content,
     Invoice,
     namespace_inode,
+    unlisted_invoice,
 )
-from invoicefs.names import directory_name, is_too_long
+from invoicefs.names import directory_name, invoice_name, is_too_long
 from invoicefs.prefetch import Prefetch
 
 DIRECTORY_BYTES = 4096
@@ -141,18 +142,13 @@ class Library:
         """Whether this tenant has been listed before, in this mount or an earlier one."""
         return self._catalog.is_known
 
+    def lookup(self, path: str) -> Attributes:
+        """What is known of a path, if it exists; waits for no download of a listed invoice."""
+        return self._attributes(path, waits=False)
+
     def attributes(self, path: str) -> Attributes:
         """What ``stat`` shows of a path."""
-        match _parts(path):
-            case []:
-                links = 2 + self._catalog.namespace_count()
-                return _directory_attributes(ROOT_INODE, mtime_ns=0, links=links)
-            case [directory]:
-                return self._namespace_attributes(directory)
-            case [directory, name]:
-                return self._invoice_attributes(directory, name)
-            case _:
-                raise NotFound(f"{path} is too deep")
+        return self._attributes(path, waits=True)
 
     def directory(self, path: str) -> tuple[Entry, ...]:
         """The names in a directory, without ``.`` and ``..``, in the order of their inodes."""
@@ -189,7 +185,7 @@ class Library:
         return self._contents.attributes(opened.invoice)
 
     def extended_attributes(self, path: str) -> Mapping[str, bytes]:
-        """What is known of an invoice, by the names of `xattrs`; memory only."""
+        """What is known of an invoice, by the names of `xattrs`; no call."""
         match _parts(path):
             case [directory, name]:
                 return self._described(directory, name)
@@ -215,9 +211,24 @@ class Library:
     def _described(self, directory: str, name: str) -> Mapping[str, bytes]:
         invoice = self._contents.pinned(f"{directory}/{name}")
         invoice = invoice or self._catalog.last_listed(directory, name)
-        if invoice is None:
-            return {}
-        return {**xattrs.described(invoice), **xattrs.digest(self._contents.sha256(invoice))}
+        if invoice is not None:
+            return {**xattrs.described(invoice), **xattrs.digest(self._contents.sha256(invoice))}
+        if (unlisted := invoice_name(name)) is not None:
+            # Where listing is forbidden, nothing is known but what was downloaded.
+            return xattrs.digest(self._contents.sha256(unlisted_invoice(directory, unlisted)))
+        return {}
+
+    def _attributes(self, path: str, *, waits: bool) -> Attributes:
+        match _parts(path):
+            case []:
+                links = 2 + self._catalog.namespace_count()
+                return _directory_attributes(ROOT_INODE, mtime_ns=0, links=links)
+            case [directory]:
+                return self._namespace_attributes(directory)
+            case [directory, name]:
+                return self._invoice_attributes(directory, name, waits=waits)
+            case _:
+                raise NotFound(f"{path} is too deep")
 
     def _is_young(self, content: Content) -> bool:
         """Whether it was downloaded after the kernel may last have asked for the size."""
@@ -231,7 +242,7 @@ class Library:
         newest = self._contents.mtime_ns(invoices[-1]) if invoices else 0
         return _directory_attributes(namespace_inode(namespace), newest, links=2)
 
-    def _invoice_attributes(self, directory: str, name: str) -> Attributes:
+    def _invoice_attributes(self, directory: str, name: str, *, waits: bool) -> Attributes:
         deadline = self._deadline()
         invoice = self._contents.pinned(f"{directory}/{name}")
         if invoice is None:
@@ -239,8 +250,9 @@ class Library:
             if not is_vouched_for and not self._contents.is_stored(invoice):
                 # Only the PDF call can tell whether there is such an invoice.
                 self._contents.bring(invoice, deadline)
-            siblings = self._catalog.last_listing(invoice.namespace)
-            self._prefetch.look(invoice, siblings, deadline)
+            if waits:
+                siblings = self._catalog.last_listing(invoice.namespace)
+                self._prefetch.look(invoice, siblings, deadline)
         return self._contents.attributes(invoice)
 
     def _find(self, path: str, deadline: Deadline) -> tuple[Invoice, bool]:

@@ -206,6 +206,11 @@ def invoice_key(namespace: str, name: str) -> str:
     return f"{directory}/{names.file_name(name)}"
 
 
+def unlisted_invoice(namespace: str, name: str) -> Invoice:
+    """An invoice of which nothing is known but its name, so its content may still change."""
+    return Invoice(namespace, name, active=True)
+
+
 def namespace_inode(namespace: str) -> int:
     """The inode of a namespace's directory: below those of all invoices that have a period."""
     return _inode_hash(namespace)

@@ -17,7 +17,7 @@ from invoicefs import mountpoint
 from invoicefs.api import Api
 from invoicefs.background import run_in_background
 from invoicefs.catalog import View
-from invoicefs.clock import SystemClock
+from invoicefs.clock import Clock, SystemClock
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.credentials import Credential
 from invoicefs.disk import DiskThreads
@@ -129,15 +129,15 @@ def _serve_tenant(
             disk=disk,
         )
         _check_tenant(library, settings, credential, warn)
-        _serve_library(library, settings, path, on_ready)
+        _serve_library(library, settings, path, clock, on_ready)
 
 
 def _serve_library(
-    library: Library, settings: Settings, path: str, on_ready: Callable[[], None]
+    library: Library, settings: Settings, path: str, clock: Clock, on_ready: Callable[[], None]
 ) -> None:
     ownership = Ownership(settings.uid, settings.gid, settings.file_mode, settings.directory_mode)
     kind = DescribingFilesystem if settings.xattr else InvoiceFilesystem
-    filesystem = kind(library, path, ownership, on_ready)
+    filesystem = kind(library, path, ownership, clock, on_ready)
     try:
         serve(filesystem, path, _fuse_options(settings))
     except RuntimeError as error:

@@ -7,6 +7,7 @@ from invoicefs.model import Invoice
 ERROR = "user.invoicefs.error"
 """Why the last open failed. It is not listed, so that copies of the file do not carry it."""
 
+_LARGEST_BYTES = 64 * 1024  # XATTR_SIZE_MAX, see limits.h
 _PREFIX = "user.invoicefs."
 _FIELDS = ("status", "period_start", "period_end", "amount", "currency")
 
@@ -24,5 +25,5 @@ def digest(sha256: str | None) -> Mapping[str, bytes]:
 
 
 def value(text: str) -> bytes:
-    """The text as a value; whatever a server or a file name holds can be one."""
-    return text.encode("utf-8", "backslashreplace")
+    """The text as a value, whatever a server or a file name holds, cut to what a value can be."""
+    return text.encode("utf-8", "backslashreplace")[:_LARGEST_BYTES]

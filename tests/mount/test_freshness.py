@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox
+from invoicefs.sandbox import Endpoint, Fault, SampleInvoice, Sandbox
 from tests.mount.files import UPPER_BOUND_BYTES, in_folder, stat_of
+from tests.mount.gate import Gate
 from tests.mount.mounts import Mounts
-from tests.mount.programs import Argument, eventually, run, started
+from tests.mount.programs import LIMIT_S, Argument, eventually, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 for letter in (b"o", b"n"))
@@ -66,10 +67,25 @@ def test_the_time_stays_where_the_list_changed_and_the_bytes_did_not(
     assert sandbox.count(Endpoint.PDF) == 2
 
 
+def test_a_look_at_what_has_changed_holds_up_nobody_else(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = tenant(active(OLD), invoice(1))
+    folder = mounts.mount(*ALWAYS_ASK) / NAMESPACE
+    run("cat", folder / NAME).good()
+    gate = Gate()
+    sandbox.inject(Fault(gate, Endpoint.PDF))
+    sandbox.tenant = tenant(replace(FINAL, pdf=NEW), invoice(1))
+    with started("stat", "--format=%s", folder / NAME) as waiting:
+        assert gate.arrived.wait(LIMIT_S)
+        assert len(run("ls", folder).good().lines) == 2
+        run("stat", folder / file_name(invoice(1))).good()
+        assert not waiting.has_ended
+        gate.open()
+        assert waiting.end().good().text == f"{len(NEW)}\n"
+
+
 @pytest.mark.promise(
-    "An invoice of a running period is downloaded again when it is opened later than "
-    "`--active-ttl` (5 minutes) after the last time, a final one only when the list says "
-    "that it has changed."
+    "An invoice of a running period is outdated `--active-ttl` (5 minutes) after its "
+    "download: it shows the upper bound again, and the next open downloads it again."
 )
 def test_an_active_invoice_is_fetched_again_when_it_is_opened_after_its_time(
     sandbox: Sandbox, mounts: Mounts

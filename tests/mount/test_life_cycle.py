@@ -3,14 +3,14 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from invoicefs.sandbox import Endpoint, Exchange, Fault, Sandbox, faults
+from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
+from tests.mount.gate import Gate
 from tests.mount.mounts import FUSERMOUNT, Mount, Mounts, is_mounted, permissions, processes_of
 from tests.mount.programs import LIMIT_S, eventually, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
@@ -20,22 +20,6 @@ NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this
 TENANT = tenant(*(invoice(number, 20_000 + number) for number in range(12)))
 CONTENTS = contents(TENANT)
 NAMES = list(CONTENTS)
-
-
-class Gate:
-    """A fault that holds an answer back until it is opened."""
-
-    def __init__(self) -> None:
-        self.arrived = threading.Event()
-        self._opened = threading.Event()
-
-    def __call__(self, exchange: Exchange) -> None:
-        self.arrived.set()
-        self._opened.wait(LIMIT_S)
-        faults.honest(exchange)
-
-    def open(self) -> None:
-        self._opened.set()
 
 
 @pytest.fixture
@@ -480,8 +464,8 @@ def test_a_store_that_disappears_under_a_mount_costs_no_invoice(mounts: Mounts) 
 
 
 @pytest.mark.promise(
-    "From its first open on a file shows its true size, also after a remount and after "
-    "its content was dropped from the store."
+    "From its first open on a final invoice shows its true size, also after a remount and "
+    "after it was dropped from the store on disk."
 )
 def test_what_a_small_store_evicts_is_fetched_again_and_keeps_its_size(
     sandbox: Sandbox, mounts: Mounts

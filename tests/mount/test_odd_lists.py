@@ -27,8 +27,8 @@ def log_lines(mount: Mount) -> list[str]:
 
 
 @pytest.mark.promise(
-    "What a list says of an invoice and nobody understands costs one line in the log, and "
-    "no invoice."
+    "What a list says of invoices and nobody understands costs one line per field in the "
+    "log, and no invoice."
 )
 @pytest.mark.parametrize(
     "fields",

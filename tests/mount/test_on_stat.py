@@ -1,13 +1,24 @@
 """``--fetch on-stat``: every size is exact at the first look, and a look never fails."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from invoicefs.sandbox import Behaviour, Endpoint, Fault, RateLimit, Sandbox, faults
+from invoicefs.sandbox import (
+    Behaviour,
+    Endpoint,
+    Fault,
+    RateLimit,
+    SampleNamespace,
+    SampleTenant,
+    Sandbox,
+    faults,
+)
 from tests.mount.files import UPPER_BOUND_BYTES
+from tests.mount.gate import Gate
 from tests.mount.mounts import Mounts
-from tests.mount.programs import run
+from tests.mount.programs import LIMIT_S, python, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 ON_STAT = ("--fetch", "on-stat")
@@ -23,8 +34,7 @@ def sizes_by_ls(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.promise(
-    "With `--fetch on-stat` a look waits for the download, so every size is true from the "
-    "first look."
+    "With `--fetch on-stat` a look waits for the download, so the size is true from the first look."
 )
 def test_ls_shows_exact_sizes_at_the_first_look_for_one_call_each(
     sandbox: Sandbox, mounts: Mounts
@@ -68,6 +78,63 @@ def test_one_look_brings_one_invoice(sandbox: Sandbox, mounts: Mounts) -> None:
     assert sandbox.count(Endpoint.PDF) == 3
 
 
+def test_a_look_that_waits_holds_up_nobody_else(sandbox: Sandbox, mounts: Mounts) -> None:
+    """The kernel lets nobody look a name up in a folder where somebody else waits for that."""
+    sandbox.tenant = TENANT
+    gate, names = Gate(), list(CONTENTS)
+    sandbox.inject(Fault(gate, Endpoint.PDF, name=names[0].removesuffix(".pdf")))
+    folder = mounts.mount(*ON_STAT) / NAMESPACE
+    with started("stat", "--format=%s", folder / names[0]) as waiting:
+        assert gate.arrived.wait(LIMIT_S)
+        assert run("ls", folder).good().lines == names
+        sizes = run("stat", "--format=%s", folder / names[3], folder / names[9]).good().lines
+        assert sizes == [str(SIZES[names[3]]), str(SIZES[names[9]])]
+        assert not waiting.has_ended
+        gate.open()
+        assert waiting.end().good().text == f"{SIZES[names[0]]}\n"
+
+
+STAT_IN_THREADS = """
+import concurrent.futures, os, random, sys
+paths = [entry.path for entry in os.scandir(sys.argv[1])]
+random.Random(1).shuffle(paths)
+with concurrent.futures.ThreadPoolExecutor(8) as executor:
+    sizes = dict(zip(paths, executor.map(os.path.getsize, paths)))
+print(*(f"{os.path.basename(path)} {size}" for path, size in sizes.items()), sep="\\n")
+"""
+
+
+def test_looks_here_and_there_at_one_time_are_exact_and_side_by_side(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = TENANT
+    sandbox.latency_s = 0.1
+    mount = mounts.mount(*ON_STAT)
+    sandbox.forget_calls()
+    lines = python(STAT_IN_THREADS, mount / NAMESPACE).good().lines
+    assert {name: int(size) for name, size in map(str.split, lines)} == SIZES
+    assert 3 <= sandbox.peak_concurrency <= 8
+    assert sandbox.count(Endpoint.PDF) == len(CONTENTS)
+
+
+def test_hidden_invoices_are_not_fetched_ahead(sandbox: Sandbox, mounts: Mounts) -> None:
+    overdue = [replace(invoice(number), status="OVERDUE") for number in range(0, 24, 2)]
+    paid = [invoice(number) for number in range(1, 24, 2)]
+    sandbox.tenant = tenant(*overdue, *paid)
+    mount = mounts.mount(*ON_STAT, "--status", "paid")
+    assert sizes_by_ls(mount / NAMESPACE) == {file_name(each): 1000 for each in paid}
+    assert sandbox.count(Endpoint.PDF) == len(paid)
+
+
+def test_an_unlisted_invoice_is_exact_at_the_first_look(sandbox: Sandbox, mounts: Mounts) -> None:
+    forbidden = frozenset({Endpoint.INVOICES})
+    sandbox.tenant = SampleTenant("t", (SampleNamespace(NAMESPACE, (invoice(1),), forbidden),))
+    path = mounts.mount(*ON_STAT) / NAMESPACE / file_name(invoice(1))
+    for _ in range(2):
+        assert run("stat", "--format=%s", path).good().text == "1000\n"
+    assert sandbox.count(Endpoint.PDF) == 1
+
+
 TROUBLES: dict[str, Behaviour] = {
     "401": faults.status(401),
     "403": faults.status(403),
@@ -84,7 +151,8 @@ TROUBLES: dict[str, Behaviour] = {
 
 
 @pytest.mark.promise(
-    "A look never fails because a PDF cannot be had: it shows the upper bound then."
+    "A look at a listed invoice never fails because its PDF cannot be had: it shows the "
+    "upper bound then."
 )
 @pytest.mark.parametrize("case", TROUBLES)
 def test_ls_shows_the_upper_bound_where_a_pdf_cannot_be_had(
@@ -107,12 +175,15 @@ def test_ls_of_many_does_not_wait_for_each_while_the_api_is_away(
     assert sandbox.count(Endpoint.PDF) < 20
 
 
-def test_one_unpaid_invoice_costs_no_other_its_size(sandbox: Sandbox, mounts: Mounts) -> None:
+@pytest.mark.parametrize("case", sorted(TROUBLES.keys() - {"429"}))
+def test_trouble_with_one_invoice_costs_no_other_its_size(
+    sandbox: Sandbox, mounts: Mounts, case: str
+) -> None:
     sandbox.tenant = TENANT
-    unpaid = file_name(invoice(5))
-    sandbox.inject(Fault(faults.status(404), Endpoint.PDF, name=invoice(5).name))
-    mount = mounts.mount(*ON_STAT)
-    assert sizes_by_ls(mount / NAMESPACE) == {**SIZES, unpaid: UPPER_BOUND_BYTES}
+    bad = invoice(5)
+    sandbox.inject(Fault(TROUBLES[case], Endpoint.PDF, name=bad.name))
+    mount = mounts.mount(*ON_STAT, "--timeout", "2s", "--max-wait", "0s")
+    assert sizes_by_ls(mount / NAMESPACE) == {**SIZES, file_name(bad): UPPER_BOUND_BYTES}
 
 
 def test_a_rate_limit_costs_sizes_and_no_listing(sandbox: Sandbox, mounts: Mounts) -> None:

@@ -114,8 +114,8 @@ def test_bytes_of_never_opened_files_are_those_of_the_server(
 
 
 @pytest.mark.promise(
-    "An invoice is downloaded when it is first opened, and never again while it stays the "
-    "same, not even after a remount."
+    "A final invoice is downloaded when it is first opened, and read from the disk from "
+    "then on, also after a remount."
 )
 def test_one_call_per_invoice_whatever_reads_it_and_after_a_remount_too(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
@@ -268,7 +268,8 @@ LOOKS = pytest.mark.parametrize(
 
 
 @pytest.mark.promise(
-    "`ls`, `find`, `stat`, `du` and `df` download no invoice that was not opened before."
+    "With the default options `ls`, `find`, `stat`, `du` and `df` download no listed "
+    "invoice that was never opened."
 )
 @LOOKS
 def test_looking_around_makes_no_pdf_call(
@@ -452,8 +453,8 @@ ATTRIBUTES = ("-printf", "%p %i %T@ %C@ %M %n %u %g %s %b %k\n")
     "A folder lists the oldest period first, and a file keeps its number (inode) over remounts."
 )
 @pytest.mark.promise(
-    "From its first open on a file shows its true size, also after a remount and after "
-    "its content was dropped from the store."
+    "From its first open on a final invoice shows its true size, also after a remount and "
+    "after it was dropped from the store on disk."
 )
 @pytest.mark.parametrize("is_downloaded", [False, True])
 def test_attributes_are_the_same_after_a_remount(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from invoicefs import errors
-from invoicefs.errors import InvoicefsError, NotFound, Refusal, UserError
+from invoicefs.errors import Denied, InvoicefsError, NotFound, Refusal, UserError
 from invoicefs.filesystem import ERRNO, DescribingFilesystem, InvoiceFilesystem, Ownership, errno_of
 from invoicefs.library import Library
 from invoicefs.model import Invoice
@@ -23,6 +23,7 @@ from tests.memory_store import MemoryStore
 from tests.running_library import (
     ACTIVE_TTL_S,
     FAILURE_MEMORY_S,
+    LIST_TTL_S,
     MAX_PDF_SIZE_BYTES,
     running_library,
 )
@@ -67,15 +68,15 @@ class MountedDescribingFilesystem(DescribingFilesystem, MountedFilesystem):
 
 
 @pytest.fixture
-def mounted(library: Library) -> InvoiceFilesystem:
-    return MountedFilesystem(library, "/mounted", OWNERSHIP, on_ready=lambda: None)
+def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
+    return MountedFilesystem(library, "/mounted", OWNERSHIP, clock, on_ready=lambda: None)
 
 
 @pytest.fixture
-def detached(library: Library, tmp_path: Path) -> InvoiceFilesystem:
+def detached(library: Library, clock: FakeClock, tmp_path: Path) -> InvoiceFilesystem:
     """An adapter whose mount point leads nowhere, as after a lazy unmount."""
     path = str(tmp_path / "elsewhere")
-    return InvoiceFilesystem(library, path, OWNERSHIP, on_ready=lambda: None)
+    return InvoiceFilesystem(library, path, OWNERSHIP, clock, on_ready=lambda: None)
 
 
 def errno_when(adapter: InvoiceFilesystem, operation: str, *arguments: object) -> int | None:
@@ -119,7 +120,7 @@ def test_anything_unexpected_is_an_io_error_with_one_traceback(
     def fail(_: str) -> None:
         raise error
 
-    monkeypatch.setattr(library, "attributes", fail)
+    monkeypatch.setattr(library, "lookup", fail)
 
     assert errno_when(mounted, "getattr", PATH) == errno.EIO
     assert [record.exc_info is not None for record in caplog.records] == [True]
@@ -241,8 +242,8 @@ def test_owner_group_and_mode_are_those_of_the_mount(mounted: InvoiceFilesystem)
 
 
 @pytest.fixture
-def describing(library: Library) -> InvoiceFilesystem:
-    return MountedDescribingFilesystem(library, "/mounted", OWNERSHIP, on_ready=lambda: None)
+def describing(library: Library, clock: FakeClock) -> InvoiceFilesystem:
+    return MountedDescribingFilesystem(library, "/mounted", OWNERSHIP, clock, on_ready=lambda: None)
 
 
 def attributes_of(adapter: InvoiceFilesystem, path: str) -> dict[str, bytes]:
@@ -346,6 +347,27 @@ def test_attributes_cannot_be_changed(describing: InvoiceFilesystem, operation: 
     assert errno_when(describing, operation, PATH, name, b"", 0) == errno.EROFS
 
 
+def test_of_an_unlisted_invoice_the_digest_is_known(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.fail("namespaces", Denied("403"))
+    tenant.fail("list", Denied("403"))
+    describing("getattr", PATH)
+
+    digest = hashlib.sha256(PDF).hexdigest().encode()
+    assert attributes_of(describing, PATH) == {"user.invoicefs.sha256": digest}
+    assert attributes_of(describing, "/system/b.pdf") == {}
+
+
+def test_a_value_is_cut_to_what_a_value_can_be(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.bill(replace(INVOICE, amount="1" * 70_000))
+    describing("getattr", PATH)
+
+    assert describing("getxattr", PATH, "user.invoicefs.amount") == b"1" * 65_536
+
+
 def test_a_value_holds_whatever_the_server_sent(
     describing: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
@@ -364,7 +386,21 @@ def test_the_kernel_is_told_the_true_size_before_an_open_ends(mounted: InvoiceFi
 
     mounted("open", PATH, os.O_RDONLY)
 
-    assert mounted._told_bytes[PATH] == len(PDF)
+    assert mounted._was_told(PATH, len(PDF))
+
+
+def test_a_lookup_waits_for_no_download_and_the_stat_after_it_does(
+    tenant: FakeTenant, clock: FakeClock
+) -> None:
+    with running_library(tenant, MemoryStore(), clock, policy={"fetches_on_stat": True}) as library:
+        eager = MountedFilesystem(library, "/mounted", OWNERSHIP, clock, on_ready=lambda: None)
+        assert eager("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
+        assert eager("getattr", PATH)["st_size"] == len(PDF)
+
+        tenant.bill(replace(INVOICE, amount="7"), PDF + PDF)
+        clock.advance(LIST_TTL_S)
+        assert eager("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
+        assert eager("getattr", PATH)["st_size"] == 2 * len(PDF)
 
 
 def test_a_kernel_that_cannot_be_told_has_to_ask_again(detached: InvoiceFilesystem) -> None:

@@ -42,7 +42,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "xattrs": "model",
         "library": "__init__ errors clock names model disk fetcher catalog contents prefetch"
         " xattrs",
-        "filesystem": "__init__ errors names model library xattrs",
+        "filesystem": "__init__ errors clock names model library xattrs",
         "background": "errors",
         "mountpoint": "errors",
         "logs": "errors",
