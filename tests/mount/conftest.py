@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import FUSERMOUNT, Mount, Mounts, sweep
+from tests.mount.mounts import CHECKOUT, FUSERMOUNT, Mount, Mounts, sweep
 from tests.mount.programs import missing, run
 
 _FUSE_DEVICE = Path("/dev/fuse")
@@ -30,7 +30,7 @@ _AS_NOBODY = (
     "--clear-groups",
     "--",
 )
-_AS_NOBODY_WHO_MAY_READ_THE_INTERPRETER = (
+_AS_NOBODY_WHO_MAY_READ_THE_PROGRAM = (
     *_AS_NOBODY[:-1],
     "--inh-caps=+dac_read_search",
     "--ambient-caps=+dac_read_search",
@@ -114,24 +114,26 @@ def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterato
     Their folder is not in `tmp_path`, which nobody else may enter.
     """
     with tempfile.TemporaryDirectory(prefix=_ORDINARY_FOLDER) as name:
-        folder, prefix = Path(name), _prefix_of_ordinary_user()
-        if prefix:
+        folder, prefixes = Path(name), _prefixes_of_ordinary_user()
+        if prefixes:
             os.chown(folder, _NOBODY, _NOBODY)
-        with closing(Mounts(sandbox, folder, prefix)) as mounts:
+        with closing(Mounts(sandbox, folder, *prefixes)) as mounts:
             yield mounts
 
 
-def _prefix_of_ordinary_user() -> Sequence[str]:
-    """What makes an ordinary user run a program.
+def _prefixes_of_ordinary_user() -> Sequence[Sequence[str]]:
+    """What makes an ordinary user run a program, and what our own.
 
-    Where the interpreter lies in root's home, that user is lent the right to read it. It has no
-    part in mounting: fusermount and the kernel go by the user id.
+    Where the interpreter or the checkout lies in root's home, that user is lent the right to read
+    it, for our own program only. It has no part in mounting: fusermount and the kernel go by the
+    user id.
     """
     if os.geteuid() != 0:
         return ()
-    for prefix in (_AS_NOBODY, _AS_NOBODY_WHO_MAY_READ_THE_INTERPRETER):
-        if run(*prefix, sys.executable, "-I", "-c", "").code == 0:
+    program = (sys.executable, "-c", "import invoicefs")
+    for prefix in (_AS_NOBODY, _AS_NOBODY_WHO_MAY_READ_THE_PROGRAM):
+        if run(*prefix, *program, env={"PYTHONPATH": str(CHECKOUT)}, cwd=Path("/")).code == 0:
             break
     else:
         missing("an ordinary user cannot run the interpreter")
-    return prefix
+    return _AS_NOBODY, prefix

@@ -60,13 +60,21 @@ class Mount:
 class Mounts:
     """Mounts folders below one folder, with one home and one store, as one user.
 
-    `prefix` is what makes another user run a program.
+    `prefix` is what makes another user run a program, and `command_prefix` what makes that user
+    run ``invoicefs``.
     """
 
-    def __init__(self, sandbox: Sandbox, folder: Path, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        folder: Path,
+        prefix: Sequence[str] = (),
+        command_prefix: Sequence[str] = (),
+    ) -> None:
         self.sandbox = sandbox
         self.folder = folder
         self._prefix = prefix
+        self._command_prefix = command_prefix
         self._numbers = count(1)
         self._paths: list[Path] = []
 
@@ -112,7 +120,7 @@ class Mounts:
         """``invoicefs``, running beside the test."""
         changed = {**self.environment, **(env or {})}
         given = {name: value for name, value in changed.items() if value is not None}
-        argv = (*self._prefix, sys.executable, "-m", "invoicefs", *arguments)
+        argv = (*self._command_prefix, sys.executable, "-m", "invoicefs", *arguments)
         with started(*argv, env=given, cwd=cwd) as running:
             yield running
 
