@@ -229,6 +229,7 @@ def test_a_status_loses_the_vendors_prefix_and_an_unknown_one_stays(
         ("status", "STATUS_PARTLY_REFUNDED"),
         ("amount", "twelve"),
         ("amount", "12.50"),
+        ("amount", "\u0661\u0662"),
         ("period_start", "soon"),
         ("period_end", "2026-02-30T00:00:00Z"),
     ],
@@ -255,6 +256,41 @@ def test_what_is_understood_or_absent_takes_no_log_line(caplog: pytest.LogCaptur
     invoices_of(LINE, {"name": "bare"}, *({**LINE, "status": each} for each in statuses))
 
     assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("status", f"STATUS_{each}") for each in ("ISSUED", "PENDING", "REFUNDED")),
+        *(("amount", each) for each in ("-5", "0", "007", -5)),
+        *((period, "1970-01-01T00:00:00Z") for period in ("period_start", "period_end")),
+        ("currency", "anything"),
+    ],
+)
+def test_what_the_vendor_may_send_takes_no_log_line(
+    caplog: pytest.LogCaptureFixture, field: str, value: object
+) -> None:
+    invoices_of({**LINE, field: value})
+
+    assert caplog.records == []
+
+
+def test_each_log_line_counts_its_own_field_and_shows_its_first_value(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    invoices_of(
+        {"amount": "5"},
+        {**LINE, "amount": ["twelve"], "active": "perhaps"},
+        {**LINE, "name": "second", "amount": "thirteen"},
+    )
+
+    assert [record.getMessage().replace("The field ", "") for record in caplog.records] == [
+        "'name' of 1 invoices in system is not understood; the first is {'amount': '5'} of None",
+        "'active' of 1 invoices in system is not understood;"
+        " the first is 'perhaps' of 'invoice-acme-2026-08'",
+        "'amount' of 2 invoices in system is not understood;"
+        " the first is ['twelve'] of 'invoice-acme-2026-08'",
+    ]
 
 
 @pytest.mark.parametrize("field", ["amount", "period_start", "period_end", "currency", "status"])

@@ -179,6 +179,13 @@ def test_the_help_of_mount_names_every_option_and_its_variable(run: Run) -> None
     assert words >= {f"INVOICEFS_{option[2:].replace('-', '_').upper()}" for option in OPTIONS}
 
 
+def test_the_help_of_mount_says_when_invoices_are_downloaded(run: Run) -> None:
+    text = " ".join(run("mount", "--help").out.split())
+
+    assert "--fetch [on-open|on-stat]" in text
+    assert "INVOICEFS_FETCH; default: on-open]" in text
+
+
 @pytest.mark.parametrize("command", ["mount", "umount", "demo"])
 def test_every_command_has_help(run: Run, command: str) -> None:
     ended = run(command, "--help")

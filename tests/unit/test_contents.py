@@ -1,5 +1,6 @@
 """What invoices look like and hold: sizes, mtimes, bytes, and one version per open file."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +146,10 @@ def is_exact(attributes: Attributes, pdf: bytes) -> bool:
     return (attributes.size_bytes, attributes.blocks) == (len(pdf), -(-len(pdf) // 512))
 
 
+def digest(pdf: bytes) -> str:
+    return hashlib.sha256(pdf).hexdigest()
+
+
 # Sizes.
 
 
@@ -210,6 +215,31 @@ def test_what_is_shown_is_of_one_moment(desk: Desk, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Contents, "_shown", shown_and_then_opened)
     assert is_unknown(desk.stat(FINAL))
     assert is_exact(desk.stat(FINAL), desk.read(FINAL))
+
+
+def test_whether_a_copy_was_evicted_is_looked_up_in_a_thread_that_stays_and_reads_no_content(
+    desk: Desk, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pdf, look, threads = desk.read(ACTIVE), store.has_pdf, []
+
+    def has_pdf(facts: StoredContent) -> bool:
+        threads.append(threading.current_thread().name)
+        return look(facts)
+
+    monkeypatch.setattr(store, "has_pdf", has_pdf)
+    monkeypatch.delattr(MemoryStore, "pdf")
+    assert is_exact(desk.stat(ACTIVE), pdf)
+    assert all(name.startswith("disk") for name in threads)
+
+
+def test_the_digest_is_that_of_what_the_next_open_brings_without_a_call(
+    desk: Desk, store: MemoryStore
+) -> None:
+    assert desk.contents.sha256(FINAL) is None
+    pdf = desk.read(FINAL)
+    store.pdfs.clear()
+    assert desk.contents.sha256(FINAL) == digest(pdf)
+    assert desk.contents.sha256(replace(FINAL, amount="2")) is None
 
 
 def test_a_size_that_is_not_known_any_more_keeps_the_mtime(
@@ -558,6 +588,26 @@ def test_an_open_file_never_changes(
     assert is_unknown(desk.stat(changed))
     assert desk.read(changed) == pdf_of("second", 5000)
     assert desk.stat(changed).mtime_ns > as_opened.mtime_ns
+
+
+def test_an_open_file_has_not_changed_whatever_the_listing_says(desk: Desk) -> None:
+    changed = replace(FINAL, amount="2")
+    with desk.opened(FINAL):
+        assert not desk.contents.has_changed(changed)
+    assert desk.contents.has_changed(changed)
+
+
+def test_an_open_file_is_shown_as_what_it_is_whatever_another_mount_has_downloaded(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    one, other = mount(), mount()
+    with one.opened(FINAL) as content:
+        as_opened = one.stat(FINAL)
+        changed = tenant.bill(replace(FINAL, amount="2"), pdf_of("second", 5000))
+        other.read(changed)
+        assert one.contents.is_stored(changed)  # so it knows of the other's download
+        assert one.stat(changed) == as_opened
+        assert one.contents.sha256(changed) == digest(content.pdf)
 
 
 @pytest.mark.parametrize("last", [0, 1, 2])

@@ -133,6 +133,14 @@ def test_probing_for_a_name_leaves_no_line_in_the_log(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize("operation", ["getattr", "opendir"])
+def test_a_name_that_is_too_long_leaves_no_line_in_the_log(
+    mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture, operation: str
+) -> None:
+    assert errno_when(mounted, operation, "/" + "x" * 256) == errno.ENAMETOOLONG
+    assert caplog.records == []
+
+
 def test_an_invoice_that_cannot_be_opened_is_named_in_the_log(
     mounted: InvoiceFilesystem, tenant: FakeTenant, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -303,6 +311,74 @@ def test_the_reason_of_a_failed_open_answers_by_name_until_an_open_succeeds(
     assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
 
 
+@pytest.mark.parametrize("kind", [errors.Denied, errors.Busy, errors.Unreachable])
+def test_the_reason_of_any_failed_open_outlasts_the_opens_of_others(
+    describing: InvoiceFilesystem, tenant: FakeTenant, kind: type[InvoicefsError]
+) -> None:
+    tenant.bill(replace(INVOICE, name="other"))
+    tenant.fail("pdf system/a", kind("not now: \ud800"))
+    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno_of(kind(""))
+    describing("open", "/system/other.pdf", os.O_RDONLY)
+
+    assert describing("getxattr", PATH, "user.invoicefs.error") == b"not now: \\ud800"
+
+
+def test_the_reason_of_a_failed_open_is_the_value_of_no_other_attribute(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.fail("pdf", NotFound("the server answered 404"))
+    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno.ENOENT
+
+    assert errno_when(describing, "getxattr", PATH, "security.selinux") == errno.ENODATA
+    assert describing("getxattr", PATH, "user.invoicefs.active") == b"false"
+
+
+def test_a_bug_is_no_reason_that_is_told(describing: InvoiceFilesystem, tenant: FakeTenant) -> None:
+    tenant.fail("pdf", ValueError("of our own"))
+    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno.EIO
+
+    assert errno_when(describing, "getxattr", PATH, "user.invoicefs.error") == errno.ENODATA
+
+
+def test_an_open_invoice_keeps_its_attributes_whatever_the_listing_says(
+    describing: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
+) -> None:
+    active = tenant.bill(replace(INVOICE, active=True, amount="1"))
+    describing("open", PATH, os.O_RDONLY)
+    as_opened = attributes_of(describing, PATH)
+    assert as_opened["user.invoicefs.amount"] == b"1"
+
+    changed = tenant.bill(replace(active, amount="2"))
+    clock.advance(LIST_TTL_S)
+    describing("opendir", "/system")
+    assert attributes_of(describing, PATH) == as_opened
+
+    tenant.bill(replace(INVOICE, name="other"))
+    tenant.withdraw(changed)
+    clock.advance(LIST_TTL_S)
+    describing("opendir", "/system")
+    assert attributes_of(describing, PATH) == as_opened
+
+
+def test_attributes_are_told_where_the_namespaces_cannot_be_listed(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.fail("namespaces", errors.Denied("no"))
+    describing("getattr", PATH)
+
+    assert describing("getxattr", PATH, "user.invoicefs.active") == b"false"
+
+
+def test_attributes_are_told_in_a_namespace_with_an_odd_name(
+    describing: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
+    tenant.bill(replace(INVOICE, namespace="a/b"))
+    describing("opendir", "/")
+    describing("getattr", "/a%2Fb/a.pdf")
+
+    assert describing("getxattr", "/a%2Fb/a.pdf", "user.invoicefs.active") == b"false"
+
+
 def test_what_the_api_leaves_out_is_no_attribute(
     describing: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
@@ -339,6 +415,11 @@ def test_any_other_attribute_is_not_there_and_leaves_no_line_in_the_log(
 @pytest.mark.parametrize("path", ["/", "/system", "/none", "/none/a.pdf", "/system/none.pdf"])
 def test_what_is_no_invoice_has_no_attributes(describing: InvoiceFilesystem, path: str) -> None:
     assert describing("listxattr", path) == []
+
+
+@pytest.mark.parametrize("operation", ["access", "flush", "lock", "ioctl"])
+def test_attributes_bring_no_other_upcalls(describing: InvoiceFilesystem, operation: str) -> None:
+    assert getattr(describing, operation, None) is None
 
 
 @pytest.mark.parametrize("operation", ["setxattr", "removexattr"])
@@ -411,6 +492,14 @@ def test_a_kernel_that_cannot_be_told_has_to_ask_again(detached: InvoiceFilesyst
     assert detached("getattr", PATH)["st_size"] == len(PDF)
     handle = detached("open", PATH, os.O_RDONLY)
     assert detached("read", None, 100, 0, handle) == PDF
+
+
+def test_an_open_that_is_put_off_leaves_no_line_in_the_log(
+    detached: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    detached("getattr", PATH)
+    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
+    assert caplog.records == []
 
 
 def test_an_open_that_is_put_off_pins_nothing(

@@ -785,6 +785,14 @@ def test_a_view_limits_what_is_shown(mount: Mount, tenant: FakeTenant) -> None:
     assert tenant.take_calls() == ["list system"]
 
 
+def test_what_a_view_does_not_show_has_no_attributes(mount: Mount, tenant: FakeTenant) -> None:
+    tenant.bill(replace(FEBRUARY, status="issued"))
+    library = mount(View(statuses=frozenset({"paid"})))
+    names(library, "/system")
+    assert library.extended_attributes(JANUARY_PATH)
+    assert library.extended_attributes("/system/2026-02.pdf") == {}
+
+
 def test_threads_that_look_while_invoices_are_issued_see_whole_ones(
     mount: Mount, tenant: FakeTenant
 ) -> None:

@@ -14,13 +14,14 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from invoicefs import names
+from invoicefs import model, names
 from invoicefs.clock import NS_PER_S
 from invoicefs.model import (
     ROOT_INODE,
     Content,
     Invoice,
     Listing,
+    Order,
     Record,
     invoice_key,
     namespace_inode,
@@ -387,6 +388,71 @@ def test_of_two_invoices_with_one_name_the_one_that_can_change_counts() -> None:
 
         assert listing.invoices == (running,)
         assert listing.by_file_name == {"invoice-acme-2026-08.pdf": running}
+
+
+@unhurried
+@given(st.lists(namesakes, max_size=6))
+def test_what_can_change_by_any_of_its_lines_can_change(found: list[Invoice]) -> None:
+    active = {each.name for each in found if each.active}
+
+    assert {each.name for each in Listing.of(found).invoices if each.active} == active
+
+
+def test_of_two_invoices_that_differ_in_their_currency_the_same_one_counts() -> None:
+    other = replace(AUGUST, currency="EUR")
+
+    assert Listing.of([AUGUST, other]) == Listing.of([other, AUGUST])
+
+
+orders = pytest.mark.parametrize("order", Order)
+
+
+@orders
+@unhurried
+@given(st.lists(invoices, max_size=5))
+def test_every_invoice_stands_at_its_place_in_either_order(
+    order: Order, found: list[Invoice]
+) -> None:
+    listing = Listing.of(found)
+    sequence = listing.in_order(order)
+
+    assert set(sequence) == set(listing.invoices)
+    assert [listing.place(each, order) for each in sequence] == [*range(len(sequence))]
+
+
+@orders
+@pytest.mark.parametrize("day", ["2026-01-01", "2026-02-02", "2026-09-01"])
+@pytest.mark.parametrize("name", ["a", "d", "z"])
+def test_what_is_not_listed_has_no_place(order: Order, day: str, name: str) -> None:
+    listing = Listing.of([starting("2026-02-01", "b"), starting("2026-03-01", "y")])
+
+    assert listing.place(starting(day, name), order) is None
+
+
+@orders
+def test_an_invoice_keeps_its_place_when_it_changes(order: Order) -> None:
+    listing = Listing.of([AUGUST, starting("2026-02-01")])
+    changed = replace(AUGUST, active=True, amount="1")
+
+    assert listing.place(changed, order) == listing.place(AUGUST, order) is not None
+
+
+def test_the_order_of_names_is_that_of_the_files() -> None:
+    listing = Listing.of([replace(AUGUST, name=name) for name in ("a", "a-b", "a/b", "a:b")])
+
+    shown = [names.file_name(each.name) for each in listing.in_order(Order.NAME)]
+    assert shown == ["a%2Fb.pdf", "a-b.pdf", "a.pdf", "a:b.pdf"]
+
+
+@orders
+def test_invoices_with_one_inode_have_different_places(
+    monkeypatch: pytest.MonkeyPatch, order: Order
+) -> None:
+    monkeypatch.setattr(model, "_inode_hash", lambda *_: 2)
+    listing = Listing.of([replace(AUGUST, name=name) for name in ("b", "a", "c")])
+
+    assert names_of(listing) == ["a", "b", "c"]
+    assert [listing.place(each, order) for each in listing.invoices] == [0, 1, 2]
 
 
 @unhurried

@@ -15,6 +15,7 @@ from invoicefs.names import (
     directory_name,
     file_name,
     invoice_name,
+    is_too_long,
 )
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -215,6 +216,18 @@ def test_long_names_with_one_beginning_have_different_paths() -> None:
     called = {file_name("x" * 300 + str(number)) for number in range(100)}
 
     assert len(called) == 100
+
+
+@pytest.mark.parametrize(
+    ("longest", "character"),
+    [("x" * 255, "x"), ("\u00e9" * 127 + "x", "\u00e9"), ("\udcff" * 255, "\udcff")],
+    ids=["ascii", "two bytes each", "no UTF-8"],
+)
+def test_a_name_is_too_long_beyond_255_bytes_as_the_kernel_has_them(
+    longest: str, character: str
+) -> None:
+    assert not is_too_long(longest)
+    assert is_too_long(longest + character)
 
 
 # Names that nothing lists

@@ -1,12 +1,15 @@
 """What looks wait for, what is fetched ahead of them, and that they never fail."""
 
+import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from invoicefs.config import Settings
 from invoicefs.contents import Contents
 from invoicefs.errors import (
     Busy,
@@ -66,9 +69,13 @@ def tenant() -> FakeTenant:
 
 
 @pytest.fixture
-def mount(tenant: FakeTenant, clock: CrowdClock) -> Iterator[Mount]:
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator[Mount]:
     """Mount the tenant with or without ``--fetch on-stat``, with its invoices listed."""
-    store = MemoryStore()
     with ExitStack() as stack:
 
         def mount(**policy: Any) -> Library:
@@ -190,6 +197,38 @@ def test_a_look_at_an_open_invoice_costs_nothing(
     eager.release(opened)
 
 
+def test_a_look_at_a_size_that_is_known_for_ever_costs_nothing_after_eviction(
+    eager: Library, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    look(eager, INVOICES[0])
+    store.pdfs.clear()
+    tenant.take_calls()
+
+    assert look(eager, INVOICES[0]) == 1000
+    assert tenant.take_calls() == []
+
+
+def test_a_look_has_one_deadline_for_the_list_and_the_download(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    clock.advance(LIST_TTL_S)
+    tenant.during("list", lambda: clock.advance(10))
+    look(eager, INVOICES[0])
+    assert tenant.deadlines_left_s[pdf_call(INVOICES[0])] == TIMEOUT_S - 10
+
+
+def test_an_eager_look_brings_what_is_outdated_where_listing_is_forbidden(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    unlisted = tenant.bill(Invoice("system", "unlisted"), pdf_of("first", 1000))
+    tenant.fail("list", Denied("no"))
+    clock.advance(LIST_TTL_S)
+    assert look(eager, unlisted) == 1000
+    tenant.bill(unlisted, pdf_of("second", 5000))
+    clock.advance(ACTIVE_TTL_S)
+    assert look(eager, unlisted) == 5000
+
+
 # What happens when a PDF cannot be had.
 
 
@@ -232,6 +271,23 @@ def test_a_failing_api_is_waited_for_twice_and_not_for_each_invoice(
     clock.advance(FAILURE_MEMORY_S)
     tenant.mend()
     assert look(eager, INVOICES[5]) == 1000
+
+
+@pytest.mark.parametrize("kind", [Denied, Busy, Unavailable])
+def test_what_a_moment_may_mend_is_asked_for_again_after_it(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
+) -> None:
+    tenant.fail("pdf", kind("not now"))
+    for place in (0, 5):
+        look(eager, INVOICES[place])
+    tenant.take_calls()
+    clock.advance(FAILURE_MEMORY_S - 1)
+    assert look(eager, INVOICES[8]) == MAX_PDF_SIZE_BYTES
+    assert tenant.take_calls() == []
+
+    tenant.mend()
+    clock.advance(1)
+    assert look(eager, INVOICES[0]) == 1000
 
 
 @pytest.mark.parametrize("kind", [*NO_ANSWERS, NotFound, Busy, TooLarge, *DENIALS])
@@ -294,6 +350,21 @@ def test_a_pdf_is_asked_for_at_once_when_the_listing_tells_news(
     clock.advance(0.001)
     eager.directory("/system")
     assert look(eager, paid) == 1000
+
+
+def test_a_pdf_that_is_not_to_be_had_is_asked_for_as_often_as_lists_are_by_default() -> None:
+    assert Settings("https://acme.example").list_ttl_s == REFUSAL_MEMORY_S
+
+
+def test_why_a_size_is_not_known_is_in_the_log(
+    eager: Library, tenant: FakeTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenant.fail("pdf", NotFound("the server answered 404"))
+    caplog.set_level(logging.INFO)
+    look(eager, INVOICES[0])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The size of {INVOICES[0].key} is not known: the server answered 404"
+    ]
 
 
 def test_an_open_does_not_wait_for_the_next_look(
@@ -365,6 +436,65 @@ def test_nothing_is_fetched_ahead_twice(eager: Library, fetched_ahead: list[Invo
     assert fetched_ahead == INVOICES[2:]
 
 
+def test_a_walk_is_fetched_ahead_as_far_as_the_largest_window(
+    mount: Mount, fetched_ahead: list[Invoice]
+) -> None:
+    library = mount(fetches_on_stat=True, largest_window=3)
+    for invoice in INVOICES[:5]:
+        look(library, invoice)
+    assert fetched_ahead == INVOICES[2:8]
+
+
+def test_walks_through_two_namespaces_do_not_disturb_each_other(
+    eager: Library, fetched_ahead: list[Invoice]
+) -> None:
+    for invoice in (INVOICES[4], OTHER, INVOICES[5]):
+        look(eager, invoice)
+    assert fetched_ahead == INVOICES[6:8]
+
+
+def test_a_namespace_with_an_odd_name_is_fetched_ahead(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock, fetched_ahead: list[Invoice]
+) -> None:
+    odd = [tenant.bill(replace(each, namespace="a/b")) for each in INVOICES]
+    clock.advance(LIST_TTL_S)
+    eager.directory("/")
+    for invoice in odd[:2]:
+        look(eager, invoice)
+    assert fetched_ahead == odd[2:4]
+
+
+def test_what_is_not_listed_is_no_step_of_a_walk(
+    eager: Library, tenant: FakeTenant, clock: CrowdClock, fetched_ahead: list[Invoice]
+) -> None:
+    unlisted = tenant.bill(Invoice("system", "unlisted"))
+    tenant.fail("list", Denied("no"))
+    clock.advance(LIST_TTL_S)
+    look(eager, unlisted)
+    look(eager, INVOICES[1])
+    assert fetched_ahead == []
+
+
+def test_what_is_known_is_not_fetched_ahead(
+    eager: Library, fetched_ahead: list[Invoice], store: MemoryStore
+) -> None:
+    read(eager, INVOICES[2])
+    store.pdfs.clear()
+    for invoice in INVOICES[:2]:
+        look(eager, invoice)
+    assert fetched_ahead == INVOICES[3:4]
+
+
+def test_what_is_fetched_ahead_has_the_time_of_an_operation(
+    eager: Library, tenant: FakeTenant
+) -> None:
+    with tenant.holding(pdf_call(INVOICES[2])) as gate:
+        for invoice in INVOICES[:2]:
+            look(eager, invoice)
+        gate.await_call()
+    assert tenant.deadlines_left_s[pdf_call(INVOICES[2])] == TIMEOUT_S
+
+
 def test_a_walk_with_the_default_fetches_nothing_ahead(
     lazy: Library, fetched_ahead: list[Invoice]
 ) -> None:
@@ -380,6 +510,18 @@ def test_next_to_nothing_is_fetched_ahead_while_the_api_fails(
     for invoice in INVOICES:
         look(eager, invoice)
     assert fetched_ahead == INVOICES[2:4]
+
+
+def test_a_walk_is_fetched_ahead_while_a_look_waits_for_its_own(
+    eager: Library, tenant: FakeTenant
+) -> None:
+    look(eager, INVOICES[0])
+    with ThreadPoolExecutor(1) as thread, tenant.holding("pdf") as gate:
+        waiting = thread.submit(look, eager, INVOICES[1])
+        for _ in INVOICES[1:4]:
+            gate.await_call()
+        gate.open()
+        assert waiting.result(20) == 1000
 
 
 def test_what_is_fetched_ahead_is_there_when_the_walk_comes(

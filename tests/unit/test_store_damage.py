@@ -632,6 +632,15 @@ def test_a_folder_or_file_in_the_way_costs_caching_only(
     assert loaded(store, invoice()) in (None, pdf_of("a"))
 
 
+def test_nothing_is_there_where_nothing_can_be_kept(open_: OpenStore, folder: Path) -> None:
+    folder.mkdir(mode=0o700)
+    (folder / "pdf-1").touch()
+    store, content = open_(), content_of(pdf_of("a"))
+    store.save(invoice(), content)
+    assert content.record.content is not None
+    assert not store.has_pdf(content.record.content)
+
+
 def overwrite_in_use(folder: Path) -> None:
     """Overwrite databases without closing them; what is only in a journal is lost too."""
     for cache in CACHES:
@@ -675,6 +684,17 @@ def test_a_database_that_breaks_in_use_is_set_aside(
     assert [len(caches(folder, cache)) for cache in CACHES] == [2, 2]
     store.close()
     assert loaded(open_(), invoice()) is not None
+
+
+@in_use
+def test_in_a_database_that_breaks_in_use_nothing_is_there(
+    store: Store, folder: Path, break_it: Callable[[Path], None]
+) -> None:
+    content = content_of(pdf_of("", IN_A_FILE))
+    store.save(invoice(), content)
+    break_it(folder)
+    assert content.record.content is not None
+    assert not store.has_pdf(content.record.content)
 
 
 @in_use
