@@ -1,8 +1,8 @@
 """The exceptions of the domain.
 
 They say what happened to an invoice, a listing or a setting in the words of the domain. What
-errno each becomes for a program is the table in ``filesystem``; which HTTP answer causes which
-is ``api``. Every message is one sentence that a user can read.
+errno each becomes for a program is the table in ``errnos``; which HTTP answer causes which is
+``api``. Every message is one sentence that a user can read.
 
 ``NoAnswer`` and ``Refusal`` split what the API can do to a call. A ``NoAnswer`` says nothing
 about the invoice, so what is already stored may be served instead. A ``Refusal`` is an answer:

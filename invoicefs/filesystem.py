@@ -1,9 +1,9 @@
 """The FUSE adapter: paths, handles, stat dicts and errnos; everything else is the `Library`.
 
-`ERRNO` is the one table that turns domain exceptions into errnos, and `InvoiceFilesystem.__call__`
-the one place that applies it, because fusepy calls every operation through it. Nothing but an
-`OSError` with an errno may pass: exceptions of ``requests`` are `OSError` with ``errno=None``, on
-which fusepy 3.0.1's own handler fails and the kernel gets a random number (measured).
+`InvoiceFilesystem.__call__` is the one place where exceptions become errnos, because fusepy calls
+every operation through it. Nothing but an `OSError` with an errno may pass: exceptions of
+``requests`` are `OSError` with ``errno=None``, on which fusepy 3.0.1's own handler fails and the
+kernel gets a random number (measured).
 
 An attribute with the name of a FUSE operation becomes that callback, so fields are private.
 ``access``, ``flush`` and the xattr operations are left out on purpose: libfuse then tells the
@@ -24,29 +24,19 @@ import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from invoicefs import xattrs
 from invoicefs.clock import Clock
+from invoicefs.errnos import errno_of
 from invoicefs.errors import (
     BadHandle,
-    Busy,
-    Denied,
     InvoicefsError,
     NameTooLong,
     NoAttribute,
     NotFound,
     Outdated,
-    RateLimited,
     ReadOnly,
-    ServerFault,
-    TimedOut,
-    TooLarge,
-    Unavailable,
-    Unreachable,
-    UntrustedServer,
-    UnusableAnswer,
     UserError,
 )
 from invoicefs.library import Entry, Library, OpenInvoice
@@ -54,29 +44,6 @@ from invoicefs.model import Attributes
 from invoicefs.names import NAME_MAX_BYTES
 
 log = logging.getLogger(__name__)
-
-ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
-    {
-        Denied: errno.EACCES,
-        NotFound: errno.ENOENT,
-        Busy: errno.EBUSY,
-        RateLimited: errno.EAGAIN,
-        Unavailable: errno.EAGAIN,
-        TimedOut: errno.ETIMEDOUT,
-        # Not ECONNREFUSED: programs take that for an answer of the file's own server.
-        Unreachable: errno.EHOSTUNREACH,
-        UntrustedServer: errno.EIO,
-        ServerFault: errno.EIO,
-        UnusableAnswer: errno.EIO,
-        TooLarge: errno.EFBIG,
-        ReadOnly: errno.EROFS,
-        BadHandle: errno.EBADF,
-        NameTooLong: errno.ENAMETOOLONG,
-        NoAttribute: errno.ENODATA,
-        # Never reaches a program: at ESTALE the kernel looks the name up and opens it once more.
-        Outdated: errno.ESTALE,
-    }
-)
 
 BLOCK_SIZE_BYTES = 4096  # st_blksize, f_bsize
 
@@ -314,11 +281,6 @@ class DescribingFilesystem(InvoiceFilesystem):
         return found
 
     setxattr = removexattr = InvoiceFilesystem._refuse_change
-
-
-def errno_of(error: InvoicefsError) -> int:
-    """The errno of an exception: that of its class, else of the nearest class above it."""
-    return next((ERRNO[each] for each in type(error).__mro__ if each in ERRNO), errno.EIO)
 
 
 def serve(filesystem: InvoiceFilesystem, mount_point: str, options: Mapping[str, Any]) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from invoicefs import errors
+from invoicefs.errnos import ERRNO, errno_of
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Refusal, UserError
-from invoicefs.filesystem import ERRNO, DescribingFilesystem, InvoiceFilesystem, Ownership, errno_of
+from invoicefs.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership
 from invoicefs.library import Library
 from invoicefs.model import Invoice
 from tests.fake_clock import FakeClock

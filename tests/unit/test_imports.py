@@ -42,7 +42,8 @@ ALLOWED: Mapping[str, set[str]] = {
         "xattrs": "model",
         "library": "__init__ errors clock names model disk fetcher catalog contents prefetch"
         " xattrs",
-        "filesystem": "__init__ errors clock names model library xattrs",
+        "errnos": "errors",
+        "filesystem": "__init__ errors clock names model library xattrs errnos",
         "background": "errors",
         "mountpoint": "errors",
         "logs": "errors",
