@@ -319,5 +319,7 @@ def _is_worth_a_line(operation: str, error: InvoicefsError) -> bool:
     return not (is_probing or isinstance(error, Outdated | NameTooLong | NoAttribute))
 
 
-def _subject(arguments: tuple[Any, ...]) -> object:
-    return arguments[0] if arguments and arguments[0] else "an open file"
+def _subject(arguments: tuple[Any, ...]) -> str:
+    """The path of an operation, on one line of the log whatever is in it."""
+    path = arguments[0] if arguments and arguments[0] else "an open file"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in path)

@@ -18,7 +18,7 @@ from invoicefs.sandbox import (
 from tests.mount.files import UPPER_BOUND_BYTES
 from tests.mount.gate import Gate
 from tests.mount.mounts import Mounts
-from tests.mount.programs import LIMIT_S, python, run, started
+from tests.mount.programs import LIMIT_S, eventually, python, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 ON_STAT = ("--fetch", "on-stat")
@@ -57,6 +57,18 @@ def test_ls_downloads_side_by_side_and_no_more_at_once_than_allowed(
     assert sizes_by_ls(mount / NAMESPACE) == SIZES
     assert 3 <= sandbox.peak_concurrency <= 5
     assert sandbox.count(Endpoint.PDF) == len(CONTENTS)
+
+
+def test_a_walk_that_ends_early_has_fetched_no_more_ahead_than_may_run_at_once(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = tenant(*(invoice(number) for number in range(60)))
+    mount = mounts.mount(*ON_STAT, "--parallel", "4")
+    paths = [mount / NAMESPACE / file_name(invoice(number)) for number in range(60)]
+    run("stat", *paths[:8]).good()
+    assert eventually(lambda: sandbox.count(Endpoint.PDF) >= 8 + 4)
+    run("cat", paths[-1]).good()
+    assert sandbox.count(Endpoint.PDF) == 8 + 4 + 1
 
 
 def test_names_without_a_look_cost_no_pdf_call(sandbox: Sandbox, mounts: Mounts) -> None:

@@ -134,11 +134,11 @@ def test_probing_for_a_name_leaves_no_line_in_the_log(
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("operation", ["getattr", "opendir"])
+@pytest.mark.parametrize("path", ["/{}", "/system/{}", "/{}/a.pdf"])
 def test_a_name_that_is_too_long_leaves_no_line_in_the_log(
-    mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture, operation: str
+    mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
-    assert errno_when(mounted, operation, "/" + "x" * 256) == errno.ENAMETOOLONG
+    assert errno_when(mounted, "getattr", path.format("x" * 256)) == errno.ENAMETOOLONG
     assert caplog.records == []
 
 
@@ -198,6 +198,16 @@ def test_each_operation_is_a_line_of_the_most_talkative_log(
 
     lines = [each.getMessage() for each in caplog.records if each.levelno == logging.DEBUG]
     assert lines == [f"open of {PATH}", f"getattr of {PATH}", "read of an open file"]
+
+
+def test_a_path_stays_on_its_line_of_the_log(
+    mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert errno_when(mounted, "getattr", "/\u00e4 b\nERROR: forged\udcff") == errno.ENOENT
+
+    (record,) = caplog.records
+    assert record.getMessage() == "getattr of /\u00e4 b\\nERROR: forged\\udcff"
 
 
 # Files and directories.

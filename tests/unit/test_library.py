@@ -572,6 +572,19 @@ def test_everything_stays_while_the_api_is_away(
         clock.advance(LIST_TTL_S)
 
 
+def test_a_rate_limit_of_downloads_holds_up_no_list(
+    library: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    names(library, "/system")
+    tenant.fail("pdf", RateLimited("slow down", retry_after_s=2 * LIST_TTL_S))
+    with pytest.raises(RateLimited):
+        library.open(JANUARY_PATH)
+    clock.advance(LIST_TTL_S)
+    tenant.take_calls()
+    names(library, "/system")
+    assert tenant.take_calls() == ["list system"]
+
+
 def test_an_open_of_a_lost_invoice_fails_and_it_stays_listed(
     library: Library, tenant: FakeTenant
 ) -> None:

@@ -257,6 +257,21 @@ def test_a_look_at_a_change_that_cannot_be_had_keeps_the_time(
     assert after.mtime_ns == before.mtime_ns
 
 
+def test_looks_at_changes_wait_for_a_failing_api_twice(
+    lazy: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    for invoice in INVOICES:
+        read(lazy, invoice)
+        tenant.bill(replace(invoice, amount="7"))
+    clock.advance(LIST_TTL_S)
+    lazy.directory("/system")
+    tenant.take_calls()
+    tenant.fail("pdf", Unreachable("no route"))
+
+    assert {look(lazy, each) for each in INVOICES} == {MAX_PDF_SIZE_BYTES}
+    assert tenant.take_calls() == [pdf_call(each) for each in INVOICES[:2]]
+
+
 @pytest.mark.parametrize("kind", [*NO_ANSWERS, Unauthenticated, RateLimited])
 def test_a_failing_api_is_waited_for_twice_and_not_for_each_invoice(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
