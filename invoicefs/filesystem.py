@@ -101,7 +101,8 @@ class InvoiceFilesystem:
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
         """Carry out an operation; raises `OSError` with an errno and nothing else."""
-        log.debug("%s of %s", operation, _subject(arguments))
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s of %s", operation, _subject(arguments))
         try:
             return getattr(self, operation)(*arguments)
         except InvoicefsError as error:
