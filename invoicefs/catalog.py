@@ -13,7 +13,7 @@ Invariants:
 
 Threading: snapshots are immutable and swapped in one step; readers take no lock. Two refreshes of
 one list never overlap, because the fetcher makes one call per key at a time. What is recalled
-from the store never replaces what a refresh brought; for `_namespaces`, `_lock` sees to that.
+from the store never replaces what a refresh brought; `_lock` sees to that.
 """
 
 import logging
@@ -146,6 +146,7 @@ class Catalog:
             except Denied:
                 raise
             except InvoicefsError as error:
+                known = self._known_namespaces()
                 if not known.by_directory:
                     raise
                 log.warning("The last good list of namespaces is shown: %s", error)
@@ -190,7 +191,7 @@ class Catalog:
         return self._fetch(_NAMESPACES, "namespaces", self._refresh_namespaces, deadline)
 
     def _refresh_namespaces(self, deadline: Deadline) -> _Namespaces:
-        before = self._known_namespaces()
+        before = self._known_and_stored_namespaces()
         known = tuple(before.by_directory.values())
         try:
             answer = self._api.namespaces(deadline)
@@ -217,8 +218,19 @@ class Catalog:
 
     def _has_final_invoices(self, namespace: str) -> bool:
         """Whether a namespace that is no longer listed must stay for what was listed in it."""
-        known = self._known(namespace)
+        known = self._known_and_stored(namespace)
         return known is not None and any(not each.active for each in known.everything.invoices)
+
+    def _known_and_stored_namespaces(self) -> _Namespaces:
+        """What is known; asks the store again where it may have been out of reach before."""
+        known = self._known_namespaces()
+        if known.fetched_s is not None and known.is_saved:
+            return known
+        found = dict.fromkeys((*self._store.namespaces(), *known.by_directory.values()))
+        known = replace(known, by_directory=_namespaces(found).by_directory)
+        with self._lock:
+            self._namespaces = known
+        return known
 
     def _known_namespaces(self) -> _Namespaces:
         if self._namespaces is None:
@@ -307,6 +319,7 @@ class Catalog:
         except Denied:
             raise
         except InvoicefsError as error:
+            known = self._known(namespace)
             if known is None:
                 raise
             log.warning("The last good list of %s is shown: %s", namespace, error)
@@ -326,8 +339,8 @@ class Catalog:
             raise
 
     def _refresh_listing(self, namespace: str, deadline: Deadline) -> _Listed:
+        known = self._known_and_stored(namespace)
         fresh = Listing.of(self._api.invoices(namespace, deadline))
-        known = self._known(namespace)
         if known is None:
             everything, is_saved = fresh, False
         elif known.everything.invoices and not fresh.invoices:
@@ -341,8 +354,28 @@ class Catalog:
             fetched_s=self._clock.monotonic_s(),
             is_saved=is_saved or self._store.save_listing(namespace, everything),
         )
-        self._listings[namespace] = listed
+        with self._lock:
+            self._listings[namespace] = listed
         return listed
+
+    def _known_and_stored(self, namespace: str) -> _Listed | None:
+        """What is known; asks the store again where it may have been out of reach before."""
+        known = self._known(namespace)
+        if known is not None and known.is_saved:
+            return known
+        stored = self._store.listing(namespace)
+        if stored is None:
+            return known
+        self._learn(stored)
+        if known is None:
+            merged = self._listed_of(stored)
+        else:
+            everything = stored.succeeded_by(known.everything)
+            merged = self._listed_of(everything, known.fetched_s, is_saved=False)
+        with self._lock:
+            if self._listings.get(namespace) is known:
+                self._listings[namespace] = merged
+        return self._listings[namespace]
 
     def _known(self, namespace: str) -> _Listed | None:
         if namespace not in self._listings:

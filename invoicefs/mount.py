@@ -102,7 +102,13 @@ def _serve_tenant(
 ) -> None:
     """Make everything the mount is made of, mount, serve until unmounted, and close it all."""
     clock = SystemClock()
-    store = open_store(store_folder(settings.cache_dir, settings.url), settings.cache_size_bytes)
+    folder = store_folder(settings.cache_dir, settings.url)
+    store = open_store(folder, settings.cache_size_bytes, clock)
+    if store.trouble:
+        warn(
+            f"The store {folder} cannot be used now: {store.trouble}. "
+            "Invoices are downloaded each time they are opened."
+        )
     api = Api(
         settings.url,
         credential,

@@ -6,17 +6,21 @@ from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 
 
 class MemoryStore:
-    """A `LibraryStore` for any number of mounts; with `keeps` false it is like a full disk."""
+    """A `LibraryStore` for any number of mounts.
+
+    With `keeps` false it is like a full disk, with `finds` false, too, like a locked one.
+    """
 
     def __init__(self) -> None:
         self.keeps = True
+        self.finds = True
         self.pdfs: dict[str, bytes] = {}
         self._namespaces: tuple[str, ...] = ()
         self._listings: dict[str, Listing] = {}
         self._records: dict[str, Record] = {}
 
     def namespaces(self) -> tuple[str, ...]:
-        return self._namespaces
+        return self._namespaces if self.finds else ()
 
     def save_namespaces(self, namespaces: Iterable[str]) -> bool:
         if self.keeps:
@@ -24,7 +28,7 @@ class MemoryStore:
         return self.keeps
 
     def listing(self, namespace: str) -> Listing | None:
-        return self._listings.get(namespace)
+        return self._listings.get(namespace) if self.finds else None
 
     def save_listing(self, namespace: str, listing: Listing) -> bool:
         if self.keeps:
@@ -32,7 +36,7 @@ class MemoryStore:
         return self.keeps
 
     def record(self, invoice: Invoice) -> Record | None:
-        return self._records.get(invoice.key)
+        return self._records.get(invoice.key) if self.finds else None
 
     def save_records(self, records: Mapping[Invoice, Record]) -> bool:
         if self.keeps:
@@ -44,10 +48,10 @@ class MemoryStore:
             self._records = {invoice.key: each for invoice, each in known.items()} | self._records
 
     def pdf(self, facts: StoredContent) -> bytes | None:
-        return self.pdfs.get(facts.sha256)
+        return self.pdfs.get(facts.sha256) if self.finds else None
 
     def has_pdf(self, facts: StoredContent) -> bool:
-        return facts.sha256 in self.pdfs
+        return self.finds and facts.sha256 in self.pdfs
 
     def save(self, invoice: Invoice, content: Content) -> None:
         if self.keeps and content.record.content is not None:

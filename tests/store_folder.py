@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from invoicefs.clock import Clock, SystemClock
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 from invoicefs.store import Store, open_store
 from tests.fake_tenant import pdf_of
@@ -22,8 +23,8 @@ def opening(folder: Path) -> Iterator[OpenStore]:
     """Open the store in a folder, as often as a test wants."""
     opened: list[Store] = []
 
-    def open_(size_limit_bytes: int = 64 * MIB) -> Store:
-        opened.append(open_store(folder, size_limit_bytes))
+    def open_(size_limit_bytes: int = 64 * MIB, clock: Clock | None = None) -> Store:
+        opened.append(open_store(folder, size_limit_bytes, clock or SystemClock()))
         return opened[-1]
 
     yield open_

@@ -879,6 +879,82 @@ def test_readers_see_whole_listings_while_they_change(
     assert len(shelf.names()) == 16
 
 
+# A store that is out of reach for a while.
+
+
+@pytest.fixture
+def locked(mount: Mount, store: MemoryStore) -> Shelf:
+    """A mount that cannot use the store, in which an earlier one has left its lists."""
+    earlier = mount()
+    earlier.namespaces()
+    earlier.names()
+    store.keeps = store.finds = False
+    shelf = mount()
+    assert not shelf.catalog.is_known
+    assert shelf.catalog.last_listing("system") == Listing()
+    return shelf
+
+
+def unlock(store: MemoryStore) -> None:
+    store.keeps = store.finds = True
+
+
+@pytest.mark.parametrize("is_used_before", [False, True])
+def test_what_the_store_has_stays_listed_when_it_is_back(
+    locked: Shelf,
+    mount: Mount,
+    tenant: FakeTenant,
+    store: MemoryStore,
+    clock: CrowdClock,
+    is_used_before: bool,
+) -> None:
+    tenant.withdraw(final("old"))
+    tenant.bill(final("later"))
+    if is_used_before:
+        assert locked.names() == ["later", "new"]
+        clock.advance(LIST_TTL_S)
+    unlock(store)
+    assert locked.names() == ["later", "new", "old"]
+    tenant.fail("list", ServerFault("down"))
+    assert mount().names() == ["later", "new", "old"]
+
+
+def test_an_empty_list_is_not_believed_once_the_store_is_back(
+    locked: Shelf, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    tenant.invoices_of["system"] = {}
+    unlock(store)
+    assert locked.names() == ["new", "old"]
+
+
+def test_an_empty_list_of_namespaces_is_not_believed_once_the_store_is_back(
+    locked: Shelf, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    tenant.invoices_of.clear()
+    unlock(store)
+    assert set(locked.namespaces()) == {"empty", "system"}
+
+
+def test_a_namespace_with_final_invoices_stays_when_the_store_is_back(
+    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    del tenant.invoices_of["system"]
+    unlock(store)
+    assert set(locked.namespaces()) == {"empty", "system"}
+    tenant.fail("namespaces", ServerFault("down"))
+    assert set(mount().namespaces()) == {"empty", "system"}
+
+
+@refused_lists
+def test_a_store_that_is_back_serves_while_the_api_is_away(
+    locked: Shelf, tenant: FakeTenant, store: MemoryStore, call: str
+) -> None:
+    tenant.fail(call, Unreachable("away"))
+    unlock(store)
+    assert set(locked.namespaces()) == {"empty", "system"}
+    assert locked.names() == ["new", "old"]
+
+
 def test_a_record_is_no_listing(mount: Mount, store: MemoryStore, tenant: FakeTenant) -> None:
     store.save_records({final("old"): Record(1)})
     tenant.fail("list", ServerFault("down"))

@@ -34,7 +34,8 @@ ALLOWED: Mapping[str, set[str]] = {
         "disk": "errors",
         "fetcher": "errors clock",
         "records": "model",
-        "store": "__init__ errors names model records",
+        "cache": "clock",
+        "store": "__init__ errors clock names model records cache",
         "catalog": "errors clock names model disk fetcher",
         "contents": "errors clock model disk fetcher",
         "walks": "",
@@ -74,7 +75,7 @@ LAZY = {("cli", "demo"), ("cli", "mount"), ("filesystem", "fuse"), ("sandbox.pdf
 
 IMPORTER = {
     "requests": "api",
-    "diskcache": "store",
+    "diskcache": "cache",
     "fuse": "filesystem",
     "click": "cli",
     "fpdf": "sandbox.pdfs",

@@ -16,9 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from invoicefs.cache import REST_S
+from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 from invoicefs.store import Store, open_store, store_folder
+from tests.fake_clock import FakeClock
 from tests.fake_tenant import pdf_of
 from tests.running_library import crowd
 from tests.store_folder import (
@@ -246,7 +249,7 @@ def test_nobody_else_can_look_into_the_store(open_: OpenStore, folder: Path, uma
 def test_folders_made_on_the_way_are_for_their_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0o000)
     try:
-        open_store(tmp_path / "cache" / "invoicefs" / "host", MIB).close()
+        open_store(tmp_path / "cache" / "invoicefs" / "host", MIB, SystemClock()).close()
     finally:
         os.umask(before)
     for made in (tmp_path / "cache", tmp_path / "cache" / "invoicefs"):
@@ -271,7 +274,7 @@ def test_a_folder_with_a_dollar_leads_nowhere_else(
     """The cache would take it for a variable."""
     monkeypatch.setenv("ELSEWHERE", "elsewhere")
     folder = tmp_path / "$ELSEWHERE" / "~"
-    with suppress(StoreUnusable), closing(open_store(folder, MIB)) as store:
+    with suppress(StoreUnusable), closing(open_store(folder, MIB, SystemClock())) as store:
         store.save(invoice(), content_of(pdf_of("", IN_A_FILE)))
         assert loaded(store, invoice()) == pdf_of("", IN_A_FILE)
         assert value_files(folder)
@@ -343,7 +346,7 @@ def test_an_unusable_folder_is_reported_by_name(
 ) -> None:
     folder = unusable(tmp_path)
     with pytest.raises(StoreUnusable, match=folder.name):
-        open_store(folder, MIB)
+        open_store(folder, MIB, SystemClock())
 
 
 def test_a_folder_of_somebody_else_is_not_used(
@@ -353,7 +356,7 @@ def test_a_folder_of_somebody_else_is_not_used(
     folder.chmod(0o777)
     monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
     with pytest.raises(StoreUnusable, match="somebody else"):
-        open_store(folder, MIB)
+        open_store(folder, MIB, SystemClock())
     assert not list(folder.iterdir())
     assert stat.S_IMODE(folder.stat().st_mode) == 0o777
 
@@ -362,7 +365,7 @@ def test_a_folder_behind_a_link_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "link").symlink_to("other")
     with pytest.raises(StoreUnusable):
-        open_store(tmp_path / "link", MIB)
+        open_store(tmp_path / "link", MIB, SystemClock())
     assert not list((tmp_path / "other").iterdir())
 
 
@@ -434,7 +437,7 @@ def locked(folder: Path, cache: str) -> Iterator[None]:
 
 @pytest.fixture
 def _short_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invoicefs.store._LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("invoicefs.cache._LOCK_TIMEOUT_S", 0.01)
 
 
 @both_caches
@@ -443,7 +446,8 @@ def _short_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_locked_database_costs_caching_only(
     open_: OpenStore, folder: Path, cache: str, size_bytes: int
 ) -> None:
-    store = open_()
+    clock = FakeClock()
+    store = open_(clock=clock)
     use_for_everything(store)
     content = content_of(pdf_of("b", size_bytes))
     files = value_files(folder)
@@ -454,8 +458,77 @@ def test_a_locked_database_costs_caching_only(
         assert loaded(store, invoice()) is not None
         if cache == "pdf":
             assert value_files(folder) == files
+    clock.advance(REST_S)
     store.save(invoice("b"), content)
     assert loaded(store, invoice("b")) == content.pdf
+    assert len(caches(folder, cache)) == 1
+
+
+@pytest.mark.usefixtures("_short_lock_timeout")
+def test_only_the_first_write_waits_for_a_lock(
+    open_: OpenStore, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    store = open_(clock=clock)
+    with locked(folder, "meta"):
+        for _ in range(3):
+            assert not store.save_namespaces(["system"])
+        assert len(caplog.messages) == 1
+        clock.advance(REST_S)
+        for _ in range(3):
+            assert not store.save_namespaces(["system"])
+    assert len(caplog.messages) == 2
+    assert set(caplog.messages) == {
+        f"The store {folder} fails (another program has locked it):"
+        " what is not kept is downloaded again."
+    }
+
+
+@contextmanager
+def closed_to_readers(folder: Path, cache: str) -> Iterator[None]:
+    """Have a database for oneself alone; with a write-ahead log, plain locks let readers in."""
+    with connection(folder, cache) as program:
+        program.execute("PRAGMA locking_mode=EXCLUSIVE")
+        program.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@pytest.mark.usefixtures("_short_lock_timeout")
+def test_only_the_first_read_waits_for_a_lock(
+    open_: OpenStore, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = FakeClock()
+    with closing(open_()) as other:
+        use_for_everything(other)
+    store = open_(clock=clock)
+    store.close()
+    with closed_to_readers(folder, "meta"):
+        records = [store.record(invoice(str(number))) for number in range(3)]
+        assert store.record(invoice()) is None
+        assert not any(records)
+        assert len(caplog.messages) == 1
+    clock.advance(REST_S)
+    assert store.record(invoice()) is not None
+
+
+@both_caches
+@pytest.mark.usefixtures("_short_lock_timeout")
+def test_a_store_that_is_locked_at_first_is_used_as_soon_as_it_is_free(
+    open_: OpenStore, folder: Path, cache: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    use_for_everything(open_())
+    clock = FakeClock()
+    with locked(folder, cache):
+        store = open_(clock=clock)
+        assert store.trouble == "another program has locked it"
+        assert loaded(store, invoice()) is None
+        assert not caplog.messages  # who opens it has been told
+        clock.advance(REST_S)
+        assert loaded(store, invoice()) is None
+    assert len(caplog.messages) == 1
+    clock.advance(REST_S)
+    assert loaded(store, invoice()) == pdf_of("", IN_A_FILE)
+    assert store.trouble is None
     assert len(caches(folder, cache)) == 1
 
 
@@ -572,7 +645,7 @@ def test_what_one_store_keeps_the_other_finds(open_: OpenStore) -> None:
 
 def test_threads_may_open_one_new_folder_together(folder: Path) -> None:
     def use() -> None:
-        with closing(open_store(folder, MIB)) as store:
+        with closing(open_store(folder, MIB, SystemClock())) as store:
             use_for_everything(store)
 
     crowd(use, threads=4)

@@ -776,11 +776,12 @@ def test_a_folder_that_is_deleted_costs_caching_only(store: Store, folder: Path)
 
 CUT_IN_USE = """
 import os, pathlib, sys
+from invoicefs.clock import SystemClock
 from invoicefs.model import Invoice, Record
 from invoicefs.store import open_store
 
 folder = pathlib.Path(sys.argv[1])
-store = open_store(folder, 1 << 20)
+store = open_store(folder, 1 << 20, SystemClock())
 invoices = [Invoice("system", str(number)) for number in range(2000)]
 for each in invoices:
     store.save_records({each: Record(1)})

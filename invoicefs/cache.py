@@ -1,0 +1,331 @@
+"""One diskcache that is never in the way. The only importer of ``diskcache``.
+
+Whatever is missing, damaged, short or written by somebody else is a miss. A write that fails
+costs caching, never an invoice: it is a log line, the same for every failure of one cause. A
+database that is corrupt is set aside and a new one begun. One that cannot be opened, because the
+disk is full or another program has locked it, is tried again later, by whoever needs it then.
+Nothing is raised but by `own_folder`.
+
+Pickle is refused in both directions, because diskcache unpickles whatever lies in its folder
+(CVE-2025-69872), and so are file names in the database that lead out of the folder.
+
+Threading: diskcache keeps one SQLite connection per thread; call this from threads that stay,
+not from FUSE callbacks (there it reopened the database every time: 600 us instead of 70,
+measured). `_lock` guards the replacement of the database. `_rest_until_s` changes by single
+assignments.
+"""
+
+import errno
+import logging
+import os
+import re
+import shutil
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import diskcache
+
+from invoicefs.clock import Clock
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PASSING_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Those of a disk that is in a bad state, which may end, and not of a folder that is wrong."""
+
+REST_S = 10.0
+"""What had to wait for a lock, or could not be opened, is not tried again for so long."""
+
+_LOCK_TIMEOUT_S = 2.0  # a database locked for longer costs caching, not the operation
+_VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
+_MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
+_FULL: Final = "the disk is full"
+_READ_ONLY: Final = "the disk is read-only"
+_LOCKED: Final = "another program has locked it"
+_REASONS: Final[Mapping[int, str]] = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EROFS: _READ_ONLY,
+}
+_REASONS_OF_SQLITE: Final[Mapping[int, str]] = {
+    sqlite3.SQLITE_FULL: _FULL,
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_BUSY: _LOCKED,
+    sqlite3.SQLITE_LOCKED: _LOCKED,
+}
+
+
+def own_folder(folder: Path) -> None:
+    """Have this folder for us alone, made where it is missing; raises `OSError`."""
+    for parent in reversed((folder, *folder.parents)):
+        parent.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "it belongs to somebody else")
+    folder.chmod(0o700)
+
+
+class Cache:
+    """Values by text keys. A value is text or bytes.
+
+    It lives in the folder `NAME-1`, and moves on to `NAME-2` when that is damaged. A path is
+    never used again, because SQLite connections of other threads and mounts that are still open
+    on a damaged database delete its -wal by path when they close.
+
+    `trouble` says in words why it cannot be used at all just now; it is None where it can.
+    """
+
+    def __init__(self, parent: Path, name: str, clock: Clock, **settings: Any) -> None:
+        self._parent = parent
+        self._name = name
+        self._clock = clock
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._rest_until_s: dict[str, float] = {}
+        self._generation = self._newest_generation()
+        self.trouble: str | None = None
+        self._cache = self._open_or_begin_anew(_LOCK_TIMEOUT_S)
+
+    def get(self, key: str) -> Any:
+        """The value under a key, or None where there is none that can be read."""
+        return self._attempt("read", lambda cache: cache.get(key))
+
+    def has(self, key: str) -> bool:
+        """Whether there is a value under a key; does not read it."""
+        return self._attempt("read", lambda cache: key in cache) or False
+
+    def add(self, values: Mapping[str, str | bytes]) -> bool | None:
+        """Keep the values under new keys; whether all were new, or None where it failed."""
+
+        def add_all(cache: Any) -> bool:
+            with cache.transact():
+                added = [cache.add(key, value) for key, value in values.items()]
+            return all(added)
+
+        return self._attempt("write", add_all)
+
+    def set(self, values: Mapping[str, str | bytes]) -> bool:
+        """Keep all the values or, where the database is locked or the disk full, none."""
+
+        def set_all(cache: Any) -> bool:
+            with cache.transact():
+                for key, value in values.items():
+                    cache.set(key, value)
+            return True
+
+        return self._attempt("write", set_all) or False
+
+    def close(self) -> None:
+        """Close the connection of the calling thread."""
+        if self._cache is not None:
+            self._cache.close()
+
+    @property
+    def _folder(self) -> Path:
+        return self._parent / f"{self._name}-{self._generation}"
+
+    def _attempt(self, verb: str, action: Callable[[Any], T], tries: int = 2) -> T | None:
+        cache = self._reopened() if self._cache is None else self._cache
+        if cache is None or tries == 0 or self._is_resting(verb):
+            return None
+        try:
+            return action(cache)
+        except (sqlite3.Error, diskcache.Timeout, OSError, ValueError, TypeError) as error:
+            if _is_damage(error) or (verb == "write" and _is_spoilt_row(error)):
+                self._replace(cache, error)
+                return self._attempt(verb, action, tries - 1)
+            self._complain(_reason(error))
+            if _is_lock(error):
+                self._rest(verb)
+        return None
+
+    def _reopened(self) -> Any:
+        """The cache that could not be opened, where it can be had by now."""
+        if self._is_resting("open"):
+            return None
+        with self._lock:
+            if self._cache is None and not self._is_resting("open"):
+                self._cache = self._open_or_begin_anew(lock_timeout_s=0.0)
+                if self.trouble:
+                    self._complain(self.trouble)
+        return self._cache
+
+    def _replace(self, damaged: Any, error: Exception) -> None:
+        """Begin a new database in place of a damaged one, once for all threads that met it."""
+        with self._lock:
+            if self._cache is damaged:
+                self._leave_behind(error)
+                self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
+
+    def _open_or_begin_anew(self, lock_timeout_s: float) -> Any:
+        try:
+            return self._open(lock_timeout_s)
+        except (sqlite3.OperationalError, OSError) as error:
+            if not _is_damage(error):
+                return self._unusable(error)
+            self._leave_behind(error)
+        except Exception as error:  # a database of another shape makes diskcache raise anything
+            self._leave_behind(error)
+        return self._open_or_none(lock_timeout_s)
+
+    def _open_or_none(self, lock_timeout_s: float) -> Any:
+        try:
+            return self._open(lock_timeout_s)
+        except (sqlite3.Error, OSError) as error:
+            return self._unusable(error)
+
+    def _open(self, lock_timeout_s: float) -> Any:
+        own_folder(self._parent)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        # SQLite gives its own files, -wal and -shm, the mode of the database.
+        database = self._folder / diskcache.core.DBNAME
+        database.touch(mode=0o600)
+        _check_unlocked(database, lock_timeout_s)
+        cache = diskcache.Cache(
+            str(self._folder),
+            timeout=_LOCK_TIMEOUT_S,
+            disk=_SafeDisk,
+            sqlite_mmap_size=0,  # a database that is cut short would end the process with SIGBUS
+            **self._settings,
+        )
+        self.trouble = None
+        return cache
+
+    def _unusable(self, error: Exception) -> None:
+        self.trouble = _reason(error)
+        self._rest("open")
+
+    def _leave_behind(self, reason: Exception) -> None:
+        """Move on from a damaged database; of those left behind only the last is kept."""
+        log.warning("The store %s is damaged, a new one is begun: %s", self._folder, reason)
+        for older in self._parent.glob(f"{self._name}-*"):
+            if older != self._folder and _generation_of(older) < self._generation:
+                shutil.rmtree(older, ignore_errors=True)
+        self._generation += 1
+
+    def _newest_generation(self) -> int:
+        return max(map(_generation_of, self._parent.glob(f"{self._name}-*")), default=1)
+
+    def _complain(self, reason: str) -> None:
+        """Write a line that is the same for all failures of one cause: it is logged once."""
+        log.warning(
+            "The store %s fails (%s): what is not kept is downloaded again.", self._parent, reason
+        )
+
+    def _rest(self, verb: str) -> None:
+        self._rest_until_s[verb] = self._clock.monotonic_s() + REST_S
+
+    def _is_resting(self, verb: str) -> bool:
+        """Whether this waited in vain a moment ago; who comes next does not wait once more."""
+        return self._clock.monotonic_s() < self._rest_until_s.get(verb, 0.0)
+
+
+class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
+    """Takes text keys and bytes or text values, and no file outside its own folder.
+
+    A value that it refuses is an `OSError`, which diskcache takes for a value that is gone.
+    """
+
+    def put(self, key: Any) -> tuple[str, bool]:
+        if type(key) is not str:
+            raise TypeError("keys are text")
+        return key, True
+
+    def get(self, key: Any, raw: bool) -> str:
+        if not raw or type(key) is not str:
+            raise OSError("a pickled key")
+        return key
+
+    def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
+        if type(value) not in (str, bytes):
+            raise TypeError("values are bytes or text")
+        return super().store(value, read, key=key)
+
+    def fetch(self, mode: int, filename: Any, value: Any, read: bool) -> Any:
+        if mode not in _MODES:
+            raise OSError("a pickled value")
+        in_file = mode != diskcache.core.MODE_RAW
+        if in_file and not (isinstance(filename, str) and _VALUE_FILE.fullmatch(filename)):
+            raise OSError("a value outside the folder")
+        return super().fetch(mode, filename, value, read)
+
+    def remove(self, file_path: Any) -> None:
+        if isinstance(file_path, str) and _VALUE_FILE.fullmatch(file_path):
+            super().remove(file_path)
+
+    def _write(
+        self, full_path: str, iterator: Iterator[Any], mode: str, encoding: Any = None
+    ) -> int:
+        path = Path(full_path)
+        try:
+            written: int = super()._write(full_path, iterator, mode, encoding)
+        except FileNotFoundError:
+            # diskcache hides why the folder of the file cannot be made: this tells it.
+            path.parent.mkdir(parents=True, exist_ok=True)
+            raise
+        except OSError:
+            # On a full disk a part would stay that no row of the database knows.
+            path.unlink(missing_ok=True)
+            raise
+        for each, bits in ((path, 0o600), (path.parent, 0o700), (path.parent.parent, 0o700)):
+            with suppress(FileNotFoundError):  # another mount may have evicted it already
+                each.chmod(bits)
+        return written
+
+
+def _check_unlocked(database: Path, timeout_s: float) -> None:
+    """Raise `sqlite3.OperationalError` for a locked database: diskcache would wait for 60 s."""
+    with closing(sqlite3.connect(database, timeout=timeout_s)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.rollback()
+
+
+def _generation_of(folder: Path) -> int:
+    number = folder.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 1
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without values, which sqlite3 quotes, and paths: one line for one cause."""
+    if isinstance(error, diskcache.Timeout):
+        return _LOCKED
+    if isinstance(error, OSError):
+        return _REASONS.get(error.errno or 0, error.strerror or str(error))
+    if isinstance(error, sqlite3.Error) and (code := _sqlite_code(error)) is not None:
+        return _REASONS_OF_SQLITE.get(code, str(error))
+    return type(error).__name__
+
+
+def _sqlite_code(error: Exception) -> int | None:
+    """The primary result code of SQLite, see https://sqlite.org/rescode.html."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _is_lock(error: Exception) -> bool:
+    return _reason(error) == _LOCKED
+
+
+def _is_spoilt_row(error: Exception) -> bool:
+    """Whether a row holds what it cannot hold: a miss to read, but no write gets past it.
+
+    sqlite3 raises an error without a code for text that is not UTF-8.
+    """
+    is_undecodable = isinstance(error, sqlite3.OperationalError) and _sqlite_code(error) is None
+    return is_undecodable or isinstance(error, TypeError)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether the database itself is broken, and not just locked, full or out of reach.
+
+    SQLITE_ERROR (1) is what a missing table brings: the file is a database, but not ours.
+    """
+    if isinstance(error, sqlite3.OperationalError):
+        return _sqlite_code(error) == sqlite3.SQLITE_ERROR
+    return isinstance(error, sqlite3.DatabaseError)
