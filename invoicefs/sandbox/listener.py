@@ -1,10 +1,11 @@
-"""Connections and threads: takes HTTP requests from sockets, and ends them all on close.
+"""Connections and threads: takes HTTP(S) requests from sockets, and ends them all on close.
 
 Threading: one thread accepts connections, and each of them has a thread of its own. Only the
 accepting thread changes `_connections`; `close` reads it after that thread has ended.
 """
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,22 +23,43 @@ Serve = Callable[[Call, socket.socket], bool]
 
 
 class Listener(TCPServer):
-    """Serves HTTP/1.1 with keep-alive on the loopback interface, from construction to `close`."""
+    """Serves HTTP/1.1 with keep-alive on the loopback interface, from construction to `close`.
+
+    With `tls` it is HTTPS. A client that does not like the certificate hangs up.
+    """
 
     allow_reuse_address = True
     request_queue_size = 1024  # with the usual 5, a burst of connections waits 1 s for a second SYN
 
-    def __init__(self, port: int, path_prefix: str, serve: Serve) -> None:
+    def __init__(
+        self, port: int, path_prefix: str, serve: Serve, tls: ssl.SSLContext | None
+    ) -> None:
         super().__init__((_HOST, port), _RequestHandler)
         self.path_prefix = path_prefix
         self.serve = serve
+        self._tls = tls
         self._connections: list[tuple[threading.Thread, socket.socket]] = []
         self._accepting = _start_thread(self.serve_forever, _CLOSE_POLL_S)
 
     @property
     def url(self) -> str:
         """Where the listener is, without a trailing slash."""
-        return f"http://{_HOST}:{self.server_address[1]}{self.path_prefix}"
+        scheme = "https" if self._tls else "http"
+        return f"{scheme}://{_HOST}:{self.port}{self.path_prefix}"
+
+    @property
+    def port(self) -> int:
+        """The port that it has, also where it was given 0."""
+        return int(self.server_address[1])
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Take a new connection. Its thread shakes hands: a client may take its time for that."""
+        connection, client_address = super().get_request()
+        if self._tls:
+            connection = self._tls.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
+        return connection, client_address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Give a new connection its thread."""
@@ -58,7 +80,9 @@ class Listener(TCPServer):
 
     def _converse(self, connection: socket.socket, client_address: Any) -> None:
         # A client that hangs up has done nothing wrong. Anything else is a bug and must be seen.
-        with connection, suppress(ConnectionError):
+        with connection, suppress(ConnectionError, ssl.SSLError):
+            if isinstance(connection, ssl.SSLSocket):
+                connection.do_handshake()
             _RequestHandler(connection, client_address, self)
 
 

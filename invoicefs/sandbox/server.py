@@ -1,6 +1,7 @@
 """The embedded API server."""
 
 import socket
+import ssl
 import threading
 import time
 from dataclasses import replace
@@ -26,7 +27,8 @@ class Sandbox:
 
     `tenant`, `token` and `latency_s` may be set at any time: a call is answered from what they
     are when it arrives, and the answer leaves `latency_s` later. `path_prefix` is what a gateway
-    puts before ``/api``. `port` 0 is any free port.
+    puts before ``/api``. `port` 0 is any free port. With `tls` it speaks HTTPS; another one that is
+    set counts when it comes back after it has gone away.
 
     Threading: `_lock` guards what is known of calls, faults and limits. It is never held while
     something is sent, awaited or computed from the tenant.
@@ -39,10 +41,13 @@ class Sandbox:
         path_prefix: str = "",
         latency_s: float = 0.0,
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.tenant = sample_tenant() if tenant is None else tenant
         self.token = token
         self.latency_s = latency_s
+        self.tls = tls
+        self._path_prefix = path_prefix
         self._lock = threading.Lock()
         self._numbers = count()
         self._calls: dict[int, Call] = {}
@@ -52,7 +57,7 @@ class Sandbox:
         self._limit: RateLimit | None = None
         self._buckets: dict[Endpoint | None, TokenBucket] = {}
         self._closing = threading.Event()
-        self._listener = Listener(port, path_prefix, self._serve)
+        self._listener = self._listen(port)
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +74,14 @@ class Sandbox:
         """Stop serving. Calls in progress are hung up on; all threads and sockets are gone."""
         self._closing.set()
         self._listener.close()
+
+    def go_away(self) -> None:
+        """Hang up on everyone; from then on connections to the port are refused."""
+        self._listener.close()
+
+    def come_back(self) -> None:
+        """Serve again, on the same port."""
+        self._listener = self._listen(self._listener.port)
 
     @property
     def url(self) -> str:
@@ -124,6 +137,9 @@ class Sandbox:
         with self._lock:
             self._calls.clear()
             self._peak_concurrency = len(self._in_progress)
+
+    def _listen(self, port: int) -> Listener:
+        return Listener(port, self._path_prefix, self._serve, self.tls)
 
     def _serve(self, call: Call, connection: socket.socket) -> bool:
         number, behaviour, refusal = self._arrive(call)

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
@@ -24,6 +23,7 @@ from tests.api_calls import (
     Serve,
     tenant_with,
 )
+from tests.certificates import make_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -111,14 +111,8 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
     def certificate(name: str) -> tuple[Path, ssl.SSLContext]:
         if name not in made:
-            file = folder / f"{len(made)}.pem"
-            command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
-            subject = ["-days", "2", "-subj", "/CN=test", "-addext", f"subjectAltName={name}"]
-            files = ["-keyout", str(file), "-out", str(file.with_suffix(".crt"))]
-            subprocess.run([*command.split(), *subject, *files], check=True, capture_output=True)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(file.with_suffix(".crt"), file)
-            made[name] = file.with_suffix(".crt"), context
+            file = folder / f"{len(made)}.crt"
+            made[name] = file, make_certificate(file, name)
         return made[name]
 
     return certificate

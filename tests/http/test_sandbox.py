@@ -22,6 +22,7 @@ import requests
 
 from invoicefs.sandbox import (
     OMITTED,
+    SAMPLE_TOKEN,
     Endpoint,
     Exchange,
     Fault,
@@ -36,6 +37,7 @@ from invoicefs.sandbox import (
 )
 from invoicefs.sandbox.throttle import TokenBucket
 from tests import schema
+from tests.api_calls import OUR_NAME, Certificate
 from tests.schema import vendor
 
 REPOSITORY = Path(__file__).parents[2]
@@ -441,6 +443,56 @@ def test_a_connection_is_kept_for_the_next_call(sandbox: Sandbox) -> None:
 def test_importing_it_needs_no_pdf_library() -> None:
     program = "import sys, invoicefs.sandbox; assert 'fpdf' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, check=True)
+
+
+def test_while_it_is_away_connections_are_refused(own_sandbox: Sandbox) -> None:
+    url = own_sandbox.url
+    with closing(HTTPConnection(url.removeprefix("http://"))) as connection:
+        connection.request("GET", NAMESPACES)
+        assert connection.getresponse().read()
+        own_sandbox.go_away()
+        connection.request("GET", NAMESPACES)
+        with pytest.raises(ConnectionError):
+            connection.getresponse()
+        with pytest.raises(ConnectionRefusedError):
+            connection.connect()
+        own_sandbox.come_back()
+        assert own_sandbox.url == url
+        connection.close()
+        connection.request("GET", NAMESPACES)
+        assert connection.getresponse().read()
+
+
+def test_going_away_ends_calls_that_hang(own_sandbox: Sandbox) -> None:
+    arrived = threading.Event()
+
+    def hang(exchange: Exchange) -> None:
+        arrived.set()
+        exchange.stall()
+
+    own_sandbox.inject(Fault(hang))
+    with closing(HTTPConnection(own_sandbox.url.removeprefix("http://"))) as connection:
+        connection.request("GET", NAMESPACES)
+        assert arrived.wait(20)
+        own_sandbox.go_away()
+        with pytest.raises(ConnectionError):
+            connection.getresponse()
+
+
+def test_with_a_certificate_it_speaks_https(certificate: Certificate) -> None:
+    (file, context), (other_file, other_context) = map(certificate, (OUR_NAME, "DNS:elsewhere"))
+    headers = {"Authorization": f"APIToken {SAMPLE_TOKEN}"}
+    with Sandbox(tls=context) as sandbox:
+        url = f"{sandbox.url}{NAMESPACES}"
+        assert url.startswith("https://")
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(url, headers=headers, verify=str(other_file), timeout=20)
+        assert requests.get(url, headers=headers, verify=str(file), timeout=20).json()["items"]
+        sandbox.go_away()
+        sandbox.tls = other_context
+        sandbox.come_back()
+        with pytest.raises(requests.exceptions.SSLError):
+            requests.get(url, headers=headers, verify=str(file), timeout=20)
 
 
 def test_closing_ends_all_threads_and_frees_the_port() -> None:
