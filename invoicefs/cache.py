@@ -39,7 +39,7 @@ T = TypeVar("T")
 PASSING_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 """Those of a disk that is in a bad state, which may end, and not of a folder that is wrong."""
 
-REST_S = 10.0
+REST_S = 5.0
 """What had to wait for a lock, or could not be opened, is not tried again for so long."""
 
 _LOCK_TIMEOUT_S = 2.0  # a database locked for longer costs caching, not the operation

@@ -2,9 +2,9 @@
 #
 #   prepare EXTRA PROGRAM...
 #
-# installs the system packages that libfuse 2, fusermount and the named programs come from, makes
-# .venv, and installs the project with the extra EXTRA into it. What is there is left alone, so a
-# second run installs nothing. Afterwards .venv/bin is first on PATH.
+# installs the system packages that libfuse 2, fusermount and the named programs (and libraries,
+# lib*.so) come from, makes .venv, and installs the project with the extra EXTRA into it. What is
+# there is left alone, so a second run installs nothing. Afterwards .venv/bin is first on PATH.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,17 +27,25 @@ missing_packages() {
     command -v fusermount >/dev/null || echo fuse3
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     for program in "$@"; do
-        command -v "$program" >/dev/null && continue
+        is_there "$program" && continue
         case $program in
             borg) echo borgbackup ;;
             getfattr) echo attr ;;
             gio) echo libglib2.0-bin ;;
+            libnss_wrapper.so) echo libnss-wrapper ;;
             mksquashfs) echo squashfs-tools ;;
             mutool) echo mupdf-tools ;;
             pdftotext) echo poppler-utils ;;
             *) echo "$program" ;;
         esac
     done
+}
+
+is_there() {
+    case $1 in
+        lib*.so) ldconfig_has "$1." ;;
+        *) command -v "$1" >/dev/null ;;
+    esac
 }
 
 ldconfig_has() {

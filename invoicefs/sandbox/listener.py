@@ -68,9 +68,12 @@ class Listener(TCPServer):
         self._connections = [*alive, (thread, request)]
 
     def close(self) -> None:
-        """Hang up on everyone; returns when all threads have ended."""
+        """Hang up on everyone; returns when all threads have ended and the port is free."""
         self.shutdown()
         self._accepting.join()
+        with suppress(OSError):  # closed before
+            # A program that is just being started holds a copy of the socket for a moment.
+            self.socket.shutdown(socket.SHUT_RDWR)
         for _, connection in self._connections:
             with suppress(OSError):  # it is closed already
                 connection.shutdown(socket.SHUT_RDWR)

@@ -114,14 +114,15 @@ def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterato
     Their folder is not in `tmp_path`, which nobody else may enter.
     """
     with tempfile.TemporaryDirectory(prefix=_ORDINARY_FOLDER) as name:
-        folder, prefixes = Path(name), _prefixes_of_ordinary_user()
-        if prefixes:
+        folder = Path(name)
+        prefix, command_prefix = _prefixes_of_ordinary_user()
+        if prefix:
             os.chown(folder, _NOBODY, _NOBODY)
-        with closing(Mounts(sandbox, folder, *prefixes)) as mounts:
+        with closing(Mounts(sandbox, folder, prefix, command_prefix)) as mounts:
             yield mounts
 
 
-def _prefixes_of_ordinary_user() -> Sequence[Sequence[str]]:
+def _prefixes_of_ordinary_user() -> tuple[Sequence[str], Sequence[str]]:
     """What makes an ordinary user run a program, and what our own.
 
     Where the interpreter or the checkout lies in root's home, that user is lent the right to read
@@ -129,7 +130,7 @@ def _prefixes_of_ordinary_user() -> Sequence[Sequence[str]]:
     user id.
     """
     if os.geteuid() != 0:
-        return ()
+        return (), ()
     program = (sys.executable, "-c", "import invoicefs")
     for prefix in (_AS_NOBODY, _AS_NOBODY_WHO_MAY_READ_THE_PROGRAM):
         if run(*prefix, *program, env={"PYTHONPATH": str(CHECKOUT)}, cwd=Path("/")).code == 0:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
 import invoicefs
 from invoicefs.mountpoint import FILESYSTEM_TYPE, mounts
@@ -61,7 +62,7 @@ class Mounts:
     """Mounts folders below one folder, with one home and one store, as one user.
 
     `prefix` is what makes another user run a program, and `command_prefix` what makes that user
-    run ``invoicefs``.
+    run ``invoicefs``, which has `variables` in its environment.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class Mounts:
         folder: Path,
         prefix: Sequence[str] = (),
         command_prefix: Sequence[str] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.sandbox = sandbox
         self.folder = folder
         self._prefix = prefix
         self._command_prefix = command_prefix
+        self._variables = variables
         self._numbers = count(1)
         self._paths: list[Path] = []
 
@@ -93,6 +96,7 @@ class Mounts:
             "INVOICEFS_URL": self.sandbox.url,
             "PYTHONPATH": str(CHECKOUT),
             "PYTHONDONTWRITEBYTECODE": "1",
+            **self._variables,
         }
 
     def run(self, *argv: Argument, timeout_s: float = LIMIT_S) -> Ended:

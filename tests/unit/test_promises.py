@@ -1,40 +1,60 @@
-"""Each sentence of README's "What to expect" is held by a test that quotes it.
+"""README's "What it promises": each sentence names the tests that hold it, and they quote it.
 
 A test quotes with ``@pytest.mark.promise("...")``. The sentences are the items of the lists in that
-section; markup and line breaks do not count.
+section, each with its tests in brackets; markup and line breaks do not count. The table of
+failures is the one that the fault matrix plays.
 """
 
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from tests.mount import ailments
+
 REPOSITORY = Path(__file__).parents[2]
-SECTION = re.compile(r"^## What to expect\n(.*?)^## ", re.DOTALL | re.MULTILINE)
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+SECTION = re.compile(r"^## What it promises\n(.*?)^## ", re.DOTALL | re.MULTILINE)
 ITEM = re.compile(r"^- (.*(?:\n  .*)*)", re.MULTILINE)
+TESTS = re.compile(r" \[((?:test_\w+(?:, )?)+)\]$")
 
 
 def plain(text: str) -> str:
     return re.sub(r"\s+", " ", text.replace("`", "")).strip()
 
 
-def promises() -> list[str]:
-    """The sentences of README."""
-    match = SECTION.search((REPOSITORY / "README.md").read_text(encoding="utf-8"))
-    assert match, "README has lost its section"
-    return [plain(item) for item in ITEM.findall(match[1])]
+@cache
+def promises() -> dict[str, set[str]]:
+    """The sentences of README, and the tests that it names after each."""
+    section = SECTION.search(README)
+    assert section, "README has lost its section"
+    found = {}
+    for item in map(plain, ITEM.findall(section[1])):
+        tests = TESTS.search(item)
+        sentence = item[: tests.start()] if tests else item
+        found[sentence] = set(tests[1].split(", ")) if tests else set()
+    return found
 
 
-def quotes() -> Iterator[tuple[str, str]]:
-    """What tests quote, each with the name of the test."""
+@cache
+def quotes() -> dict[str, set[str]]:
+    """The sentences that tests quote, and the names of those tests."""
+    found: dict[str, set[str]] = {}
     for path in sorted((REPOSITORY / "tests").rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_bytes())):
-            if isinstance(node, ast.FunctionDef):
-                for decorator in node.decorator_list:
-                    if ast.unparse(decorator).startswith("pytest.mark.promise("):
-                        yield node.name, quoted_by(decorator)
+        for name, quote in quotes_of(path):
+            found.setdefault(quote, set()).add(name)
+    return found
+
+
+def quotes_of(path: Path) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.FunctionDef):
+            for decorator in node.decorator_list:
+                if ast.unparse(decorator).startswith("pytest.mark.promise("):
+                    yield node.name, quoted_by(decorator)
 
 
 def quoted_by(decorator: ast.expr) -> str:
@@ -43,16 +63,22 @@ def quoted_by(decorator: ast.expr) -> str:
 
 
 @pytest.mark.parametrize("promise", promises())
-def test_each_promise_is_quoted_by_a_test(promise: str) -> None:
-    assert promise in {quote for _, quote in quotes()}
+def test_each_promise_names_the_tests_that_quote_it(promise: str) -> None:
+    tests = promises()[promise]
+    assert tests
+    assert tests == quotes().get(promise)
 
 
-@pytest.mark.parametrize(("name", "quote"), [*quotes()])
-def test_each_quote_is_a_promise(name: str, quote: str) -> None:
-    assert quote in promises(), name
+@pytest.mark.parametrize("quote", quotes())
+def test_each_quote_is_a_promise(quote: str) -> None:
+    assert quote in promises(), quotes()[quote]
 
 
 @pytest.mark.parametrize("promise", promises())
 def test_each_promise_is_one_sentence(promise: str) -> None:
     assert promise.endswith(".")
     assert ". " not in promise
+
+
+def test_readme_shows_the_table_of_the_fault_matrix() -> None:
+    assert ailments.table() in README
