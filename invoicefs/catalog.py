@@ -11,15 +11,13 @@ Invariants:
    have at most once per `UNLISTED_RECHECK_S`.
 4. Names that can be neither an invoice nor a namespace cost no call.
 
-Threading: snapshots are immutable and swapped in one step; readers take no lock. Two refreshes of
-one list never overlap, because the fetcher makes one call per key at a time. What is recalled
-from the store never replaces what a refresh brought; `_lock` sees to that.
+Threading: what is known lies in `snapshots`. Two refreshes of one list never overlap, because the
+fetcher makes one call per key at a time. `_denied_s` changes by single assignments.
 """
 
 import logging
-import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from invoicefs import names
@@ -28,6 +26,7 @@ from invoicefs.disk import DiskThreads
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
 from invoicefs.fetcher import Fetcher
 from invoicefs.model import Invoice, Listing, NamespaceList, unlisted_invoice
+from invoicefs.snapshots import Listed, ListStore, Namespaces, Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -46,49 +45,12 @@ class ListApi(Protocol):
         """List all invoices of a namespace."""
 
 
-class ListStore(Protocol):
-    """Where lists are kept across remounts."""
-
-    def namespaces(self) -> tuple[str, ...]:
-        """The last good list of namespaces; empty where there is none."""
-
-    def save_namespaces(self, namespaces: Iterable[str]) -> bool:
-        """Keep a list of namespaces; whether that was possible."""
-
-    def listing(self, namespace: str) -> Listing | None:
-        """The last good listing of a namespace, or None where there is none."""
-
-    def save_listing(self, namespace: str, listing: Listing) -> bool:
-        """Keep the listing of a namespace; whether that was possible."""
-
-
 @dataclass(frozen=True, slots=True)
 class View:
     """What a mount shows of a tenant; empty means all."""
 
     namespaces: tuple[str, ...] = ()
     statuses: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class _Namespaces:
-    by_directory: dict[str, str]
-    fetched_s: float | None = None
-    is_saved: bool = True
-    is_partial: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """A listing, the part of it that is shown, and when it came from the API, if it did.
-
-    `is_saved` unless the store could not keep it; then the next refresh tries again.
-    """
-
-    everything: Listing
-    shown: Listing
-    fetched_s: float | None = None
-    is_saved: bool = True
 
 
 class Catalog:
@@ -110,51 +72,46 @@ class Catalog:
         disk: DiskThreads,
     ) -> None:
         self._api = api
-        self._store = store
         self._fetcher = fetcher
         self._clock = clock
         self._view = view
         self._list_ttl_s = list_ttl_s
-        self._learn = learn
-        self._disk = disk
-        self._lock = threading.Lock()
-        self._namespaces: _Namespaces | None = None
-        self._listings: dict[str, _Listed | None] = {}  # None: the store has none either
+        self._snapshots = Snapshots(store, disk, view.statuses, learn)
         self._denied_s: dict[str, float] = {}
 
     # Namespaces.
 
     def first_contact(self, deadline: Deadline) -> tuple[str, ...]:
         """Ask for the namespaces now; raises whatever the call brings, also with a list known."""
-        return tuple(self._fetch_namespaces(deadline).by_directory.values())
+        return self._fetch_namespaces(deadline).names
 
     @property
     def is_known(self) -> bool:
         """Whether the tenant has been listed before, in this mount or an earlier one."""
-        if self._known_namespaces().by_directory:
+        if self._snapshots.namespaces().names:
             return True
-        return any(self._known(namespace) for namespace in self._view.namespaces)
+        return any(map(self._snapshots.listing, self._view.namespaces))
 
     def namespaces(self, deadline: Deadline) -> tuple[str, ...]:
         """The namespaces that the mount shows."""
         if self._view.namespaces:
             return self._view.namespaces
-        known = self._known_namespaces()
+        known = self._snapshots.namespaces()
         if not self._is_fresh(known.fetched_s, self._list_ttl_s):
             try:
                 known = self._fetch_namespaces(deadline)
             except Denied:
                 raise
             except InvoicefsError as error:
-                known = self._known_namespaces()
-                if not known.by_directory:
+                known = self._snapshots.namespaces()
+                if not known.names:
                     raise
                 log.warning("The last good list of namespaces is shown: %s", error)
-        return tuple(known.by_directory.values())
+        return known.names
 
     def namespace_count(self) -> int:
         """How many namespaces the last list has; no call."""
-        return len(self._view.namespaces or self._known_namespaces().by_directory)
+        return len(self._view.namespaces or self._snapshots.namespaces().names)
 
     def namespace(self, directory: str, deadline: Deadline) -> str:
         """The namespace that a directory stands for; raises `NotFound` where it is none."""
@@ -162,7 +119,7 @@ class Catalog:
             if directory in self._view.namespaces:
                 return directory
             raise NotFound(f"{directory} is not among the namespaces of this mount")
-        known = self._known_namespaces().by_directory.get(directory)
+        known = self._snapshots.namespaces().by_directory.get(directory)
         if known is not None:
             return known
         if not names.can_be_namespace(directory):
@@ -173,7 +130,7 @@ class Catalog:
         """Look for a namespace in a fresh list; where none is to be had, believe in the name."""
         if self._was_denied(_NAMESPACES):
             return directory
-        known = self._known_namespaces()
+        known = self._snapshots.namespaces()
         if not self._is_fresh(known.fetched_s, UNLISTED_RECHECK_S):
             try:
                 known = self._fetch_namespaces(deadline)
@@ -187,12 +144,11 @@ class Catalog:
             raise UnusableAnswer(f"the server could not say whether there is a {directory}")
         raise NotFound(f"there is no namespace {directory}")
 
-    def _fetch_namespaces(self, deadline: Deadline) -> _Namespaces:
+    def _fetch_namespaces(self, deadline: Deadline) -> Namespaces:
         return self._fetch(_NAMESPACES, "namespaces", self._refresh_namespaces, deadline)
 
-    def _refresh_namespaces(self, deadline: Deadline) -> _Namespaces:
-        before = self._known_and_stored_namespaces()
-        known = tuple(before.by_directory.values())
+    def _refresh_namespaces(self, deadline: Deadline) -> Namespaces:
+        known = self._snapshots.namespaces_by_now().names
         try:
             answer = self._api.namespaces(deadline)
         except NotFound as error:
@@ -205,43 +161,14 @@ class Catalog:
             found = tuple(dict.fromkeys((*found, *known)))
         vanished = [each for each in known if each not in found]
         found += tuple(filter(self._has_final_invoices, vanished))
-        is_saved = (before.is_saved and found == known) or self._store.save_namespaces(found)
-        fresh = replace(
-            _namespaces(found),
-            fetched_s=self._clock.monotonic_s(),
-            is_saved=is_saved,
-            is_partial=answer.is_partial,
+        return self._snapshots.replace_namespaces(
+            found, fetched_s=self._clock.monotonic_s(), is_partial=answer.is_partial
         )
-        with self._lock:
-            self._namespaces = fresh
-        return fresh
 
     def _has_final_invoices(self, namespace: str) -> bool:
         """Whether a namespace that is no longer listed must stay for what was listed in it."""
-        known = self._known_and_stored(namespace)
+        known = self._snapshots.listing_by_now(namespace)
         return known is not None and any(not each.active for each in known.everything.invoices)
-
-    def _known_and_stored_namespaces(self) -> _Namespaces:
-        """What is known; asks the store again where it may have been out of reach before."""
-        known = self._known_namespaces()
-        if known.fetched_s is not None and known.is_saved:
-            return known
-        found = dict.fromkeys((*self._store.namespaces(), *known.by_directory.values()))
-        known = replace(known, by_directory=_namespaces(found).by_directory)
-        with self._lock:
-            self._namespaces = known
-        return known
-
-    def _known_namespaces(self) -> _Namespaces:
-        if self._namespaces is None:
-            self._disk.run(self._recall_namespaces)
-        return self._namespaces or _namespaces(())
-
-    def _recall_namespaces(self) -> None:
-        stored = _namespaces(self._store.namespaces())
-        with self._lock:
-            # A refresh may have come first, and what it brought counts.
-            self._namespaces = self._namespaces or stored
 
     # Invoices.
 
@@ -251,18 +178,17 @@ class Catalog:
 
     def last_listing(self, namespace: str) -> Listing:
         """The last listing of a namespace, empty where there is none; no call."""
-        known = self._known(namespace)
+        known = self._snapshots.listing(namespace)
         return known.shown if known else Listing()
 
     def last_listed(self, directory: str, file_name: str) -> Invoice | None:
         """The invoice that the last listing shows under these names, if any; no call."""
-        namespace = self._known_namespaces().by_directory.get(directory, directory)
+        namespace = self._snapshots.namespaces().by_directory.get(directory, directory)
         return self.last_listing(namespace).by_file_name.get(file_name)
 
     def invoice_count(self) -> int:
         """How many invoices the last listings have; no call."""
-        known = tuple(self._listings.values())
-        return sum(len(listed.shown.invoices) for listed in known if listed)
+        return sum(len(listed.shown.invoices) for listed in self._snapshots.listed())
 
     def invoice(self, namespace: str, file_name: str, deadline: Deadline) -> tuple[Invoice, bool]:
         """The invoice that a file stands for, and whether a listing vouches for it.
@@ -288,13 +214,13 @@ class Catalog:
             listed = self._fetch_listing(namespace, deadline)
         return self._shown(listed, file_name)
 
-    def _shown(self, listed: _Listed, file_name: str) -> Invoice:
+    def _shown(self, listed: Listed, file_name: str) -> Invoice:
         invoice = listed.shown.by_file_name.get(file_name)
         if invoice is None:
             raise NotFound(f"there is no invoice {file_name}")
         return invoice
 
-    def _may_have_appeared(self, listed: _Listed, file_name: str) -> bool:
+    def _may_have_appeared(self, listed: Listed, file_name: str) -> bool:
         return (
             file_name not in listed.everything.by_file_name
             and (names.can_be_unlisted_invoice(file_name) or names.is_cut(file_name))
@@ -302,7 +228,7 @@ class Catalog:
         )
 
     def _unlisted_invoice(self, namespace: str, file_name: str) -> tuple[Invoice, bool]:
-        listed_before = self._known(namespace)
+        listed_before = self._snapshots.listing(namespace)
         if listed_before is not None and file_name in listed_before.everything.by_file_name:
             return self._shown(listed_before, file_name), True
         name = names.invoice_name(file_name)
@@ -310,8 +236,8 @@ class Catalog:
             raise NotFound(f"{file_name} is not an invoice")
         return unlisted_invoice(namespace, name), False
 
-    def _listed(self, namespace: str, deadline: Deadline) -> _Listed:
-        known = self._known(namespace)
+    def _listed(self, namespace: str, deadline: Deadline) -> Listed:
+        known = self._snapshots.listing(namespace)
         if known is not None and self._is_fresh(known.fetched_s, self._list_ttl_s):
             return known
         try:
@@ -319,13 +245,13 @@ class Catalog:
         except Denied:
             raise
         except InvoicefsError as error:
-            known = self._known(namespace)
+            known = self._snapshots.listing(namespace)
             if known is None:
                 raise
             log.warning("The last good list of %s is shown: %s", namespace, error)
             return known
 
-    def _fetch_listing(self, namespace: str, deadline: Deadline) -> _Listed:
+    def _fetch_listing(self, namespace: str, deadline: Deadline) -> Listed:
         try:
             return self._fetch(
                 namespace,
@@ -338,64 +264,19 @@ class Catalog:
                 raise UnusableAnswer(f"a namespace that is listed has no list: {error}") from error
             raise
 
-    def _refresh_listing(self, namespace: str, deadline: Deadline) -> _Listed:
-        known = self._known_and_stored(namespace)
-        fresh = Listing.of(self._api.invoices(namespace, deadline))
-        if known is None:
-            everything, is_saved = fresh, False
-        elif known.everything.invoices and not fresh.invoices:
-            raise UnusableAnswer(f"the server lists no invoice at all in {namespace}")
-        else:
-            everything = known.everything.succeeded_by(fresh)
-            is_saved = known.is_saved and everything.invoices == known.everything.invoices
-        self._learn(everything)
-        listed = self._listed_of(
-            everything,
-            fetched_s=self._clock.monotonic_s(),
-            is_saved=is_saved or self._store.save_listing(namespace, everything),
+    def _refresh_listing(self, namespace: str, deadline: Deadline) -> Listed:
+        known = self._snapshots.listing_by_now(namespace)
+        listing = Listing.of(self._api.invoices(namespace, deadline))
+        if known is not None:
+            if known.everything.invoices and not listing.invoices:
+                raise UnusableAnswer(f"the server lists no invoice at all in {namespace}")
+            listing = known.everything.succeeded_by(listing)
+        return self._snapshots.replace_listing(
+            namespace, listing, fetched_s=self._clock.monotonic_s()
         )
-        with self._lock:
-            self._listings[namespace] = listed
-        return listed
-
-    def _known_and_stored(self, namespace: str) -> _Listed | None:
-        """What is known; asks the store again where it may have been out of reach before."""
-        known = self._known(namespace)
-        if known is not None and known.is_saved:
-            return known
-        stored = self._store.listing(namespace)
-        if stored is None:
-            return known
-        self._learn(stored)
-        if known is None:
-            merged = self._listed_of(stored)
-        else:
-            everything = stored.succeeded_by(known.everything)
-            merged = self._listed_of(everything, known.fetched_s, is_saved=False)
-        with self._lock:
-            if self._listings.get(namespace) is known:
-                self._listings[namespace] = merged
-        return self._listings[namespace]
-
-    def _known(self, namespace: str) -> _Listed | None:
-        if namespace not in self._listings:
-            self._disk.run(lambda: self._recall_listing(namespace))
-        return self._listings.get(namespace)
-
-    def _recall_listing(self, namespace: str) -> None:
-        stored = self._store.listing(namespace)
-        if stored is not None:
-            self._learn(stored)
-        # In one step, because a refresh may have come first, and what it brought counts.
-        self._listings.setdefault(namespace, self._listed_of(stored) if stored else None)
-
-    def _listed_of(
-        self, listing: Listing, fetched_s: float | None = None, is_saved: bool = True
-    ) -> _Listed:
-        return _Listed(listing, listing.only(self._view.statuses), fetched_s, is_saved)
 
     def _is_listed(self, namespace: str) -> bool:
-        return namespace in self._known_namespaces().by_directory.values()
+        return namespace in self._snapshots.namespaces().names
 
     # Both.
 
@@ -419,7 +300,3 @@ class Catalog:
 
 
 _NAMESPACES = ""  # among the names of lists, the list of namespaces; no namespace has it
-
-
-def _namespaces(found: Iterable[str]) -> _Namespaces:
-    return _Namespaces({names.directory_name(each) or each: each for each in found})

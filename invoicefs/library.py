@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from invoicefs import xattrs
-from invoicefs.catalog import Catalog, ListApi, ListStore, View
+from invoicefs.catalog import Catalog, ListApi, View
 from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.contents import Contents, ContentStore, PdfApi
 from invoicefs.disk import DiskThreads
@@ -31,6 +31,7 @@ from invoicefs.model import (
 )
 from invoicefs.names import directory_name, invoice_name, is_too_long
 from invoicefs.prefetch import Prefetch
+from invoicefs.snapshots import ListStore
 
 DIRECTORY_BYTES = 4096
 _KERNEL_MEMORY_S = 5  # it asks again after 1 s (entry_timeout); the rest is for slow machines

@@ -160,10 +160,11 @@ class _Stage:
         self._make_forget()
         with self._ill(Endpoint.NAMESPACES):
             root = _listed(self._mount.path, _PARTS)
+            archives = [self._archived_from_the_root()]
             beside = [self._opened_beside()]
         with self._ill(Endpoint.INVOICES, "never", "known", "kept"):
             new, old = (self._listed(part) for part in ("never", "known"))
-            archives = [self._archived(part) for part in ("never", "kept")]
+            archives += [self._archived(part) for part in ("never", "kept")]
             beside.append(self._opened_beside())
         return {
             Step.ROOT: root,
@@ -219,6 +220,11 @@ class _Stage:
     def _archived(self, part: str) -> str:
         run("rsync", "-a", "--delete", f"{self._mount / part}/", self._archive / part)
         return _judged(in_folder(self._archive / part), _CONTENTS)
+
+    def _archived_from_the_root(self) -> str:
+        others = [f"--exclude=/{part}" for part in _PARTS if part != "kept"]
+        run("rsync", "-a", "--delete", *others, f"{self._mount.path}/", self._archive)
+        return _judged(in_folder(self._archive / "kept"), _CONTENTS)
 
     def _copied(self) -> str:
         copy = self._copies / self._mount.path.name

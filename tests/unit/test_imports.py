@@ -36,13 +36,14 @@ ALLOWED: Mapping[str, set[str]] = {
         "records": "model",
         "cache": "clock",
         "store": "__init__ errors clock names model records cache",
-        "catalog": "errors clock names model disk fetcher",
+        "snapshots": "names model disk",
+        "catalog": "errors clock names model disk fetcher snapshots",
         "contents": "errors clock model disk fetcher",
         "walks": "",
         "prefetch": "errors clock model fetcher contents walks",
         "xattrs": "model",
-        "library": "__init__ errors clock names model disk fetcher catalog contents prefetch"
-        " xattrs",
+        "library": "__init__ errors clock names model disk fetcher snapshots catalog contents"
+        " prefetch xattrs",
         "errnos": "errors",
         "filesystem": "__init__ errors clock names model library xattrs errnos",
         "background": "errors",
