@@ -167,7 +167,7 @@ class Cache:
         try:
             return self._open(lock_timeout_s)
         except (sqlite3.OperationalError, OSError) as error:
-            if not _is_damage(error):
+            if not (_is_damage(error) or _is_read_only(error)):
                 return self._unusable(error)
             self._leave_behind(error)
         except Exception as error:  # a database of another shape makes diskcache raise anything
@@ -319,6 +319,11 @@ def _is_spoilt_row(error: Exception) -> bool:
     """
     is_undecodable = isinstance(error, sqlite3.OperationalError) and _sqlite_code(error) is None
     return is_undecodable or isinstance(error, TypeError)
+
+
+def _is_read_only(error: Exception) -> bool:
+    """Whether SQLite will not write a database, for what is in it: its folder can be written."""
+    return _sqlite_code(error) == sqlite3.SQLITE_READONLY
 
 
 def _is_damage(error: Exception) -> bool:

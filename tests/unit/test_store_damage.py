@@ -541,11 +541,19 @@ def constraint_too_many(path: Path) -> None:
     )
 
 
+def format_to_come(path: Path) -> None:
+    """SQLite only reads what a later version of it may have written."""
+    with path.open("r+b") as file:
+        file.seek(18)  # the "file format write version" in the header
+        file.write(b"\3")
+
+
 ALIEN_DATABASES = [
     garbage,
     text,
     damaged_pages,
     damaged_header,
+    format_to_come,
     cut_short,
     other_columns,
     other_settings,
