@@ -66,6 +66,7 @@ _LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 2
 _MOST_REDIRECTS = 5
 _LENGTH_HEADERS = {"content-length", "transfer-encoding"}
 _TOO_LATE = "no answer within --timeout"
+_FOR_EVER_S = 365 * 86_400.0
 
 _ERROR_OF_STATUS: Mapping[int, type[InvoicefsError]] = {
     401: Unauthenticated,
@@ -308,7 +309,7 @@ def _retry_after_s(response: requests.Response) -> float | None:
     """The wait of a ``Retry-After`` header: seconds or a date (RFC 9110, 10.2.3)."""
     value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), _FOR_EVER_S)  # more digits than a float has make it infinite
     try:
         moment = email.utils.parsedate_to_datetime(value)
         return max(0.0, moment.timestamp() - time.time())

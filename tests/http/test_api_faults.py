@@ -6,13 +6,17 @@ What comes too late is in `test_api_deadlines`.
 import base64
 import gzip
 import logging
+import math
 import queue
 import time
 import tracemalloc
 from collections.abc import Callable
-from email.utils import formatdate
+from datetime import UTC
+from email.utils import format_datetime, formatdate
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from invoicefs import api as api_module
 from invoicefs import errors
@@ -254,6 +258,46 @@ def test_the_wait_that_the_server_asks_for_is_passed_on(
     assert isinstance(error, RateLimited | Unavailable)
     assert type(error) is expected
     assert error.retry_after_s == seconds
+
+
+waits = st.one_of(
+    st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=40),
+    st.integers().map(str),
+    st.datetimes(timezones=st.sampled_from([UTC, None])).map(format_datetime),
+    st.lists(
+        st.sampled_from(
+            [
+                "Wed,",
+                "21",
+                "Oct",
+                "2015",
+                "0",
+                "99999",
+                "07:28:00",
+                "24:60",
+                "GMT",
+                "-0000",
+                "+9999",
+            ]
+        ),
+        max_size=8,
+    ).map(" ".join),
+)
+
+
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(waits)
+@example("9" * 400)
+def test_any_header_is_a_wait_that_ends_or_none(sandbox: Sandbox, api: Api, header: str) -> None:
+    sandbox.heal()
+    sandbox.inject(Fault(faults.status(429, retry_after=header)))
+
+    error = failure_of(api)
+
+    assert isinstance(error, RateLimited)
+    assert error.retry_after_s is None or 0.0 <= error.retry_after_s < math.inf
 
 
 def test_the_wait_until_a_date_is_counted_from_now(sandbox: Sandbox, api: Api) -> None:
