@@ -1,6 +1,5 @@
 """What people write as sizes, durations, states and URLs, and the settings made of it."""
 
-import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from invoicefs.errors import UsageError
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 TENANT = "https://acme.console.ves.volterra.io"
+A_YEAR_S = 365 * 86_400.0
 TOO_MANY_DIGITS = "9" * 400  # more than a float can hold
 LONG_S = "\u017f"  # for a regular expression that ignores case it is an s
 
@@ -61,6 +61,17 @@ url_like = st.builds(
     st.one_of(texts, st.from_regex(r"(:\d{0,6})?(/(api|web|a|\.\.|))*(\?\w*)?", fullmatch=True)),
 )
 pasted = st.one_of(texts, quantities, url_like)
+written_quantities = st.builds(
+    "{}{}".format,
+    st.one_of(
+        st.floats(0).map(str),
+        st.integers(0, 2**70).map(str),
+        st.decimals(0, 10**20, places=9).map(str),
+        st.sampled_from(["nan", "inf", "Infinity", "-0", "1e3", "1_000", "0x10"]),
+        texts,
+    ),
+    st.sampled_from(["", "k", "M", "GiB", "ms", "s", "m", "h"]),
+)
 
 
 # All parsers
@@ -78,11 +89,19 @@ pasted = st.one_of(texts, quantities, url_like)
 @example(text="https://[::1")
 @example(text="https://a:b:c")
 @example(text="https://exam\u2100ple.com")
-def test_a_parser_raises_usage_errors_and_nothing_else(
+def test_a_parser_raises_usage_errors_of_one_line_and_nothing_else(
     parse: Callable[[str], object], text: str
 ) -> None:
-    with contextlib.suppress(UsageError):
+    assert refusal_of(parse, text).isprintable()
+
+
+def refusal_of(parse: Callable[[str], object], text: str) -> str:
+    """What a parser says against a text; empty where it takes it."""
+    try:
         parse(text)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 # Sizes
@@ -154,6 +173,17 @@ def test_a_size_is_read_as_it_was_written(size_bytes: int) -> None:
     assert parse_size_bytes(format_size_bytes(size_bytes)) == size_bytes
 
 
+@unhurried
+@given(written_quantities)
+@example(TOO_MANY_DIGITS)
+@example(str(2**63))
+def test_any_text_is_a_size_that_a_file_can_have_or_a_usage_error(text: str) -> None:
+    if not refusal_of(parse_size_bytes, text):
+        size_bytes = parse_size_bytes(text)
+        assert type(size_bytes) is int
+        assert 0 <= size_bytes < 2**63
+
+
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
     [
@@ -222,6 +252,23 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         parse_duration_s(text)
 
 
+@unhurried
+@given(written_quantities)
+@example(TOO_MANY_DIGITS)
+@example("8760.000001h")
+def test_any_text_is_a_duration_of_a_year_at_most_or_a_usage_error(text: str) -> None:
+    if not refusal_of(parse_duration_s, text):
+        seconds = parse_duration_s(text)
+        assert type(seconds) is float
+        assert 0.0 <= seconds <= A_YEAR_S
+
+
+@unhurried
+@given(st.integers(0, 8760), st.sampled_from([("s", 1), ("m", 60), ("h", 3600)]))
+def test_a_duration_is_read_as_it_was_written(number: int, unit: tuple[str, int]) -> None:
+    assert parse_duration_s(f"{number}{unit[0]}") == number * unit[1]
+
+
 # Octal numbers
 
 
@@ -236,6 +283,11 @@ def test_an_octal_number_may_have_a_prefix(text: str, number: int) -> None:
 def test_what_is_no_octal_number_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is not an octal number"):
         parse_octal(text)
+
+
+@given(st.integers(0, 0o7777), st.sampled_from(["o", "03o", "04o", "#o"]))
+def test_an_octal_number_is_read_as_it_was_written(number: int, form: str) -> None:
+    assert parse_octal(format(number, form)) == number
 
 
 # States
