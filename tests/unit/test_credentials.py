@@ -1,6 +1,7 @@
 """The API token: where it comes from, how it is replaced, and that it is never told."""
 
 import os
+import re
 import threading
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from invoicefs.credentials import TOKEN_VARIABLE, FixedToken, TokenFile, find_cr
 from invoicefs.errors import UsageError, UserError
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+in_one_folder = settings(
+    unhurried,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 
 GOOD_TOKENS = pytest.mark.parametrize(
     "token", ["t", "abcDEF0123456789", "a+b/c==", "a.b-c_d~e", "{}\"'\\$`;", "x" * 4096]
@@ -56,10 +61,10 @@ def no_prompt() -> str:
     raise AssertionError("nobody may be asked")
 
 
-def rename_over(path: Path, text: str) -> None:
+def rename_over(path: Path, content: str | bytes) -> None:
     """Replace a file as careful tools do: a new file, renamed."""
     replacement = path.with_name("replacement")
-    replacement.write_text(text)
+    replacement.write_bytes(content.encode() if isinstance(content, str) else content)
     replacement.replace(path)
 
 
@@ -201,6 +206,46 @@ def test_any_text_is_a_token_of_printable_ascii_or_a_user_error(text: str) -> No
         return
     assert token == text.strip()
     assert all("!" <= each <= "~" for each in token)
+
+
+contents = st.one_of(
+    st.binary(max_size=40),
+    st.text(st.characters(), max_size=40).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    st.from_regex(rb"\s?[!-~]{0,20}\s?", fullmatch=True),
+)
+
+
+@in_one_folder
+@given(contents)
+def test_any_file_holds_a_token_of_printable_ascii_or_is_a_user_error(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "token"
+    path.write_bytes(content)
+
+    try:
+        token = TokenFile(path).token()
+    except UserError:
+        return
+    assert re.fullmatch("[!-~]+", token)
+    assert token == content.decode().strip()
+
+
+@in_one_folder
+@given(contents)
+def test_whatever_replaces_a_token_a_header_can_carry_what_is_used(
+    tmp_path: Path, content: bytes
+) -> None:
+    path = tmp_path / "token"
+    path.write_text("first")
+    credential = TokenFile(path)
+
+    rename_over(path, content)
+
+    token = credential.token()
+    assert token in ("first", content.decode("utf-8", "replace").strip())
+    assert re.fullmatch("[!-~]+", token)
+    assert credential.was_replaced("first") == (token != "first")
 
 
 # The token is never told
