@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from invoicefs import mountpoint
 from invoicefs.errors import UserError
@@ -56,6 +58,25 @@ def line_of(path: Path, filesystem_type: str = FILESYSTEM_TYPE, source: str = TE
     return f"99 28 0:99 / {escaped} ro,nosuid,nodev - {filesystem_type} {source} ro\n"
 
 
+# Any bytes but NUL, and often those with a meaning.
+names = st.one_of(
+    st.binary(max_size=20).map(lambda name: name.replace(b"\0", b"?")),
+    st.text(" \t\n\\#-/014é\x85", max_size=20).map(str.encode),
+)
+mount_paths = names.map(lambda name: b"/" + name)
+sources = names
+
+
+def kernel_line(path: bytes, source: bytes) -> bytes:
+    """A line of mountinfo as the kernel writes it: see show_mountinfo() and mangle() of Linux."""
+    where, what = escaped(path, b" \t\n\\"), escaped(source, b" \t\n\\#")
+    return b"99 28 0:99 / %s ro shared:7 - tmpfs %s rw\n" % (where, what)
+
+
+def escaped(text: bytes, special: bytes) -> bytes:
+    return b"".join(b"\\%03o" % each if each in special else bytes([each]) for each in text)
+
+
 # What is mounted
 
 
@@ -73,6 +94,22 @@ def test_mountinfo_is_read_with_its_escapes(mountinfo: Path) -> None:
     assert found["/mnt/empty-source"] == ("tmpfs", "")
     assert found["/mnt/dash - dash"] == ("tmpfs", "a - b")
     assert found["/mnt/raw-ü"] == ("tmpfs", "tmpfs")
+
+
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(st.lists(st.tuples(mount_paths, sources), max_size=4))
+@example([(b"/a\\040b", b"")])
+@example([(b"/ - /\xff\xe9", b"#1 - x")])
+def test_what_the_kernel_says_of_any_mount_is_understood(
+    mountinfo: Path, mounted: list[tuple[bytes, bytes]]
+) -> None:
+    mountinfo.write_bytes(b"".join(kernel_line(*each) for each in mounted))
+
+    found = [(os.fsencode(mount.path), os.fsencode(mount.source)) for mount in mounts()]
+
+    assert found == mounted
 
 
 @pytest.mark.parametrize(
