@@ -1,6 +1,10 @@
 """How calls are made gently: trying again, cool-downs, and failures that are remembered."""
 
+import math
+
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from invoicefs.clock import Deadline
 from invoicefs.errors import (
@@ -443,17 +447,21 @@ def test_other_kinds_of_call_are_not_held_back(stage: Stage) -> None:
     assert stage.fetch("a", stage.call(), kind="namespaces") == "content"
 
 
-@pytest.mark.parametrize("asked_s", [LONGEST_COOL_DOWN_S + 1.0, 86_400.0, 1e12])
-def test_cool_down_lasts_five_minutes_at_most(stage: Stage, asked_s: float) -> None:
-    begin_cool_down(stage, asked_s)
-    stage.clock.advance(294.0)
-    with pytest.raises(RateLimited):
-        stage.fetch("a", stage.call())
+@settings(deadline=None)
+@given(st.floats(MAX_WAIT_S + 1.0))
+@example(LONGEST_COOL_DOWN_S + 1.0)
+@example(math.inf)
+def test_cool_down_lasts_as_long_as_asked_and_five_minutes_at_most(asked_s: float) -> None:
+    with Stage() as stage:
+        begin_cool_down(stage, asked_s)
+        stage.clock.advance(min(asked_s, LONGEST_COOL_DOWN_S) - MAX_WAIT_S - A_MOMENT_S)
+        with pytest.raises(RateLimited):
+            stage.fetch("a", stage.call())
 
-    stage.clock.advance(6.0)
+        stage.clock.advance(MAX_WAIT_S + 2 * A_MOMENT_S)
 
-    assert stage.fetch("b", stage.call()) == "content"
-    assert stage.fetch("limited", stage.call()) == "content"
+        assert stage.fetch("b", stage.call()) == "content"
+        assert stage.fetch("limited", stage.call()) == "content"
 
 
 def test_429_that_asks_for_no_wait_begins_a_cool_down(stage: Stage) -> None:
