@@ -62,7 +62,7 @@ _STATUS = _Parsed("status", config.parse_status)
 _OCTAL = _Parsed("octal", config.parse_octal)
 # Paths are not looked at here: a mount point may hang.
 _PATH = _Parsed("path", Path)
-_ID = click.IntRange(min=0)
+_ID = click.IntRange(min=0, max=2**32 - 2)  # the one above stands for "leave it", see chown(2)
 
 
 def _option(name: str, field: str, text: str, **attributes: Any) -> Callable[[Command], Command]:

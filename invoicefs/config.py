@@ -24,6 +24,7 @@ _DURATION_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}", re.ASCII)
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
 _LARGEST_BYTES = 2**63 - 1  # of an off_t
+_MOST_PARALLEL = 1000  # each takes a thread, and a place for a connection before the first call
 _LONGEST_S = 365 * 86_400.0  # locks cannot be waited for much longer
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST = re.compile(r"(?!-)[\w-]+(\.[\w-]+)*\.?")
@@ -94,8 +95,8 @@ class Settings:
     """Show what is known of an invoice as extended attributes."""
 
     def __post_init__(self) -> None:
-        if self.parallel < 1:
-            raise UsageError("--parallel must be at least 1.")
+        if not 1 <= self.parallel <= _MOST_PARALLEL:
+            raise UsageError(f"--parallel must be from 1 to {_MOST_PARALLEL}.")
         if not 0 < self.timeout_s <= _LONGEST_S:
             raise UsageError("--timeout must be longer than 0 s and not longer than a year.")
         if not 0 <= self.max_wait_s <= self.timeout_s:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 import invoicefs
 from invoicefs import cli, errors
@@ -18,6 +20,7 @@ from invoicefs.errors import InvoicefsError, UsageError, UserError
 
 REPOSITORY = Path(__file__).parents[2]
 TENANT = "https://acme.console.ves.volterra.io"
+A_YEAR_S = 365 * 86_400.0
 
 
 @dataclass
@@ -252,6 +255,7 @@ MALFORMED = [
     ("--fetch", "ON_STAT"),
     ("--parallel", "0"),
     ("--parallel", "-3"),
+    ("--parallel", "1001"),
     ("--parallel", "eight"),
     ("--parallel", "1.5"),
     ("--timeout", "soon"),
@@ -265,6 +269,7 @@ MALFORMED = [
     ("--max-pdf-size", "0"),
     ("--uid", "root"),
     ("--uid", "-1"),
+    ("--uid", str(2**32 - 1)),
     ("--gid", "1.0"),
     ("--gid", "-1"),
     ("--umask", "9"),
@@ -309,6 +314,55 @@ def test_a_malformed_variable_ends_with_2(
     check_bad_usage(run("mount", "/mnt"), f"--{option}")
 
     assert not mounted
+
+
+# What the kernel can pass: any bytes but NUL.
+arguments = st.one_of(
+    st.binary(max_size=20).map(os.fsdecode),
+    st.from_regex(r"-?\d{0,25}(\.\d{0,3})?(ms|s|m|h|k|MiB|g)?", fullmatch=True),
+    st.sampled_from(["nan", "inf", "1e9", "on-open", "on-stat", "paid", "\u0663", "9" * 5000]),
+).filter(lambda text: "\0" not in text)
+
+
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(st.sampled_from(sorted({option for option, _ in MALFORMED})), arguments, st.booleans())
+@example("--gid", str(10**30), False)
+@example("--cache-size", str(2**63), False)
+@example("--timeout", "9" * 400, False)
+@pytest.mark.usefixtures("logged")
+def test_any_text_for_an_option_is_bad_usage_or_a_value_in_range(
+    run: Run,
+    mounted: list[Mounted],
+    monkeypatch: pytest.MonkeyPatch,
+    option: str,
+    text: str,
+    is_variable: bool,
+) -> None:
+    mounted.clear()
+    url = [] if option == "--url" else ["--url", TENANT]
+    words = [] if is_variable else [f"{option}={text}"]
+    variable = "INVOICEFS_" + option.removeprefix("--").replace("-", "_").upper()
+    with monkeypatch.context() as patch:
+        patch.setenv("INVOICEFS_TOKEN", "t")
+        if is_variable:
+            patch.setenv(variable, text)
+        ended = run("mount", *url, *words, "/mnt")
+
+    if not mounted:
+        check_bad_usage(ended, option)
+        return
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    check_ranges(mounted[0].settings)
+
+
+def check_ranges(made: Settings) -> None:
+    assert max(made.cache_size_bytes, made.max_pdf_size_bytes) < 2**63
+    assert 0 <= min(made.uid, made.gid) <= max(made.uid, made.gid) < 2**32 - 1  # see chown(2)
+    assert made.parallel <= 1000  # so many places are made for connections, before the first
+    for seconds in (made.timeout_s, made.max_wait_s, made.list_ttl_s, made.active_ttl_s):
+        assert 0.0 <= seconds <= A_YEAR_S
 
 
 # Failures

@@ -577,6 +577,7 @@ def test_the_defaults_are_those_of_the_manual(
     [
         {"parallel": 0},
         {"parallel": -1},
+        {"parallel": 1001},
         {"timeout_s": 0.0},
         {"timeout_s": 0.0, "max_wait_s": 0.0},
         {"timeout_s": -1.0, "max_wait_s": -2.0},
@@ -617,6 +618,7 @@ def test_values_that_cannot_be_meant_are_refused_by_the_name_of_their_option(
     "fields",
     [
         {"parallel": 1},
+        {"parallel": 1000},
         {"timeout_s": 5.0, "max_wait_s": 5.0},
         {"timeout_s": 0.1, "max_wait_s": 0.0},
         {"list_ttl_s": 0.0},
