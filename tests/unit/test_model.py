@@ -46,8 +46,6 @@ AUGUST = Invoice(
 
 texts = st.text(st.characters(), max_size=8)
 moments = st.datetimes(
-    min_value=datetime(1, 1, 2),
-    max_value=datetime(9999, 12, 30),
     timezones=st.integers(-23 * 60 - 59, 23 * 60 + 59).map(
         lambda minutes: timezone(timedelta(minutes=minutes))
     ),
@@ -119,8 +117,10 @@ def test_a_time_is_read_to_the_nanosecond(text: str, ns: int) -> None:
         "2026-13-01T00:00:00Z",
         "2026-00-10T00:00:00Z",
         "0000-01-01T00:00:00Z",
+        "2026-08-31T24:00:00Z",
         "2026-08-31T25:00:00Z",
         "2026-08-31T23:60:00Z",
+        "2016-12-31T23:59:60Z",  # a second that there was, but not in the time of computers
         "2026-08-31T23:59:59+24:00",
         "20260831T235959Z",
         "12026-08-31T23:59:59Z",
@@ -144,6 +144,8 @@ def test_nothing_foreign_is_raised_for_any_time(text: str) -> None:
 
 @unhurried
 @given(moments, st.integers(0, NS_PER_S - 1))
+@example(datetime.min.replace(tzinfo=timezone(timedelta(hours=23))), 0)
+@example(datetime.max.replace(tzinfo=timezone(-timedelta(hours=23))), NS_PER_S - 1)
 def test_any_moment_in_any_zone_comes_back(moment: datetime, fraction_ns: int) -> None:
     whole = moment.replace(microsecond=0)
     day_and_time, zone = whole.isoformat()[:19], whole.isoformat()[19:]
