@@ -26,15 +26,22 @@ from invoicefs.catalog import UNLISTED_RECHECK_S
 from invoicefs.clock import NS_PER_S
 from invoicefs.errors import (
     Busy,
+    CredentialRenewed,
     Denied,
     InvoicefsError,
     NoAnswer,
     NotFound,
+    RateLimited,
     ServerFault,
+    ServerTimedOut,
+    TooLarge,
     Unauthenticated,
+    Unavailable,
     Unreachable,
+    UntrustedServer,
     UnusableAnswer,
 )
+from invoicefs.fetcher import LONGEST_COOL_DOWN_S
 from invoicefs.library import Library, OpenInvoice
 from invoicefs.model import Invoice
 from invoicefs.prefetch import REFUSAL_MEMORY_S
@@ -48,12 +55,24 @@ from tests.running_library import (
     MAX_PDF_SIZE_BYTES,
     running_library,
 )
-from tests.store_folder import connection, opening
+from tests.store_folder import connection, opening, put_values, stored_values
 
 T = TypeVar("T")
 
-FAILURES = (Unreachable, ServerFault, UnusableAnswer, Busy, Unauthenticated)
-PDF_FAILURES = (*FAILURES, Denied, NotFound)
+FAILURES = (
+    Unreachable("not now"),
+    Unavailable("not now", retry_after_s=1.0),
+    ServerTimedOut("not now"),
+    ServerFault("not now"),
+    UntrustedServer("not now"),
+    UnusableAnswer("not now"),
+    Busy("not now"),
+    Unauthenticated("not now"),
+    CredentialRenewed("not now"),
+    RateLimited("not now", retry_after_s=LIST_TTL_S),
+    RateLimited("not now", retry_after_s=1e9),
+)
+PDF_FAILURES = (*FAILURES, Denied("not now"), NotFound("not now"), TooLarge("not now"))
 DAYS = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2099-01-01T00:00:00Z", "")
 
 # Few of each, so that the same ones are met again and again.
@@ -89,20 +108,22 @@ class Pin:
 
 @dataclass
 class Model:
-    """What the library is to do; the last six fields are forgotten by a remount."""
+    """What the library is to do; the last seven fields are forgotten by a remount."""
 
     tenant: FakeTenant
     clock: FakeClock
     is_eager: bool
-    failing: dict[str, type[InvoicefsError]] = field(default_factory=dict)
+    failing: dict[str, InvoicefsError] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     namespaces: frozenset[str] = frozenset()
     listings: dict[str, dict[str, Invoice]] = field(default_factory=dict)
     mtimes_ns: dict[str, int] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)
     stored: set[bytes] = field(default_factory=set)  # invoices with the same bytes share them
+    damaged: set[bytes] = field(default_factory=set)
     listed_s: dict[str, float] = field(default_factory=dict)
-    failed: dict[str, tuple[type[InvoicefsError], float]] = field(default_factory=dict)
+    failed: dict[str, tuple[InvoicefsError, float]] = field(default_factory=dict)
+    cooling_until_s: dict[str, float] = field(default_factory=dict)
     paused_until_s: dict[str, float] = field(default_factory=dict)
     downloads: int = 0
     downloads_at_failure: dict[str, int] = field(default_factory=dict)
@@ -111,10 +132,26 @@ class Model:
     def remount(self) -> None:
         self.listed_s.clear()
         self.failed.clear()
+        self.cooling_until_s.clear()
         self.paused_until_s.clear()
         self.downloads = 0
         self.downloads_at_failure.clear()
         self.pins.clear()
+
+    def evict(self) -> None:
+        self.stored.clear()
+        self.damaged.clear()
+
+    def damage(self) -> None:
+        self.damaged |= self.stored
+        self.stored.clear()
+
+    def lose_the_store(self) -> None:
+        self.evict()
+        self.namespaces = frozenset()
+        self.listings.clear()
+        self.mtimes_ns.clear()
+        self.copies.clear()
 
     # Operations.
 
@@ -234,7 +271,7 @@ class Model:
         if is_wanted and now_s >= max(self.paused_until_s.get(each, now_s) for each in pauses):
             try:
                 self._bring(key, invoice)
-            except NotFound:
+            except (NotFound, TooLarge):
                 self._pause(version_key, REFUSAL_MEMORY_S)
             except InvoicefsError as error:
                 scope = invoice.namespace if type(error) is Denied else ""
@@ -249,7 +286,8 @@ class Model:
     def _is_exact(self, copy: Copy | None, invoice: Invoice) -> bool:
         if copy is None or not self._is_fresh(copy, invoice):
             return False
-        return not invoice.active or copy.pdf in self.stored
+        # That it is damaged is found out where it is read.
+        return not invoice.active or copy.pdf in self.stored | self.damaged
 
     def _best(self, key: str, invoice: Invoice) -> bytes:
         try:
@@ -271,6 +309,7 @@ class Model:
             self.mtimes_ns[key] = max(now_ns, self.mtimes_ns[key] + NS_PER_S)
         self.copies[key] = Copy(pdf, invoice.version, now_ns)
         self.stored.add(pdf)
+        self.damaged.discard(pdf)
         self.downloads += 1
         return pdf
 
@@ -286,18 +325,28 @@ class Model:
     # Calls.
 
     def _call(self, call: str, answer: Callable[[], T]) -> T:
-        """A call, unless it has failed a moment ago."""
+        """A call, unless it has failed a moment ago or calls of its kind have to wait."""
+        kind, now_s = call.split()[0], self.clock.monotonic_s()
         error, until_s = self.failed.get(call, (None, 0.0))
-        if error is not None and self.clock.monotonic_s() < until_s:
+        if error is not None and now_s < until_s:
             raise error
+        if now_s < self.cooling_until_s.get(kind, now_s):
+            raise RateLimited("cooling down")
         self.calls.append(call)
-        failure = self.failing.get(call.split()[0])
         try:
-            if failure is not None:
-                raise failure
+            if isinstance(self.failing.get(kind), CredentialRenewed):
+                self.calls.append(call)  # at once, once more
+            if kind in self.failing:
+                raise self.failing[kind]
             return answer()
-        except InvoicefsError as error:
-            self.failed[call] = (type(error), self.clock.monotonic_s() + FAILURE_MEMORY_S)
+        except RateLimited as limit:
+            asked_s = limit.retry_after_s or 0.0  # without a wait jitter would decide
+            until_s = now_s + min(asked_s, LONGEST_COOL_DOWN_S)
+            self.cooling_until_s[kind] = until_s
+            self.failed[call] = (limit, until_s)
+            raise
+        except InvoicefsError as failure:
+            self.failed[call] = (failure, now_s + FAILURE_MEMORY_S)
             raise
 
 
@@ -375,10 +424,10 @@ class LibraryMachine(RuleBasedStateMachine):
             self._tenant.withdraw(invoice)
 
     @rule(trouble=troubles)
-    def fail(self, trouble: tuple[str, type[InvoicefsError]]) -> None:
+    def fail(self, trouble: tuple[str, InvoicefsError]) -> None:
         call, failure = trouble
         self._model.failing[call] = failure
-        self._tenant.fail(call, failure("not now"))
+        self._tenant.fail(call, failure)
 
     @precondition(lambda self: self._model.failing or self._hidden is not None)
     @rule()
@@ -404,17 +453,28 @@ class LibraryMachine(RuleBasedStateMachine):
     def set_the_clock(self, seconds: float) -> None:
         self._clock.jump(seconds)
 
-    @rule()
-    def remount(self) -> None:
+    @rule(keeps_the_store=st.sampled_from([True, True, False]))
+    def remount(self, keeps_the_store: bool) -> None:
         self._mounted.close()
         self._opened.clear()
         self._model.remount()
+        if not keeps_the_store:
+            for cache in ("pdf", "meta"):
+                self._forget(cache)
+            self._model.lose_the_store()
         self._library = self._mount()
 
     @rule()
     def evict(self) -> None:
         self._forget("pdf")
-        self._model.stored.clear()
+        self._model.evict()
+
+    @rule()
+    def damage(self) -> None:
+        """Spoil every content that is stored."""
+        values = stored_values(self._folder, "pdf")
+        put_values(self._folder, "pdf", {row: b"?" + pdf[1:] for row, pdf in values.items()})
+        self._model.damage()
 
     # What programs do.
 
