@@ -32,7 +32,8 @@ def _judged(reason: BaseException, is_cut_short: bool) -> tuple[type[NoAnswer], 
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError():
             return _LOST
         case ssl.SSLError():
-            return UntrustedServer, f"there is no TLS connection ({reason.reason})"
+            why = getattr(reason, "reason", None)  # those that Python itself raises have none
+            return UntrustedServer, f"there is no TLS connection ({why or 'for no given reason'})"
         case TimeoutError():
             return Unreachable, "nobody answers at its address"
         case OSError(strerror=str(words)):

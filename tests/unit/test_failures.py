@@ -1,0 +1,93 @@
+"""What an exception of the HTTP stack means, however it is wrapped."""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from invoicefs.errors import NoAnswer, Unreachable, UntrustedServer, UnusableAnswer
+from invoicefs.failures import translated
+
+Wrap = Callable[[Exception], Exception]
+
+
+class Wrapped(OSError):
+    """Stands for the exceptions of the libraries, many of which are an `OSError`."""
+
+    reason: Exception | None = None
+
+
+def without_shared_cipher() -> ssl.SSLError:
+    error = ssl.SSLError(1, "sslv3 alert handshake failure (_ssl.c:1006)")
+    error.reason = "SSLV3_ALERT_HANDSHAKE_FAILURE"
+    return error
+
+
+def untrusted() -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_message = "certificate has expired"
+    return error
+
+
+REASONS: list[tuple[Callable[[], Exception], type[NoAnswer]]] = [
+    (untrusted, UntrustedServer),
+    (without_shared_cipher, UntrustedServer),
+    (lambda: ssl.SSLError("Underlying socket has been closed."), UntrustedServer),
+    (lambda: ssl.SSLEOFError(8, "EOF occurred"), Unreachable),
+    (lambda: ConnectionResetError(104, "Connection reset by peer"), Unreachable),
+    (lambda: ConnectionRefusedError(111, "Connection refused"), Unreachable),
+    (lambda: socket.gaierror(-2, "Name or service not known"), Unreachable),
+    (lambda: TimeoutError("timed out"), Unreachable),
+    (lambda: http.client.IncompleteRead(b"%PDF"), Unreachable),
+    (lambda: http.client.BadStatusLine("\x1b[2J\n"), UnusableAnswer),
+    (lambda: ValueError("of <object at 0x7f00>"), UnusableAnswer),
+]
+
+
+def in_its_arguments(error: Exception) -> Exception:
+    return Wrapped("Connection aborted.", error)
+
+
+def as_its_only_argument(error: Exception) -> Exception:
+    return Wrapped(error)
+
+
+def as_its_reason(error: Exception) -> Exception:
+    wrapped = Wrapped("Max retries exceeded with url: /")
+    wrapped.reason = error
+    return wrapped
+
+
+def as_its_cause(error: Exception) -> Exception:
+    wrapped = Wrapped("an error occurred")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+wraps = st.lists(
+    st.sampled_from([in_its_arguments, as_its_only_argument, as_its_reason, as_its_cause]),
+    max_size=6,
+)
+
+
+@pytest.mark.parametrize(("reason", "kind"), REASONS)
+@settings(deadline=None, max_examples=40)
+@given(wraps=wraps, is_cut_short=st.booleans())
+def test_a_reason_means_the_same_however_it_is_wrapped(
+    reason: Callable[[], Exception], kind: type[NoAnswer], wraps: list[Wrap], is_cut_short: bool
+) -> None:
+    error = reason()
+    for wrap in wraps:
+        error = wrap(error)
+
+    meant = translated(error, is_cut_short=is_cut_short)
+
+    says_nothing = type(reason()) is ValueError
+    assert type(meant) is (Unreachable if says_nothing and is_cut_short else kind)
+    assert str(meant) == str(translated(reason(), is_cut_short=is_cut_short))
+    assert str(meant).isprintable()
+    assert "0x" not in str(meant)
