@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from invoicefs.clock import NS_PER_S, Deadline
 from invoicefs.contents import Contents
@@ -862,6 +864,41 @@ def test_a_record_that_promises_other_content_is_not_believed(
     desk = mount()
     assert desk.read(FINAL) == tenant.pdf(FINAL)
     assert tenant.take_calls() == ["pdf system/final"]
+
+
+any_number = st.one_of(st.integers(), st.integers(-(10**30), 10**30))
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    st.sampled_from([FINAL, ACTIVE, UNDATED]),
+    st.builds(
+        StoredContent,
+        size_bytes=any_number.filter(lambda size_bytes: size_bytes > 0),
+        sha256=st.sampled_from(["ab" * 32, "", "\0"]),
+        version=st.sampled_from([FINAL.version, ACTIVE.version, UNDATED.version, ""]),
+        fetched_ns=any_number,
+    ),
+    any_number,
+)
+def test_whatever_a_record_promises_the_invoice_is_shown_and_read(
+    mount: Mount,
+    tenant: FakeTenant,
+    store: MemoryStore,
+    invoice: Invoice,
+    facts: StoredContent,
+    mtime_ns: int,
+) -> None:
+    store.save_records({invoice: Record(mtime_ns, facts)})
+    desk = mount()
+    desk.list(invoice)
+    assert desk.stat(invoice).size_bytes > 0
+    assert desk.stat(invoice).mtime_ns == mtime_ns
+    assert desk.read(invoice) == tenant.pdf(invoice)
+    assert is_exact(desk.stat(invoice), tenant.pdf(invoice))
+    assert desk.stat(invoice).mtime_ns > mtime_ns
 
 
 def test_learning_forgets_nothing_that_another_mount_has_downloaded_meanwhile(
