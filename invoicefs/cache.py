@@ -100,15 +100,23 @@ class Cache:
         """Whether there is a value under a key; does not read it."""
         return self._attempt("read", lambda cache: key in cache) or False
 
-    def add(self, values: Mapping[str, str | bytes]) -> bool | None:
-        """Keep the values under new keys; whether all were new, or None where it failed."""
+    def add(self, key: str, value: str | bytes) -> bool | None:
+        """Keep the value under a new key; whether it was new, or None where it failed."""
+        return self._attempt("write", lambda cache: bool(cache.add(key, value)))
 
-        def add_all(cache: Any) -> bool:
+    def fill(
+        self, values: Mapping[str, str | bytes], is_whole: Callable[[str, object], bool]
+    ) -> None:
+        """Keep each value unless there is one under its key already that `is_whole`."""
+
+        def fill_all(cache: Any) -> None:
+            # Within the transaction nothing can look as if it were missing because of a lock.
             with cache.transact():
-                added = [cache.add(key, value) for key, value in values.items()]
-            return all(added)
+                for key, value in values.items():
+                    if not is_whole(key, _readable(cache, key)):
+                        cache.set(key, value)
 
-        return self._attempt("write", add_all)
+        self._attempt("write", fill_all)
 
     def set(self, values: Mapping[str, str | bytes]) -> bool:
         """Keep all the values or, where the database is locked or the disk full, none."""
@@ -284,6 +292,16 @@ def _check_unlocked(database: Path, timeout_s: float) -> None:
     with closing(sqlite3.connect(database, timeout=timeout_s)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
+
+
+def _readable(cache: Any, key: str) -> object:
+    """The value under a key; None where there is none, and where its text cannot be decoded."""
+    try:
+        return cache.get(key)
+    except sqlite3.OperationalError as error:
+        if not _is_spoilt_row(error):
+            raise
+        return None
 
 
 def _generation_of(folder: Path) -> int:

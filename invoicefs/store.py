@@ -119,7 +119,7 @@ class Store:
 
     def add_records(self, known: Mapping[Invoice, Record]) -> None:
         """Remember this of those of the invoices of which nothing is remembered yet."""
-        self._meta.add(_sealed_records(known))
+        self._meta.fill(_sealed_records(known), _is_record)
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
@@ -137,7 +137,7 @@ class Store:
         facts = content.record.content
         if facts is not None:
             # What is there and whole stays: replacing its file would pull it from under a reader.
-            was_there = self._pdfs.add({facts.sha256: content.pdf}) is False
+            was_there = self._pdfs.add(facts.sha256, content.pdf) is False
             if was_there and self.pdf(facts) is None:
                 self._pdfs.set({facts.sha256: content.pdf})
         self.save_records({invoice: content.record})
@@ -147,6 +147,10 @@ class Store:
 
     def _load(self, key: str) -> object:
         return records.unsealed(key, self._meta.get(key))
+
+
+def _is_record(key: str, stored: object) -> bool:
+    return records.record_from(records.unsealed(key, stored)) is not None
 
 
 def _listing_key(namespace: str) -> str:

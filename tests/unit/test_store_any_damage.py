@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from invoicefs.clock import SystemClock
 from invoicefs.model import Listing, Record
 from invoicefs.store import Store, open_store
 from tests.fake_tenant import pdf_of
@@ -107,7 +108,7 @@ def new_folder(parent: Path) -> Iterator[Path]:
 
 
 def opened(folder: Path) -> "closing[Store]":
-    return closing(open_store(folder, 64 * MIB))
+    return closing(open_store(folder, 64 * MIB, SystemClock()))
 
 
 def save_all(store: Store) -> None:

@@ -122,6 +122,17 @@ def test_damaged_metadata_is_a_miss(store: Store, folder: Path, damage: Damage) 
         assert store.listing("long") is None
 
 
+@damages
+def test_a_damaged_record_is_nothing_that_is_remembered(
+    store: Store, folder: Path, damage: Damage
+) -> None:
+    """Else an invoice without a period would have another mtime after every remount."""
+    store.add_records({invoice(): Record(1)})
+    damage_values(folder, "meta", damage)
+    store.add_records({invoice(): Record(2)})
+    assert store.record(invoice()) == Record(2)
+
+
 @pytest.mark.parametrize("has_folder_instead", [False, True])
 def test_a_missing_value_file_is_a_miss(
     store: Store, folder: Path, has_folder_instead: bool
