@@ -273,18 +273,26 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
         path = Path(full_path)
         try:
             written: int = super()._write(full_path, iterator, mode, encoding)
-        except FileNotFoundError:
-            # diskcache hides why the folder of the file cannot be made: this tells it.
-            path.parent.mkdir(parents=True, exist_ok=True)
-            raise
-        except OSError:
-            # On a full disk a part would stay that no row of the database knows.
+        except OSError as error:
+            reason = _why_no_folder(path.parent) or error
+            # On a full disk parts would stay that no row of the database knows.
             path.unlink(missing_ok=True)
-            raise
+            with suppress(OSError):  # others lie there, too
+                os.removedirs(path.parent)
+            raise reason from error
         for each, bits in ((path, 0o600), (path.parent, 0o700), (path.parent.parent, 0o700)):
             with suppress(FileNotFoundError):  # another mount may have evicted it already
                 each.chmod(bits)
         return written
+
+
+def _why_no_folder(folder: Path) -> OSError | None:
+    """Why a folder cannot be made, which diskcache hides behind ENOENT; None where it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return error
+    return None
 
 
 def _check_unlocked(database: Path, timeout_s: float) -> None:
