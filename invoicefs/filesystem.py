@@ -16,7 +16,6 @@ by single assignments.
 """
 
 import codecs
-import contextlib
 import errno
 import logging
 import os
@@ -73,7 +72,8 @@ class _Told(NamedTuple):
 class InvoiceFilesystem:
     """The operations that fusepy calls; each takes what the operation of its name takes.
 
-    `on_ready` is called once, when the kernel has accepted the mount.
+    `on_ready` is called once, when the kernel has accepted the mount. `look` has somebody look at a
+    path of the mount, from outside of this process, and returns when the kernel has been told.
     """
 
     use_ns: Final = True  # times are whole nanoseconds
@@ -84,15 +84,15 @@ class InvoiceFilesystem:
     def __init__(
         self,
         library: Library,
-        mount_point: str,
         ownership: Ownership,
         clock: Clock,
+        look: Callable[[str], None],
         on_ready: Callable[[], None],
     ) -> None:
         self._library = library
         self._clock = clock
-        self._mount_point = mount_point
         self._ownership = ownership
+        self._look = look
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._handles: dict[int, OpenInvoice | tuple[Entry, ...]] = {}
@@ -181,22 +181,15 @@ class InvoiceFilesystem:
         opened = self._library.open(path)
         size_bytes = len(opened.content.pdf)
         if opened.is_young or not self._was_told(path, size_bytes):
-            self._have_kernel_ask(path)
+            # A program that reads without asking for the size would else rely on short reads to
+            # find the end, and when two of them overtake each other the kernel fills up with zeros
+            # what lies between (measured: one file in a hundred).
+            self._look(path)
         if not self._was_told(path, size_bytes):
             # The mount point does not lead here, after a lazy unmount for example.
             self._library.release(opened)
             raise Outdated("the kernel has not asked for the size")
         return self._keep(opened)
-
-    def _have_kernel_ask(self, path: str) -> None:
-        """Look at the file through the mount, so that the kernel learns its true size.
-
-        A program that reads without asking for the size would else rely on short reads to find
-        the end, and when two of them overtake each other the kernel fills up with zeros what lies
-        between (measured: one file in a hundred). The answer comes from another thread.
-        """
-        with contextlib.suppress(OSError):
-            os.stat(self._mount_point + path)
 
     def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
         """Serve a slice of the content of a handle; it cannot fail."""

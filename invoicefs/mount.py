@@ -35,6 +35,7 @@ from invoicefs.errors import (
 from invoicefs.fetcher import Fetcher, Limits
 from invoicefs.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership, serve
 from invoicefs.library import Library, Policy
+from invoicefs.looker import Looker
 from invoicefs.store import open_store, store_folder
 
 log = logging.getLogger(__name__)
@@ -143,11 +144,12 @@ def _serve_library(
 ) -> None:
     ownership = Ownership(settings.uid, settings.gid, settings.file_mode, settings.directory_mode)
     kind = DescribingFilesystem if settings.xattr else InvoiceFilesystem
-    filesystem = kind(library, path, ownership, clock, on_ready)
-    try:
-        serve(filesystem, path, _fuse_options(settings))
-    except RuntimeError as error:
-        raise UserError(f"libfuse could not mount {path} (it ended with {error}).") from error
+    with closing(Looker(path)) as looker:
+        filesystem = kind(library, ownership, clock, looker.look, on_ready)
+        try:
+            serve(filesystem, path, _fuse_options(settings))
+        except RuntimeError as error:
+            raise UserError(f"libfuse could not mount {path} (it ended with {error}).") from error
 
 
 def _fuse_options(settings: Settings) -> dict[str, bool | int | str]:

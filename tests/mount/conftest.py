@@ -131,7 +131,9 @@ def _prefixes_of_ordinary_user() -> tuple[Sequence[str], Sequence[str]]:
     """
     if os.geteuid() != 0:
         return (), ()
-    program = (sys.executable, "-c", "import invoicefs")
+    # It starts an interpreter itself: setpriv can start one that the user cannot.
+    source = "import invoicefs, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
+    program = (sys.executable, "-c", source)
     for prefix in (_AS_NOBODY, _AS_NOBODY_WHO_MAY_READ_THE_PROGRAM):
         if run(*prefix, *program, env={"PYTHONPATH": str(CHECKOUT)}, cwd=Path("/")).code == 0:
             break

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import invoicefs
+from invoicefs import looker
 from invoicefs.mountpoint import FILESYSTEM_TYPE, mounts
 from invoicefs.sandbox import Sandbox
 from tests.mount.programs import LIMIT_S, Argument, Ended, Running, run, started, wait_for_exit
@@ -22,10 +23,11 @@ Environment = Mapping[str, str | None]
 
 FUSERMOUNT = shutil.which("fusermount3") or "fusermount"
 CHECKOUT = Path(invoicefs.__file__).parents[1]
+_LOOKER = os.fsencode(looker.__file__)
 
 
 class Role(IntEnum):
-    """What a process does for a mount: serve it, or look after it when the server has died."""
+    """What a process does for a mount: serve it, or help with that."""
 
     COMMAND = 0
     HELPER = 1
@@ -196,7 +198,7 @@ def _role(pid: int, path: Path) -> Role | None:
         return None
     if os.fsencode(path) not in argv:
         return None
-    if os.path.basename(argv[0]).startswith(b"fusermount"):
+    if os.path.basename(argv[0]).startswith(b"fusermount") or _LOOKER in argv:
         return Role.HELPER
     return Role.COMMAND if b"invoicefs" in argv else None
 

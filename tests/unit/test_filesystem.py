@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -57,27 +56,26 @@ def library(tenant: FakeTenant, clock: FakeClock) -> Iterator[Library]:
 OWNERSHIP = Ownership(uid=1000, gid=100, file_mode=0o444, directory_mode=0o755)
 
 
-class MountedFilesystem(InvoiceFilesystem):
-    """An adapter whose mount point leads back to it, as that of a real mount does."""
-
-    def _have_kernel_ask(self, path: str) -> None:
-        self("getattr", path)
-
-
-class MountedDescribingFilesystem(DescribingFilesystem, MountedFilesystem):
-    """The same with extended attributes."""
-
-
 @pytest.fixture
 def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
-    return MountedFilesystem(library, "/mounted", OWNERSHIP, clock, on_ready=lambda: None)
+    """An adapter whose mount point leads back to it, as that of a real mount does."""
+    return adapter_that_is_looked_at(InvoiceFilesystem, library, clock)
+
+
+def adapter_that_is_looked_at(
+    kind: type[InvoiceFilesystem], library: Library, clock: FakeClock
+) -> InvoiceFilesystem:
+    def look(path: str) -> None:
+        adapter("getattr", path)
+
+    adapter = kind(library, OWNERSHIP, clock, look, on_ready=lambda: None)
+    return adapter
 
 
 @pytest.fixture
-def detached(library: Library, clock: FakeClock, tmp_path: Path) -> InvoiceFilesystem:
+def detached(library: Library, clock: FakeClock) -> InvoiceFilesystem:
     """An adapter whose mount point leads nowhere, as after a lazy unmount."""
-    path = str(tmp_path / "elsewhere")
-    return InvoiceFilesystem(library, path, OWNERSHIP, clock, on_ready=lambda: None)
+    return InvoiceFilesystem(library, OWNERSHIP, clock, look=lambda _: None, on_ready=lambda: None)
 
 
 def errno_when(adapter: InvoiceFilesystem, operation: str, *arguments: object) -> int | None:
@@ -262,7 +260,7 @@ def test_owner_group_and_mode_are_those_of_the_mount(mounted: InvoiceFilesystem)
 
 @pytest.fixture
 def describing(library: Library, clock: FakeClock) -> InvoiceFilesystem:
-    return MountedDescribingFilesystem(library, "/mounted", OWNERSHIP, clock, on_ready=lambda: None)
+    return adapter_that_is_looked_at(DescribingFilesystem, library, clock)
 
 
 def attributes_of(adapter: InvoiceFilesystem, path: str) -> dict[str, bytes]:
@@ -485,7 +483,7 @@ def test_a_lookup_waits_for_no_download_and_the_stat_after_it_does(
     tenant: FakeTenant, clock: FakeClock
 ) -> None:
     with running_library(tenant, MemoryStore(), clock, policy={"fetches_on_stat": True}) as library:
-        eager = MountedFilesystem(library, "/mounted", OWNERSHIP, clock, on_ready=lambda: None)
+        eager = adapter_that_is_looked_at(InvoiceFilesystem, library, clock)
         assert eager("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
         assert eager("getattr", PATH)["st_size"] == len(PDF)
 

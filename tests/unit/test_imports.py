@@ -46,11 +46,12 @@ ALLOWED: Mapping[str, set[str]] = {
         " prefetch xattrs",
         "errnos": "errors",
         "filesystem": "__init__ errors clock names model library xattrs errnos",
+        "looker": "",
         "background": "errors",
         "mountpoint": "errors",
         "logs": "errors",
         "mount": "errors clock config credentials api disk fetcher store catalog library"
-        " filesystem background mountpoint",
+        " filesystem looker background mountpoint",
         "sandbox.calls": "",
         "sandbox.pdfs": "",
         "sandbox.tenant": "sandbox.calls",
