@@ -122,6 +122,15 @@ def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterato
             yield mounts
 
 
+@pytest.fixture(params=["as who runs the tests", "as an ordinary user"])
+def anyones_mounts(request: pytest.FixtureRequest) -> Mounts:
+    is_mine = request.param == "as who runs the tests"
+    fixture = "mounts" if is_mine else "unprivileged_mounts"
+    made = request.getfixturevalue(fixture)
+    assert isinstance(made, Mounts)
+    return made
+
+
 def _prefixes_of_ordinary_user() -> tuple[Sequence[str], Sequence[str]]:
     """What makes an ordinary user run a program, and what our own.
 

@@ -130,6 +130,13 @@ class Mounts:
         with started(*argv, env=given, cwd=cwd) as running:
             yield running
 
+    @contextmanager
+    def started_python(self, source: str, *arguments: Argument) -> Iterator[Running]:
+        """A Python program that runs beside the test as the user of these mounts."""
+        argv = (*self._command_prefix, sys.executable, "-I", "-c", source, *arguments)
+        with started(*argv, cwd=Path("/")) as running:
+            yield running
+
     def mount(self, *options: str, path: Path | None = None, words: str = "") -> Mount:
         """Mount on an empty folder, or on this one. The command succeeds, and says `words`."""
         path = path or self.new_path()
@@ -158,6 +165,17 @@ class Mounts:
             lines = log.read_text(encoding="utf-8", errors="replace")
             for word in ("Traceback", "Unexpected", self.sandbox.token):
                 assert word not in lines, lines
+
+
+def kill(mount: Mount) -> None:
+    """End the process the hard way, and the helper that would clean up after it."""
+    for pid in reversed(mount.pids):
+        os.kill(pid, signal.SIGKILL)
+    try:
+        mount.wait_until_ended()
+    except AssertionError:
+        run("umount", "--force", mount.path)  # sets free who waits for its answer, itself too
+        raise
 
 
 def is_mounted(path: Path) -> bool:

@@ -11,7 +11,15 @@ import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
 from tests.mount.gate import Gate
-from tests.mount.mounts import FUSERMOUNT, Mount, Mounts, is_mounted, permissions, processes_of
+from tests.mount.mounts import (
+    FUSERMOUNT,
+    Mount,
+    Mounts,
+    is_mounted,
+    kill,
+    permissions,
+    processes_of,
+)
 from tests.mount.programs import LIMIT_S, eventually, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
@@ -307,22 +315,6 @@ def test_use_takes_no_more_and_more_descriptors(mounts: Mounts, tmp_path: Path) 
     first = [use() for _ in range(3)]
     later = [use() for _ in range(20)]
     assert max(later) <= max(first) + 3  # a thread more may have a connection more to the store
-
-
-def kill(mount: Mount) -> None:
-    """End the process the hard way, and the helper that would clean up after it."""
-    for pid in reversed(mount.pids):
-        os.kill(pid, signal.SIGKILL)
-    mount.wait_until_ended()
-
-
-@pytest.fixture(params=["as who runs the tests", "as an ordinary user"])
-def anyones_mounts(request: pytest.FixtureRequest) -> Mounts:
-    is_mine = request.param == "as who runs the tests"
-    fixture = "mounts" if is_mine else "unprivileged_mounts"
-    made = request.getfixturevalue(fixture)
-    assert isinstance(made, Mounts)
-    return made
 
 
 def test_a_dead_mount_is_mended_by_the_next_one(anyones_mounts: Mounts) -> None:

@@ -1,0 +1,151 @@
+"""What power loss, a bad disk or another program can do to the files of a store."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from random import Random
+
+_PAGE_BYTES = 4096
+
+Damage = Callable[[Sequence[Path]], None]
+Choice = Callable[[Path], list[Path]]
+
+
+# Which files.
+
+
+def everything(store: Path) -> list[Path]:
+    """All files; those that come and go meanwhile are among them or not."""
+    return sorted(Path(folder, name) for folder, _, names in os.walk(store) for name in names)
+
+
+def value_files(store: Path) -> list[Path]:
+    return [path for path in everything(store) if path.suffix == ".val"]
+
+
+def databases(store: Path) -> list[Path]:
+    return [path for path in everything(store) if path.name == "cache.db"]
+
+
+def database_of_pdfs(store: Path) -> list[Path]:
+    return [path for path in databases(store) if path.parent.name.startswith("pdf-")]
+
+
+def value_files_and_databases(store: Path) -> list[Path]:
+    return [*value_files(store), *databases(store)]
+
+
+def journals(store: Path) -> list[Path]:
+    return [path for path in everything(store) if path.name.startswith("cache.db-")]
+
+
+# What happens to them.
+
+
+def halved(files: Sequence[Path]) -> None:
+    for path in files:
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def emptied(files: Sequence[Path]) -> None:
+    for path in files:
+        os.truncate(path, 0)
+
+
+def without_last_page(files: Sequence[Path]) -> None:
+    for path in files:
+        last_byte = max(0, path.stat().st_size - 1)
+        os.truncate(path, last_byte // _PAGE_BYTES * _PAGE_BYTES)
+
+
+def zeroed(files: Sequence[Path]) -> None:
+    for path in files:
+        _overwrite(path, bytes(path.stat().st_size))
+
+
+def with_a_bit_flipped(files: Sequence[Path]) -> None:
+    for path in files:
+        middle = path.stat().st_size // 2
+        _flip_bits(path, [8 * middle])
+
+
+def with_many_bits_flipped(files: Sequence[Path]) -> None:
+    random = Random(1)  # noqa: S311 # the same on every run
+    for path in files:
+        bits = 8 * path.stat().st_size
+        _flip_bits(path, [random.randrange(bits) for _ in range(bits // 4000)])
+
+
+def rotated(files: Sequence[Path]) -> None:
+    """Each file gets the content of the next."""
+    contents = [path.read_bytes() for path in files]
+    for path, content in zip(files, [*contents[1:], *contents[:1]], strict=True):
+        path.write_bytes(content)
+
+
+def rotated_among_their_like(files: Sequence[Path]) -> None:
+    """A database stays a database, and a journal a journal, but of another database."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        groups[path.suffix].append(path)
+    for group in groups.values():
+        rotated(group)
+
+
+def missing(files: Sequence[Path]) -> None:
+    for path in files:
+        path.unlink()
+
+
+def every_second_missing(files: Sequence[Path]) -> None:
+    missing(files[::2])
+
+
+DAMAGES: tuple[Damage, ...] = (
+    halved,
+    emptied,
+    without_last_page,
+    zeroed,
+    with_a_bit_flipped,
+    with_many_bits_flipped,
+    rotated,
+    rotated_among_their_like,
+    every_second_missing,
+    missing,
+)
+
+
+def put_junk_beside(files: Sequence[Path]) -> None:
+    """Leave files and folders in all folders that have to do with these files."""
+    for folder in {parent for path in files for parent in list(path.parents)[:2]}:
+        for name in ("junk", "junk.val", "cache.db-journal"):
+            (folder / name).write_bytes(b"junk" * 5000)
+        (folder / "nothing.val").touch()
+        (folder / "lost+found" / "more").mkdir(parents=True)
+        (folder / "lost+found" / "#12345").write_bytes(b"%PDF-1.4\n")
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Write into a file as it is: one that is in use is not cut to nothing in between."""
+    with path.open("r+b") as file:
+        file.write(content)
+
+
+def _flip_bits(path: Path, bits: Iterable[int]) -> None:
+    content = bytearray(path.read_bytes())
+    for bit in bits:
+        if content:
+            content[bit // 8] ^= 1 << bit % 8
+    _overwrite(path, bytes(content))
+
+
+def damage(what_happens: Damage, files: Sequence[Path]) -> None:
+    """Do it; fails where this changes nothing."""
+    before = _contents(files)
+    what_happens(files)
+    assert _contents(files) != before
+
+
+def _contents(files: Sequence[Path]) -> list[bytes | None]:
+    return [path.read_bytes() if path.exists() else None for path in files]

@@ -1,0 +1,504 @@
+"""What a crash, power loss or a bad disk costs: calls at the most, and never an invoice.
+
+A process that is killed loses nothing that a program has read. Whatever happens to the files of
+the store, an open gives the right bytes or, where the API is gone as well, an error; and a list
+is never a shorter one.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from enum import Enum
+from itertools import count, product
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, Exchange, Fault, SampleInvoice, Sandbox, Sent, faults
+from invoicefs.store import store_folder
+from tests.mount.damage import (
+    DAMAGES,
+    Choice,
+    Damage,
+    damage,
+    database_of_pdfs,
+    databases,
+    everything,
+    journals,
+    missing,
+    put_junk_beside,
+    rotated_among_their_like,
+    value_files,
+    value_files_and_databases,
+)
+from tests.mount.files import in_folder
+from tests.mount.mounts import Mount, Mounts, is_mounted, kill
+from tests.mount.programs import LIMIT_S, Running, eventually
+from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
+
+SMALL, LARGE = 20_000, 200_000  # bytes: in a row of a database, and in a file of its own
+
+
+def invoices(how_many: int) -> Iterator[SampleInvoice]:
+    """Invoices of both sizes, some of them of a running period."""
+    for number in range(how_many):
+        size_bytes = (LARGE if number % 2 else SMALL) + number
+        yield replace(invoice(number, size_bytes), active=number % 5 == 4)
+
+
+def digests_of(contents: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+
+
+def downloads(sandbox: Sandbox) -> Counter[str]:
+    """How often the PDF of each file was asked for."""
+    calls = [call for call in sandbox.calls if call.endpoint is Endpoint.PDF]
+    return Counter(f"{call.name}.pdf" for call in calls)
+
+
+def warnings(mount: Mount) -> list[str]:
+    lines = mount.log.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if "WARNING" in line]
+
+
+# It tells of each file what an open gives: the digest of its bytes, or the name of the error.
+READ = """
+import errno, hashlib, os, sys
+folder, *names = sys.argv[1:]
+has_failed = False
+for name in names:
+    try:
+        with open(f"{folder}/{name}", "rb", buffering=0) as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # what the kernel has
+            given = hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        given, has_failed = errno.errorcode[error.errno], True
+    print(name, given, flush=True)
+sys.exit(has_failed)
+"""
+
+Given = tuple[str, str]  # a name, and what an open of it gave
+
+
+def given(line: str) -> Given:
+    name, given = line.split()
+    return name, given
+
+
+def report_of(reader: Running) -> list[Given]:
+    """What a reader tells from now on; fails where it ends before its last file."""
+    ended = reader.end()
+    assert ended.err == ""
+    return [given(line) for line in ended.lines]
+
+
+def given_by(mounts: Mounts, mount: Mount, names: Sequence[str]) -> dict[str, str]:
+    """What an open of each file gives."""
+    with mounts.started_python(READ, mount / NAMESPACE, *names) as reader:
+        return dict(report_of(reader))
+
+
+# Crashes.
+
+ROUNDS = 20
+READERS = 4
+CALLS_PER_ROUND = 18  # at the most, before the kill
+PARALLEL = 8  # --parallel
+CHAIN = tenant(*invoices(260))
+CHAIN_CONTENTS = contents(CHAIN)
+CHAIN_DIGESTS = digests_of(CHAIN_CONTENTS)
+DEAD = {"ENOTCONN", "ECONNABORTED"}  # what the kernel says for a mount without its process
+
+
+class Point(Enum):
+    """How far a call has come."""
+
+    ARRIVED = "arrived"
+    HALF_ANSWERED = "half answered"
+    ANSWERED = "answered"
+
+
+class Moment:
+    """A fault that tells when a random moment of a copy has come, at a point of one call.
+
+    That call waits there until the moment is over; all others are answered.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._has_come = threading.Event()
+        self._is_over = threading.Event()
+        self._numbers = count(1)
+        self._number = random.randint(1, CALLS_PER_ROUND)
+        self._point = random.choice(list(Point))
+        self._later_s = random.uniform(0, 0.02)
+
+    def __call__(self, exchange: Exchange) -> None:
+        if next(self._numbers) != self._number:
+            faults.honest(exchange)
+            return
+        self._bring_to_the_point(exchange)
+        self._has_come.set()
+        self._is_over.wait(LIMIT_S)
+
+    def wait(self) -> None:
+        assert self._has_come.wait(LIMIT_S), "there were too few calls"
+
+    def close(self) -> None:
+        self._is_over.set()
+
+    def _bring_to_the_point(self, exchange: Exchange) -> None:
+        if self._point is Point.HALF_ANSWERED:
+            exchange.begin(exchange.honest, Sent.HALF_BODY)
+        elif self._point is Point.ANSWERED:
+            exchange.answer(exchange.honest)
+            exchange.wait(self._later_s)  # in which it is checked, stored and read
+
+
+@contextmanager
+def readers_of(
+    mounts: Mounts, mount: Mount, shares: Sequence[Sequence[str]]
+) -> Iterator[list[Running]]:
+    """Programs that read side by side, each its share of the files."""
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(mounts.started_python(READ, mount / NAMESPACE, *share))
+            for share in shares
+        ]
+
+
+def shares_of(complete: set[str], random: Random) -> Iterator[list[str]]:
+    """First what is complete, dealt out among the readers, then all else, which each one reads."""
+    for number in range(READERS):
+        first = sorted(complete)[number::READERS]
+        rest = sorted(CHAIN_DIGESTS.keys() - complete)
+        random.shuffle(first)
+        random.shuffle(rest)
+        yield first + rest
+
+
+def copy_until_killed(
+    sandbox: Sandbox, mounts: Mounts, mount: Mount, random: Random, complete: set[str]
+) -> list[Given]:
+    """What readers tell until the process is killed, and after it."""
+    moment = Moment(random)
+    sandbox.inject(Fault(moment, Endpoint.PDF))
+    shares = list(shares_of(complete, random))
+    with closing(moment), readers_of(mounts, mount, shares) as readers:
+        moment.wait()
+        kill(mount)
+        sandbox.heal()
+        return [line for reader in readers for line in report_of(reader)]
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_what_was_read_before_a_crash_is_never_fetched_again(
+    sandbox: Sandbox, anyones_mounts: Mounts, seed: int
+) -> None:
+    mounts, random = anyones_mounts, Random(seed)  # noqa: S311 # a failure can be repeated
+    sandbox.tenant = CHAIN
+    path, complete, spent = mounts.new_path(), set[str](), Counter[str]()
+    for _ in range(ROUNDS):
+        sandbox.forget_calls()
+        mount = mounts.mount(path=path)
+        report = copy_until_killed(sandbox, mounts, mount, random, complete)
+        assert mount.is_mounted  # and dead: the next command has to mend that
+        read = {name for name, given in report if given == CHAIN_DIGESTS[name]}
+        assert {given for name, given in report if given != CHAIN_DIGESTS[name]} <= DEAD
+        assert complete.isdisjoint(downloads(sandbox))
+        assert set(downloads(sandbox).values()) <= {1}
+        spent += downloads(sandbox)
+        complete |= read
+    assert len(complete) > 5 * ROUNDS  # else there was little to lose
+    sandbox.forget_calls()
+    mount = mounts.mount(path=path)
+    mounts.run("cp", "-r", mount / NAMESPACE, mounts.folder / "copy").good()
+    assert in_folder(mounts.folder / "copy") == CHAIN_CONTENTS
+    assert given_by(mounts, mount, list(CHAIN_DIGESTS)) == CHAIN_DIGESTS
+    assert complete.isdisjoint(downloads(sandbox))
+    spent += downloads(sandbox)
+    assert spent.total() <= len(CHAIN_CONTENTS) + ROUNDS * PARALLEL  # those on their way
+    assert warnings(mount) == []
+
+
+def tasks(mount: Mount, file: str) -> list[str]:
+    """What the kernel tells in a file about each thread of the process."""
+    found = []
+    for path in Path(f"/proc/{mount.daemon}/task").iterdir():
+        with suppress(OSError):  # it has just ended
+            found.append((path / file).read_text(encoding="utf-8"))
+    return found
+
+
+def is_stopped(mount: Mount) -> bool:
+    states = {text.rpartition(")")[2].split()[0] for text in tasks(mount, "stat")}
+    return states <= {"T", "D"}
+
+
+def stop_while_it_waits_for_itself(mount: Mount, readers: Sequence[Running]) -> None:
+    """Stop the process when one of its threads is inside the mount, if that ever happens."""
+    while all(reader.line() for reader in readers):
+        os.kill(mount.daemon, signal.SIGSTOP)
+        eventually(lambda: is_stopped(mount))
+        if "request_wait_answer" in tasks(mount, "wchan"):
+            return
+        os.kill(mount.daemon, signal.SIGCONT)
+
+
+def test_a_crash_frees_all_who_wait_for_an_answer_also_the_process_itself(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    """A thread inside the mount that its own process serves could never be killed."""
+    sandbox.tenant = CHAIN
+    mount = mounts.mount()
+    shares = [sorted(CHAIN_DIGESTS, key=lambda name: name[::-1]), list(CHAIN_DIGESTS)]
+    with readers_of(mounts, mount, shares) as readers:
+        stop_while_it_waits_for_itself(mount, readers)
+        kill(mount)
+        for reader in readers:
+            report_of(reader)
+
+
+# Power loss. Each test damages its own copy of a store that holds all.
+
+TENANT = tenant(*invoices(6))
+CONTENTS = contents(TENANT)
+DIGESTS = digests_of(CONTENTS)
+NAMES = list(DIGESTS)
+API_IS_GONE = ("--max-wait", "0s")
+
+unmounted, killed = "unmounted", "killed"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(TENANT) as sandbox:
+        yield sandbox
+
+
+def leave_store(folder: Path, end: Callable[[Mounts, Mount], None]) -> Path:
+    """Read all, one half after a checkpoint of the databases, and end the mount in this way."""
+    with Sandbox(TENANT) as sandbox, closing(Mounts(sandbox, folder)) as mounts:
+        for names, end_mount in (NAMES[:3], Mounts.umount), (NAMES[3:], end):
+            mount = mounts.mount()
+            given_by(mounts, mount, names)
+            end_mount(mounts, mount)
+        return store_folder(mounts.cache / "invoicefs", sandbox.url)
+
+
+@pytest.fixture(scope="module")
+def left_stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Stores as mounts leave them that have ended in different ways."""
+    make_folder = tmp_path_factory.mktemp
+    return {
+        unmounted: leave_store(make_folder(unmounted), Mounts.umount),
+        killed: leave_store(make_folder(killed), lambda _, mount: kill(mount)),
+    }
+
+
+LayStore = Callable[[str], Path]
+
+
+@pytest.fixture
+def lay_store(left_stores: Mapping[str, Path], mounts: Mounts) -> LayStore:
+    """Put a copy of such a store where the next mount looks for its own."""
+
+    def lay(left: str) -> Path:
+        store = store_folder(mounts.cache / "invoicefs", mounts.sandbox.url)
+        shutil.copytree(left_stores[left], store)
+        return store
+
+    return lay
+
+
+def check_warnings(mount: Mount, store: Path) -> None:
+    """Damage is announced once for each cache, and there is nothing else to warn of."""
+    for cache in ("pdf", "meta"):
+        announced = [line for line in warnings(mount) if f"{store / cache}-" in line]
+        assert len(announced) <= 1, announced
+    assert all(str(store) in line for line in warnings(mount)), warnings(mount)
+
+
+@pytest.mark.parametrize("left", [unmounted, killed])
+def test_a_whole_store_costs_no_call(
+    sandbox: Sandbox, mounts: Mounts, lay_store: LayStore, left: str
+) -> None:
+    lay_store(left)
+    mount = mounts.mount()
+    assert given_by(mounts, mount, NAMES) == DIGESTS
+    assert downloads(sandbox).total() == 0
+    assert warnings(mount) == []
+
+
+def check_that_it_costs_no_invoice(sandbox: Sandbox, mounts: Mounts, store: Path) -> None:
+    """All reads right, and again without a call, and by another mount without the API."""
+    mount = mounts.mount()
+    assert given_by(mounts, mount, NAMES) == DIGESTS
+    assert set(downloads(sandbox).values()) <= {1}
+    sandbox.forget_calls()
+    assert given_by(mounts, mount, NAMES) == DIGESTS
+    assert downloads(sandbox).total() == 0
+    check_warnings(mount, store)
+    kill(mount)
+    sandbox.close()
+    mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
+    assert given_by(mounts, mount, NAMES) == DIGESTS
+
+
+@pytest.mark.parametrize(
+    ("left", "chosen"),
+    [
+        *product([killed], [value_files, databases, journals, everything]),
+        *product([unmounted], [databases, everything]),
+    ],
+)
+@pytest.mark.parametrize("what_happens", DAMAGES)
+def test_damage_by_power_loss_costs_calls_but_no_invoice(
+    sandbox: Sandbox,
+    mounts: Mounts,
+    lay_store: LayStore,
+    left: str,
+    chosen: Choice,
+    what_happens: Damage,
+) -> None:
+    store = lay_store(left)
+    damage(what_happens, chosen(store))
+    check_that_it_costs_no_invoice(sandbox, mounts, store)
+
+
+@pytest.mark.parametrize("left", [unmounted, killed])
+def test_junk_in_a_store_costs_no_invoice(
+    sandbox: Sandbox, mounts: Mounts, lay_store: LayStore, left: str
+) -> None:
+    store = lay_store(left)
+    put_junk_beside(everything(store))
+    check_that_it_costs_no_invoice(sandbox, mounts, store)
+
+
+# Damage while the API is gone.
+
+GONE_DAMAGES = [
+    *product([value_files, everything], DAMAGES),
+    *((database_of_pdfs, each) for each in DAMAGES if "rotated" not in each.__name__),
+    (journals, missing),
+    (journals, rotated_among_their_like),
+]
+
+
+def listed(mounts: Mounts, folder: Path) -> list[str] | None:
+    """The names in a folder, or None where listing it says that the API is gone."""
+    ended = mounts.run("ls", "-A", folder)
+    if ended.code == 0:
+        return ended.lines
+    assert "No route to host" in ended.err
+    assert ended.lines == []
+    return None
+
+
+def check_that_nothing_is_lost(mounts: Mounts, mount: Mount) -> None:
+    """Every answer is the right one, or says that the API is gone."""
+    given = given_by(mounts, mount, NAMES)
+    assert {name: given[name] for name in NAMES} == {
+        name: given[name] if given[name] == "EHOSTUNREACH" else DIGESTS[name] for name in NAMES
+    }
+    assert listed(mounts, mount.path) in ([NAMESPACE], None)
+    assert listed(mounts, mount / NAMESPACE) in (NAMES, None)
+
+
+def check_that_an_archive_keeps_all(mounts: Mounts, mount: Mount) -> None:
+    archive = mounts.folder / "archive"
+    (archive / NAMESPACE).mkdir(parents=True)
+    for name, content in CONTENTS.items():
+        (archive / NAMESPACE / name).write_bytes(content)
+    mounts.run("rsync", "-a", "--delete", "--ignore-times", f"{mount.path}/", archive)
+    assert in_folder(archive / NAMESPACE) == CONTENTS
+
+
+@pytest.mark.parametrize(("chosen", "what_happens"), GONE_DAMAGES)
+def test_a_damaged_store_without_the_api_gives_right_bytes_or_errors_and_no_shorter_list(
+    sandbox: Sandbox,
+    mounts: Mounts,
+    lay_store: LayStore,
+    chosen: Choice,
+    what_happens: Damage,
+) -> None:
+    damage(what_happens, chosen(lay_store(killed)))
+    sandbox.close()
+    path = mounts.new_path()
+    ended = mounts.command("mount", *API_IS_GONE, "--log-file", mounts.folder / "mnt.log", path)
+    if ended.code == 0:
+        assert "cannot be reached" in ended.err
+        check_that_nothing_is_lost(mounts, mounts.at(path))
+        check_that_an_archive_keeps_all(mounts, mounts.at(path))
+    else:
+        assert ended.code == 1  # nothing is known of the tenant any more
+        assert "no connection" in ended.err
+        assert not is_mounted(path)
+
+
+in_use = pytest.mark.parametrize("chosen", [value_files, databases])
+
+
+@in_use
+@pytest.mark.parametrize("what_happens", DAMAGES)
+def test_damage_under_a_mount_without_the_api_gives_right_bytes_or_errors_and_no_shorter_list(
+    sandbox: Sandbox,
+    mounts: Mounts,
+    lay_store: LayStore,
+    chosen: Choice,
+    what_happens: Damage,
+) -> None:
+    store = lay_store(killed)
+    mount = mounts.mount(*API_IS_GONE, "--list-ttl", "0s")
+    assert listed(mounts, mount / NAMESPACE) == NAMES
+    assert given_by(mounts, mount, NAMES[:4]) == {name: DIGESTS[name] for name in NAMES[:4]}
+    sandbox.close()
+    damage(what_happens, chosen(store))
+    check_that_nothing_is_lost(mounts, mount)
+    check_that_an_archive_keeps_all(mounts, mount)
+
+
+# Damage under a mount.
+
+
+@in_use
+@pytest.mark.parametrize("what_happens", DAMAGES)
+def test_damage_under_a_mount_costs_no_invoice(
+    mounts: Mounts, lay_store: LayStore, chosen: Choice, what_happens: Damage
+) -> None:
+    store = lay_store(killed)
+    mount = mounts.mount()
+    assert given_by(mounts, mount, NAMES[:4]) == {name: DIGESTS[name] for name in NAMES[:4]}
+    damage(what_happens, chosen(store))
+    for _ in range(2):
+        assert given_by(mounts, mount, NAMES) == DIGESTS
+
+
+def damage_at_random(store: Path, random: Random) -> None:
+    files = value_files_and_databases(store)
+    what_happens = random.choice(DAMAGES)
+    with suppress(FileNotFoundError):  # the store has just removed one
+        what_happens(random.sample(files, random.randint(0, len(files))))
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_readers_beside_damage_get_right_bytes(
+    mounts: Mounts, lay_store: LayStore, seed: int
+) -> None:
+    store, random = lay_store(killed), Random(seed)  # noqa: S311 # a failure can be repeated
+    mount, answers = mounts.mount(), list[Given]()
+    shares = [random.sample(NAMES * 20, 20 * len(NAMES)) for _ in range(READERS)]
+    with readers_of(mounts, mount, shares) as readers:
+        while line := readers[0].line():
+            answers.append(given(line))
+            damage_at_random(store, random)
+        for reader in readers:
+            answers += report_of(reader)
+    assert len(answers) == READERS * 20 * len(NAMES)
+    assert set(answers) == set(DIGESTS.items())
