@@ -126,6 +126,13 @@ def put_junk_beside(files: Sequence[Path]) -> None:
         (folder / "lost+found" / "#12345").write_bytes(b"%PDF-1.4\n")
 
 
+def spoil(text: bytes, files: Sequence[Path]) -> None:
+    """Flip a bit wherever this text lies; fails where it is nowhere."""
+    assert any(text in path.read_bytes() for path in files)
+    for path in files:
+        _overwrite(path, path.read_bytes().replace(text, bytes([text[0] ^ 1]) + text[1:]))
+
+
 def _overwrite(path: Path, content: bytes) -> None:
     """Write into a file as it is: one that is in use is not cut to nothing in between."""
     with path.open("r+b") as file:

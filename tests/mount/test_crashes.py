@@ -35,6 +35,7 @@ from tests.mount.damage import (
     missing,
     put_junk_beside,
     rotated_among_their_like,
+    spoil,
     value_files,
     value_files_and_databases,
 )
@@ -267,7 +268,8 @@ def test_a_crash_frees_all_who_wait_for_an_answer_also_the_process_itself(
 
 # Power loss. Each test damages its own copy of a store that holds all.
 
-TENANT = tenant(*invoices(6))
+LONG_TEXT = "USD" * 4000  # fills whole pages of a database with the list, so that it is found
+TENANT = tenant(*(replace(each, currency=LONG_TEXT) for each in invoices(6)))
 CONTENTS = contents(TENANT)
 DIGESTS = digests_of(CONTENTS)
 NAMES = list(DIGESTS)
@@ -440,6 +442,17 @@ def test_a_damaged_store_without_the_api_gives_right_bytes_or_errors_and_no_shor
         assert ended.code == 1  # nothing is known of the tenant any more
         assert "no connection" in ended.err
         assert not is_mounted(path)
+
+
+def test_a_spoilt_list_without_the_api_is_an_error_and_no_shorter_list(
+    sandbox: Sandbox, mounts: Mounts, lay_store: LayStore
+) -> None:
+    spoil(LONG_TEXT[:600].encode(), databases(lay_store(unmounted)))
+    sandbox.close()
+    mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
+    assert listed(mounts, mount / NAMESPACE) is None
+    check_that_nothing_is_lost(mounts, mount)
+    check_that_an_archive_keeps_all(mounts, mount)
 
 
 in_use = pytest.mark.parametrize("chosen", [value_files, databases])
