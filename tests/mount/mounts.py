@@ -59,6 +59,17 @@ class Mount:
         for pid in self.pids:
             assert wait_for_exit(pid, timeout_s), f"process {pid} of {self.path} does not end"
 
+    def kill(self) -> None:
+        """End the process the hard way, and the helper that would clean up after it."""
+        for pid in reversed(self.pids):
+            with suppress(ProcessLookupError):  # the looker ends with the process it helps
+                os.kill(pid, signal.SIGKILL)
+        try:
+            self.wait_until_ended()
+        except AssertionError:
+            run("umount", "--force", self.path)  # sets free who waits for an answer, itself too
+            raise
+
 
 class Mounts:
     """Mounts folders below one folder, with one home and one store, as one user.
@@ -124,9 +135,17 @@ class Mounts:
         self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
     ) -> Iterator[Running]:
         """``invoicefs``, running beside the test."""
+        with self.started_module("invoicefs", *arguments, cwd=cwd, env=env) as running:
+            yield running
+
+    @contextmanager
+    def started_module(
+        self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
+    ) -> Iterator[Running]:
+        """A module of the checkout, named first, running beside the test."""
         changed = {**self.environment, **(env or {})}
         given = {name: value for name, value in changed.items() if value is not None}
-        argv = (*self._command_prefix, sys.executable, "-m", "invoicefs", *arguments)
+        argv = (*self._command_prefix, sys.executable, "-m", *arguments)
         with started(*argv, env=given, cwd=cwd) as running:
             yield running
 
@@ -165,17 +184,6 @@ class Mounts:
             lines = log.read_text(encoding="utf-8", errors="replace")
             for word in ("Traceback", "Unexpected", self.sandbox.token):
                 assert word not in lines, lines
-
-
-def kill(mount: Mount) -> None:
-    """End the process the hard way, and the helper that would clean up after it."""
-    for pid in reversed(mount.pids):
-        os.kill(pid, signal.SIGKILL)
-    try:
-        mount.wait_until_ended()
-    except AssertionError:
-        run("umount", "--force", mount.path)  # sets free who waits for its answer, itself too
-        raise
 
 
 def is_mounted(path: Path) -> bool:

@@ -70,9 +70,13 @@ class Running:
         return stream.readline().decode().rstrip("\n")
 
     def go_on(self) -> None:
-        """Send it a line, for which it waits."""
+        """Send it an empty line, for which it waits."""
+        self.say("")
+
+    def say(self, words: str) -> None:
+        """Send it a line."""
         assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
+        self.process.stdin.write(f"{words}\n".encode())
 
     def end(self, timeout_s: float = LIMIT_S) -> Ended:
         """Wait for its end."""

@@ -40,7 +40,7 @@ from tests.mount.damage import (
     value_files_and_databases,
 )
 from tests.mount.files import in_folder
-from tests.mount.mounts import Mount, Mounts, is_mounted, kill
+from tests.mount.mounts import Mount, Mounts, is_mounted
 from tests.mount.programs import LIMIT_S, Running, eventually
 from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
 
@@ -193,7 +193,7 @@ def copy_until_killed(
     shares = list(shares_of(complete, random))
     with closing(moment), readers_of(mounts, mount, shares) as readers:
         moment.wait()
-        kill(mount)
+        mount.kill()
         sandbox.heal()
         return [line for reader in readers for line in report_of(reader)]
 
@@ -261,7 +261,7 @@ def test_a_crash_frees_all_who_wait_for_an_answer_also_the_process_itself(
     shares = [sorted(CHAIN_DIGESTS, key=lambda name: name[::-1]), list(CHAIN_DIGESTS)]
     with readers_of(mounts, mount, shares) as readers:
         stop_while_it_waits_for_itself(mount, readers)
-        kill(mount)
+        mount.kill()
         for reader in readers:
             report_of(reader)
 
@@ -300,7 +300,7 @@ def left_stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     make_folder = tmp_path_factory.mktemp
     return {
         unmounted: leave_store(make_folder(unmounted), Mounts.umount),
-        killed: leave_store(make_folder(killed), lambda _, mount: kill(mount)),
+        killed: leave_store(make_folder(killed), lambda _, mount: mount.kill()),
     }
 
 
@@ -347,7 +347,7 @@ def check_that_it_costs_no_invoice(sandbox: Sandbox, mounts: Mounts, store: Path
     assert given_by(mounts, mount, NAMES) == DIGESTS
     assert downloads(sandbox).total() == 0
     check_warnings(mount, store)
-    kill(mount)
+    mount.kill()
     sandbox.close()
     mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
     assert given_by(mounts, mount, NAMES) == DIGESTS

@@ -16,7 +16,6 @@ from tests.mount.mounts import (
     Mount,
     Mounts,
     is_mounted,
-    kill,
     permissions,
     processes_of,
 )
@@ -292,6 +291,19 @@ def test_a_mount_ends_during_a_slow_download(mounts: Mounts, gate: Gate, way: Wa
         assert reader.end().code == 1
 
 
+@pytest.mark.parametrize("way", [by_sigterm, by_lazy_umount])
+def test_a_mount_ends_after_a_download_that_is_under_way(
+    mounts: Mounts, gate: Gate, way: Way
+) -> None:
+    mount = mounts.mount()
+    with started("cat", mount / NAMESPACE / NAMES[0]):
+        assert gate.arrived.wait(LIMIT_S)
+        way(mounts, mount)
+        gate.open()
+        mount.wait_until_ended()
+        assert not mount.is_mounted
+
+
 def test_sigterm_ends_a_mount_that_is_in_use(mounts: Mounts) -> None:
     mount = mounts.mount()
     path = mount / NAMESPACE / NAMES[0]
@@ -320,7 +332,7 @@ def test_use_takes_no_more_and_more_descriptors(mounts: Mounts, tmp_path: Path) 
 def test_a_dead_mount_is_mended_by_the_next_one(anyones_mounts: Mounts) -> None:
     mounts = anyones_mounts
     mount = mounts.mount()
-    kill(mount)
+    mount.kill()
     assert mount.is_mounted
     assert "not connected" in mounts.run("ls", mount.path).err
     again = mounts.mount(path=mount.path)
@@ -331,7 +343,7 @@ def test_a_dead_mount_is_mended_by_the_next_one(anyones_mounts: Mounts) -> None:
 def test_a_dead_mount_can_be_unmounted(anyones_mounts: Mounts) -> None:
     mounts = anyones_mounts
     mount = mounts.mount()
-    kill(mount)
+    mount.kill()
     mounts.umount(mount)
 
 
@@ -346,7 +358,7 @@ def test_the_mount_of_root_goes_away_with_its_process(mounts: Mounts) -> None:
 def test_a_killed_mount_loses_nothing_that_was_downloaded(sandbox: Sandbox, mounts: Mounts) -> None:
     mount = mounts.mount()
     run("cat", *(mount / NAMESPACE / name for name in NAMES)).good()
-    kill(mount)
+    mount.kill()
     again = mounts.mount(path=mount.path)
     assert run("cat", again / NAMESPACE / NAMES[0]).good().out == CONTENTS[NAMES[0]]
     assert sandbox.count(Endpoint.PDF) == len(NAMES)

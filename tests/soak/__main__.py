@@ -1,0 +1,149 @@
+"""Soaks a mount in random use by 200 threads: ``scripts/soak MINUTES``.
+
+The load comes in phases, and after each the mount is looked at while it has nothing to do. After
+the first one, the warm-up, everything is there that use makes it have; what it has more of at the
+end, it would have more and more of.
+
+Prints a table of the phases, and a sentence for each promise that was broken. Ends with 1 where
+there is one.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+
+from invoicefs.sandbox import Sandbox
+from tests.mount.mounts import Mount, Mounts
+from tests.soak.cached_opens import Timing
+from tests.soak.gauges import Gauges, gauges, gauges_at_rest
+from tests.soak.running_load import load
+from tests.soak.tenant import soak_tenant
+from tests.soak.verdict import MIB, PARALLEL, Phase, broken_promises, name_of_phase
+
+_THREADS = 200
+_PHASES = 4  # the first is the warm-up
+_LOOKS = 10  # at the mount in each phase, while it is under load
+_SECONDS_PER_MINUTE = 60
+_LATENCY_S = 0.05  # enough for --parallel to be what holds calls back
+_OPTIONS = (
+    *("--parallel", str(PARALLEL)),
+    *("--list-ttl", "2s"),
+    *("--active-ttl", "1s"),
+    *("--cache-size", "4MiB"),  # a tenth of all invoices
+)
+_TABLE = "{:>7} {:>10} {:>6} {:>7} | {:>7} {:>5} {:>6} {:>5} | {:>7} {:>5}"
+_HEADS = (
+    *("", "operations", "calls", "at once"),
+    *("threads", "files", "SQLite", "MiB", "threads", "MiB"),
+)
+
+
+class _SoakedMounts(Mounts):
+    """Mounts whose memory is what they hold on to.
+
+    By default malloc keeps what has been freed, more or less of it by chance: the memory of a
+    mount at rest moved up and down by 10 MiB (measured). So it is told to give large blocks back
+    at once, and to keep few pools of small ones.
+    """
+
+    @property
+    def environment(self) -> dict[str, str]:
+        malloc = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "2"}
+        return {**super().environment, **malloc}
+
+
+@contextmanager
+def _soaked_mounts() -> Iterator[Mounts]:
+    with (
+        tempfile.TemporaryDirectory(prefix="invoicefs-soak-") as folder,
+        Sandbox(soak_tenant(), latency_s=_LATENCY_S) as sandbox,
+        closing(_SoakedMounts(sandbox, Path(folder))) as mounts,
+    ):
+        yield mounts
+
+
+def _soak(mounts: Mounts, minutes: float) -> list[str]:
+    """Soak a mount, print what was measured, and return the sentences on what was broken."""
+    mount = mounts.mount(*_OPTIONS)
+    _say(_TABLE.format("", "", "", "", "at rest", "", "", "", "at most", ""))
+    _say(_TABLE.format(*_HEADS))
+    phases = []
+    for number in range(_PHASES):
+        phase = _phase(mounts, mount, number, minutes * _SECONDS_PER_MINUTE / _PHASES)
+        phases.append(phase)
+        _say(_row(number, phase))
+    timing = _timed_opens(mounts, mount)
+    _say(f"cached opens: p50 {timing.p50_ms:.2f} ms, p99 {timing.p99_ms:.2f} ms of {timing.opens}")
+    mounts.umount(mount)
+    return list(broken_promises(phases, mount.log.read_text(encoding="utf-8")))
+
+
+def _phase(mounts: Mounts, mount: Mount, number: int, phase_s: float) -> Phase:
+    mounts.sandbox.forget_calls()
+    ends_s = monotonic() + phase_s
+    with load(mounts, mount, _THREADS, seed=str(number)) as running:
+        running.work()
+        looks = list(_looks(mount, ends_s, phase_s / _LOOKS))
+        report = running.end()
+    return Phase(
+        report,
+        calls=len(mounts.sandbox.calls),
+        peak_calls=mounts.sandbox.peak_concurrency,
+        most_threads=max(look.threads for look in looks),
+        most_memory_bytes=max(look.memory_bytes for look in looks),
+        rest=gauges_at_rest(mount.daemon),
+    )
+
+
+def _looks(mount: Mount, ends_s: float, pause_s: float) -> Iterator[Gauges]:
+    """What the mount holds under load: now, and from time to time."""
+    never = threading.Event()
+    yield gauges(mount.daemon)
+    while monotonic() < ends_s:
+        never.wait(pause_s)
+        yield gauges(mount.daemon)
+
+
+def _row(number: int, phase: Phase) -> str:
+    rest = phase.rest
+    return _TABLE.format(
+        name_of_phase(number),
+        *(phase.report.operations, phase.calls, phase.peak_calls),
+        *(rest.threads, rest.descriptors, rest.connections, f"{rest.memory_bytes / MIB:.1f}"),
+        *(phase.most_threads, f"{phase.most_memory_bytes / MIB:.1f}"),
+    )
+
+
+def _timed_opens(mounts: Mounts, mount: Mount) -> Timing:
+    with mounts.started_module("tests.soak.cached_opens", mount.path) as program:
+        return Timing(**json.loads(program.end().good().out))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Soak for so many minutes; the exit code."""
+    # A SIGTERM, too, ends the mount and the load.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        with _soaked_mounts() as mounts:
+            broken = _soak(mounts, float(arguments[0]))
+            for sentence in broken:
+                _say(sentence)
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        broken = [str(error)]
+        _say(broken[0])
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""What a soak has to show, and the sentences on what it did not show."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tests.soak.gauges import Gauges
+from tests.soak.load import Report
+
+PARALLEL = 8
+MIB = 1024 * 1024
+
+_ALARMING = ("WARNING", "ERROR", "Traceback")
+_MOST_SENTENCES = 5  # of one kind
+# What one more thread that makes calls has: two stores, each with a database and its log, and a
+# connection to the API. On a slow machine the warm-up may do with fewer than --parallel of them.
+_OF_ONE_WORKER: Mapping[str, int] = {"threads": 1, "descriptors": 5, "SQLite connections": 2}
+
+# The memory at rest is, after the warm-up, 30 to 35 MiB. It grows by less and less until the
+# page caches of SQLite are full: 5 to 14 % in all (measured, in runs of half a minute to three).
+# With one body of an answer in a hundred kept, 200 kB each, it grows by 2 MB per 1000 calls, which
+# is past this bound within the 2500 calls of a minute, and in a longer soak far past it.
+_MOST_GROWTH = 1.2
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A time under load, and the rest after it."""
+
+    report: Report
+    calls: int
+    peak_calls: int
+    most_threads: int
+    most_memory_bytes: int
+    rest: Gauges
+
+
+def name_of_phase(number: int) -> str:
+    """What the phase with this number, from 0, is called."""
+    return f"phase {number}" if number else "warm-up"
+
+
+def broken_promises(phases: Sequence[Phase], log: str) -> Iterator[str]:
+    """One sentence for each promise that was broken. The first phase is the warm-up."""
+    for number, phase in enumerate(phases):
+        yield from _seen_by_load(number, phase)
+    yield from _leaks(phases)
+    peak = max(phase.peak_calls for phase in phases)
+    if peak > PARALLEL:
+        yield f"{peak} calls ran at one time, with --parallel {PARALLEL}."
+    alarming = [line for line in log.splitlines() if any(word in line for word in _ALARMING)]
+    yield from _shortened([f"The log says: {line}" for line in alarming])
+
+
+def _seen_by_load(number: int, phase: Phase) -> Iterator[str]:
+    report = phase.report
+    for kind, seen in (("a wrong answer", report.wrong), ("an error", report.errors)):
+        sentences = [
+            f"In {name_of_phase(number)} there was {kind} ({times} times): {words}."
+            for words, times in seen.items()
+        ]
+        yield from _shortened(sentences)
+
+
+def _leaks(phases: Sequence[Phase]) -> Iterator[str]:
+    """What a mount at rest has more of than it had after the warm-up."""
+    before, after = phases[0].rest, phases[-1].rest
+    counted: Mapping[str, tuple[int, int]] = {
+        "threads": (before.threads, after.threads),
+        "descriptors": (before.descriptors, after.descriptors),
+        "SQLite connections": (before.connections, after.connections),
+    }
+    missing_workers = max(0, PARALLEL - phases[0].peak_calls)
+    for name, (first, last) in counted.items():
+        if last > first + missing_workers * _OF_ONE_WORKER[name]:
+            yield f"At rest the mount has {last} {name}, and had {first} after the warm-up."
+    growth = after.memory_bytes / before.memory_bytes
+    if growth > _MOST_GROWTH:
+        calls = sum(phase.calls for phase in phases[1:])
+        yield f"At rest the mount has {growth:.2f} times the memory it had {calls} calls before."
+
+
+def _shortened(sentences: Sequence[str]) -> Iterator[str]:
+    yield from sentences[:_MOST_SENTENCES]
+    if len(sentences) > _MOST_SENTENCES:
+        yield f"... and {len(sentences) - _MOST_SENTENCES} more like that."
