@@ -11,8 +11,9 @@ Pickle is refused in both directions, because diskcache unpickles whatever lies 
 
 Threading: diskcache keeps one SQLite connection per thread; call this from threads that stay,
 not from FUSE callbacks (there it reopened the database every time: 600 us instead of 70,
-measured). `_lock` guards the replacement of the database. `_rest_until_s` changes by single
-assignments.
+measured). `_lock` guards the replacement of the database. `_writing` is held during a write,
+which SQLite allows one at a time anyway: but its own waiting is unfair, and of ten threads one may
+wait for more than two seconds (measured). `_rest_until_s` changes by single assignments.
 """
 
 import errno
@@ -24,7 +25,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -78,15 +79,22 @@ class Cache:
     never used again, because SQLite connections of other threads and mounts that are still open
     on a damaged database delete its -wal by path when they close.
 
+    `on_new` is called when it has begun anew in use, or could be opened late: then it may lack what
+    it was given before. It may use the cache.
+
     `trouble` says in words why it cannot be used at all just now; it is None where it can.
     """
 
-    def __init__(self, parent: Path, name: str, clock: Clock, **settings: Any) -> None:
+    def __init__(
+        self, parent: Path, name: str, clock: Clock, on_new: Callable[[], None], **settings: Any
+    ) -> None:
         self._parent = parent
         self._name = name
         self._clock = clock
+        self._on_new = on_new
         self._settings = settings
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._rest_until_s: dict[str, float] = {}
         self._generation = self._newest_generation()
         self.trouble: str | None = None
@@ -140,10 +148,11 @@ class Cache:
 
     def _attempt(self, verb: str, action: Callable[[Any], T], tries: int = 2) -> T | None:
         cache = self._reopened() if self._cache is None else self._cache
-        if cache is None or tries == 0 or self._is_resting(verb):
+        if cache is None or tries == 0:
             return None
         try:
-            return action(cache)
+            with self._writing if verb == "write" else nullcontext():
+                return None if self._is_resting(verb) else action(cache)
         except (sqlite3.Error, diskcache.Timeout, OSError, ValueError, TypeError) as error:
             if _is_damage(error) or (verb == "write" and _is_spoilt_row(error)):
                 self._replace(cache, error)
@@ -158,18 +167,24 @@ class Cache:
         if self._is_resting("open"):
             return None
         with self._lock:
-            if self._cache is None and not self._is_resting("open"):
+            is_tried = self._cache is None and not self._is_resting("open")
+            if is_tried:
                 self._cache = self._open_or_begin_anew(lock_timeout_s=0.0)
-                if self.trouble:
-                    self._complain(self.trouble)
+        if is_tried and self.trouble:
+            self._complain(self.trouble)
+        elif is_tried:
+            self._on_new()
         return self._cache
 
     def _replace(self, damaged: Any, error: Exception) -> None:
         """Begin a new database in place of a damaged one, once for all threads that met it."""
         with self._lock:
-            if self._cache is damaged:
+            is_new = self._cache is damaged
+            if is_new:
                 self._leave_behind(error)
                 self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
+        if is_new:
+            self._on_new()
 
     def _open_or_begin_anew(self, lock_timeout_s: float) -> Any:
         try:

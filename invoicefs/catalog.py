@@ -79,6 +79,10 @@ class Catalog:
         self._snapshots = Snapshots(store, disk, view.statuses, learn)
         self._denied_s: dict[str, float] = {}
 
+    def refill_store(self) -> tuple[Listing, ...]:
+        """Keep the lists that the store has lost, from memory only; all listings in memory."""
+        return self._snapshots.refill_store()
+
     # Namespaces.
 
     def first_contact(self, deadline: Deadline) -> tuple[str, ...]:

@@ -122,6 +122,11 @@ class Contents:
         if first_seen:
             self._store.add_records(first_seen)
 
+    def refill_store(self, listing: Listing) -> None:
+        """Keep what is remembered of these invoices and the store has lost; writes the store."""
+        found = {each: self._records.get(each.key) for each in listing.invoices}
+        self._store.add_records({each: record for each, record in found.items() if record})
+
     def attributes(self, invoice: Invoice) -> Attributes:
         """What ``stat`` shows; memory only, but for active invoices that were downloaded.
 

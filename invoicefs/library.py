@@ -9,7 +9,7 @@ stay, like FUSE callbacks: the store is read in the threads of `disk` only. `_op
 by single assignments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,6 +43,12 @@ class LibraryApi(ListApi, PdfApi, Protocol):
 
 class LibraryStore(ListStore, ContentStore, Protocol):
     """Where a library keeps things across remounts."""
+
+    def when_empty(self, refill: Callable[[], None]) -> None:
+        """Have this called when listings and records that were kept may have been lost.
+
+        In whatever thread notices that; it may use the store.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +140,8 @@ class Library:
             disk=disk,
         )
 
+        store.when_empty(self._refill_store)
+
     def first_contact(self) -> tuple[str, ...]:
         """Ask the API for its namespaces now; raises whatever the call brings."""
         return self._catalog.first_contact(self._deadline())
@@ -201,6 +209,11 @@ class Library:
         """What is known of the size of it all; no call."""
         files = 1 + self._catalog.namespace_count() + self._catalog.invoice_count()
         return Usage(self._contents.known_size_bytes(), files)
+
+    def _refill_store(self) -> None:
+        """Keep once more what is known of what the store has lost."""
+        for listing in self._catalog.refill_store():
+            self._contents.refill_store(listing)
 
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:
         invoice = self._contents.pinned(path.removeprefix("/"))

@@ -162,6 +162,19 @@ class Snapshots:
         """All listings that are in memory."""
         return tuple(filter(None, tuple(self._listings.values())))
 
+    def refill_store(self) -> tuple[Listing, ...]:
+        """Keep the lists that the store has lost, from memory only; all listings in memory.
+
+        Reads and writes the store in the calling thread.
+        """
+        if self._namespaces is not None and not self._store.namespaces():
+            self._store.save_namespaces(self._namespaces.names)
+        known = {name: each.everything for name, each in tuple(self._listings.items()) if each}
+        for namespace, listing in known.items():
+            if self._store.listing(namespace) is None:
+                self._store.save_listing(namespace, listing)
+        return tuple(known.values())
+
     def _recall_namespaces(self) -> None:
         stored = _namespaces(self._store.namespaces())
         with self._lock:

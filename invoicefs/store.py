@@ -17,7 +17,7 @@ module. Threading: see `cache`.
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -65,10 +65,12 @@ class Store:
     """The bytes and records of one tenant. Made by `open_store`."""
 
     def __init__(self, folder: Path, size_limit_bytes: int, clock: Clock) -> None:
+        self._refill: Callable[[], None] = _do_nothing
         self._pdfs = Cache(
             folder,
             "pdf",
             clock,
+            _do_nothing,  # what it lacks is downloaded again
             size_limit=size_limit_bytes,
             eviction_policy="least-recently-stored",
             cull_limit=_CULL_LIMIT,
@@ -78,6 +80,7 @@ class Store:
             folder,
             "meta",
             clock,
+            lambda: self._refill(),
             eviction_policy="none",
             cull_limit=0,
             disk_min_file_size=_NEVER_IN_FILES,
@@ -92,6 +95,13 @@ class Store:
         """Close the connections of the calling thread."""
         self._pdfs.close()
         self._meta.close()
+
+    def when_empty(self, refill: Callable[[], None]) -> None:
+        """Have this called when listings and records that were kept may have been lost.
+
+        In whatever thread notices that; it may use the store.
+        """
+        self._refill = refill
 
     def namespaces(self) -> tuple[str, ...]:
         """The last good list of namespaces; empty where there is none."""
@@ -164,3 +174,7 @@ def _record_key(invoice: Invoice) -> str:
 def _sealed_records(known: Mapping[Invoice, Record]) -> dict[str, str]:
     fields = {_record_key(invoice): records.record_fields(each) for invoice, each in known.items()}
     return {key: records.sealed(key, value) for key, value in fields.items()}
+
+
+def _do_nothing() -> None:
+    pass

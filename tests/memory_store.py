@@ -1,6 +1,6 @@
 """A store in memory, for tests of what is kept and not of how."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 
@@ -15,9 +15,13 @@ class MemoryStore:
         self.keeps = True
         self.finds = True
         self.pdfs: dict[str, bytes] = {}
+        self.refill: Callable[[], None] | None = None
         self._namespaces: tuple[str, ...] = ()
         self._listings: dict[str, Listing] = {}
         self._records: dict[str, Record] = {}
+
+    def when_empty(self, refill: Callable[[], None]) -> None:
+        self.refill = refill
 
     def namespaces(self) -> tuple[str, ...]:
         return self._namespaces if self.finds else ()

@@ -24,8 +24,9 @@ from invoicefs.errors import (
     UnusableAnswer,
 )
 from invoicefs.library import DIRECTORY_BYTES, Library, OpenInvoice
-from invoicefs.model import ROOT_INODE, Invoice
+from invoicefs.model import ROOT_INODE, Invoice, Listing
 from tests.fake_tenant import FakeTenant, pdf_of
+from tests.memory_store import MemoryStore
 from tests.running_library import (
     ACTIVE_TTL_S,
     FAILURE_MEMORY_S,
@@ -746,18 +747,20 @@ def test_a_store_that_keeps_nothing_costs_calls_only(
     assert names(library, "/system") == ["2026-01.pdf", "2026-02.pdf", "2026-03.pdf"]
 
 
+def overwrite(folder: Path, cache: str) -> None:
+    path = database(folder, cache)
+    for each in (path, *path.parent.glob("*-wal")):
+        with each.open("r+b") as file:
+            file.write(b"\xa5" * each.stat().st_size)
+
+
 @pytest.mark.parametrize("cache", ["pdf", "meta"])
 def test_a_store_that_breaks_in_use_costs_calls_only(
     library: Library, tenant: FakeTenant, folder: Path, cache: str
 ) -> None:
     look_around(library)
     read(library, JANUARY_PATH)
-    path = database(folder, cache)
-    with path.open("r+b") as file:
-        file.write(b"\xa5" * path.stat().st_size)
-    for wal in path.parent.glob("*-wal"):
-        with wal.open("r+b") as file:
-            file.write(b"\xa5" * wal.stat().st_size)
+    overwrite(folder, cache)
     for _ in range(2):
         assert read(library, JANUARY_PATH) == tenant.pdf(JANUARY)
         assert read(library, MARCH_PATH) == tenant.pdf(MARCH)
@@ -765,6 +768,37 @@ def test_a_store_that_breaks_in_use_costs_calls_only(
     tenant.take_calls()
     read(library, JANUARY_PATH)
     assert tenant.take_calls() == []
+
+
+def test_a_store_that_begins_anew_is_given_again_what_is_known(
+    library: Library, mount: Mount, tenant: FakeTenant, folder: Path
+) -> None:
+    look_around(library)
+    read(library, JANUARY_PATH)
+    overwrite(folder, "meta")
+    read(library, MARCH_PATH)  # meets the damage
+    tenant.fail("namespaces", ServerFault("down"))
+    tenant.fail("list", ServerFault("down"))
+    later = mount()
+    assert set(names(later, "/")) == {"system", "empty"}
+    assert names(later, "/system") == names(library, "/system")
+    assert later.attributes(JANUARY_PATH) == library.attributes(JANUARY_PATH)
+    assert later.attributes(JANUARY_PATH).size_bytes == 1000
+
+
+def test_what_the_store_knows_better_is_left_when_it_is_filled_again(
+    tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    store = MemoryStore()
+    with running_library(tenant, store, clock) as library:
+        look_around(library)
+        later = Listing((replace(MARCH, name="later"),))
+        store.save_namespaces(["others"])
+        store.save_listing("system", later)
+        assert store.refill is not None
+        store.refill()
+        assert store.namespaces() == ("others",)
+        assert store.listing("system") == later
 
 
 def test_a_cache_smaller_than_the_invoices_costs_calls_only(

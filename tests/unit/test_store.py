@@ -7,7 +7,10 @@ import logging
 import os
 import resource
 import stat
-from collections.abc import Callable, Iterator
+import threading
+from collections import UserDict
+from collections.abc import Callable, ItemsView, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invoicefs.cache import REST_S
+from invoicefs.cache import REST_S, Cache
 from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
@@ -631,6 +634,40 @@ def test_two_stores_on_one_folder_serve_many_threads(open_: OpenStore) -> None:
         others.close()
 
     crowd(use, threads=6)
+
+
+class SlowValues(UserDict[str, str | bytes]):
+    """Values that take a while to write."""
+
+    def __init__(self, **values: str | bytes) -> None:
+        super().__init__(values)
+        self.is_written = threading.Event()
+        self.may_end = threading.Event()
+
+    def items(self) -> ItemsView[str, str | bytes]:
+        self.is_written.set()
+        assert self.may_end.wait(20)
+        return super().items()
+
+
+@pytest.mark.usefixtures("_short_lock_timeout")
+def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """SQLite's own waiting is unfair: one of many may wait until its time is over."""
+    cache = Cache(folder, "cache", SystemClock(), on_new=lambda: None)
+    slow = SlowValues(slow="1")
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(cache.set, slow)
+        assert slow.is_written.wait(20)
+        second = threads.submit(cache.set, {"quick": "2"})
+        wait([second], timeout=0.2)  # long enough for it to give up, if it did
+        slow.may_end.set()
+        assert first.result(20)
+        assert second.result(20)
+    assert (cache.get("slow"), cache.get("quick")) == ("1", "2")
+    assert not caplog.messages
+    cache.close()
 
 
 def test_what_one_store_keeps_the_other_finds(open_: OpenStore) -> None:
