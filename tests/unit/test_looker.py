@@ -1,0 +1,137 @@
+"""The process that looks at the mount: it tells nothing, knows nothing, and ends with ours."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from invoicefs import looker
+from invoicefs.looker import Looker
+from tests.mount.programs import eventually, wait_for_exit
+from tests.running_library import crowd
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def looking(tmp_path: Path) -> Iterator[Looker]:
+    (tmp_path / "file").touch()
+    with closing(Looker(str(tmp_path))) as looking:
+        yield looking
+
+
+def process_of(mount_point: Path) -> int:
+    """The process that has been started for a mount point."""
+    (pid,) = [pid for pid in children(os.getpid()) if os.fsencode(mount_point) in argv_of(pid)]
+    return pid
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for path in found for each in path.read_text(encoding="ascii").split()]
+
+
+def argv_of(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/file", "", "/", "/missing", "/file/below", "/nul\0", "/\udcff\u20ac", "/" + "x" * 10_000],
+    ids=["file", "nothing", "root", "missing", "below", "nul", "odd", "long"],
+)
+def test_a_look_at_whatever_ends_and_raises_nothing(looking: Looker, path: str) -> None:
+    for _ in range(2):
+        looking.look(path)
+
+
+def test_a_look_is_made_before_it_ends(looking: Looker, tmp_path: Path) -> None:
+    """A look that goes through a link changes the time at which the link was read."""
+    link, other = tmp_path / "link", tmp_path / "other"
+    for each in (link, other):
+        each.symlink_to("file")
+        os.utime(each, (0, 0), follow_symlinks=False)
+    looking.look("/link")
+    os.stat(other)
+    assert link.lstat().st_atime > 0 or other.lstat().st_atime == 0  # where none is noted
+
+
+def test_many_look_at_one_time(looking: Looker) -> None:
+    def look_often() -> None:
+        for _ in range(20):
+            looking.look("/file")
+
+    crowd(look_often, threads=40)
+
+
+def test_it_knows_no_secret_and_holds_no_folder(looking: Looker, tmp_path: Path) -> None:
+    looking.look("/file")
+    pid = process_of(tmp_path)
+    assert Path(f"/proc/{pid}/environ").read_bytes() == b""
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert os.getsid(pid) == pid
+    files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    assert len([each for each in files if each != os.devnull]) == 1
+
+
+def test_closing_ends_it(tmp_path: Path) -> None:
+    with closing(Looker(str(tmp_path))) as looking:
+        pid = process_of(tmp_path)
+    assert wait_for_exit(pid)
+    looking.look("/file")
+
+
+def test_looks_go_on_when_it_is_killed(looking: Looker, tmp_path: Path) -> None:
+    looking.look("/file")
+    os.kill(process_of(tmp_path), signal.SIGKILL)
+    for _ in range(3):
+        looking.look("/file")
+
+
+def test_a_look_that_nobody_answers_ends(
+    looking: Looker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking.look("/file")
+    monkeypatch.setattr(looker, "LONGEST_LOOK_S", 0.01)
+    pid = process_of(tmp_path)
+    os.kill(pid, signal.SIGSTOP)
+    looking.look("/file")
+    os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+    looking.look("/file")
+
+
+def test_without_it_looks_end_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nowhere"))
+    with closing(Looker(str(tmp_path))) as looking:
+        looking.look("/file")
+    (message,) = caplog.messages
+    assert "cannot be started" in message
+
+
+OWNER = """
+import sys
+from invoicefs.looker import Looker
+looking = Looker(sys.argv[1])
+looking.look("/")
+print(looking._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_ends_when_who_started_it_is_killed(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", OWNER, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, cwd=REPOSITORY) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        owner.kill()
+    assert wait_for_exit(pid)
+    eventually(lambda: not Path(f"/proc/{pid}").exists())
