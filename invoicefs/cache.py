@@ -13,7 +13,8 @@ Threading: diskcache keeps one SQLite connection per thread; call this from thre
 not from FUSE callbacks (there it reopened the database every time: 600 us instead of 70,
 measured). `_lock` guards the replacement of the database. `_writing` is held during a write,
 which SQLite allows one at a time anyway: but its own waiting is unfair, and of ten threads one may
-wait for more than two seconds (measured). `_rest_until_s` changes by single assignments.
+wait for more than two seconds (measured). `_telling` is held by the one thread that fills a new
+database. `_rest_until_s` changes by single assignments.
 """
 
 import errno
@@ -27,18 +28,22 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import diskcache
 
 from invoicefs.clock import Clock
+from invoicefs.sqlite_errors import (
+    LOCKED,
+    is_damage,
+    is_read_only,
+    is_spoilt_row,
+    reason_of,
+)
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-PASSING_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Those of a disk that is in a bad state, which may end, and not of a folder that is wrong."""
 
 REST_S = 5.0
 """What had to wait for a lock, or could not be opened, is not tried again for so long."""
@@ -46,20 +51,6 @@ REST_S = 5.0
 _LOCK_TIMEOUT_S = 2.0  # a database locked for longer costs caching, not the operation
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
-_FULL: Final = "the disk is full"
-_READ_ONLY: Final = "the disk is read-only"
-_LOCKED: Final = "another program has locked it"
-_REASONS: Final[Mapping[int, str]] = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EROFS: _READ_ONLY,
-}
-_REASONS_OF_SQLITE: Final[Mapping[int, str]] = {
-    sqlite3.SQLITE_FULL: _FULL,
-    sqlite3.SQLITE_READONLY: _READ_ONLY,
-    sqlite3.SQLITE_BUSY: _LOCKED,
-    sqlite3.SQLITE_LOCKED: _LOCKED,
-}
 
 
 def own_folder(folder: Path) -> None:
@@ -95,6 +86,7 @@ class Cache:
         self._settings = settings
         self._lock = threading.Lock()
         self._writing = threading.Lock()
+        self._telling = threading.Lock()
         self._rest_until_s: dict[str, float] = {}
         self._generation = self._newest_generation()
         self.trouble: str | None = None
@@ -153,13 +145,13 @@ class Cache:
         try:
             with self._writing if verb == "write" else nullcontext():
                 return None if self._is_resting(verb) else action(cache)
-        except (sqlite3.Error, diskcache.Timeout, OSError, ValueError, TypeError) as error:
-            if _is_damage(error) or (verb == "write" and _is_spoilt_row(error)):
+        except diskcache.Timeout:
+            self._give_way(verb, LOCKED)
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+            if is_damage(error) or (verb == "write" and is_spoilt_row(error)):
                 self._replace(cache, error)
                 return self._attempt(verb, action, tries - 1)
-            self._complain(_reason(error))
-            if _is_lock(error):
-                self._rest(verb)
+            self._give_way(verb, reason_of(error))
         return None
 
     def _reopened(self) -> Any:
@@ -173,7 +165,7 @@ class Cache:
         if is_tried and self.trouble:
             self._complain(self.trouble)
         elif is_tried:
-            self._on_new()
+            self._tell_that_it_is_new()
         return self._cache
 
     def _replace(self, damaged: Any, error: Exception) -> None:
@@ -184,13 +176,21 @@ class Cache:
                 self._leave_behind(error)
                 self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
         if is_new:
-            self._on_new()
+            self._tell_that_it_is_new()
+
+    def _tell_that_it_is_new(self) -> None:
+        """Have it filled again, unless that is just what has met one more damage."""
+        if self._telling.acquire(blocking=False):
+            try:
+                self._on_new()
+            finally:
+                self._telling.release()
 
     def _open_or_begin_anew(self, lock_timeout_s: float) -> Any:
         try:
             return self._open(lock_timeout_s)
         except (sqlite3.OperationalError, OSError) as error:
-            if not (_is_damage(error) or _is_read_only(error)):
+            if not (is_damage(error) or is_read_only(error)):
                 return self._unusable(error)
             self._leave_behind(error)
         except Exception as error:  # a database of another shape makes diskcache raise anything
@@ -221,7 +221,7 @@ class Cache:
         return cache
 
     def _unusable(self, error: Exception) -> None:
-        self.trouble = _reason(error)
+        self.trouble = reason_of(error)
         self._rest("open")
 
     def _leave_behind(self, reason: Exception) -> None:
@@ -240,6 +240,11 @@ class Cache:
         log.warning(
             "The store %s fails (%s): what is not kept is downloaded again.", self._parent, reason
         )
+
+    def _give_way(self, verb: str, reason: str) -> None:
+        self._complain(reason)
+        if reason == LOCKED:
+            self._rest(verb)
 
     def _rest(self, verb: str) -> None:
         self._rest_until_s[verb] = self._clock.monotonic_s() + REST_S
@@ -322,7 +327,7 @@ def _readable(cache: Any, key: str) -> object:
     try:
         return cache.get(key)
     except sqlite3.OperationalError as error:
-        if not _is_spoilt_row(error):
+        if not is_spoilt_row(error):
             raise
         return None
 
@@ -330,48 +335,3 @@ def _readable(cache: Any, key: str) -> object:
 def _generation_of(folder: Path) -> int:
     number = folder.name.rpartition("-")[2]
     return int(number) if number.isdecimal() else 1
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong, without values, which sqlite3 quotes, and paths: one line for one cause."""
-    if isinstance(error, diskcache.Timeout):
-        return _LOCKED
-    if isinstance(error, OSError):
-        return _REASONS.get(error.errno or 0, error.strerror or str(error))
-    if isinstance(error, sqlite3.Error) and (code := _sqlite_code(error)) is not None:
-        return _REASONS_OF_SQLITE.get(code, str(error))
-    return type(error).__name__
-
-
-def _sqlite_code(error: Exception) -> int | None:
-    """The primary result code of SQLite, see https://sqlite.org/rescode.html."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
-
-
-def _is_lock(error: Exception) -> bool:
-    return _reason(error) == _LOCKED
-
-
-def _is_spoilt_row(error: Exception) -> bool:
-    """Whether a row holds what it cannot hold: a miss to read, but no write gets past it.
-
-    sqlite3 raises an error without a code for text that is not UTF-8.
-    """
-    is_undecodable = isinstance(error, sqlite3.OperationalError) and _sqlite_code(error) is None
-    return is_undecodable or isinstance(error, TypeError)
-
-
-def _is_read_only(error: Exception) -> bool:
-    """Whether SQLite will not write a database, for what is in it: its folder can be written."""
-    return _sqlite_code(error) == sqlite3.SQLITE_READONLY
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether the database itself is broken, and not just locked, full or out of reach.
-
-    SQLITE_ERROR (1) is what a missing table brings: the file is a database, but not ours.
-    """
-    if isinstance(error, sqlite3.OperationalError):
-        return _sqlite_code(error) == sqlite3.SQLITE_ERROR
-    return isinstance(error, sqlite3.DatabaseError)

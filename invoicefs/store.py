@@ -23,11 +23,12 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from invoicefs import records
-from invoicefs.cache import PASSING_ERRNOS, Cache, own_folder
+from invoicefs.cache import Cache, own_folder
 from invoicefs.clock import Clock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 from invoicefs.names import directory_name, file_name
+from invoicefs.sqlite_errors import PASSING_ERRNOS
 
 _NAMESPACES_KEY: Final = "namespaces"
 _INLINE_BYTES = 32 * 1024  # smaller values are kept in the database itself

@@ -773,6 +773,26 @@ def test_two_mounts_that_meet_damage_share_the_new_database(
     assert loaded(one, invoice("c")) == pdf_of("c")
 
 
+def test_a_database_that_breaks_while_it_is_filled_again_is_not_filled_for_ever(
+    open_: OpenStore, folder: Path
+) -> None:
+    store = open_()
+    use_for_everything(store)
+    fills = 0
+
+    def refill() -> None:
+        nonlocal fills
+        fills += 1
+        database(folder, "meta").write_bytes(b"\xa5" * 100_000)
+        store.save_namespaces(["again"])
+
+    store.when_empty(refill)
+    overwrite_in_use(folder)
+    store.save_namespaces(["last"])
+    assert fills == 1
+    assert store.namespaces() == ("last",)
+
+
 def test_databases_set_aside_do_not_pile_up(open_: OpenStore, folder: Path) -> None:
     for _ in range(5):
         store = open_()
