@@ -198,6 +198,10 @@ def copy_until_killed(
         return [line for reader in readers for line in report_of(reader)]
 
 
+@pytest.mark.promise(
+    "When the mount process is killed, nothing that a program had read before is downloaded "
+    "again, and mounting again mends the folder."
+)
 @pytest.mark.parametrize("seed", [1])
 def test_what_was_read_before_a_crash_is_never_fetched_again(
     sandbox: Sandbox, anyones_mounts: Mounts, seed: int
@@ -252,6 +256,7 @@ def stop_while_it_waits_for_itself(mount: Mount, readers: Sequence[Running]) -> 
         os.kill(mount.daemon, signal.SIGCONT)
 
 
+@pytest.mark.promise("Nobody who waits for a mount whose process is killed goes on waiting.")
 def test_a_crash_frees_all_who_wait_for_an_answer_also_the_process_itself(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -353,6 +358,9 @@ def check_that_it_costs_no_invoice(sandbox: Sandbox, mounts: Mounts, store: Path
     assert given_by(mounts, mount, NAMES) == DIGESTS
 
 
+@pytest.mark.promise(
+    "Whatever happens to the files of the store, what is damaged is noticed and downloaded again."
+)
 @pytest.mark.parametrize(
     ("left", "chosen"),
     [
@@ -374,6 +382,9 @@ def test_damage_by_power_loss_costs_calls_but_no_invoice(
     check_that_it_costs_no_invoice(sandbox, mounts, store)
 
 
+@pytest.mark.promise(
+    "Whatever happens to the files of the store, what is damaged is noticed and downloaded again."
+)
 @pytest.mark.parametrize("left", [unmounted, killed])
 def test_junk_in_a_store_costs_no_invoice(
     sandbox: Sandbox, mounts: Mounts, lay_store: LayStore, left: str
@@ -480,6 +491,9 @@ def test_damage_under_a_mount_without_the_api_gives_right_bytes_or_errors_and_no
 # Damage under a mount.
 
 
+@pytest.mark.promise(
+    "Whatever happens to the files of the store, what is damaged is noticed and downloaded again."
+)
 @in_use
 @pytest.mark.parametrize("what_happens", DAMAGES)
 def test_damage_under_a_mount_costs_no_invoice(
