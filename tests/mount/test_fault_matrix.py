@@ -11,7 +11,7 @@ import pytest
 from tests.mount.ailments import AILMENTS, Ailment
 from tests.mount.fault_matrix import REFUSED, RIGHT, WITH_A_WARNING, Outcomes, Step, play
 
-_AT_ONE_TIME = 8
+_AT_ONE_TIME = 12
 
 
 @pytest.fixture(scope="module")
