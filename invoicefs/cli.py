@@ -5,6 +5,7 @@ command that needs it, so that ``--help`` answers at once.
 """
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ Command = Callable[..., None]
 
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence on stderr, never a traceback."""
+    _open_closed_streams()
     try:
         cli(prog_name="invoicefs")
     except UsageError as error:
@@ -32,6 +34,17 @@ def main() -> NoReturn:
     except OSError as error:  # no working folder, no more processes, ...
         _end(1, f"The system refuses: {error.strerror or error}.")
     sys.exit(0)
+
+
+def _open_closed_streams() -> None:
+    """Put nothing in the place of standard streams that are closed (``2>&-`` in a crontab).
+
+    Else the first files and pipes that are opened would take their numbers.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 # for good
+            setattr(sys, name, stream)
 
 
 def _end(code: int, sentence: str) -> NoReturn:
