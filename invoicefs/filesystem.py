@@ -86,7 +86,7 @@ class InvoiceFilesystem:
         library: Library,
         ownership: Ownership,
         clock: Clock,
-        look: Callable[[str], None],
+        look: Callable[[bytes], None],
         on_ready: Callable[[], None],
     ) -> None:
         self._library = library
@@ -179,17 +179,26 @@ class InvoiceFilesystem:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("the folder is read-only")
         opened = self._library.open(path)
+        try:
+            self._have_kernel_know(path, opened)
+        except Exception:
+            self._library.release(opened)
+            raise
+        return self._keep(opened)
+
+    def _have_kernel_know(self, path: str, opened: OpenInvoice) -> None:
+        """Make sure that the kernel knows the size of what has been opened.
+
+        A program that reads without asking for the size would else rely on short reads to find
+        the end, and when two of them overtake each other the kernel fills up with zeros what lies
+        between (measured: one file in a hundred).
+        """
         size_bytes = len(opened.content.pdf)
         if opened.is_young or not self._was_told(path, size_bytes):
-            # A program that reads without asking for the size would else rely on short reads to
-            # find the end, and when two of them overtake each other the kernel fills up with zeros
-            # what lies between (measured: one file in a hundred).
-            self._look(path)
+            self._look(_encoded(path))
         if not self._was_told(path, size_bytes):
             # The mount point does not lead here, after a lazy unmount for example.
-            self._library.release(opened)
             raise Outdated("the kernel has not asked for the size")
-        return self._keep(opened)
 
     def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
         """Serve a slice of the content of a handle; it cannot fail."""
@@ -299,12 +308,17 @@ def _path_codec(name: str) -> codecs.CodecInfo | None:
         return None
     return codecs.CodecInfo(
         name=_PATH_CODEC,
-        encode=lambda text, _errors="strict": (text.encode("utf-8", "surrogateescape"), len(text)),
+        encode=lambda text, _errors="strict": (_encoded(text), len(text)),
         decode=lambda data, _errors="strict": (
             bytes(data).decode("utf-8", "surrogateescape"),
             len(data),
         ),
     )
+
+
+def _encoded(path: str) -> bytes:
+    """A path as the kernel has it."""
+    return path.encode("utf-8", "surrogateescape")
 
 
 def _is_worth_a_line(operation: str, error: InvoicefsError) -> bool:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 LONGEST_LOOK_S: Final = 5.0
 """A look is answered from memory, so in a millisecond; not at all when the mount is ending."""
 
+_LONGEST_END_S = 1.0
 _AT_ONE_TIME = 16
 _NUMBER_BYTES = 8
 _MESSAGE_BYTES = _NUMBER_BYTES + 4096  # PATH_MAX, see limits.h
@@ -46,15 +47,16 @@ class Looker:
             self._process = _started(mount_point, theirs)
         threading.Thread(target=self._take_answers, name="looker", daemon=True).start()
 
-    def look(self, path: str) -> None:
-        """Have the kernel ask for what there is to know of a path below the mount point.
+    def look(self, path: bytes) -> None:
+        """Have the kernel ask for what there is to know of a path, which begins with a slash.
 
         Returns when that has been answered, or cannot be: this is a wish, nobody is told.
         """
         number = next(self._numbers).to_bytes(_NUMBER_BYTES, "big")
         answered = self._waiting[number] = threading.Event()
         try:
-            self._channel.send(number + self._mount_point + os.fsencode(path))
+            # Not blocking: it may have been stopped, and then nobody takes the messages.
+            self._channel.send(number + self._mount_point + path, socket.MSG_DONTWAIT)
             answered.wait(LONGEST_LOOK_S)
         except OSError:
             pass  # it has been killed, or the path is longer than any that leads somewhere
@@ -68,7 +70,8 @@ class Looker:
         self._channel.close()
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            with suppress(subprocess.TimeoutExpired):  # it hangs in some other file system
+                self._process.wait(_LONGEST_END_S)
 
     def _take_answers(self) -> None:
         with suppress(OSError):  # closed
@@ -83,7 +86,7 @@ def _started(mount_point: str, channel: socket.socket) -> "subprocess.Popen[byte
     """The other process, or None where it cannot be had."""
     try:
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, mount_point],
+            [sys.executable or "python3", "-I", "-S", __file__, mount_point],
             stdin=channel.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

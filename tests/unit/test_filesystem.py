@@ -65,8 +65,8 @@ def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
 def adapter_that_is_looked_at(
     kind: type[InvoiceFilesystem], library: Library, clock: FakeClock
 ) -> InvoiceFilesystem:
-    def look(path: str) -> None:
-        adapter("getattr", path)
+    def look(path: bytes) -> None:
+        adapter("getattr", path.decode())
 
     adapter = kind(library, OWNERSHIP, clock, look, on_ready=lambda: None)
     return adapter
@@ -522,3 +522,18 @@ def test_an_open_that_is_put_off_pins_nothing(
 
     with pytest.raises(KeyError):
         library.release(opened)
+
+
+def test_an_open_that_fails_after_the_download_holds_on_to_nothing(
+    library: Library, clock: FakeClock, tenant: FakeTenant
+) -> None:
+    def look(_: bytes) -> None:
+        raise RuntimeError("a defect")
+
+    broken = InvoiceFilesystem(library, OWNERSHIP, clock, look, on_ready=lambda: None)
+    assert errno_when(broken, "open", PATH, os.O_RDONLY) == errno.EIO
+    changed = tenant.bill(replace(INVOICE, amount="7"), PDF + b" more")
+    clock.advance(LIST_TTL_S)
+    mended = adapter_that_is_looked_at(InvoiceFilesystem, library, clock)
+    handle = mended("open", PATH, os.O_RDONLY)
+    assert mended("read", PATH, 1000, 0, handle) == tenant.pdf(changed)
