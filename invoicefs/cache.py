@@ -13,8 +13,8 @@ Threading: diskcache keeps one SQLite connection per thread; call this from thre
 not from FUSE callbacks (there it reopened the database every time: 600 us instead of 70,
 measured). `_lock` guards the replacement of the database. `_writing` is held during a write,
 which SQLite allows one at a time anyway: but its own waiting is unfair, and of ten threads one may
-wait for more than two seconds (measured). `_telling` is held by the one thread that fills a new
-database. `_rest_until_s` changes by single assignments.
+wait for more than two seconds (measured). `_filling` is held by the one thread that fills a new
+database. `_rest_until_s` and `_is_filled` change by single assignments.
 """
 
 import errno
@@ -35,6 +35,7 @@ import diskcache
 from invoicefs.clock import Clock
 from invoicefs.sqlite_errors import (
     LOCKED,
+    first_of,
     is_damage,
     is_read_only,
     is_spoilt_row,
@@ -48,7 +49,7 @@ T = TypeVar("T")
 REST_S = 5.0
 """What had to wait for a lock, or could not be opened, is not tried again for so long."""
 
-_LOCK_TIMEOUT_S = 2.0  # a database locked for longer costs caching, not the operation
+_LOCK_TIMEOUT_S = 1.0  # a database locked for longer costs caching, not the operation
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
 
@@ -70,25 +71,26 @@ class Cache:
     never used again, because SQLite connections of other threads and mounts that are still open
     on a damaged database delete its -wal by path when they close.
 
-    `on_new` is called when it has begun anew in use, or could be opened late: then it may lack what
-    it was given before. It may use the cache.
+    `refill` is called when it has begun anew in use, or could be opened late: then it lacks what it
+    was given before. It may use the cache, and says whether all was kept; else it is called again.
 
     `trouble` says in words why it cannot be used at all just now; it is None where it can.
     """
 
     def __init__(
-        self, parent: Path, name: str, clock: Clock, on_new: Callable[[], None], **settings: Any
+        self, parent: Path, name: str, clock: Clock, refill: Callable[[], bool], **settings: Any
     ) -> None:
         self._parent = parent
         self._name = name
         self._clock = clock
-        self._on_new = on_new
+        self._refill = refill
         self._settings = settings
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._telling = threading.Lock()
+        self._filling = threading.Lock()
         self._rest_until_s: dict[str, float] = {}
-        self._generation = self._newest_generation()
+        self._is_filled = True
+        self._generation = max(self._generations(), default=1)
         self.trouble: str | None = None
         self._cache = self._open_or_begin_anew(_LOCK_TIMEOUT_S)
 
@@ -106,17 +108,21 @@ class Cache:
 
     def fill(
         self, values: Mapping[str, str | bytes], is_whole: Callable[[str, object], bool]
-    ) -> None:
-        """Keep each value unless there is one under its key already that `is_whole`."""
+    ) -> bool:
+        """Keep each value unless there is one under its key already that `is_whole`.
 
-        def fill_all(cache: Any) -> None:
+        Whether that was possible.
+        """
+
+        def fill_all(cache: Any) -> bool:
             # Within the transaction nothing can look as if it were missing because of a lock.
             with cache.transact():
                 for key, value in values.items():
                     if not is_whole(key, _readable(cache, key)):
                         cache.set(key, value)
+            return True
 
-        self._attempt("write", fill_all)
+        return self._attempt("write", fill_all) or False
 
     def set(self, values: Mapping[str, str | bytes]) -> bool:
         """Keep all the values or, where the database is locked or the disk full, none."""
@@ -139,20 +145,29 @@ class Cache:
         return self._parent / f"{self._name}-{self._generation}"
 
     def _attempt(self, verb: str, action: Callable[[Any], T], tries: int = 2) -> T | None:
+        if verb == "write":
+            self._follow()
         cache = self._reopened() if self._cache is None else self._cache
         if cache is None or tries == 0:
             return None
         try:
             with self._writing if verb == "write" else nullcontext():
-                return None if self._is_resting(verb) else action(cache)
-        except diskcache.Timeout:
-            self._give_way(verb, LOCKED)
-        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
+                result = None if self._is_resting(verb) else action(cache)
+        except (diskcache.Timeout, sqlite3.Error, OSError, ValueError, TypeError) as raised:
+            error = first_of(raised)
             if is_damage(error) or (verb == "write" and is_spoilt_row(error)):
                 self._replace(cache, error)
                 return self._attempt(verb, action, tries - 1)
-            self._give_way(verb, reason_of(error))
-        return None
+            self._complain(reason_of(error))
+            if reason_of(error) == LOCKED:
+                self._rest(verb)
+            if is_read_only(error):
+                with suppress(sqlite3.Error):
+                    cache.close()  # a connection of the time when the disk was read-only stays so
+            return None
+        if not self._is_filled and verb == "write":
+            self._fill_again()
+        return result
 
     def _reopened(self) -> Any:
         """The cache that could not be opened, where it can be had by now."""
@@ -165,7 +180,8 @@ class Cache:
         if is_tried and self.trouble:
             self._complain(self.trouble)
         elif is_tried:
-            self._tell_that_it_is_new()
+            self._is_filled = False
+            self._fill_again()
         return self._cache
 
     def _replace(self, damaged: Any, error: Exception) -> None:
@@ -176,15 +192,39 @@ class Cache:
                 self._leave_behind(error)
                 self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
         if is_new:
-            self._tell_that_it_is_new()
+            self._is_filled = False
+            self._fill_again()
 
-    def _tell_that_it_is_new(self) -> None:
-        """Have it filled again, unless that is just what has met one more damage."""
-        if self._telling.acquire(blocking=False):
+    def _follow(self) -> None:
+        """Move on to the database that another mount has begun in place of a damaged one.
+
+        Else what is written into the old one would be found by no later mount.
+        """
+        if self._is_resting("follow"):
+            return
+        self._rest("follow")
+        newest = max(self._generations(), default=1)
+        with self._lock:
+            has_moved = newest > self._generation
+            if has_moved:
+                self._generation = newest
+                self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
+        if has_moved:
+            self._is_filled = False
+            self._fill_again()
+
+    def _fill_again(self) -> None:
+        """Have it refilled, unless somebody is at it, or was a moment ago and could not.
+
+        It may be who fills it that comes here: the new database may be damaged as well.
+        """
+        if not self._is_resting("refill") and self._filling.acquire(blocking=False):
             try:
-                self._on_new()
+                self._rest("refill")
+                before = self._cache
+                self._is_filled = self._refill() and self._cache is before
             finally:
-                self._telling.release()
+                self._filling.release()
 
     def _open_or_begin_anew(self, lock_timeout_s: float) -> Any:
         try:
@@ -227,24 +267,26 @@ class Cache:
     def _leave_behind(self, reason: Exception) -> None:
         """Move on from a damaged database; of those left behind only the last is kept."""
         log.warning("The store %s is damaged, a new one is begun: %s", self._folder, reason)
-        for older in self._parent.glob(f"{self._name}-*"):
-            if older != self._folder and _generation_of(older) < self._generation:
-                shutil.rmtree(older, ignore_errors=True)
+        for older in self._generations():
+            if older < self._generation:
+                shutil.rmtree(self._parent / f"{self._name}-{older}", ignore_errors=True)
         self._generation += 1
 
-    def _newest_generation(self) -> int:
-        return max(map(_generation_of, self._parent.glob(f"{self._name}-*")), default=1)
+    def _generations(self) -> list[int]:
+        """The numbers of the folders that there are; none where the disk does not tell."""
+        try:
+            found = [path.name.rpartition("-") for path in self._parent.iterdir()]
+        except OSError:
+            return []
+        return [
+            int(number) for name, _, number in found if name == self._name and number.isdecimal()
+        ]
 
     def _complain(self, reason: str) -> None:
         """Write a line that is the same for all failures of one cause: it is logged once."""
         log.warning(
             "The store %s fails (%s): what is not kept is downloaded again.", self._parent, reason
         )
-
-    def _give_way(self, verb: str, reason: str) -> None:
-        self._complain(reason)
-        if reason == LOCKED:
-            self._rest(verb)
 
     def _rest(self, verb: str) -> None:
         self._rest_until_s[verb] = self._clock.monotonic_s() + REST_S
@@ -330,8 +372,3 @@ def _readable(cache: Any, key: str) -> object:
         if not is_spoilt_row(error):
             raise
         return None
-
-
-def _generation_of(folder: Path) -> int:
-    number = folder.name.rpartition("-")[2]
-    return int(number) if number.isdecimal() else 1

@@ -79,9 +79,13 @@ class Catalog:
         self._snapshots = Snapshots(store, disk, view.statuses, learn)
         self._denied_s: dict[str, float] = {}
 
-    def refill_store(self) -> tuple[Listing, ...]:
-        """Keep the lists that the store has lost, from memory only; all listings in memory."""
+    def refill_store(self) -> bool:
+        """Keep the lists in memory that the store has lost; whether that was possible."""
         return self._snapshots.refill_store()
+
+    def listings(self) -> tuple[Listing, ...]:
+        """All listings that are in memory."""
+        return tuple(listed.everything for listed in self._snapshots.listed())
 
     # Namespaces.
 
@@ -152,11 +156,12 @@ class Catalog:
         return self._fetch(_NAMESPACES, "namespaces", self._refresh_namespaces, deadline)
 
     def _refresh_namespaces(self, deadline: Deadline) -> Namespaces:
-        known = self._snapshots.namespaces_by_now().names
+        self._snapshots.namespaces_by_now()  # what is shown if the call fails
         try:
             answer = self._api.namespaces(deadline)
         except NotFound as error:
             raise UnusableAnswer(f"there is no list of namespaces: {error}") from error
+        known = self._snapshots.namespaces_by_now().names
         found = answer.names
         if known and not found:
             raise UnusableAnswer("the server lists no namespace at all")
@@ -269,8 +274,9 @@ class Catalog:
             raise
 
     def _refresh_listing(self, namespace: str, deadline: Deadline) -> Listed:
-        known = self._snapshots.listing_by_now(namespace)
+        self._snapshots.listing_by_now(namespace)  # what is shown if the call fails
         listing = Listing.of(self._api.invoices(namespace, deadline))
+        known = self._snapshots.listing_by_now(namespace)
         if known is not None:
             if known.everything.invoices and not listing.invoices:
                 raise UnusableAnswer(f"the server lists no invoice at all in {namespace}")

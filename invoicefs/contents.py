@@ -15,7 +15,7 @@ Invariants:
 Threading: `_lock` guards `_downloads` and the handle counts in `_pins`, and is held for no I/O.
 Records and pins are frozen and replaced by one assignment, so ``stat`` reads them without a lock,
 and once: what it shows comes from one of them, never from two. A record is replaced only by that
-of a later download.
+of a later download. `_unkept` changes by single steps.
 """
 
 import hashlib
@@ -55,8 +55,11 @@ class ContentStore(Protocol):
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
 
-    def add_records(self, known: Mapping[Invoice, Record]) -> None:
-        """Remember this of those of the invoices of which nothing is remembered yet."""
+    def add_records(self, known: Mapping[Invoice, Record]) -> bool:
+        """Remember this of those of the invoices of which nothing is remembered yet.
+
+        Whether that was possible.
+        """
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
@@ -102,30 +105,40 @@ class Contents:
         self._downloads = 0
         self._pins: dict[str, _Pin] = {}
         self._records: dict[str, Record] = {}
+        self._unkept: set[str] = set()  # of invoices first seen while the store was out of reach
 
     # What it looks like.
 
     def learn(self, listing: Listing) -> None:
         """Recall what is remembered of these invoices; reads the store for those that are new.
 
-        An invoice without a period gets the present as its mtime, which is remembered.
+        An invoice without a period gets the present as its mtime, which is remembered. Where the
+        store could not keep it, it may know an earlier one, and is asked again next time.
         """
         first_seen: dict[Invoice, Record] = {}
         for invoice in listing.invoices:
-            if invoice.key in self._records:
+            if invoice.key in self._records and invoice.key not in self._unkept:
                 continue
-            record = self._store.record(invoice)
-            if record is None and invoice.natural_mtime_ns is None:
-                record = first_seen[invoice] = Record(mtime_ns=self._clock.wall_ns())
-            if record is not None:
-                self._records.setdefault(invoice.key, record)
+            if (stored := self._store.record(invoice)) is not None:
+                self._remember(invoice, stored)
+                self._unkept.discard(invoice.key)
+            elif invoice.natural_mtime_ns is None:
+                now = Record(mtime_ns=self._clock.wall_ns())
+                first_seen[invoice] = self._records.setdefault(invoice.key, now)
         if first_seen:
-            self._store.add_records(first_seen)
+            keys = {invoice.key for invoice in first_seen}
+            if self._store.add_records(first_seen):
+                self._unkept -= keys
+            else:
+                self._unkept |= keys
 
-    def refill_store(self, listing: Listing) -> None:
-        """Keep what is remembered of these invoices and the store has lost; writes the store."""
+    def refill_store(self, listing: Listing) -> bool:
+        """Keep what is remembered of these invoices and the store has lost.
+
+        Whether that was possible; writes the store in the calling thread.
+        """
         found = {each: self._records.get(each.key) for each in listing.invoices}
-        self._store.add_records({each: record for each, record in found.items() if record})
+        return self._store.add_records({each: record for each, record in found.items() if record})
 
     def attributes(self, invoice: Invoice) -> Attributes:
         """What ``stat`` shows; memory only, but for active invoices that were downloaded.
@@ -176,6 +189,13 @@ class Contents:
         """The invoice with this key if a handle on it is open; memory only."""
         pin = self._pins.get(key)
         return pin.invoice if pin else None
+
+    def pinned_namespace(self, directory: str) -> str | None:
+        """The namespace of this directory if a handle on an invoice in it is open; memory only."""
+        pins = tuple(self._pins.items())
+        return next(
+            (pin.invoice.namespace for key, pin in pins if key.startswith(f"{directory}/")), None
+        )
 
     def open(self, invoice: Invoice, deadline: Deadline) -> Content:
         """The content that all handles on the invoice have now; `release` it for each `open`."""
@@ -287,13 +307,18 @@ class Contents:
         The later download counts: the store may be one that could not be written.
         """
         stored = self._store.record(invoice)
+        if stored is not None:
+            self._remember(invoice, stored)
         known = self._records.get(invoice.key)
-        if stored is not None and (known is None or _age_rank(stored) > _age_rank(known)):
-            self._records[invoice.key] = known = stored
         if known is None:
             natural_ns = invoice.natural_mtime_ns
             return Record(self._clock.wall_ns() if natural_ns is None else natural_ns)
         return known
+
+    def _remember(self, invoice: Invoice, record: Record) -> None:
+        known = self._records.get(invoice.key)
+        if known is None or _rank(record) > _rank(known):
+            self._records[invoice.key] = record
 
     def _shown(self, invoice: Invoice) -> tuple[Record | None, bool]:
         """The record of what is shown, and whether that is pinned by an open handle."""
@@ -324,6 +349,12 @@ def _mtime_ns(invoice: Invoice, record: Record | None) -> int:
     return record.mtime_ns if record else invoice.natural_mtime_ns or 0
 
 
-def _age_rank(record: Record) -> tuple[int, int]:
-    """Grows from one record of an invoice to the next, also where the wall clock goes back."""
-    return record.mtime_ns, record.content.fetched_ns if record.content else 0
+def _rank(record: Record) -> tuple[bool, int, int]:
+    """Of two records of an invoice, the one with the larger rank counts.
+
+    It grows from one download to the next, also where the wall clock goes back. Before the first
+    one, what was remembered earlier counts.
+    """
+    if record.content is None:
+        return False, -record.mtime_ns, 0
+    return True, record.mtime_ns, record.content.fetched_ns

@@ -44,10 +44,11 @@ class LibraryApi(ListApi, PdfApi, Protocol):
 class LibraryStore(ListStore, ContentStore, Protocol):
     """Where a library keeps things across remounts."""
 
-    def when_empty(self, refill: Callable[[], None]) -> None:
-        """Have this called when listings and records that were kept may have been lost.
+    def when_lost(self, refill: Callable[[], bool]) -> None:
+        """Have this called when listings and records that were kept have been lost.
 
-        In whatever thread notices that; it may use the store.
+        In whatever thread notices that. It may use the store, and says whether it could keep all
+        once more; else it is called again later.
         """
 
 
@@ -140,7 +141,7 @@ class Library:
             disk=disk,
         )
 
-        store.when_empty(self._refill_store)
+        store.when_lost(self._refill_store)
 
     def first_contact(self) -> tuple[str, ...]:
         """Ask the API for its namespaces now; raises whatever the call brings."""
@@ -210,10 +211,10 @@ class Library:
         files = 1 + self._catalog.namespace_count() + self._catalog.invoice_count()
         return Usage(self._contents.known_size_bytes(), files)
 
-    def _refill_store(self) -> None:
-        """Keep once more what is known of what the store has lost."""
-        for listing in self._catalog.refill_store():
-            self._contents.refill_store(listing)
+    def _refill_store(self) -> bool:
+        """Keep once more what the store has lost and is known here; whether that was possible."""
+        kept = [self._contents.refill_store(each) for each in self._catalog.listings()]
+        return self._catalog.refill_store() and all(kept)
 
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:
         invoice = self._contents.pinned(path.removeprefix("/"))
@@ -251,7 +252,10 @@ class Library:
         return not age_ns >= _KERNEL_MEMORY_S * NS_PER_S
 
     def _namespace_attributes(self, directory: str) -> Attributes:
-        namespace = self._catalog.namespace(directory, self._deadline())
+        # Where something is open, there is a folder, and looks at it do not wait for the API.
+        namespace = self._contents.pinned_namespace(directory)
+        if namespace is None:
+            namespace = self._catalog.namespace(directory, self._deadline())
         invoices = self._catalog.last_listing(namespace).invoices
         newest = self._contents.mtime_ns(invoices[-1]) if invoices else 0
         return _directory_attributes(namespace_inode(namespace), newest, links=2)

@@ -4,8 +4,8 @@ Snapshots are immutable and swapped in one step, so readers take no lock. What i
 store never replaces what came from the API later; `_lock` sees to that.
 
 The store may be out of reach when it is asked, and back a moment later. So the functions that end
-in ``_by_now`` ask it once more for what it may have kept to itself, before a list is replaced:
-else a final invoice that only the store knows of would be lost.
+in ``_by_now`` ask it once more for what it may have kept to itself. They are called just before a
+list is replaced: else a final invoice that only the store knows of would be lost.
 """
 
 import threading
@@ -162,18 +162,20 @@ class Snapshots:
         """All listings that are in memory."""
         return tuple(filter(None, tuple(self._listings.values())))
 
-    def refill_store(self) -> tuple[Listing, ...]:
-        """Keep the lists that the store has lost, from memory only; all listings in memory.
+    def refill_store(self) -> bool:
+        """Keep the lists in memory that the store has lost; whether that was possible.
 
         Reads and writes the store in the calling thread.
         """
-        if self._namespaces is not None and not self._store.namespaces():
-            self._store.save_namespaces(self._namespaces.names)
         known = {name: each.everything for name, each in tuple(self._listings.items()) if each}
-        for namespace, listing in known.items():
-            if self._store.listing(namespace) is None:
-                self._store.save_listing(namespace, listing)
-        return tuple(known.values())
+        kept = [
+            self._store.save_listing(namespace, listing)
+            for namespace, listing in known.items()
+            if self._store.listing(namespace) is None
+        ]
+        if self._namespaces is not None and not self._store.namespaces():
+            kept.append(self._store.save_namespaces(self._namespaces.names))
+        return all(kept)
 
     def _recall_namespaces(self) -> None:
         stored = _namespaces(self._store.namespaces())

@@ -29,6 +29,15 @@ _REASONS_OF_SQLITE: Final[Mapping[int, str]] = {
 }
 
 
+def first_of(error: Exception) -> Exception:
+    """The error that mattered, where an error of SQLite brought another one with it.
+
+    diskcache turns all that keeps it from beginning a transaction into a Timeout of its own, and
+    rolls back what SQLite has rolled back already on a full disk, which fails.
+    """
+    return error.__context__ if isinstance(error.__context__, sqlite3.Error) else error
+
+
 def reason_of(error: Exception) -> str:
     """What went wrong, without values, which sqlite3 quotes, and paths: one line for one cause."""
     if isinstance(error, OSError):
@@ -48,7 +57,7 @@ def is_spoilt_row(error: Exception) -> bool:
 
 
 def is_read_only(error: Exception) -> bool:
-    """Whether SQLite will not write a database, for what is in it: its folder can be written."""
+    """Whether SQLite only reads a database: for want of a right, or for what is in it."""
     return _sqlite_code(error) == sqlite3.SQLITE_READONLY
 
 

@@ -66,12 +66,12 @@ class Store:
     """The bytes and records of one tenant. Made by `open_store`."""
 
     def __init__(self, folder: Path, size_limit_bytes: int, clock: Clock) -> None:
-        self._refill: Callable[[], None] = _do_nothing
+        self._refill: Callable[[], bool] = _there_is_nothing
         self._pdfs = Cache(
             folder,
             "pdf",
             clock,
-            _do_nothing,  # what it lacks is downloaded again
+            _there_is_nothing,  # what it lacks is downloaded again
             size_limit=size_limit_bytes,
             eviction_policy="least-recently-stored",
             cull_limit=_CULL_LIMIT,
@@ -97,10 +97,11 @@ class Store:
         self._pdfs.close()
         self._meta.close()
 
-    def when_empty(self, refill: Callable[[], None]) -> None:
-        """Have this called when listings and records that were kept may have been lost.
+    def when_lost(self, refill: Callable[[], bool]) -> None:
+        """Have this called when listings and records that were kept have been lost.
 
-        In whatever thread notices that; it may use the store.
+        In whatever thread notices that. It may use the store, and says whether it could keep all
+        once more; else it is called again later.
         """
         self._refill = refill
 
@@ -128,9 +129,12 @@ class Store:
         """Remember this of these invoices; whether that was possible."""
         return self._meta.set(_sealed_records(known))
 
-    def add_records(self, known: Mapping[Invoice, Record]) -> None:
-        """Remember this of those of the invoices of which nothing is remembered yet."""
-        self._meta.fill(_sealed_records(known), _is_record)
+    def add_records(self, known: Mapping[Invoice, Record]) -> bool:
+        """Remember this of those of the invoices of which nothing is remembered yet.
+
+        Whether that was possible.
+        """
+        return self._meta.fill(_sealed_records(known), _is_record)
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
@@ -177,5 +181,6 @@ def _sealed_records(known: Mapping[Invoice, Record]) -> dict[str, str]:
     return {key: records.sealed(key, value) for key, value in fields.items()}
 
 
-def _do_nothing() -> None:
-    pass
+def _there_is_nothing() -> bool:
+    """The refill of what has nothing to be filled with."""
+    return True

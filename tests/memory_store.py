@@ -15,12 +15,12 @@ class MemoryStore:
         self.keeps = True
         self.finds = True
         self.pdfs: dict[str, bytes] = {}
-        self.refill: Callable[[], None] | None = None
+        self.refill: Callable[[], bool] | None = None
         self._namespaces: tuple[str, ...] = ()
         self._listings: dict[str, Listing] = {}
         self._records: dict[str, Record] = {}
 
-    def when_empty(self, refill: Callable[[], None]) -> None:
+    def when_lost(self, refill: Callable[[], bool]) -> None:
         self.refill = refill
 
     def namespaces(self) -> tuple[str, ...]:
@@ -47,9 +47,10 @@ class MemoryStore:
             self._records |= {invoice.key: record for invoice, record in records.items()}
         return self.keeps
 
-    def add_records(self, known: Mapping[Invoice, Record]) -> None:
+    def add_records(self, known: Mapping[Invoice, Record]) -> bool:
         if self.keeps:
             self._records = {invoice.key: each for invoice, each in known.items()} | self._records
+        return self.keeps
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256) if self.finds else None

@@ -955,6 +955,24 @@ def test_a_store_that_is_back_serves_while_the_api_is_away(
     assert locked.names() == ["new", "old"]
 
 
+def test_a_store_that_comes_back_during_the_call_shortens_no_list(
+    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    tenant.withdraw(final("old"))
+    tenant.during("list", lambda: unlock(store))
+    assert locked.names() == ["new", "old"]
+    assert mount().names() == ["new", "old"]
+
+
+def test_a_store_that_comes_back_during_the_call_loses_no_namespace(
+    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    del tenant.invoices_of["system"]
+    tenant.during("namespaces", lambda: unlock(store))
+    assert set(locked.namespaces()) == {"empty", "system"}
+    assert set(mount().namespaces()) == {"empty", "system"}
+
+
 def test_a_record_is_no_listing(mount: Mount, store: MemoryStore, tenant: FakeTenant) -> None:
     store.save_records({final("old"): Record(1)})
     tenant.fail("list", ServerFault("down"))

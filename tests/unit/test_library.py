@@ -801,6 +801,45 @@ def test_what_the_store_knows_better_is_left_when_it_is_filled_again(
         assert store.listing("system") == later
 
 
+@pytest.mark.parametrize("is_downloaded", [False, True])
+def test_a_date_that_the_store_remembers_counts_as_soon_as_it_is_back(
+    tenant: FakeTenant, clock: CrowdClock, is_downloaded: bool
+) -> None:
+    undated = tenant.bill(Invoice("system", "undated", status="paid"), pdf_of("undated"))
+    path, store = "/system/undated.pdf", MemoryStore()
+    with running_library(tenant, store, clock) as library:
+        look_around(library)
+        if is_downloaded:
+            read(library, path)
+        first = library.attributes(path).mtime_ns
+    clock.advance(1000)
+    store.finds = store.keeps = False
+    with running_library(tenant, store, clock) as library:
+        look_around(library)
+        store.finds = store.keeps = True
+        clock.advance(LIST_TTL_S)
+        look_around(library)
+        assert library.attributes(path).mtime_ns == first
+        tenant.take_calls()
+        assert read(library, path) == tenant.pdf(undated)
+        assert library.attributes(path).mtime_ns == first
+        assert (tenant.take_calls() == []) is is_downloaded
+
+
+def test_a_look_at_the_folder_of_an_open_invoice_makes_no_call(
+    library: Library, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    """It would hold up the open, which has the kernel look."""
+    tenant.fail("namespaces", Denied("no"))
+    tenant.fail("list", Denied("no"))
+    with opened(library, JANUARY_PATH):
+        clock.advance(LIST_TTL_S)
+        tenant.take_calls()
+        assert library.attributes("/system").is_directory
+        assert library.attributes(JANUARY_PATH).size_bytes == 1000
+        assert tenant.take_calls() == []
+
+
 def test_a_cache_smaller_than_the_invoices_costs_calls_only(
     tenant: FakeTenant, open_store: OpenStore, clock: CrowdClock
 ) -> None:

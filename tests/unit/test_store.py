@@ -12,6 +12,7 @@ from collections import UserDict
 from collections.abc import Callable, ItemsView, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -605,6 +606,18 @@ def test_a_full_disk_is_no_damage(store: Store, folder: Path) -> None:
     use_for_everything(store)
 
 
+def test_a_full_disk_is_no_damage_for_a_write_that_is_larger_than_the_memory_for_it(
+    store: Store, folder: Path
+) -> None:
+    """SQLite takes back such a write by itself; when diskcache does it once more, that fails."""
+    use_for_everything(store)
+    huge = Listing.of([replace(invoice(str(number)), currency="x" * MIB) for number in range(50)])
+    with no_file_grows_beyond(20 * MIB):
+        assert not store.save_listing("huge", huge)
+    assert len(caches(folder, "meta")) == 1
+    use_for_everything(store)
+
+
 # Many at once.
 
 
@@ -655,7 +668,7 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SQLite's own waiting is unfair: one of many may wait until its time is over."""
-    cache = Cache(folder, "cache", SystemClock(), on_new=lambda: None)
+    cache = Cache(folder, "cache", SystemClock(), refill=lambda: True)
     slow = SlowValues(slow="1")
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(cache.set, slow)

@@ -1,5 +1,6 @@
 """What the store does not believe: damaged, planted and foreign things in its folder."""
 
+import errno
 import os
 import pickle
 import shutil
@@ -15,8 +16,10 @@ from pathlib import Path
 import diskcache
 import pytest
 
+from invoicefs.cache import REST_S
 from invoicefs.model import Listing, Record
 from invoicefs.store import Store
+from tests.fake_clock import FakeClock
 from tests.fake_tenant import pdf_of
 from tests.store_folder import (
     IN_A_FILE,
@@ -780,17 +783,79 @@ def test_a_database_that_breaks_while_it_is_filled_again_is_not_filled_for_ever(
     use_for_everything(store)
     fills = 0
 
-    def refill() -> None:
+    def refill() -> bool:
         nonlocal fills
         fills += 1
         database(folder, "meta").write_bytes(b"\xa5" * 100_000)
-        store.save_namespaces(["again"])
+        return store.save_namespaces(["again"])
 
-    store.when_empty(refill)
+    store.when_lost(refill)
     overwrite_in_use(folder)
     store.save_namespaces(["last"])
     assert fills == 1
     assert store.namespaces() == ("last",)
+
+
+def test_what_could_not_be_filled_again_at_once_is_filled_later(
+    open_: OpenStore, folder: Path
+) -> None:
+    clock = FakeClock()
+    store = open_(clock=clock)
+    use_for_everything(store)
+    outcomes = [False, False, True]
+    fills: list[bool] = []
+
+    def refill() -> bool:
+        fills.append(outcomes[len(fills)])
+        return fills[-1]
+
+    store.when_lost(refill)
+    overwrite_in_use(folder)
+    for expected in (1, 2, 3, 3):
+        for _ in range(3):
+            store.save_namespaces(["last"])
+            store.namespaces()
+        assert len(fills) == expected
+        clock.advance(REST_S)
+
+
+def test_a_mount_follows_another_one_to_the_new_database(open_: OpenStore, folder: Path) -> None:
+    one, other = open_(), open_(clock=(clock := FakeClock()))
+    use_for_everything(other)
+    other.when_lost(lambda: other.save_namespaces(["again"]))
+    overwrite_in_use(folder)
+    read_both(one)  # meets the damage
+    clock.advance(REST_S)
+    other.save(invoice("b"), content_of(pdf_of("b")))
+    later = open_()
+    assert loaded(later, invoice("b")) == pdf_of("b")
+    assert later.namespaces() == ("again",)
+
+
+@pytest.mark.parametrize("break_it", [None, overwrite_in_use])
+def test_a_folder_that_cannot_be_listed_costs_caching_only(
+    open_: OpenStore,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    break_it: Callable[[Path], None] | None,
+) -> None:
+    store = open_(clock=(clock := FakeClock()))
+    use_for_everything(store)
+    if break_it:
+        break_it(folder)
+
+    def fail(_: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "iterdir", fail)
+        clock.advance(REST_S)
+        for each in (store, open_()):
+            each.save(invoice("b"), content_of(pdf_of("b")))
+            each.namespaces()
+            loaded(each, invoice("b"))
+    clock.advance(REST_S)
+    use_for_everything(store)
 
 
 def test_databases_set_aside_do_not_pile_up(open_: OpenStore, folder: Path) -> None:
