@@ -230,7 +230,10 @@ def _mended_meanwhile(
 
 
 def _failed_connects() -> int:
-    """How many connections could not be made on this machine, see proc_net_snmp in the kernel."""
+    """How many connections could not be made on this machine (``/proc/net/snmp``).
+
+    Nothing else makes such attempts at the time; if it did, the ailment would just end earlier.
+    """
     lines = Path("/proc/net/snmp").read_text(encoding="ascii").splitlines()
     names, values = (line.split() for line in lines if line.startswith("Tcp:"))
     return int(values[names.index("AttemptFails")])

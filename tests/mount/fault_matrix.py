@@ -149,30 +149,27 @@ class _Stage:
     def with_failing_downloads(self) -> dict[Step, str]:
         bad = self._mount / "known" / file_name(_BAD)
         with self._ill(Endpoint.PDF, "known", name=_BAD.name):
-            return {
+            found = {
                 Step.OPEN: _opened(bad, _BAD),
                 Step.STAT: _tried(_STAT, bad, str(2 * _MIB)),
                 Step.STORED: _opened(self._mount / "kept" / file_name(_BAD), _BAD),
-                Step.OPEN_BESIDE: self._opened_beside(),
             }
+            if not self._ailment.befalls_all_calls:
+                found[Step.OPEN_BESIDE] = self._opened_beside()
+            return found
 
     def with_failing_lists(self) -> dict[Step, str]:
         self._make_forget()
         with self._ill(Endpoint.NAMESPACES):
             root = _listed(self._mount.path, _PARTS)
             archives = [self._archived_from_the_root()]
-            beside = [self._opened_beside()]
         with self._ill(Endpoint.INVOICES, "never", "known", "kept"):
             new, old = (self._listed(part) for part in ("never", "known"))
             archives += [self._archived(part) for part in ("never", "kept")]
-            beside.append(self._opened_beside())
-        return {
-            Step.ROOT: root,
-            Step.NEW_LIST: new,
-            Step.LIST: old,
-            Step.ARCHIVE: _worst(archives),
-            Step.LIST_BESIDE: _worst(beside),
-        }
+            found = {Step.ROOT: root, Step.NEW_LIST: new, Step.LIST: old}
+            if not self._ailment.befalls_all_calls:
+                found[Step.LIST_BESIDE] = self._opened_beside()
+        return {**found, Step.ARCHIVE: _worst(archives)}
 
     def afterwards(self) -> dict[Step, str]:
         """Wait until failures are forgotten, so for some seconds, and look at everything."""
@@ -211,9 +208,7 @@ class _Stage:
         return _listed(self._mount / part, _CONTENTS)
 
     def _opened_beside(self) -> str:
-        """What comes of the next new invoice; right where everything fails anyway."""
-        if self._ailment.befalls_all_calls:
-            return RIGHT
+        """What comes of the next new invoice, in a folder that is well."""
         new = next(self._new_invoices)
         return _opened(self._mount / "spare" / file_name(new), new)
 

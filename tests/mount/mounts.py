@@ -54,6 +54,18 @@ class Mount:
         """The process that serves it."""
         return self.pids[0]
 
+    @property
+    def looker(self) -> int:
+        """The process that looks at it from outside."""
+        (pid,) = [pid for pid in self.pids if _LOOKER in _argv_of(pid)]
+        return pid
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings in its log."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if "WARNING" in line]
+
     def wait_until_ended(self, timeout_s: float = LIMIT_S) -> None:
         """Wait until every process of it is gone."""
         for pid in self.pids:
@@ -218,15 +230,20 @@ def _our_mounts() -> list[Path]:
 
 def _role(pid: int, path: Path) -> Role | None:
     """What a process has to do with a mount."""
-    try:
-        argv = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:  # it has just ended
-        return None
+    argv = _argv_of(pid)
     if os.fsencode(path) not in argv:
         return None
     if os.path.basename(argv[0]).startswith(b"fusermount") or _LOOKER in argv:
         return Role.HELPER
     return Role.COMMAND if b"invoicefs" in argv else None
+
+
+def _argv_of(pid: int) -> list[bytes]:
+    """The arguments of a process; none where it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _is_alive(path: Path) -> bool:

@@ -78,11 +78,6 @@ class Copier:
         return self._sandbox.count(Endpoint.PDF) - before
 
 
-def warnings(mount: Mount) -> list[str]:
-    lines = mount.log.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if "WARNING" in line]
-
-
 @pytest.fixture
 def disk(mounts: Mounts) -> Disk:
     return Disk(mounts.cache)
@@ -105,12 +100,12 @@ def test_a_disk_that_fills_up_costs_calls_and_one_warning(
         mount = mounts.mount()
         assert copier.calls(mount) == len(CONTENTS)
         assert 0 < copier.calls(mount) < len(CONTENTS)  # what was kept before is kept
-        (warning,) = warnings(mount)
+        (warning,) = mount.warnings
         assert "the disk is full" in warning
         disk.change(ROOMY)
         copier.calls(mount)
         assert copier.calls(mount) == 0
-        assert warnings(mount) == [warning]
+        assert mount.warnings == [warning]
         mounts.umount(mount)
 
 
@@ -153,10 +148,30 @@ def test_a_disk_that_is_unusable_from_the_first_costs_calls_and_one_warning(
         mount = mounts.mount(words=words)
         for _ in range(2):
             assert copier.calls(mount) == len(CONTENTS)
-        assert len(warnings(mount)) <= 1  # besides that of the command
+        assert len(mount.warnings) <= 1  # besides that of the command
         mend(disk)
         eventually(lambda: copier.calls(mount) == 0)
-        assert len(warnings(mount)) <= 1
+        assert len(mount.warnings) <= 1
+        mounts.umount(mount)
+
+
+def test_a_disk_that_becomes_read_only_costs_calls_and_one_warning(
+    disk: Disk, mounts: Mounts, copier: Copier
+) -> None:
+    with disk.mounted(ROOMY):
+        mounts.umount(mounts.mount())  # the databases are there; a used disk cannot be changed
+        mount = mounts.mount()
+        run("mount", "--bind", disk.path, disk.path).good()
+        run("mount", "-o", "remount,ro,bind", disk.path).good()
+        try:
+            for _ in range(2):
+                assert copier.calls(mount) == len(CONTENTS)
+            (warning,) = mount.warnings
+            assert "the disk is read-only" in warning
+        finally:
+            run("umount", "--lazy", disk.path).good()
+        eventually(lambda: copier.calls(mount) == 0)
+        assert len(mount.warnings) == 1
         mounts.umount(mount)
 
 
@@ -218,9 +233,9 @@ def test_a_store_that_is_locked_in_use_costs_calls_and_one_warning(
         run("cat", folder / names[2]).good()  # it appears in the list
         assert copier.calls(mount) == len(CONTENTS) - 3 + 1
         assert sandbox.count(Endpoint.PDF, name=first.removesuffix(".pdf")) == 1
-        assert len(warnings(mount)) == 1
+        assert len(mount.warnings) == 1
     eventually(lambda: copier.calls(mount) == 0)
-    assert len(warnings(mount)) == 1
+    assert len(mount.warnings) == 1
 
 
 @pytest.mark.parametrize("is_for_readers_too", [False, True], ids=["writers", "everybody"])
@@ -233,9 +248,9 @@ def test_a_store_that_is_locked_from_the_first_costs_calls_and_one_warning(
     with locked(mounts, is_for_readers_too=is_for_readers_too):
         mount = mounts.mount(path=mount.path, words="another program has locked it")
         assert copier.calls(mount) == kept
-        assert len(warnings(mount)) <= 1
+        assert len(mount.warnings) <= 1
     eventually(lambda: copier.calls(mount) == 0)
-    assert len(warnings(mount)) <= 1
+    assert len(mount.warnings) <= 1
 
 
 # Databases that cannot be read.
@@ -276,4 +291,4 @@ def test_a_store_of_a_later_version_costs_calls_only(
     mount = mounts.mount(path=mount.path)
     copier.calls(mount)
     assert copier.calls(mount) == 0
-    assert len(warnings(mount)) <= most_warnings
+    assert len(mount.warnings) <= most_warnings

@@ -28,11 +28,12 @@ def expected(ailment: Ailment) -> Outcomes:
         Step.OPEN: ailment.opening,
         Step.STAT: RIGHT,
         Step.STORED: RIGHT,
-        Step.OPEN_BESIDE: RIGHT,
         Step.OPEN_ONCE: RIGHT if ailment.mends else ailment.opening,
         Step.AFTERWARDS: RIGHT,
         Step.STORE: RIGHT,
     }
+    if not ailment.befalls_all_calls:
+        of_downloads[Step.OPEN_BESIDE] = RIGHT
     if not ailment.befalls_lists:
         return of_downloads
     of_new_tenant = (
@@ -45,10 +46,11 @@ def expected(ailment: Ailment) -> Outcomes:
         Step.NEW_LIST: ailment.listing,
         Step.LIST: list_before,
         Step.ARCHIVE: RIGHT,
-        Step.LIST_BESIDE: RIGHT,
         Step.ROOT_ONCE: RIGHT if ailment.mends else list_before,
         Step.LIST_ONCE: RIGHT if ailment.mends else ailment.listing,
     }
+    if not ailment.befalls_all_calls:
+        of_lists[Step.LIST_BESIDE] = RIGHT
     return {**of_downloads, **of_new_tenant, **of_lists}
 
 

@@ -150,6 +150,15 @@ def test_the_store_serves_a_mount_while_the_api_is_away(sandbox: Sandbox, mounts
     assert run("cat", again / NAMESPACE / NAMES[0]).good().out == CONTENTS[NAMES[0]]
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(mounts: Mounts, closed: str) -> None:
+    path = mounts.new_path()
+    command = (sys.executable, "-m", "invoicefs", "mount", path)
+    run("sh", "-c", f'exec "$@" {closed}', "sh", *command, env=mounts.environment).good()
+    assert run("cat", path / NAMESPACE / NAMES[0]).good().out == CONTENTS[NAMES[0]]
+    mounts.umount(mounts.at(path))
+
+
 # Several mounts.
 
 

@@ -311,6 +311,16 @@ def test_every_name_has_a_file_that_can_be_read(
     assert all(len(name.encode()) <= 255 for name in found)
 
 
+def test_names_can_be_read_whatever_the_locale(sandbox: Sandbox, mounts: Mounts) -> None:
+    """The kernel's paths are UTF-8 here, and Python takes those of the system for ASCII."""
+    each = invoice(1, name="Rechnung-\u20ac")
+    sandbox.tenant = tenant(each)
+    path = mounts.new_path()
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    mounts.command("mount", path, env=locale).good()
+    assert run("cat", path / NAMESPACE / file_name(each)).good().out == each.content()
+
+
 @pytest.mark.parametrize(
     "fields",
     [
