@@ -17,6 +17,7 @@ import itertools
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -43,6 +44,8 @@ class Looker:
         self._numbers = itertools.count(1)
         self._waiting: dict[bytes, threading.Event] = {}
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # If it is stopped, nobody takes the messages.
+        self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(LONGEST_LOOK_S))
         with theirs:
             self._process = _started(mount_point, theirs)
         threading.Thread(target=self._take_answers, name="looker", daemon=True).start()
@@ -55,8 +58,7 @@ class Looker:
         number = next(self._numbers).to_bytes(_NUMBER_BYTES, "big")
         answered = self._waiting[number] = threading.Event()
         try:
-            # Not blocking: it may have been stopped, and then nobody takes the messages.
-            self._channel.send(number + self._mount_point + path, socket.MSG_DONTWAIT)
+            self._channel.send(number + self._mount_point + path)
             answered.wait(LONGEST_LOOK_S)
         except OSError:
             pass  # it has been killed, or the path is longer than any that leads somewhere
@@ -97,6 +99,11 @@ def _started(mount_point: str, channel: socket.socket) -> "subprocess.Popen[byte
     except OSError as error:
         log.warning("The process that looks at the mount cannot be started: %s", error)
         return None
+
+
+def _timeval(seconds: float) -> bytes:
+    """A ``struct timeval``, see socket(7)."""
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
 
 
 def main() -> None:

@@ -93,18 +93,12 @@ def test_looks_go_on_when_it_is_killed(looking: Looker, tmp_path: Path) -> None:
         looking.look(b"/file")
 
 
-def test_a_look_that_nobody_answers_ends(
-    looking: Looker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looking.look(b"/file")
+def test_a_look_that_nobody_answers_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looker, "LONGEST_LOOK_S", 0.001)
-    pid = process_of(tmp_path)
-    os.kill(pid, signal.SIGSTOP)
-    for _ in range(500):  # more than any queue takes
-        looking.look(b"/file")
-    os.kill(pid, signal.SIGCONT)
-    monkeypatch.undo()
-    looking.look(b"/file")
+    with closing(Looker(str(tmp_path))) as looking:
+        os.kill(process_of(tmp_path), signal.SIGSTOP)
+        for _ in range(500):  # more than any queue takes
+            looking.look(b"/file")
 
 
 def test_without_it_looks_end_as_well(
