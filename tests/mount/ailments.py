@@ -81,6 +81,19 @@ class HostsFile:
         return self.path.stat().st_atime != 0
 
 
+@dataclass(frozen=True)
+class Target:
+    """The calls that an ailment befalls; None is any."""
+
+    endpoint: Endpoint
+    namespace: str | None = None
+    name: str | None = None
+
+    def fault(self, answer: Callable[[Endpoint], Behaviour], times: int | None = None) -> Fault:
+        """Have them answered like this."""
+        return Fault(answer(self.endpoint), self.endpoint, self.namespace, self.name, times)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ailment(ABC):
     """One way to fail, and the errnos that come of it.
@@ -101,13 +114,7 @@ class Ailment(ABC):
     needs_tls: bool = False
 
     @abstractmethod
-    def begin(
-        self,
-        world: World,
-        endpoint: Endpoint,
-        namespace: str | None = None,
-        name: str | None = None,
-    ) -> None:
+    def begin(self, world: World, target: Target) -> None:
         """Have all such calls fail; what befalls whole servers makes all others fail, too."""
 
     @abstractmethod
@@ -115,14 +122,7 @@ class Ailment(ABC):
         """Have no call fail any more."""
 
     @abstractmethod
-    def during_one_call(
-        self,
-        world: World,
-        use: Callable[[], T],
-        endpoint: Endpoint,
-        namespace: str | None = None,
-        name: str | None = None,
-    ) -> T:
+    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
         """Have `use` run into it once."""
 
     @property
@@ -137,27 +137,14 @@ class Answered(Ailment):
 
     answer: Callable[[Endpoint], Behaviour]
 
-    def begin(
-        self,
-        world: World,
-        endpoint: Endpoint,
-        namespace: str | None = None,
-        name: str | None = None,
-    ) -> None:
-        world.sandbox.inject(Fault(self.answer(endpoint), endpoint, namespace, name))
+    def begin(self, world: World, target: Target) -> None:
+        world.sandbox.inject(target.fault(self.answer))
 
     def end(self, world: World) -> None:
         world.sandbox.heal()
 
-    def during_one_call(
-        self,
-        world: World,
-        use: Callable[[], T],
-        endpoint: Endpoint,
-        namespace: str | None = None,
-        name: str | None = None,
-    ) -> T:
-        world.sandbox.inject(Fault(self.answer(endpoint), endpoint, namespace, name, times=1))
+    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
+        world.sandbox.inject(target.fault(self.answer, times=1))
         return use()
 
     @property
@@ -169,23 +156,23 @@ class Answered(Ailment):
 class Refused(Ailment):
     """Nobody listens on the port."""
 
-    def begin(self, world: World, *_: object) -> None:
+    def begin(self, world: World, _: Target) -> None:
         world.sandbox.go_away()
 
     def end(self, world: World) -> None:
         world.sandbox.come_back()
 
-    def during_one_call(self, world: World, use: Callable[[], T], *_: object) -> T:
+    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
         before = _failed_connects()
-        world.sandbox.go_away()
-        return _mended_meanwhile(use, lambda: _failed_connects() > before, world.sandbox.come_back)
+        self.begin(world, target)
+        return _mended_meanwhile(use, lambda: _failed_connects() > before, lambda: self.end(world))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Unresolved(Ailment):
     """The name of the server has no address."""
 
-    def begin(self, world: World, *_: object) -> None:
+    def begin(self, world: World, _: Target) -> None:
         world.sandbox.go_away()  # an open connection needs no name
         world.hosts.knows("nobody.test")
         world.sandbox.come_back()
@@ -193,8 +180,8 @@ class Unresolved(Ailment):
     def end(self, world: World) -> None:
         world.hosts.knows(HOST)
 
-    def during_one_call(self, world: World, use: Callable[[], T], *_: object) -> T:
-        self.begin(world)
+    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
+        self.begin(world, target)
         return _mended_meanwhile(use, lambda: world.hosts.was_read, lambda: self.end(world))
 
 
@@ -202,14 +189,14 @@ class Unresolved(Ailment):
 class Distrusted(Ailment):
     """The server shows a certificate that nobody trusts."""
 
-    def begin(self, world: World, *_: object) -> None:
+    def begin(self, world: World, _: Target) -> None:
         world.use_tls(is_trusted=False)
 
     def end(self, world: World) -> None:
         world.use_tls(is_trusted=True)
 
-    def during_one_call(self, world: World, use: Callable[[], T], *_: object) -> T:
-        self.begin(world)
+    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
+        self.begin(world, target)
         try:
             return use()  # which makes one call: this is never tried again
         finally:

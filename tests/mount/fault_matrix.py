@@ -22,7 +22,7 @@ from invoicefs.sandbox import (
     Sandbox,
     faults,
 )
-from tests.mount.ailments import Ailment, World
+from tests.mount.ailments import Ailment, Target, World
 from tests.mount.files import in_folder
 from tests.mount.mounts import Mounts
 from tests.mount.programs import eventually, python, run
@@ -192,7 +192,7 @@ class _Stage:
     def _during_one_call(
         self, use: Callable[[], str], endpoint: Endpoint, namespace: str | None = None
     ) -> str:
-        return self._ailment.during_one_call(self._world, use, endpoint, namespace)
+        return self._ailment.during_one_call(self._world, use, Target(endpoint, namespace))
 
     def _make_forget(self) -> None:
         """Wait until the list of namespaces is asked for again."""
@@ -241,7 +241,7 @@ def _ill(
 ) -> Iterator[None]:
     """Have calls of one kind fail, in some namespaces or in all."""
     for namespace in namespaces or (None,):
-        ailment.begin(world, endpoint, namespace, name)
+        ailment.begin(world, Target(endpoint, namespace, name))
     try:
         yield
     finally:

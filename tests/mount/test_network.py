@@ -256,7 +256,7 @@ def test_a_change_is_seen_by_rsync_whatever_the_clock_says(
         pdf = b"%PDF-1.4 " + bytes([number]) * 100
         changed = replace(invoice(0), pdf=pdf, amount=str(number))
         sandbox.tenant = tenant(changed)
-        run("rsync", "-a", f"{mount / NAMESPACE}/", tmp_path / "archive").good()
+        run("rsync", "-au", f"{mount / NAMESPACE}/", tmp_path / "archive").good()
         assert in_folder(tmp_path / "archive") == {file_name(changed): pdf}
     assert sandbox.count(Endpoint.PDF) == 3
 
