@@ -53,7 +53,7 @@ class World:
             "REQUESTS_CA_BUNDLE": str(self._certificate),
             "LD_PRELOAD": "libnss_wrapper.so",
             "NSS_WRAPPER_HOSTS": str(self.hosts.path),
-            "RES_OPTIONS": "attempts:0",  # what the file does not know is asked for nowhere else
+            "RES_OPTIONS": "attempts:0",  # no name server is asked for what the file does not know
         }
 
 
