@@ -235,6 +235,36 @@ def test_what_was_read_before_a_crash_is_never_fetched_again(
     assert mount.warnings == []
 
 
+# It reads one page, has the mount killed, and reads on from that page to the end of the file.
+READ_ACROSS = """
+import errno, os, sys
+handle, page = os.open(sys.argv[1], os.O_RDONLY), os.sysconf("SC_PAGE_SIZE")
+os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_RANDOM)  # no page more than asked for
+os.pread(handle, page, 0)
+print("ready", flush=True)
+input()
+print(len(os.pread(handle, 4 * page, 0)) == page)
+try:
+    print(os.pread(handle, page, page))
+except OSError as error:
+    print(errno.errorcode[error.errno])
+"""
+
+
+def test_a_read_that_a_crash_cuts_short_is_followed_by_an_error_and_no_end_of_the_file(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = CHAIN
+    mount, name = mounts.mount(), next(iter(CHAIN_DIGESTS))
+    with mounts.started_python(READ_ACROSS, mount / NAMESPACE / name) as reader:
+        assert reader.line() == "ready"
+        mount.kill()
+        reader.go_on()
+        is_short, error = reader.end().good().lines
+    assert is_short == "True"
+    assert error in DEAD
+
+
 def waits_in_the_kernel(pid: int) -> set[str]:
     """Where the threads of a process wait."""
     found = set()

@@ -100,7 +100,7 @@ class Visitor:
         offset = self._random.randrange(len(whole))
         length = self._random.randrange(1, _CHUNK_BYTES)
         wanted = whole[offset : offset + length]
-        found = os.pread(held.handle, length, offset)
+        found = _read(held.handle, length, offset)
         if found != wanted:
             raise WrongAnswerError(f"{held.path} at {offset} has {_difference(found, wanted)}")
 
@@ -184,6 +184,18 @@ _WEIGHTS: dict[Callable[[Visitor], None], int] = {
     Visitor.open_missing: 1,
 }
 _OPERATIONS = (tuple(_WEIGHTS), tuple(_WEIGHTS.values()))
+
+
+def _read(handle: int, length: int, offset: int) -> bytes:
+    """Read as programs do: on and on, until it is enough or there is no more.
+
+    Where the kernel has some of the pages and cannot get the next one, it gives the former, and
+    only the read after that fails. So it does when a mount ends in the middle of a read.
+    """
+    found = b""
+    while more := os.pread(handle, length - len(found), offset + len(found)):
+        found += more
+    return found
 
 
 def _name_of(error: OSError) -> str:
