@@ -11,10 +11,11 @@ Invariants:
    way waits for that job; a foreground caller lifts a background job into the foreground.
 3. Retrying lives here and nowhere else. Only what a moment may mend is tried again, and only as
    long as the wait ends within `max_wait_s` of the job's start and before its deadline.
-4. A 429 starts a cool-down of its kind of call. During one begun by the foreground nobody makes
-   such a call; one begun by the background holds back the background only.
+4. A 429 starts a cool-down of its kind of call, and slows such calls down: see `throttle`. A
+   person waits for the pace no longer than `max_wait_s`, and never in vain.
 5. A failure is remembered for `FAILURE_MEMORY_S` and answered from memory: one ``open`` of a
    program is several FUSE calls, and each would wait again (measured: 40 s with the API down).
+   Of one of the background only a refusal counts for the foreground.
 6. Nobody waits past his deadline, and no call begins after that of its job, which is the latest
    of those who wait for it.
 
@@ -23,11 +24,9 @@ Threading: one lock guards every field of `Fetcher` and `_Job`; it is never held
 neither a retry nor a cool-down: the job goes back to the queue with the moment it may run again.
 """
 
-import enum
 import logging
 import random
 import threading
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -36,11 +35,13 @@ from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import (
     CredentialRenewed,
     InvoicefsError,
+    NoAnswer,
     RateLimited,
     TimedOut,
     Unavailable,
     Unreachable,
 )
+from invoicefs.throttle import FIRST_BACKOFF_S, Priority, Throttle, jittered
 
 T = TypeVar("T")
 
@@ -48,22 +49,13 @@ log = logging.getLogger(__name__)
 
 FOREGROUND_SLOTS = 2
 FAILURE_MEMORY_S = 5.0
-LONGEST_COOL_DOWN_S = 300.0
 
-_FIRST_BACKOFF_S = 0.5
 _SPREAD_S = 0.25  # callers that were told to come back at one moment do not come all at once
 _FAILURES_REMEMBERED = 10_000
 _WORTH_ANOTHER_TRY = (RateLimited, Unavailable, Unreachable)
 _TOO_LATE = "no answer within --timeout"
 _ENDING = "the mount is ending"
 _COOLING_DOWN = "the server's rate limit is still in force"
-
-
-class Priority(enum.IntEnum):
-    """Who waits for a call: somebody inside a system call, or nobody."""
-
-    FOREGROUND = 0
-    BACKGROUND = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,19 +95,20 @@ class _Job:
     outcome: _Outcome | None = None
 
 
-@dataclass(slots=True)
-class _CoolDown:
-    """The pause that one kind of call makes, begun by one priority."""
-
-    began_s: float = 0.0
-    until_s: float = 0.0
-    in_a_row: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Failure:
+    """How a job ended; `priority` is that of the job."""
+
     error: InvoicefsError
     until_s: float
+    priority: Priority
+
+    def counts_for(self, priority: Priority, now_s: float) -> bool:
+        """Whether a call of this priority would end like this, so that it is not made."""
+        if now_s >= self.until_s:
+            return False
+        # What kept the background from an answer need not keep a person from his.
+        return self.priority <= priority or not isinstance(self.error, NoAnswer)
 
 
 class Fetcher:
@@ -125,6 +118,7 @@ class Fetcher:
         self, limits: Limits, clock: Clock, jitter: Callable[[], float] = random.random
     ) -> None:
         self._limits = limits
+        self._most_background = limits.parallel - FOREGROUND_SLOTS
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
@@ -135,7 +129,7 @@ class Fetcher:
         self._jobs: dict[str, _Job] = {}
         self._workers = 0
         self._idle_workers = 0
-        self._cool_downs: defaultdict[tuple[str, Priority], _CoolDown] = defaultdict(_CoolDown)
+        self._throttles: dict[str, Throttle] = {}
         self._failures: dict[str, _Failure] = {}
         self._is_closed = False
 
@@ -165,7 +159,7 @@ class Fetcher:
 
         Where `parallel` leaves no slot to the background it is not made.
         """
-        if self._limits.parallel <= FOREGROUND_SLOTS:
+        if self._most_background <= 0:
             return
         with self._lock:
             self._join_or_queue(key, kind, call, deadline, Priority.BACKGROUND)
@@ -199,7 +193,7 @@ class Fetcher:
             job.outcome = _Outcome(error=TimedOut(_ENDING))
         elif under_way is not None:
             job.outcome = _Outcome(error=TimedOut(_TOO_LATE))
-        elif failure is not None and now_s < failure.until_s:
+        elif failure is not None and failure.counts_for(priority, now_s):
             job.outcome = _Outcome(error=failure.error)
         else:
             self._ensure_worker()
@@ -239,27 +233,41 @@ class Fetcher:
         """The next job that may run, moved from the queue to the running ones."""
         self._give_up_hopeless(now_s)
         for job in sorted(self._queue, key=lambda each: each.priority):  # stable: first come
-            if self._ready_s(job) <= now_s and self._has_slot_for(job.priority):
+            if self._begin_s(job) <= now_s and self._has_slot_for(job):
                 self._queue.remove(job)
                 self._running.append(job)
+                self._throttle(job.kind).begin(now_s)
                 job.attempts += 1
                 job.attempt_began_s = now_s
                 job.attempt_deadline_s = job.deadline.at_s
                 return job
         return None
 
-    def _has_slot_for(self, priority: Priority) -> bool:
-        if priority is Priority.FOREGROUND:
+    def _has_slot_for(self, job: _Job) -> bool:
+        if job.priority is Priority.FOREGROUND:
             return True  # there are no more workers than slots
-        background = sum(job.priority is Priority.BACKGROUND for job in self._running)
-        return background < self._limits.parallel - FOREGROUND_SLOTS
+        background = [each for each in self._running if each.priority is Priority.BACKGROUND]
+        of_its_kind = sum(each.kind == job.kind for each in background)
+        return (
+            len(background) < self._most_background and of_its_kind < self._throttle(job.kind).slots
+        )
+
+    def _throttle(self, kind: str) -> Throttle:
+        throttle = self._throttles.get(kind)
+        if throttle is None:
+            throttle = self._throttles[kind] = Throttle(self._most_background, self._jitter)
+        return throttle
+
+    def _begin_s(self, job: _Job) -> float:
+        """The moment from which on the job may run: when it is ready, and in pace."""
+        in_pace_s = self._throttle(job.kind).next_in_pace_s
+        if job.priority is Priority.FOREGROUND:
+            in_pace_s = min(in_pace_s, job.began_s + self._limits.max_wait_s)
+        return max(self._ready_s(job), in_pace_s)
 
     def _ready_s(self, job: _Job) -> float:
-        """The moment from which on the job may run: its own backoff and the cool-downs."""
-        ready_s = max(job.not_before_s, self._cool_downs[job.kind, Priority.FOREGROUND].until_s)
-        if job.priority is Priority.BACKGROUND:
-            ready_s = max(ready_s, self._cool_downs[job.kind, Priority.BACKGROUND].until_s)
-        return ready_s
+        """The moment at which the job's own backoff and the cool-downs have ended."""
+        return max(job.not_before_s, self._throttle(job.kind).cool_until_s(job.priority))
 
     def _give_up_hopeless(self, now_s: float) -> None:
         """Finish the jobs that could only run too late."""
@@ -274,7 +282,7 @@ class Fetcher:
 
     def _next_change_s(self, now_s: float) -> float | None:
         """Seconds until a queued job may run or has to be given up; None where none is queued."""
-        moments = [min(self._ready_s(job), job.deadline.at_s) for job in self._queue]
+        moments = [min(self._begin_s(job), job.deadline.at_s) for job in self._queue]
         later = [moment for moment in moments if moment > now_s]
         return min(later) - now_s if later else None
 
@@ -283,9 +291,12 @@ class Fetcher:
         self._running.remove(job)
         error = outcome.error
         if error is None:
-            self._cool_downs[job.kind, job.priority].in_a_row = 0
+            self._throttle(job.kind).succeed(job.priority, job.attempt_began_s)
         if isinstance(error, RateLimited):
-            self._begin_cool_down(job, error)
+            now_s = self._clock.monotonic_s()
+            self._throttle(job.kind).refuse(
+                job.priority, job.attempt_began_s, now_s, error.retry_after_s
+            )
         if isinstance(error, _WORTH_ANOTHER_TRY) and not self._is_closed:
             job.last_error = error
             now_s = self._clock.monotonic_s()
@@ -299,28 +310,12 @@ class Fetcher:
             self._finish(job, outcome)
         self._work.notify()  # a slot is free, also for what only this kind of slot may run
 
-    def _begin_cool_down(self, job: _Job, error: RateLimited) -> None:
-        cool_down = self._cool_downs[job.kind, job.priority]
-        now_s = self._clock.monotonic_s()
-        if job.attempt_began_s >= cool_down.began_s:
-            # Calls that ran side by side are refused together: that is one event, not several.
-            cool_down.in_a_row += 1
-            cool_down.began_s = now_s
-        if error.retry_after_s is None:
-            pause_s = self._jittered(_FIRST_BACKOFF_S * 2.0 ** min(cool_down.in_a_row - 1, 10))
-        else:
-            pause_s = max(error.retry_after_s, self._jittered(_FIRST_BACKOFF_S))
-        cool_down.until_s = max(cool_down.until_s, now_s + min(pause_s, LONGEST_COOL_DOWN_S))
-
     def _backoff_s(self, job: _Job, error: InvoicefsError) -> float:
         """The job's own wait until it is tried again; a cool-down comes on top."""
-        own_s = self._jittered(_FIRST_BACKOFF_S * 2.0 ** (job.attempts - 1))
+        own_s = jittered(FIRST_BACKOFF_S * 2.0 ** (job.attempts - 1), self._jitter)
         asked_s: float | None = getattr(error, "retry_after_s", None)
         # A server that asks for no wait at all gets its calls one by one all the same.
         return own_s if asked_s is None else max(asked_s + self._jitter() * _SPREAD_S, own_s)
-
-    def _jittered(self, wait_s: float) -> float:
-        return wait_s * (1 + self._jitter()) / 2
 
     def _finish(self, job: _Job, outcome: _Outcome) -> None:
         if job in self._queue:
@@ -339,10 +334,10 @@ class Fetcher:
         if isinstance(error, RateLimited):
             if job.priority is Priority.BACKGROUND:
                 return  # the foreground makes its own call
-            until_s = self._cool_downs[job.kind, job.priority].until_s
+            until_s = self._throttle(job.kind).cool_until_s(job.priority)
         if len(self._failures) >= _FAILURES_REMEMBERED:
             self._failures = {k: f for k, f in self._failures.items() if now_s < f.until_s}
-        self._failures[job.key] = _Failure(error, until_s)
+        self._failures[job.key] = _Failure(error, until_s, job.priority)
 
     # The workers.
 

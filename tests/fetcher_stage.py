@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from invoicefs.clock import Deadline
 from invoicefs.fetcher import Fetcher, Limits
+from invoicefs.throttle import SUCCESSES_PER_SLOT
 from tests.fake_clock import FakeClock
 
 HANG_S = 20.0  # for what happens at once where the code is right
@@ -34,6 +35,7 @@ class Call:
         self._begun = threading.Semaphore(0)
         self._gate = threading.Semaphore(0)
         self._thread = threading.current_thread()
+        self.is_running = False
         self.began_s: list[float] = []
         self.deadlines: list[Deadline] = []
 
@@ -47,9 +49,11 @@ class Call:
         self.began_s.append(self._stage.clock.monotonic_s())
         self.deadlines.append(deadline)
         with self._stage.attempt(self._thread, is_held=self._is_held):
+            self.is_running = True
             self._begun.release()
             if self._is_held:
                 assert self._gate.acquire(timeout=HANG_S), "the test holds this call for ever"
+            self.is_running = False
         if isinstance(step, Exception):
             raise step
         return step
@@ -89,7 +93,7 @@ class Stage:
         self.most_running = 0
         self._lock = threading.Lock()
         self._begun = 0
-        self._calls: list[Call] = []
+        self.calls: list[Call] = []
         self._threads_before = frozenset(threading.enumerate())
 
     # Calls.
@@ -101,11 +105,11 @@ class Stage:
         return self._new_call(script, is_held=True)
 
     def _new_call(self, script: tuple[Any, ...], *, is_held: bool) -> Call:
-        self._calls.append(Call(self, script or ("content",), is_held=is_held))
-        return self._calls[-1]
+        self.calls.append(Call(self, script or ("content",), is_held=is_held))
+        return self.calls[-1]
 
     def let_all_go(self) -> None:
-        for call in self._calls:
+        for call in self.calls:
             call.let_all_go()
 
     @contextlib.contextmanager
@@ -171,6 +175,11 @@ class Stage:
             self.caller(f"slot {number}", call, kind="occupy")
             call.until_begun()
         return calls
+
+    def win_all_slots(self, parallel: int, kind: str = "pdf") -> None:
+        """Have so many calls succeed that the background may use all the slots it ever has."""
+        for number in range(parallel * SUCCESSES_PER_SLOT):
+            self.fetch(f"success {number}", self.call(), kind)
 
     # Time.
 

@@ -177,6 +177,7 @@ def test_no_lock_is_held_during_a_call(set_stage: SetStage) -> None:
 @pytest.mark.parametrize("parallel", [3, 4, 8])
 def test_background_leaves_two_slots(set_stage: SetStage, parallel: int) -> None:
     stage = set_stage(parallel=parallel)
+    stage.win_all_slots(parallel)
     for n in range(parallel + 2):
         stage.start(f"key {n}", stage.held_call())
 

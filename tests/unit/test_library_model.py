@@ -41,11 +41,11 @@ from invoicefs.errors import (
     UntrustedServer,
     UnusableAnswer,
 )
-from invoicefs.fetcher import LONGEST_COOL_DOWN_S
 from invoicefs.library import Library, OpenInvoice
 from invoicefs.model import Invoice
 from invoicefs.prefetch import REFUSAL_MEMORY_S
 from invoicefs.store import Store
+from invoicefs.throttle import LONGEST_COOL_DOWN_S
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.running_library import (
