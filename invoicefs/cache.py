@@ -98,10 +98,6 @@ class Cache:
         """The value under a key, or None where there is none that can be read."""
         return self._attempt("read", lambda cache: cache.get(key))
 
-    def has(self, key: str) -> bool:
-        """Whether there is a value under a key; does not read it."""
-        return self._attempt("read", lambda cache: key in cache) or False
-
     def add(self, key: str, value: str | bytes) -> bool | None:
         """Keep the value under a new key; whether it was new, or None where it failed."""
         return self._attempt("write", lambda cache: bool(cache.add(key, value)))

@@ -5,23 +5,25 @@ Invariants:
 1. Bytes are served only as a whole PDF whose length and SHA-256 match its record.
 2. A size is never understated and never 0: until the next open is known to bring content that is
    already there, it is `max_pdf_size_bytes`, an upper bound. Final content has its size for
-   ever; that of an active invoice only as long as its bytes are in the store.
+   ever; that of an active invoice only as long as its bytes are held in memory, for whatever is
+   evicted from the store is fetched again, and may be longer then.
 3. An mtime changes when bytes change and at no other time, and then it grows by a second at
    least: with the same mtime and size the kernel's page cache would mix two versions (measured).
 4. While any handle on an invoice is open, every open and every ``stat`` gets the version that is
    pinned to it, for the same reason.
-5. One PDF call per version of an invoice, however many ask for it.
+5. One PDF call per version of an invoice, however many ask for it: what is fetched ahead is held
+   in memory until it is opened, because the store need not keep it.
 
 Threading: `_lock` guards `_downloads` and the handle counts in `_pins`, and is held for no I/O.
 Records and pins are frozen and replaced by one assignment, so ``stat`` reads them without a lock,
-and once: what it shows comes from one of them, never from two. A record is replaced only by that
-of a later download. `_unkept` changes by single steps.
+and once: what it shows comes from one of them, never from two. `_is_evicted` changes by single
+assignments.
 """
 
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -29,6 +31,7 @@ from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import NoAnswer
 from invoicefs.fetcher import Fetcher
+from invoicefs.hold import Hold
 from invoicefs.model import (
     BLOCK_BYTES,
     Attributes,
@@ -38,8 +41,11 @@ from invoicefs.model import (
     Record,
     StoredContent,
 )
+from invoicefs.remembered import RecordStore, Remembered
 
 log = logging.getLogger(__name__)
+
+_HELD_PDFS = 4  # of the largest size: hundreds of usual ones
 
 
 class PdfApi(Protocol):
@@ -49,23 +55,11 @@ class PdfApi(Protocol):
         """Download the PDF of one invoice."""
 
 
-class ContentStore(Protocol):
+class ContentStore(RecordStore, Protocol):
     """Where contents and records are kept across remounts."""
-
-    def record(self, invoice: Invoice) -> Record | None:
-        """What is remembered of an invoice, or None where nothing is."""
-
-    def add_records(self, known: Mapping[Invoice, Record]) -> bool:
-        """Remember this of those of the invoices of which nothing is remembered yet.
-
-        Whether that was possible.
-        """
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
-
-    def has_pdf(self, facts: StoredContent) -> bool:
-        """Whether there is content with these facts, verified or not."""
 
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record."""
@@ -96,6 +90,7 @@ class Contents:
     ) -> None:
         self._api = api
         self._store = store
+        self._remembered = Remembered(store, clock)
         self._fetcher = fetcher
         self._clock = clock
         self._active_ttl_ns = int(active_ttl_s * NS_PER_S)
@@ -104,47 +99,28 @@ class Contents:
         self._lock = threading.Lock()
         self._downloads = 0
         self._pins: dict[str, _Pin] = {}
-        self._records: dict[str, Record] = {}
-        self._unkept: set[str] = set()  # of invoices first seen while the store was out of reach
+        self._active = Hold(_HELD_PDFS * max_pdf_size_bytes)
+        self._ahead = Hold(_HELD_PDFS * max_pdf_size_bytes)
+        self._is_evicted = False  # what was looked for in the store last, and should be there
 
     # What it looks like.
 
     def learn(self, listing: Listing) -> None:
-        """Recall what is remembered of these invoices; reads the store for those that are new.
-
-        An invoice without a period gets the present as its mtime, which is remembered. Where the
-        store could not keep it, it may know an earlier one, and is asked again next time.
-        """
-        first_seen: dict[Invoice, Record] = {}
+        """Recall what is remembered of these invoices; reads the store in the calling thread."""
+        self._remembered.learn(listing)
         for invoice in listing.invoices:
-            if invoice.key in self._records and invoice.key not in self._unkept:
-                continue
-            if (stored := self._store.record(invoice)) is not None:
-                self._remember(invoice, stored)
-                self._unkept.discard(invoice.key)
-            elif invoice.natural_mtime_ns is None:
-                now = Record(mtime_ns=self._clock.wall_ns())
-                first_seen[invoice] = self._records.setdefault(invoice.key, now)
-        if first_seen:
-            keys = {invoice.key for invoice in first_seen}
-            if self._store.add_records(first_seen):
-                self._unkept -= keys
-            else:
-                self._unkept |= keys
+            if invoice.active:
+                self._hold_active(invoice)
 
     def refill_store(self, listing: Listing) -> bool:
         """Keep what is remembered of these invoices and the store has lost.
 
         Whether that was possible; writes the store in the calling thread.
         """
-        found = {each: self._records.get(each.key) for each in listing.invoices}
-        return self._store.add_records({each: record for each, record in found.items() if record})
+        return self._remembered.refill_store(listing)
 
     def attributes(self, invoice: Invoice) -> Attributes:
-        """What ``stat`` shows; memory only, but for active invoices that were downloaded.
-
-        Raises `TimedOut` where the disk hangs.
-        """
+        """What ``stat`` shows; memory only."""
         record, is_pinned = self._shown(invoice)
         is_exact = is_pinned or self._is_known(invoice, record)
         known_bytes = record.content.size_bytes if record and record.content else 0
@@ -168,7 +144,7 @@ class Contents:
         return record.content.sha256 if is_current and record and record.content else None
 
     def is_exact(self, invoice: Invoice) -> bool:
-        """Whether `attributes` shows the true size, not an upper bound; raises like it."""
+        """Whether `attributes` shows the true size, not an upper bound; memory only."""
         record, is_pinned = self._shown(invoice)
         return is_pinned or self._is_known(invoice, record)
 
@@ -180,8 +156,7 @@ class Contents:
 
     def known_size_bytes(self) -> int:
         """The sum of all sizes that are known."""
-        records = tuple(self._records.values())
-        return sum(record.content.size_bytes for record in records if record.content)
+        return self._remembered.known_size_bytes()
 
     # What it holds.
 
@@ -228,16 +203,21 @@ class Contents:
 
         Raises `TimedOut` where the disk hangs.
         """
-        return self._disk.run(lambda: self._recall(invoice)).content is not None
+        record = self._remembered.get(invoice)
+        if record is None or record.content is None:
+            record = self._disk.run(lambda: self._recall_active(invoice))
+        return record.content is not None
 
     def bring(self, invoice: Invoice, deadline: Deadline) -> Content:
         """The content of an invoice from the store where it is fresh, or else from the API.
 
         Raises whatever keeps the call from bringing it, or `TimedOut` where the disk hangs.
         """
-        stored = self._disk.run(lambda: self._fresh_from_store(invoice))
-        if stored is not None:
-            return stored
+        at_hand = self._held(invoice)
+        if at_hand is None:
+            at_hand = self._disk.run(lambda: self._fresh_from_store(invoice))
+        if at_hand is not None:
+            return at_hand
         content = self._fetcher.fetch(*self._call_for(invoice), deadline)
         facts = content.record.content
         if facts is not None and facts.version != invoice.version:
@@ -249,6 +229,28 @@ class Contents:
         """Have the content downloaded for later, unless that is under way or has just failed."""
         self._fetcher.start(*self._call_for(invoice), deadline)
 
+    def bring_ahead(self, invoice: Invoice, deadline: Deadline) -> None:
+        """The same for somebody who is about to open it: held in memory until he does."""
+
+        def download(until: Deadline) -> Content:
+            content = self._download(invoice, until)
+            self._ahead.put(invoice.key, content)
+            return content
+
+        key, kind, _ = self._call_for(invoice)
+        self._fetcher.start(key, kind, download, deadline)
+
+    def is_wanted_ahead(self, invoice: Invoice) -> bool:
+        """Whether the next open may have to wait for a download; memory only.
+
+        Whoever walks through what was evicted will not find the next one in the store either.
+        """
+        record, is_pinned = self._shown(invoice)
+        is_outdated_at_once = invoice.active and self._active_ttl_ns == 0
+        if is_pinned or is_outdated_at_once or self._held(invoice) is not None:
+            return False
+        return self._is_evicted or not self._is_fresh(invoice, record)
+
     def _call_for(self, invoice: Invoice) -> tuple[str, str, Callable[[Deadline], Content]]:
         """Key, kind and function of the call that downloads."""
         return f"pdf/{invoice.key}", "pdf", lambda deadline: self._download(invoice, deadline)
@@ -258,7 +260,7 @@ class Contents:
         try:
             return self.bring(invoice, deadline)
         except NoAnswer as error:
-            outdated = self._disk.run(lambda: self._from_store(self._recall(invoice)))
+            outdated = self._disk.run(lambda: self._from_store(self._remembered.recall(invoice)))
             if outdated is None:
                 raise
             log.warning("The stored copy of %s is served: %s", invoice.key, error)
@@ -266,17 +268,20 @@ class Contents:
 
     def _pin(self, pin: _Pin) -> Content:
         self._pins[pin.invoice.key] = pin
+        self._ahead.discard(pin.invoice.key)
         return pin.content
 
     def _download(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """The content from the API, unless another mount has stored it in the meantime."""
-        stored = self._fresh_from_store(invoice)
-        if stored is not None:
-            return stored
+        """The content from the API, unless it has been brought in the meantime."""
+        at_hand = self._held(invoice) or self._fresh_from_store(invoice)
+        if at_hand is not None:
+            return at_hand
         pdf = self._api.invoice_pdf(invoice.namespace, invoice.name, deadline)
         content = Content(self._record_of(invoice, pdf), pdf)
         self._store.save(invoice, content)
-        self._records[invoice.key] = content.record
+        self._remembered.replace(invoice, content.record)
+        if invoice.active:
+            self._active.put(invoice.key, content)
         with self._lock:
             self._downloads += 1
         return content
@@ -285,55 +290,62 @@ class Contents:
         """What to remember of content that has just been downloaded."""
         now_ns = self._clock.wall_ns()
         facts = StoredContent(len(pdf), hashlib.sha256(pdf).hexdigest(), invoice.version, now_ns)
-        before = self._recall(invoice)
+        before = self._remembered.recall(invoice)
         mtime_ns = before.mtime_ns
         if before.content is not None and before.content.sha256 != facts.sha256:
             mtime_ns = max(now_ns, mtime_ns + NS_PER_S)
         return Record(mtime_ns, facts)
 
+    def _held(self, invoice: Invoice) -> Content | None:
+        """Fresh content that is held in memory."""
+        held = self._ahead.get(invoice.key) or self._active.get(invoice.key)
+        if held is None or held.record != self._remembered.get(invoice):
+            return None
+        return held if self._is_fresh(invoice, held.record) else None
+
+    def _recall_active(self, invoice: Invoice) -> Record:
+        record = self._remembered.recall(invoice)
+        self._hold_active(invoice)
+        return record
+
+    def _hold_active(self, invoice: Invoice) -> None:
+        """Hold what the store has of an active invoice, as long as the next open gets it."""
+        record = self._remembered.get(invoice)
+        facts = record.content if record else None
+        if facts is None or not self._is_fresh(invoice, record):
+            self._active.discard(invoice.key)
+        elif self._held(invoice) is None and self._active.has_room_for(facts.size_bytes):
+            self._fresh_from_store(invoice)
+
     def _fresh_from_store(self, invoice: Invoice) -> Content | None:
-        record = self._records.get(invoice.key)
+        record = self._remembered.get(invoice)
         if not self._is_fresh(invoice, record):
-            record = self._recall(invoice)
-        return self._from_store(record) if self._is_fresh(invoice, record) else None
+            record = self._remembered.recall(invoice)
+        if not self._is_fresh(invoice, record):
+            return None
+        content = self._from_store(record)
+        self._is_evicted = content is None
+        if invoice.active and content is not None:
+            self._active.put(invoice.key, content)
+        return content
 
     def _from_store(self, record: Record | None) -> Content | None:
         pdf = self._store.pdf(record.content) if record and record.content else None
         return Content(record, pdf) if record and pdf is not None else None
 
-    def _recall(self, invoice: Invoice) -> Record:
-        """What is remembered of the invoice, also by other mounts on the same store.
-
-        The later download counts: the store may be one that could not be written.
-        """
-        stored = self._store.record(invoice)
-        if stored is not None:
-            self._remember(invoice, stored)
-        known = self._records.get(invoice.key)
-        if known is None:
-            natural_ns = invoice.natural_mtime_ns
-            return Record(self._clock.wall_ns() if natural_ns is None else natural_ns)
-        return known
-
-    def _remember(self, invoice: Invoice, record: Record) -> None:
-        known = self._records.get(invoice.key)
-        if known is None or _rank(record) > _rank(known):
-            self._records[invoice.key] = record
-
     def _shown(self, invoice: Invoice) -> tuple[Record | None, bool]:
         """The record of what is shown, and whether that is pinned by an open handle."""
         pin = self._pins.get(invoice.key)
-        return (pin.content.record, True) if pin else (self._records.get(invoice.key), False)
+        return (pin.content.record, True) if pin else (self._remembered.get(invoice), False)
 
     def _is_known(self, invoice: Invoice, record: Record | None) -> bool:
         """Whether the next open will bring what is recorded.
 
         What was evicted is fetched again, and then has its old size for sure only if it is final.
         """
-        if record is None or record.content is None or not self._is_fresh(invoice, record):
+        if not self._is_fresh(invoice, record):
             return False
-        facts = record.content
-        return not invoice.active or self._disk.run(lambda: self._store.has_pdf(facts))
+        return not invoice.active or self._held(invoice) is not None
 
     def _is_fresh(self, invoice: Invoice, record: Record | None) -> bool:
         """Whether an open may be answered with what is stored, without a call."""
@@ -347,14 +359,3 @@ class Contents:
 
 def _mtime_ns(invoice: Invoice, record: Record | None) -> int:
     return record.mtime_ns if record else invoice.natural_mtime_ns or 0
-
-
-def _rank(record: Record) -> tuple[bool, int, int]:
-    """Of two records of an invoice, the one with the larger rank counts.
-
-    It grows from one download to the next, also where the wall clock goes back. Before the first
-    one, what was remembered earlier counts.
-    """
-    if record.content is None:
-        return False, -record.mtime_ns, 0
-    return True, record.mtime_ns, record.content.fetched_ns

@@ -143,10 +143,6 @@ class Store:
             return None
         return pdf if hashlib.sha256(pdf).hexdigest() == facts.sha256 else None
 
-    def has_pdf(self, facts: StoredContent) -> bool:
-        """Whether there is content with these facts, verified or not."""
-        return self._pdfs.has(facts.sha256)
-
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record, the content first: a record promises it."""
         facts = content.record.content

@@ -55,9 +55,6 @@ class MemoryStore:
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256) if self.finds else None
 
-    def has_pdf(self, facts: StoredContent) -> bool:
-        return self.finds and facts.sha256 in self.pdfs
-
     def save(self, invoice: Invoice, content: Content) -> None:
         if self.keeps and content.record.content is not None:
             self.pdfs[content.record.content.sha256] = content.pdf

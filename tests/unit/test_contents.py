@@ -190,18 +190,42 @@ def test_a_size_stays_known_after_eviction_and_remount(
     assert tenant.take_calls() == []
 
 
-def test_an_active_invoice_that_was_evicted_counts_as_not_downloaded(
+def test_an_active_invoice_that_was_evicted_keeps_its_size_and_costs_no_call(
     desk: Desk, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    pdf = desk.read(ACTIVE)
+    store.pdfs.clear()
+    tenant.take_calls()
+    assert is_exact(desk.stat(ACTIVE), pdf)
+    assert desk.read(ACTIVE) == pdf
+    assert tenant.take_calls() == []
+
+
+def test_an_active_invoice_that_was_evicted_before_this_mount_counts_as_not_downloaded(
+    desk: Desk, mount: Mount, store: MemoryStore
 ) -> None:
     """Its next open fetches it again, and then it may have become longer."""
     desk.read(ACTIVE)
     store.pdfs.clear()
+    remounted = mount()
+    remounted.list(ACTIVE)
+    assert is_unknown(remounted.stat(ACTIVE))
+    with remounted.opened(ACTIVE) as content:
+        assert is_exact(remounted.stat(ACTIVE), content.pdf)
+
+
+def test_more_active_invoices_than_are_held_count_as_not_downloaded(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    desk = mount(max_pdf_size_bytes=1000)
+    many = [replace(ACTIVE, name=f"active-{number}") for number in range(5)]
+    for invoice in many:
+        tenant.bill(invoice, pdf_of(invoice.name, 1000))
+        desk.read(invoice)
+    assert [desk.stat(each).blocks for each in many] == [0, 2, 2, 2, 2]
     tenant.take_calls()
-    assert is_unknown(desk.stat(ACTIVE))
+    assert desk.read(many[0]) == tenant.pdf(many[0])  # which the store has
     assert tenant.take_calls() == []
-    with desk.opened(ACTIVE) as content:
-        store.pdfs.clear()
-        assert is_exact(desk.stat(ACTIVE), content.pdf)
 
 
 def test_what_is_shown_is_of_one_moment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,19 +243,14 @@ def test_what_is_shown_is_of_one_moment(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert is_exact(desk.stat(FINAL), desk.read(FINAL))
 
 
-def test_whether_a_copy_was_evicted_is_looked_up_in_a_thread_that_stays_and_reads_no_content(
-    desk: Desk, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pdf, look, threads = desk.read(ACTIVE), store.has_pdf, []
-
-    def has_pdf(facts: StoredContent) -> bool:
-        threads.append(threading.current_thread().name)
-        return look(facts)
-
-    monkeypatch.setattr(store, "has_pdf", has_pdf)
-    monkeypatch.delattr(MemoryStore, "pdf")
-    assert is_exact(desk.stat(ACTIVE), pdf)
-    assert all(name.startswith("disk") for name in threads)
+def test_a_look_reads_nothing_from_the_store(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.list(FINAL, ACTIVE, UNDATED)
+    pdfs = {each: desk.read(each) for each in (FINAL, ACTIVE)}
+    for name in ("record", "pdf", "listing", "namespaces"):
+        monkeypatch.delattr(MemoryStore, name)
+    for invoice, pdf in pdfs.items():
+        assert is_exact(desk.stat(invoice), pdf)
+    assert is_unknown(desk.stat(UNDATED))
 
 
 def test_the_digest_is_that_of_what_the_next_open_brings_without_a_call(

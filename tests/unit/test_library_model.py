@@ -108,7 +108,7 @@ class Pin:
 
 @dataclass
 class Model:
-    """What the library is to do; the last seven fields are forgotten by a remount."""
+    """What the library is to do; the last nine fields are forgotten by a remount."""
 
     tenant: FakeTenant
     clock: FakeClock
@@ -128,6 +128,8 @@ class Model:
     downloads: int = 0
     downloads_at_failure: dict[str, int] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
+    recalled: set[str] = field(default_factory=set)  # namespaces
+    held: dict[str, Copy] = field(default_factory=dict)  # of active invoices, in memory
 
     def remount(self) -> None:
         self.listed_s.clear()
@@ -137,6 +139,8 @@ class Model:
         self.downloads = 0
         self.downloads_at_failure.clear()
         self.pins.clear()
+        self.recalled.clear()
+        self.held.clear()
 
     def evict(self) -> None:
         self.stored.clear()
@@ -179,7 +183,7 @@ class Model:
         self._look(key, invoice)
         mtime_ns = self.mtimes_ns.get(key, invoice.natural_mtime_ns or 0)
         copy = self.copies.get(key)
-        if copy is None or not self._is_exact(copy, invoice):
+        if copy is None or not self._is_exact(key, invoice):
             return MAX_PDF_SIZE_BYTES, 0, mtime_ns
         return len(copy.pdf), -(-len(copy.pdf) // 512), mtime_ns
 
@@ -216,6 +220,7 @@ class Model:
         return listing[name]
 
     def _listing(self, namespace: str) -> dict[str, Invoice]:
+        self._recall(namespace)
         if not self._is_younger(namespace, LIST_TTL_S):
             try:
                 self._fetch_listing(namespace)
@@ -232,6 +237,8 @@ class Model:
 
     def _answer_namespaces(self) -> frozenset[str]:
         found = frozenset(self.tenant.invoices_of)
+        for vanished in self.namespaces - found:
+            self._recall(vanished)
         if self.namespaces and not found:
             raise UnusableAnswer
         return found
@@ -245,7 +252,24 @@ class Model:
         for name, invoice in found.items():
             if invoice.natural_mtime_ns is None:
                 self.mtimes_ns.setdefault(f"{namespace}/{name}", self.clock.wall_ns())
+        self._hold_active(namespace)
         return self.listings[namespace]
+
+    def _recall(self, namespace: str) -> None:
+        """The first time that a namespace is touched, the last list of it comes from the store."""
+        if namespace not in self.recalled and namespace in self.listings:
+            self._hold_active(namespace)
+        self.recalled.add(namespace)
+
+    def _hold_active(self, namespace: str) -> None:
+        for name, invoice in self.listings[namespace].items():
+            key = f"{namespace}/{name}"
+            copy = self.copies.get(key)
+            if copy and self._is_fresh(copy, invoice):
+                if copy.pdf in self.stored:
+                    self._hold(key, invoice, copy)
+            elif invoice.active:
+                self.held.pop(key, None)
 
     def _answer_listing(self, namespace: str) -> dict[str, Invoice]:
         if namespace not in self.tenant.invoices_of:
@@ -265,7 +289,7 @@ class Model:
         """A look brings what it has to, unless that has just failed."""
         copy, version_key = self.copies.get(key), f"{key}/{invoice.version}"
         has_changed = copy is not None and copy.version != invoice.version
-        is_wanted = not self._is_exact(copy, invoice) if self.is_eager else has_changed
+        is_wanted = not self._is_exact(key, invoice) if self.is_eager else has_changed
         now_s = self.clock.monotonic_s()
         pauses = ("", invoice.namespace, version_key)
         if is_wanted and now_s >= max(self.paused_until_s.get(each, now_s) for each in pauses):
@@ -283,11 +307,11 @@ class Model:
     def _pause(self, what: str, pause_s: float) -> None:
         self.paused_until_s[what] = self.clock.monotonic_s() + pause_s
 
-    def _is_exact(self, copy: Copy | None, invoice: Invoice) -> bool:
+    def _is_exact(self, key: str, invoice: Invoice) -> bool:
+        copy = self.copies.get(key)
         if copy is None or not self._is_fresh(copy, invoice):
             return False
-        # That it is damaged is found out where it is read.
-        return not invoice.active or copy.pdf in self.stored | self.damaged
+        return not invoice.active or self.held.get(key) is copy
 
     def _best(self, key: str, invoice: Invoice) -> bytes:
         try:
@@ -300,7 +324,8 @@ class Model:
 
     def _bring(self, key: str, invoice: Invoice) -> bytes:
         copy = self.copies.get(key)
-        if copy and copy.pdf in self.stored and self._is_fresh(copy, invoice):
+        if copy and self._is_fresh(copy, invoice) and self._is_at_hand(key, copy):
+            self._hold(key, invoice, copy)
             return copy.pdf
         pdf = self._call(f"pdf {key}", lambda: self._answer_pdf(invoice))
         now_ns, natural_ns = self.clock.wall_ns(), invoice.natural_mtime_ns
@@ -310,8 +335,16 @@ class Model:
         self.copies[key] = Copy(pdf, invoice.version, now_ns)
         self.stored.add(pdf)
         self.damaged.discard(pdf)
+        self._hold(key, invoice, self.copies[key])
         self.downloads += 1
         return pdf
+
+    def _is_at_hand(self, key: str, copy: Copy) -> bool:
+        return copy.pdf in self.stored or self.held.get(key) is copy
+
+    def _hold(self, key: str, invoice: Invoice, copy: Copy) -> None:
+        if invoice.active:
+            self.held[key] = copy
 
     def _answer_pdf(self, invoice: Invoice) -> bytes:
         if not self.tenant.has(invoice):

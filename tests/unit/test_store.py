@@ -181,26 +181,6 @@ def test_a_record_without_content_can_be_saved_with_a_pdf(store: Store) -> None:
     assert store.record(invoice()) == Record(7)
 
 
-def test_it_is_known_whether_a_content_is_there(store: Store, folder: Path) -> None:
-    content = content_of(pdf_of("", IN_A_FILE))
-    assert content.record.content is not None
-    assert not store.has_pdf(content.record.content)
-    store.save(invoice(), content)
-    assert store.has_pdf(content.record.content)
-    with connection(folder, "pdf") as rows:
-        rows.execute("DELETE FROM Cache")
-    assert not store.has_pdf(content.record.content)
-
-
-def test_whether_a_content_is_there_is_known_without_reading_it(store: Store, folder: Path) -> None:
-    content = content_of(pdf_of("", IN_A_FILE))
-    store.save(invoice(), content)
-    put_values(folder, "pdf", dict.fromkeys(stored_values(folder, "pdf"), b"damaged"))
-    assert content.record.content is not None
-    assert store.pdf(content.record.content) is None
-    assert store.has_pdf(content.record.content)
-
-
 def test_two_versions_are_both_found_by_their_facts(store: Store) -> None:
     old, new = content_of(pdf_of("old"), "v1"), content_of(pdf_of("new"), "v2")
     store.save(invoice(), old)

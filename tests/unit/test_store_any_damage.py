@@ -130,7 +130,6 @@ def found(store: Store) -> dict[str, object]:
         assert content.record.content is not None
         loads[f"record {each.name}"] = store.record(each)
         loads[f"pdf {each.name}"] = store.pdf(content.record.content)
-        assert isinstance(store.has_pdf(content.record.content), bool)
     return {name: value for name, value in loads.items() if value is not None}
 
 

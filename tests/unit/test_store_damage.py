@@ -660,7 +660,7 @@ def test_nothing_is_there_where_nothing_can_be_kept(open_: OpenStore, folder: Pa
     store, content = open_(), content_of(pdf_of("a"))
     store.save(invoice(), content)
     assert content.record.content is not None
-    assert not store.has_pdf(content.record.content)
+    assert store.pdf(content.record.content) is None
 
 
 def overwrite_in_use(folder: Path) -> None:
@@ -716,7 +716,7 @@ def test_in_a_database_that_breaks_in_use_nothing_is_there(
     store.save(invoice(), content)
     break_it(folder)
     assert content.record.content is not None
-    assert not store.has_pdf(content.record.content)
+    assert store.pdf(content.record.content) is None
 
 
 @in_use
