@@ -135,6 +135,14 @@ _SETTINGS_OPTIONS = (
         default=_DEFAULTS["parallel"],
         show_default=True,
     ),
+    _option(
+        "--read-ahead",
+        "read_ahead",
+        "Fetch up to so many invoices ahead of a program that opens one after the other.",
+        type=click.IntRange(min=0),
+        default=_DEFAULTS["read_ahead"],
+        show_default=True,
+    ),
     _duration("--timeout", "timeout_s", "Give up an operation after this time."),
     _option(
         "--max-wait",

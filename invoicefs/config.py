@@ -25,6 +25,7 @@ _OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}", re.ASCII)
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
 _LARGEST_BYTES = 2**63 - 1  # of an off_t
 _MOST_PARALLEL = 1000  # each takes a thread, and a place for a connection before the first call
+_MOST_READ_AHEAD = 1000  # each is held in memory until it is opened
 _LONGEST_S = 365 * 86_400.0  # locks cannot be waited for much longer
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST = re.compile(r"(?!-)[\w-]+(\.[\w-]+)*\.?")
@@ -66,6 +67,9 @@ class Settings:
     parallel: int = 8
     """The most API calls at one time; background work leaves two of them free."""
 
+    read_ahead: int = 16
+    """How many invoices are fetched ahead of somebody who opens one after the other; 0 is none."""
+
     timeout_s: float = 30.0
     """Hard deadline of every operation, everything included."""
 
@@ -97,6 +101,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 1 <= self.parallel <= _MOST_PARALLEL:
             raise UsageError(f"--parallel must be from 1 to {_MOST_PARALLEL}.")
+        if not 0 <= self.read_ahead <= _MOST_READ_AHEAD:
+            raise UsageError(f"--read-ahead must be from 0 to {_MOST_READ_AHEAD}.")
         if not 0 < self.timeout_s <= _LONGEST_S:
             raise UsageError("--timeout must be longer than 0 s and not longer than a year.")
         if not 0 <= self.max_wait_s <= self.timeout_s:

@@ -31,6 +31,7 @@ from invoicefs.model import (
 )
 from invoicefs.names import directory_name, invoice_name, is_too_long
 from invoicefs.prefetch import Prefetch
+from invoicefs.read_ahead import ReadAhead
 from invoicefs.snapshots import ListStore
 
 DIRECTORY_BYTES = 4096
@@ -56,8 +57,9 @@ class LibraryStore(ListStore, ContentStore, Protocol):
 class Policy:
     """How fresh things have to be, how large and how late they may be, and when they are fetched.
 
-    `fetches_on_stat` where every ``stat`` waits for the size; ahead of a walk of ``stat``
-    through a namespace up to `largest_window` invoices are fetched.
+    Ahead of a walk of opens through a namespace up to `read_ahead` invoices are fetched.
+    `fetches_on_stat` where every ``stat`` waits for the size; ahead of a walk of ``stat`` up to
+    `largest_window` are fetched then.
     """
 
     timeout_s: float
@@ -66,6 +68,7 @@ class Policy:
     max_pdf_size_bytes: int
     fetches_on_stat: bool
     largest_window: int
+    read_ahead: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,13 @@ class Library:
             active_ttl_s=policy.active_ttl_s,
             max_pdf_size_bytes=policy.max_pdf_size_bytes,
             disk=disk,
+        )
+        self._read_ahead = ReadAhead(
+            self._contents.bring_ahead,
+            self._contents.is_wanted_ahead,
+            clock,
+            largest_window=policy.read_ahead,
+            timeout_s=policy.timeout_s,
         )
         self._prefetch = Prefetch(
             self._contents,
@@ -220,6 +230,7 @@ class Library:
         invoice = self._contents.pinned(path.removeprefix("/"))
         if invoice is None:
             invoice, _ = self._find(path, deadline)
+        self._read_ahead.visit(invoice, self._catalog.last_listing(invoice.namespace))
         content = self._contents.open(invoice, deadline)
         return OpenInvoice(invoice, content, self._is_young(content))
 

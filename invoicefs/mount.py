@@ -132,6 +132,7 @@ def _serve_tenant(
                 max_pdf_size_bytes=settings.max_pdf_size_bytes,
                 fetches_on_stat=settings.fetch is Fetch.ON_STAT,
                 largest_window=settings.parallel,
+                read_ahead=settings.read_ahead,
             ),
             disk=disk,
         )

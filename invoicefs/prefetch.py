@@ -19,8 +19,7 @@ Invariants:
 4. A look downloads its own invoice only. Others are fetched ahead, in the background, of looks
    that walk through a namespace with ``--fetch on-stat``.
 
-Threading: all fields change by single assignments. Two looks at one time may take each other's
-step away, which costs a window, and never fetches anything twice.
+Threading: all fields change by single assignments.
 """
 
 import logging
@@ -29,8 +28,8 @@ from invoicefs.clock import Clock, Deadline
 from invoicefs.contents import Contents
 from invoicefs.errors import Denied, InvoicefsError, NotFound, TooLarge, Unauthenticated
 from invoicefs.fetcher import FAILURE_MEMORY_S
-from invoicefs.model import Invoice, Listing, Order
-from invoicefs.walks import Walks
+from invoicefs.model import Invoice, Listing
+from invoicefs.read_ahead import ReadAhead
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +57,13 @@ class Prefetch:
         self._contents = contents
         self._clock = clock
         self._is_eager = is_eager
-        self._largest_window = largest_window
-        self._timeout_s = timeout_s
-        self._walks: dict[tuple[str, Order], Walks] = {}
+        self._read_ahead = ReadAhead(
+            contents.bring_in_background,
+            self._is_wanted,
+            clock,
+            largest_window=largest_window,
+            timeout_s=timeout_s,
+        )
         self._paused_until_s: dict[str, float] = {}
         self._downloads_at_failure: dict[str, int] = {}
 
@@ -71,7 +74,7 @@ class Prefetch:
         """
         try:
             if self._is_eager:
-                self._fetch_ahead(invoice, siblings)
+                self._read_ahead.visit(invoice, siblings)
             # With no time left for it, that it is not there says nothing.
             if deadline.left_s() > 0 and self._is_wanted(invoice):
                 self._contents.bring(invoice, deadline)
@@ -86,24 +89,6 @@ class Prefetch:
         if self._is_eager:
             return not self._contents.is_exact(invoice)
         return self._contents.has_changed(invoice)
-
-    def _fetch_ahead(self, invoice: Invoice, siblings: Listing) -> None:
-        for order in Order:
-            place = siblings.place(invoice, order)
-            if place is not None:
-                ahead = self._walked_to(place, invoice.namespace, order).ahead
-                for each in siblings.in_order(order)[ahead.start : ahead.stop]:
-                    self._fetch_in_background(each)
-
-    def _walked_to(self, place: int, namespace: str, order: Order) -> Walks:
-        walks = self._walks.get((namespace, order), Walks())
-        self._walks[namespace, order] = walks = walks.step(place, self._largest_window)
-        return walks
-
-    def _fetch_in_background(self, invoice: Invoice) -> None:
-        if self._is_wanted(invoice):
-            deadline = Deadline.after(self._timeout_s, self._clock)
-            self._contents.bring_in_background(invoice, deadline)
 
     def _pause_after(self, error: InvoicefsError, invoice: Invoice) -> None:
         if isinstance(error, NotFound | TooLarge):

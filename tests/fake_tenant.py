@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from invoicefs.clock import Deadline
 from invoicefs.errors import NotFound
@@ -13,6 +14,8 @@ _HANG_S = 20.0  # a call that never comes, or is never let go, is a bug: let the
 
 class Gate:
     """Where calls stop until a test lets them go on."""
+
+    _stopped: ClassVar[dict[threading.Thread, "Gate"]] = {}
 
     def __init__(self) -> None:
         self._arrivals = threading.Semaphore(0)
@@ -27,8 +30,16 @@ class Gate:
         self._is_open.set()
 
     def pass_through(self) -> None:
+        self._stopped[threading.current_thread()] = self
         self._arrivals.release()
         assert self._is_open.wait(_HANG_S), "the gate was never opened"
+        del self._stopped[threading.current_thread()]
+
+    @classmethod
+    def stops(cls, thread: threading.Thread) -> bool:
+        """Whether a thread waits for a gate to be opened."""
+        gate = cls._stopped.get(thread)
+        return gate is not None and not gate._is_open.is_set()
 
 
 class FakeTenant:

@@ -80,9 +80,11 @@ class CrowdClock(FakeClock):
 
 
 @contextmanager
-def call_threads(clock: FakeClock) -> Iterator[tuple[Fetcher, DiskThreads]]:
+def call_threads(
+    clock: FakeClock, limits: Limits = _LIMITS
+) -> Iterator[tuple[Fetcher, DiskThreads]]:
     """The threads that a catalog, contents or a library run on."""
-    with closing(DiskThreads(timeout_s=20.0)) as disk, closing(Fetcher(_LIMITS, clock)) as fetcher:
+    with closing(DiskThreads(timeout_s=20.0)) as disk, closing(Fetcher(limits, clock)) as fetcher:
         yield fetcher, disk
 
 
@@ -93,6 +95,7 @@ def running_library(
     clock: FakeClock,
     view: View | None = None,
     policy: Mapping[str, Any] | None = None,
+    limits: Limits = _LIMITS,
 ) -> Iterator[Library]:
     """A library as a mount has it; `policy` holds what differs from the usual `Policy`."""
     usual = Policy(
@@ -102,8 +105,9 @@ def running_library(
         max_pdf_size_bytes=MAX_PDF_SIZE_BYTES,
         fetches_on_stat=False,
         largest_window=_LIMITS.parallel,
+        read_ahead=0,
     )
-    with call_threads(clock) as (fetcher, disk):
+    with call_threads(clock, limits) as (fetcher, disk):
         yield Library(
             tenant,
             store,

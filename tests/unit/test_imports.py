@@ -44,10 +44,11 @@ ALLOWED: Mapping[str, set[str]] = {
         "remembered": "clock model",
         "contents": "errors clock model disk fetcher hold remembered",
         "walks": "",
-        "prefetch": "errors clock model fetcher contents walks",
+        "read_ahead": "clock model walks",
+        "prefetch": "errors clock model fetcher contents read_ahead",
         "xattrs": "model",
         "library": "__init__ errors clock names model disk fetcher snapshots catalog contents"
-        " prefetch xattrs",
+        " read_ahead prefetch xattrs",
         "errnos": "errors",
         "filesystem": "__init__ errors clock names model library xattrs errnos",
         "looker": "",

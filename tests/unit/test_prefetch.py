@@ -419,7 +419,7 @@ def fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
 
 @pytest.mark.parametrize("order", [1, -1], ids=["by period", "by name"])
 def test_a_walk_is_fetched_ahead_in_the_order_in_which_it_goes(
-    eager: Library, fetched_ahead: list[Invoice], order: int
+    fetched_ahead: list[Invoice], eager: Library, order: int
 ) -> None:
     walked = INVOICES[::order]
     for invoice in walked[:2]:
@@ -431,20 +431,20 @@ def test_a_walk_is_fetched_ahead_in_the_order_in_which_it_goes(
 
 @pytest.mark.parametrize("places", [[4], [4, 4, 4], [0, 7, 2, 9], [8, 5, 2]])
 def test_looks_here_and_there_fetch_nothing_ahead(
-    eager: Library, fetched_ahead: list[Invoice], places: list[int]
+    fetched_ahead: list[Invoice], eager: Library, places: list[int]
 ) -> None:
     for place in places:
         look(eager, INVOICES[place])
     assert fetched_ahead == []
 
 
-def test_a_walk_ends_at_the_end_of_the_folder(eager: Library, fetched_ahead: list[Invoice]) -> None:
+def test_a_walk_ends_at_the_end_of_the_folder(fetched_ahead: list[Invoice], eager: Library) -> None:
     for invoice in INVOICES[-3:]:
         look(eager, invoice)
     assert fetched_ahead == [INVOICES[-1]]
 
 
-def test_nothing_is_fetched_ahead_twice(eager: Library, fetched_ahead: list[Invoice]) -> None:
+def test_nothing_is_fetched_ahead_twice(fetched_ahead: list[Invoice], eager: Library) -> None:
     for invoice in INVOICES:
         look(eager, invoice)
         look(eager, invoice)
@@ -461,7 +461,7 @@ def test_a_walk_is_fetched_ahead_as_far_as_the_largest_window(
 
 
 def test_walks_through_two_namespaces_do_not_disturb_each_other(
-    eager: Library, fetched_ahead: list[Invoice]
+    fetched_ahead: list[Invoice], eager: Library
 ) -> None:
     for invoice in (INVOICES[4], OTHER, INVOICES[5]):
         look(eager, invoice)
@@ -469,7 +469,7 @@ def test_walks_through_two_namespaces_do_not_disturb_each_other(
 
 
 def test_a_namespace_with_an_odd_name_is_fetched_ahead(
-    eager: Library, tenant: FakeTenant, clock: CrowdClock, fetched_ahead: list[Invoice]
+    fetched_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     odd = [tenant.bill(replace(each, namespace="a/b")) for each in INVOICES]
     clock.advance(LIST_TTL_S)
@@ -480,7 +480,7 @@ def test_a_namespace_with_an_odd_name_is_fetched_ahead(
 
 
 def test_what_is_not_listed_is_no_step_of_a_walk(
-    eager: Library, tenant: FakeTenant, clock: CrowdClock, fetched_ahead: list[Invoice]
+    fetched_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     unlisted = tenant.bill(Invoice("system", "unlisted"))
     tenant.fail("list", Denied("no"))
@@ -491,7 +491,7 @@ def test_what_is_not_listed_is_no_step_of_a_walk(
 
 
 def test_what_is_known_is_not_fetched_ahead(
-    eager: Library, fetched_ahead: list[Invoice], store: MemoryStore
+    fetched_ahead: list[Invoice], eager: Library, store: MemoryStore
 ) -> None:
     read(eager, INVOICES[2])
     store.pdfs.clear()
@@ -519,7 +519,7 @@ def test_a_walk_with_the_default_fetches_nothing_ahead(
 
 
 def test_next_to_nothing_is_fetched_ahead_while_the_api_fails(
-    eager: Library, tenant: FakeTenant, fetched_ahead: list[Invoice]
+    fetched_ahead: list[Invoice], eager: Library, tenant: FakeTenant
 ) -> None:
     tenant.fail("pdf", Unreachable("no route"))
     for invoice in INVOICES:

@@ -1,0 +1,289 @@
+"""What never waits, once a listing is known and fresh: looking, listing and reading."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from invoicefs.filesystem import InvoiceFilesystem, Ownership
+from invoicefs.model import Invoice
+from tests.fake_clock import FakeClock
+from tests.fake_tenant import FakeTenant, pdf_of
+from tests.memory_store import MemoryStore
+from tests.rest import Rest
+from tests.running_library import ACTIVE_TTL_S, LIST_TTL_S, running_library
+
+FINAL = [
+    Invoice(
+        "system",
+        f"invoice-{number * 7 % 47:02}",
+        period_start=f"{2020 + number // 12}-{number % 12 + 1:02}-01T00:00:00Z",
+        period_end=f"{2020 + number // 12}-{number % 12 + 1:02}-28T00:00:00Z",
+    )
+    for number in range(47)
+]
+ACTIVE = [replace(invoice, name=f"active-{invoice.name}", active=True) for invoice in FINAL]
+OWNERSHIP = Ownership(uid=1000, gid=100, file_mode=0o444, directory_mode=0o755)
+
+
+class WatchedStore(MemoryStore):
+    """A store that notes who asks it for what."""
+
+    READS = ("namespaces", "listing", "record", "pdf")
+    WRITES = ("save_namespaces", "save_listing", "save_records", "add_records", "save")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._uses: list[str] = []
+        for name in (*self.READS, *self.WRITES):
+            setattr(self, name, self._noting(name, getattr(self, name)))
+
+    def take_uses(self) -> list[str]:
+        """What it was asked for since the last time."""
+        taken, self._uses = self._uses, []
+        return taken
+
+    def _noting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*arguments: Any) -> Any:
+            self._uses.append(name)
+            return method(*arguments)
+
+        return noted
+
+
+class WatchedLock:
+    """A lock that notes who takes it."""
+
+    takers: list[int]
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def acquire(self, *arguments: Any, **keywords: Any) -> Any:
+        self.takers.append(threading.get_ident())
+        return self._lock.acquire(*arguments, **keywords)
+
+    def __enter__(self) -> Any:
+        self.takers.append(threading.get_ident())
+        return self._lock.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.__exit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._lock, name)
+
+
+@pytest.fixture
+def tenant() -> FakeTenant:
+    tenant = FakeTenant()
+    for invoice in (*FINAL, *ACTIVE):
+        tenant.bill(invoice, pdf_of(invoice.key, 1000))
+    return tenant
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store() -> WatchedStore:
+    return WatchedStore()
+
+
+@contextmanager
+def mounted(
+    tenant: FakeTenant, store: MemoryStore, clock: FakeClock, **policy: Any
+) -> Iterator[InvoiceFilesystem]:
+    """The adapter as libfuse has it, with everything listed."""
+    policy = {"read_ahead": 16, **policy}
+    with running_library(tenant, store, clock, policy=policy) as library:
+
+        def look(path: bytes) -> None:
+            adapter("getattr", path.decode())
+
+        adapter = InvoiceFilesystem(library, OWNERSHIP, clock, look, on_ready=lambda: None)
+        look_around(adapter)
+        yield adapter
+
+
+def look_around(adapter: InvoiceFilesystem) -> None:
+    """What ``ls -lR`` and ``df`` do."""
+    for folder in ("/", "/system"):
+        adapter("getattr", folder)
+        handle = adapter("opendir", folder)
+        adapter("readdir", None, handle)
+        adapter("releasedir", None, handle)
+    for invoice in (*FINAL, *ACTIVE):
+        adapter("getattr", f"/{invoice.key}")
+    adapter("statfs", "/")
+
+
+def read(adapter: InvoiceFilesystem, *invoices: Invoice) -> None:
+    for invoice in invoices:
+        handle = adapter("open", f"/{invoice.key}", os.O_RDONLY)
+        adapter("read", None, 1000, 0, handle)
+        adapter("release", None, handle)
+
+
+def far_apart(invoices: list[Invoice]) -> list[Invoice]:
+    """The same in an order that is no walk."""
+    return [invoices[place * 5 % len(invoices)] for place in range(len(invoices))]
+
+
+def in_memory_only(
+    tenant: FakeTenant, store: WatchedStore, rest: Rest, use: Callable[[], None]
+) -> None:
+    """Make sure that this asks for nothing."""
+    use()  # what is computed once is computed now
+    rest.await_()
+    tenant.take_calls()
+    store.take_uses()
+    use()
+    rest.await_()
+    assert (tenant.take_calls(), store.take_uses()) == ([], [])
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["never read", "read"])
+def test_looking_around_uses_neither_the_store_nor_the_api(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock, is_read: bool
+) -> None:
+    rest = Rest(clock)
+    with mounted(tenant, store, clock) as adapter:
+        if is_read:
+            read(adapter, *far_apart(FINAL), *far_apart(ACTIVE))
+        in_memory_only(tenant, store, rest, lambda: look_around(adapter))
+
+
+@pytest.mark.parametrize("remounted_after_s", [0.0, ACTIVE_TTL_S - 1], ids=str)
+def test_looking_around_after_a_remount_uses_neither_the_store_nor_the_api(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock, remounted_after_s: float
+) -> None:
+    rest = Rest(clock)
+    with mounted(tenant, store, clock) as adapter:
+        read(adapter, *FINAL, *ACTIVE)
+    clock.advance(remounted_after_s)
+    with mounted(tenant, store, clock) as adapter:
+        in_memory_only(tenant, store, rest, lambda: look_around(adapter))
+
+
+def test_looking_around_among_outdated_invoices_uses_neither_the_store_nor_the_api(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock
+) -> None:
+    rest = Rest(clock)
+    with mounted(tenant, store, clock, list_ttl_s=2 * ACTIVE_TTL_S) as adapter:
+        read(adapter, *FINAL, *ACTIVE)
+        clock.advance(ACTIVE_TTL_S)
+        in_memory_only(tenant, store, rest, lambda: look_around(adapter))
+
+
+def test_reading_an_open_file_uses_neither_the_store_nor_the_api(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock
+) -> None:
+    rest = Rest(clock)
+    with mounted(tenant, store, clock) as adapter:
+        for invoice in (FINAL[5], ACTIVE[3]):
+            path = f"/{invoice.key}"
+            handle = adapter("open", path, os.O_RDONLY)
+
+            def use(path: str = path, handle: int = handle) -> None:
+                adapter("getattr", path)
+                adapter("getattr", None, handle)
+                for offset in range(0, 1200, 100):
+                    adapter("read", None, 100, offset, handle)
+
+            in_memory_only(tenant, store, rest, use)
+            adapter("release", None, handle)
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["never read", "read"])
+def test_looking_and_reading_take_no_lock(
+    tenant: FakeTenant, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, is_read: bool
+) -> None:
+    rest = Rest(clock)
+    WatchedLock.takers = []
+    monkeypatch.setattr(threading, "Lock", watched(threading.Lock))
+    monkeypatch.setattr(threading, "RLock", watched(threading.RLock))
+    with mounted(tenant, MemoryStore(), clock) as adapter:
+        if is_read:
+            read(adapter, *far_apart(FINAL), *far_apart(ACTIVE))
+        folder = adapter("opendir", "/system")
+        file = adapter("open", f"/{FINAL[3].key}", os.O_RDONLY)
+
+        def use() -> None:
+            for invoice in (*FINAL, *ACTIVE):
+                adapter("getattr", f"/{invoice.key}")
+            adapter("getattr", "/system")
+            adapter("readdir", None, folder)
+            adapter("getattr", None, file)
+            adapter("read", None, 1000, 0, file)
+
+        use()
+        rest.await_()
+        assert threading.get_ident() in WatchedLock.takers  # they are watched indeed
+        WatchedLock.takers.clear()
+        use()
+        assert threading.get_ident() not in WatchedLock.takers
+        adapter("release", None, file)
+        adapter("releasedir", None, folder)
+
+
+def watched(make: Callable[[], Any]) -> Callable[[], WatchedLock]:
+    return lambda: WatchedLock(make())
+
+
+@pytest.mark.parametrize("is_remounted", [False, True])
+@pytest.mark.parametrize("read_ahead", [0, 16])
+def test_opening_a_stored_final_invoice_reads_the_store_once(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock, is_remounted: bool, read_ahead: int
+) -> None:
+    rest = Rest(clock)
+    with mounted(tenant, store, clock, read_ahead=read_ahead) as adapter:
+        read(adapter, *far_apart(FINAL))
+        if not is_remounted:
+            assert_one_use_each(store, rest, adapter)
+    if is_remounted:
+        with mounted(tenant, store, clock, read_ahead=read_ahead) as adapter:
+            assert_one_use_each(store, rest, adapter)
+
+
+def assert_one_use_each(store: WatchedStore, rest: Rest, adapter: InvoiceFilesystem) -> None:
+    for invoice in far_apart(FINAL):
+        rest.await_()
+        store.take_uses()
+        read(adapter, invoice)
+        rest.await_()
+        assert len(store.take_uses()) <= 1
+
+
+def test_a_walk_through_what_is_stored_reads_each_content_once(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock
+) -> None:
+    rest = Rest(clock)
+    with mounted(tenant, store, clock) as adapter:
+        read(adapter, *far_apart(FINAL), *far_apart(ACTIVE))
+        rest.await_()
+        store.take_uses()
+        walk = sorted((*FINAL, *ACTIVE), key=lambda invoice: invoice.inode)
+        for invoice in walk:
+            read(adapter, invoice)
+            rest.await_()
+        uses = store.take_uses()
+    assert uses.count("pdf") <= len(walk)
+    assert not set(uses) & set(store.WRITES)
+
+
+def test_a_list_is_asked_for_again_when_it_is_no_longer_fresh(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock
+) -> None:
+    """So that what these tests find is no mount that never asks."""
+    with mounted(tenant, store, clock) as adapter:
+        tenant.take_calls()
+        clock.advance(LIST_TTL_S)
+        look_around(adapter)
+        assert sorted(tenant.take_calls()) == ["list system", "namespaces"]
