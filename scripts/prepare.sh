@@ -89,7 +89,7 @@ install_first_of() {
 
 # The stamp names what was installed: a change of pyproject.toml or another extra installs again.
 install_project() {
-    local extra=$1 requirements stamp
+    local extra=$1 requirements stamp wider
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "Python 3.11 or newer is needed; this is $(python3 --version)." >&2
         exit 1
@@ -97,8 +97,10 @@ install_project() {
     requirements=$(sha256sum pyproject.toml | cut -c1-16)
     stamp=".venv/installed-$extra-$requirements"
     [[ -e $stamp ]] && return 0
-    # The extra dev holds all of the extra demo.
-    [[ $extra == demo && -e .venv/installed-dev-$requirements ]] && return 0
+    # The extra bench holds all of the extra dev, and that all of demo.
+    for wider in dev bench; do
+        [[ $extra != bench && -e .venv/installed-$wider-$requirements ]] && return 0
+    done
     echo "Installing invoicefs[$extra] into .venv"
     [[ -x .venv/bin/python ]] || python3 -m venv .venv
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"

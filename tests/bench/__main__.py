@@ -1,0 +1,149 @@
+"""Compares invoicefs with other ways to the same invoices: ``scripts/bench``.
+
+Prints, as Markdown, ratios of medians of several rounds. In a round each contestant has its turn,
+so what slows the machine down for a while slows all of them. A missed aim is told and is no
+failure; that invoicefs cannot be measured is one.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import TimeoutExpired
+
+from tests.bench.comparison import Comparison, reason, scenarios_for
+from tests.bench.contestants import CONTESTANTS, INVOICEFS
+from tests.bench.machine import description
+from tests.bench.mounting import end_mounts
+from tests.bench.profiling import Profiler, profile_lines
+from tests.bench.rows import PROFILED, ROWS
+from tests.bench.running_server import running_server
+from tests.bench.stage import Stage, make_local_files
+from tests.bench.table import Table
+from tests.bench.tenant import ARCHIVE, COUNTS, PDF_BYTES
+
+_ROUNDS = 3
+_LATENCY_S = 0.05
+_PREFIX = "invoicefs-bench-"
+_MOST_FUNCTIONS = 15
+_KEYS = [row.key for row in ROWS]
+_EXPLANATION = f"""\
+Medians of alternating rounds; the archive has {COUNTS[ARCHIVE]} invoices of \
+{PDF_BYTES // 1000} kB, and each request {_LATENCY_S * 1000:.0f} ms latency. `6.3x` is 6.3 times \
+what invoicefs takes: more than 1x speaks for invoicefs. Numbers without x are counts."""
+_NOTES = (
+    "The pipelines are `curl | jq -r .pdf | base64 -d` for each name that `curl | jq` lists. All "
+    "filesystems but invoicefs and fsspec.fuse get plain files from a server of the same latency.",
+    "rclone mount: `--vfs-cache-mode full --dir-cache-time 24h --read-only`. With "
+    "`--http-no-head`, every size is 0 and copies are empty, so it is only looked at; without it, "
+    "100 000 files take 100 000 requests.",
+    "httpdirfs: `--cache`, archive and `ls -l` in one round only, because they take so long.",
+    "fsspec.fuse: over a filesystem of fsspec for this API, with all it has read kept in memory.",
+)
+
+
+def _rounds(text: str) -> int:
+    rounds = int(text)
+    if rounds < 1:
+        raise argparse.ArgumentTypeError("there is at least one round")
+    return rounds
+
+
+def _arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Compares invoicefs.")
+    parser.add_argument("--rounds", type=_rounds, default=_ROUNDS, help=f"default {_ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument(
+        *("--rows",),
+        nargs="+",
+        choices=_KEYS,
+        default=_KEYS,
+        metavar="ROW",
+        help=f"only these: {', '.join(_KEYS)}",
+    )
+    parser.add_argument(
+        *("--profile",),
+        choices=PROFILED,
+        metavar="ROW",
+        help=f"measure nothing, but say where invoicefs spends its time: {', '.join(PROFILED)}",
+    )
+    return parser.parse_args(argv)
+
+
+@contextmanager
+def _stage(profiled_row: str | None) -> Iterator[Stage]:
+    _end_left_overs()
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as name,
+        running_server(_LATENCY_S) as server,
+    ):
+        folder = Path(name)
+        make_local_files(folder / "local")
+        profiler = Profiler(profiled_row, folder) if profiled_row else None
+        try:
+            yield Stage(server, folder, folder / "local", profiler)
+        finally:
+            end_mounts(folder)
+
+
+def _end_left_overs() -> None:
+    """End what killed runs have left: their folders are named after their processes."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid, _, _ = folder.name.removeprefix(_PREFIX).partition("-")
+        if folder.lstat().st_uid == os.getuid() and not Path("/proc", pid).exists():
+            end_mounts(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compare(rows: Sequence[str], rounds: int) -> int:
+    comparison = Comparison()
+    with _stage(None) as stage:
+        comparison.compare(stage, scenarios_for(rows), rounds)
+    chosen = [row for row in ROWS if row.key in rows]
+    _say(f"{_EXPLANATION}\n")
+    for line in Table(chosen, [each.name for each in CONTESTANTS], comparison.results).lines():
+        _say(line)
+    _say("")
+    for note in (*_NOTES, *comparison.notes):
+        _say(f"- {note}")
+    _say(f"\n{description()}.")
+    return int(any(name == INVOICEFS.name for name, _ in comparison.out))
+
+
+def _profile(row: str) -> int:
+    (scenario,) = scenarios_for([row])
+    with _stage(row) as stage:
+        assert stage.profiler is not None
+        try:
+            scenario.runs[INVOICEFS.name](stage)
+        except (AssertionError, TimeoutExpired) as error:
+            _say(reason(error, stage.folder))
+            return 1
+        profiler = stage.profiler
+    for line in profile_lines(profiler.stacks, profiler.watched_s, _MOST_FUNCTIONS):
+        _say(line)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201
+
+
+def main(argv: Sequence[str]) -> int:
+    """Compare or profile; the exit code."""
+    # A SIGTERM and a Ctrl-C, too, end the mounts and the server.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    given = _arguments(argv)
+    if given.profile:
+        return _profile(given.profile)
+    return _compare(given.rows, 1 if given.quick else given.rounds)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

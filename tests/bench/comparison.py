@@ -1,0 +1,81 @@
+"""The rounds of a comparison, and what came of them."""
+
+import re
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import TimeoutExpired
+from time import monotonic
+
+from tests.bench.contestants import CONTESTANTS, Filesystem
+from tests.bench.scenarios import SCENARIOS, Scenario, Values
+from tests.bench.stage import Stage
+
+_FAILURES = (AssertionError, OSError, TimeoutExpired)
+
+
+@dataclass
+class Comparison:
+    """What was measured so far, and why who is out: what fails once is not tried again."""
+
+    results: defaultdict[str, defaultdict[str, list[float]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
+    out: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def compare(self, stage: Stage, scenarios: Sequence[Scenario], rounds: int) -> None:
+        """Have all contestants take their turns, so many times."""
+        for number in range(rounds):
+            for scenario in scenarios:
+                for contestant in scenario.runs:
+                    if number < scenario.most_rounds.get(contestant, rounds):
+                        _tell(f"round {number + 1} of {rounds}: {scenario.name}: {contestant}")
+                        self._take_turn(stage, scenario, contestant)
+
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each contestant that is out of something."""
+        return [f"{who} is out of `{what}`: {why}" for (who, what), why in self.out.items()]
+
+    def _take_turn(self, stage: Stage, scenario: Scenario, contestant: str) -> None:
+        turn = (contestant, scenario.name)
+        program = _program_of(contestant)
+        if program and turn not in self.out and shutil.which(program) is None:
+            self.out[turn] = f"{program} is not installed."
+        if turn in self.out:
+            return
+        began_s = monotonic()
+        try:
+            self._note(contestant, scenario.runs[contestant](stage))
+        except _FAILURES as error:
+            self.out[turn] = reason(error, stage.folder)
+        _tell(f"  {self.out.get(turn, f'{monotonic() - began_s:.1f} s')}")
+
+    def _note(self, contestant: str, values: Values) -> None:
+        for row, value in values.items():
+            self.results[contestant][row].append(value)
+
+
+def reason(error: Exception, folder: Path) -> str:
+    """Why somebody is out, in one line without the folders of this run."""
+    if isinstance(error, TimeoutExpired):
+        return f"{error.cmd[0]} takes longer than {error.timeout:g} s"
+    first_line = str(error).partition("\n")[0]
+    return re.sub(rf"{re.escape(str(folder))}[^\s\"']*/", "", first_line)
+
+
+def scenarios_for(rows: Sequence[str]) -> list[Scenario]:
+    """The scenarios that measure these rows."""
+    return [scenario for scenario in SCENARIOS if set(rows) & set(scenario.rows)]
+
+
+def _program_of(name: str) -> str:
+    (contestant,) = [each for each in CONTESTANTS if each.name == name]
+    return contestant.program if isinstance(contestant, Filesystem) else ""
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -1,0 +1,152 @@
+"""Who takes part: filesystems with the commands that mount them, and pipelines of a shell.
+
+Each is run as somebody who wants an archive would run it, with the flags that its manual names
+for that.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.server import Addresses
+from tests.bench.tenant import ARCHIVE
+from tests.mount.mounts import CHECKOUT
+from tests.mount.programs import Argument
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a filesystem is mounted, and what it may use; `home` is new and its own."""
+
+    path: Path
+    home: Path
+    local_files: Path
+    addresses: Addresses
+
+    @property
+    def output(self) -> Path:
+        """Where what the command says is kept."""
+        return self.home / "output"
+
+    @property
+    def last_words(self) -> str:
+        """The last line of that."""
+        lines = self.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it says nothing"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that the command finds in its environment, so no proxies among it."""
+        return {
+            "HOME": str(self.home),
+            "XDG_CACHE_HOME": str(self.home / "cache"),
+            "PYTHONPATH": str(CHECKOUT),
+            "INVOICEFS_TOKEN": self.addresses.token,
+            "INVOICEFS_URL": self.addresses.api_url,
+        }
+
+
+@dataclass(frozen=True)
+class Filesystem:
+    """A filesystem and the command that mounts it; without one it is there already.
+
+    What it serves are the namespaces of the tenant as folders. The command goes on as long as the
+    mount, or `returns` when it is usable. `program` is what has to be installed for it.
+    """
+
+    name: str
+    command: Callable[[Place], Sequence[Argument]] | None
+    program: str = ""
+    returns: bool = False
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A program for bash that archives a namespace into the working folder.
+
+    It finds URL, TOKEN and NAMESPACE in its environment.
+    """
+
+    name: str
+    script: str
+
+    def environment(self, addresses: Addresses) -> Mapping[str, str]:
+        """What it finds there."""
+        return {"URL": addresses.api_url, "TOKEN": addresses.token, "NAMESPACE": ARCHIVE}
+
+
+_NAMES = """
+export CALLS="$URL/api/web/namespaces/$NAMESPACE/usage"
+curl -s -H "Authorization: APIToken $TOKEN" "$CALLS/invoices/custom_list?limit=100000" |
+    jq -r '.invoices[].name' |
+"""
+SEQUENTIAL = Pipeline(
+    "sequential curl",
+    _NAMES
+    + """while read -r name; do
+        curl -s -H "Authorization: APIToken $TOKEN" "$CALLS/invoice_pdf?name=$name" |
+            jq -r .pdf | base64 -d > "$name.pdf"
+    done
+    """,
+)
+XARGS = Pipeline(
+    "xargs -P8",
+    _NAMES
+    + """xargs -P8 -I{} sh -c '
+        curl -s -H "Authorization: APIToken $TOKEN" "$CALLS/invoice_pdf?name={}" |
+            jq -r .pdf | base64 -d > "{}.pdf"'
+    """,
+)
+
+
+def _invoicefs(place: Place) -> Sequence[Argument]:
+    log = place.home / "invoicefs.log"
+    return (sys.executable, "-m", "invoicefs", "mount", "--log-file", log, place.path)
+
+
+def _rclone(place: Place) -> Sequence[Argument]:
+    return (
+        *("rclone", "mount", ":http:", place.path),
+        *("--http-url", place.addresses.files_url),
+        *("--config", "/dev/null"),
+        *("--cache-dir", place.home / "cache"),
+        *("--vfs-cache-mode", "full", "--dir-cache-time", "24h", "--read-only"),
+    )
+
+
+def _rclone_without_sizes(place: Place) -> Sequence[Argument]:
+    return (*_rclone(place), "--http-no-head")
+
+
+def _httpdirfs(place: Place) -> Sequence[Argument]:
+    cache = place.home / "cache"
+    return (
+        *("httpdirfs", "-f", "--cache", "--cache-location", cache),
+        *(f"{place.addresses.files_url}/", place.path),
+    )
+
+
+def _fsspec(place: Place) -> Sequence[Argument]:
+    module = "tests.bench.invoice_files"
+    return (sys.executable, "-m", module, place.addresses.api_url, place.path)
+
+
+def _bindfs(place: Place) -> Sequence[Argument]:
+    return ("bindfs", "-f", "--no-allow-other", "-r", place.local_files, place.path)
+
+
+INVOICEFS = Filesystem("invoicefs", _invoicefs, returns=True)
+RCLONE = Filesystem("rclone mount", _rclone, "rclone")
+RCLONE_WITHOUT_SIZES = Filesystem("rclone --http-no-head", _rclone_without_sizes, "rclone")
+HTTPDIRFS = Filesystem("httpdirfs", _httpdirfs, "httpdirfs")
+FSSPEC = Filesystem("fsspec.fuse", _fsspec)
+BINDFS = Filesystem("bindfs", _bindfs, "bindfs")
+LOCAL = Filesystem("local disk", None)
+
+Contestant = Filesystem | Pipeline
+CONTESTANTS: tuple[Contestant, ...] = (
+    *(INVOICEFS, SEQUENTIAL, XARGS),
+    *(RCLONE, RCLONE_WITHOUT_SIZES, HTTPDIRFS, FSSPEC, BINDFS, LOCAL),
+)
+"""In the order of the columns; the first is what all others are compared with."""

@@ -1,0 +1,127 @@
+"""Mounts of any filesystem, ended whatever happens.
+
+Only what has to do with the folder of this run is ended: its mounts, and the processes that have
+a mount point of it among their arguments.
+"""
+
+import os
+import select
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+from invoicefs.mountpoint import mounts
+from tests.bench.contestants import Filesystem, Place
+from tests.mount.mounts import FUSERMOUNT
+from tests.mount.programs import LIMIT_S, Argument, run, wait_for_exit
+
+_POLL_MS = 10
+_KIB = 1024
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """A filesystem in use. `usable_s` is from the start of its command to the end of an ``ls``."""
+
+    path: Path
+    usable_s: float
+    pids: tuple[int, ...]
+
+    @property
+    def server(self) -> int:
+        """The process that serves it, beside which the others are small."""
+        return max(self.pids, key=_resident_bytes)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The resident memory of all its processes."""
+        return sum(_resident_bytes(pid) for pid in self.pids)
+
+
+@contextmanager
+def mounted(filesystem: Filesystem, place: Place) -> Iterator[Mounted]:
+    """A mount, from its first use to the end of its processes."""
+    if filesystem.command is None:
+        yield Mounted(place.local_files, 0.0, ())
+        return
+    began_s = monotonic()
+    program = _start(filesystem.command(place), place)
+    try:
+        _wait_until_usable(program, place)
+        usable_s = monotonic() - began_s
+        if filesystem.returns:
+            program.wait(LIMIT_S)
+        yield Mounted(place.path, usable_s, processes_of(place.path))
+    finally:
+        end_mounts(place.path)
+        if program.poll() is None:
+            program.kill()
+        program.wait()
+
+
+def processes_of(path: Path) -> tuple[int, ...]:
+    """The processes that have a path among their arguments."""
+    return tuple(
+        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _has(pid, path)
+    )
+
+
+def end_mounts(folder: Path) -> None:
+    """Unmount what is mounted on a folder or below it, and end the processes that served it."""
+    for mount in reversed(mounts()):
+        path = Path(mount.path)
+        if path.is_relative_to(folder):
+            pids = processes_of(path)
+            run(FUSERMOUNT, "-u", "-z", path)
+            for pid in pids:
+                _end(pid)
+
+
+def _start(command: Sequence[Argument], place: Place) -> "subprocess.Popen[bytes]":
+    # What it says goes into a file: some say so much that a pipe that nobody reads would be full.
+    with open(place.output, "wb") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **place.environment},
+            cwd="/",
+        )
+
+
+def _wait_until_usable(program: "subprocess.Popen[bytes]", place: Place) -> None:
+    with open("/proc/self/mountinfo", "rb") as mountinfo:
+        changes = select.poll()
+        changes.register(mountinfo, select.POLLPRI)  # as proc(5) says
+        ends_s = monotonic() + LIMIT_S
+        while not any(mount.path == str(place.path) for mount in mounts()):
+            has_failed = program.poll() or monotonic() > ends_s
+            assert not has_failed, f"it does not mount: {place.last_words}"
+            changes.poll(_POLL_MS)
+    run("ls", place.path).good()
+
+
+def _has(pid: int, path: Path) -> bool:
+    try:
+        return os.fsencode(path) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:  # it has just ended
+        return False
+
+
+def _end(pid: int) -> None:
+    if not wait_for_exit(pid, LIMIT_S / 3):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _resident_bytes(pid: int) -> int:
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * _KIB
+    return 0

@@ -1,0 +1,76 @@
+"""The rows of the table: what is measured, and what invoicefs aims at."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from tests.bench.contestants import BINDFS, RCLONE, SEQUENTIAL, XARGS
+
+KIB = 1024
+
+
+class Kind(Enum):
+    """What a row is in."""
+
+    SECONDS = "seconds"
+    BYTES = "bytes"
+    NUMBER = "number"  # is told as it is for all, not as a ratio
+
+
+@dataclass(frozen=True)
+class Aim:
+    """That a contestant has at least so many times what invoicefs has."""
+
+    contestant: str
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One thing that is measured. What invoicefs itself has is to be at most `most`."""
+
+    key: str
+    title: str
+    kind: Kind = Kind.SECONDS
+    aims: tuple[Aim, ...] = ()
+    most: float | None = None
+
+
+COLD_CP = "cold-cp"
+COLD_RSYNC = "cold-rsync"
+WARM_CP = "warm-cp"
+WARM_READ = "warm-read"
+FIRST_LS = "first-ls"
+SECOND_LS = "second-ls"
+LIST_10K = "list-10k"
+LIST_100K = "list-100k"
+LINEARITY = "linearity"
+INVOICE_MEMORY = "invoice-memory"
+USABLE = "usable"
+MEMORY = "memory"
+CALLS = "calls"
+CROWD = "crowd"
+
+_COLD_AIMS = (Aim(XARGS.name, 2.0), Aim(SEQUENTIAL.name, 6.0), Aim(RCLONE.name, 6.0))
+ROWS: tuple[Row, ...] = (
+    Row(COLD_CP, "cold archive, `cp -r`", aims=_COLD_AIMS),
+    Row(COLD_RSYNC, "cold archive, `rsync -a`", aims=_COLD_AIMS),
+    Row(WARM_CP, "second `cp -r`"),
+    Row(
+        WARM_READ,
+        "warm open, read, close of one",
+        aims=(Aim(RCLONE.name, 1.0), Aim(BINDFS.name, 1 / 1.5)),
+    ),
+    Row(FIRST_LS, "first `ls -l` of 1 000", aims=(Aim(RCLONE.name, 1 / 1.5),)),
+    Row(SECOND_LS, "second `ls -l` of 1 000"),
+    Row(LIST_10K, "first `ls -f` of 10 000"),
+    Row(LIST_100K, "first `ls -f` of 100 000"),
+    Row(LINEARITY, "... 100 000 to 10 000", Kind.NUMBER, most=12.0),
+    Row(INVOICE_MEMORY, "memory per listed invoice", Kind.BYTES, most=KIB),
+    Row(USABLE, "mounting, until `ls` works", aims=(Aim(RCLONE.name, 1 / 2.0),)),
+    Row(MEMORY, "memory after the cold archive", Kind.BYTES),
+    Row(CALLS, "requests for the archive", Kind.NUMBER),
+    Row(CROWD, "requests of 64 readers of one", Kind.NUMBER, most=1.0),
+)
+
+PROFILED = (COLD_CP, COLD_RSYNC, WARM_CP, WARM_READ, FIRST_LS, SECOND_LS, LIST_10K, LIST_100K)
+"""Those in which a mount has something to do for a while."""

@@ -1,0 +1,44 @@
+"""The server program beside its caller."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.bench.server import Addresses
+from tests.mount.mounts import CHECKOUT
+from tests.mount.programs import Running, started
+
+
+class RunningServer:
+    """A server of all contestants; see `tests.bench.server`."""
+
+    def __init__(self, program: Running) -> None:
+        self._program = program
+        self.addresses = Addresses(**json.loads(self._line()))
+
+    def forget_requests(self) -> None:
+        """Begin to count anew."""
+        self._ask("forget")
+
+    @property
+    def requests(self) -> int:
+        """How many requests there were since the last `forget_requests`."""
+        return int(self._ask("count"))
+
+    def _ask(self, word: str) -> str:
+        self._program.say(word)
+        return self._line()
+
+    def _line(self) -> str:
+        line = self._program.line()
+        assert line, f"the server ended: {self._program.end().err}"
+        return line
+
+
+@contextmanager
+def running_server(latency_s: float) -> Iterator[RunningServer]:
+    """A server whose answers take that long."""
+    argv = (sys.executable, "-m", "tests.bench.server", str(latency_s))
+    with started(*argv, cwd=CHECKOUT) as program:
+        yield RunningServer(program)

@@ -1,0 +1,172 @@
+"""What is done with each contestant, and the values that come of it.
+
+A scenario measures several rows, because one mount can serve for them.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from tests.bench import rows
+from tests.bench.contestants import (
+    BINDFS,
+    FSSPEC,
+    HTTPDIRFS,
+    INVOICEFS,
+    LOCAL,
+    RCLONE,
+    RCLONE_WITHOUT_SIZES,
+    SEQUENTIAL,
+    XARGS,
+    Filesystem,
+    Pipeline,
+)
+from tests.bench.mounting import Mounted
+from tests.bench.stage import Stage, check_archive
+from tests.bench.tenant import (
+    ARCHIVE,
+    COUNTS,
+    CROWDED,
+    HUNDRED_THOUSAND,
+    TEN_THOUSAND,
+    THOUSAND,
+)
+
+Values = dict[str, float]
+"""Key of a row -> what was measured."""
+
+_SETTLED_S = 0.5  # after it, a mount has done what it does in the background after a listing
+_WITHOUT_SERVER = (BINDFS, LOCAL)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Things that are measured together, of some contestants.
+
+    `most_rounds` is for contestants that would take too long.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    runs: Mapping[str, Callable[[Stage], Values]]
+    most_rounds: Mapping[str, int] = field(default_factory=dict)
+
+
+def _mounting(filesystem: Filesystem, stage: Stage) -> Values:
+    with stage.mounted(filesystem) as mount:
+        return {rows.USABLE: mount.usable_s}
+
+
+def _archive(filesystem: Filesystem, stage: Stage) -> Values:
+    with stage.mounted(filesystem) as mount, stage.new_folder() as copies:
+        stage.server.forget_requests()
+        cold_s = stage.timed(rows.COLD_CP, mount, "cp", "-r", mount.path / ARCHIVE, copies / "cold")
+        cold = {
+            rows.COLD_CP: cold_s,
+            rows.CALLS: float(stage.server.requests),
+            rows.MEMORY: float(mount.memory_bytes),
+        }
+        check_archive(copies / "cold")
+        warm = _warm(stage, mount, copies / "warm")
+        check_archive(copies / "warm")
+    return warm if filesystem in _WITHOUT_SERVER else {**cold, **warm}
+
+
+def _warm(stage: Stage, mount: Mounted, copy: Path) -> Values:
+    stage.reading("", mount, "drop", ARCHIVE)
+    return {
+        rows.WARM_CP: stage.timed(rows.WARM_CP, mount, "cp", "-r", mount.path / ARCHIVE, copy),
+        rows.WARM_READ: stage.reading(rows.WARM_READ, mount, "each", ARCHIVE),
+    }
+
+
+def _archive_by_rsync(filesystem: Filesystem, stage: Stage) -> Values:
+    with stage.mounted(filesystem) as mount, stage.new_folder() as copy:
+        argv = ("rsync", "-a", f"{mount.path / ARCHIVE}/", copy)
+        cold_s = stage.timed(rows.COLD_RSYNC, mount, *argv)
+        check_archive(copy)
+    return {rows.COLD_RSYNC: cold_s}
+
+
+def _archive_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
+    with stage.new_folder() as copy:
+        stage.server.forget_requests()
+        env = pipeline.environment(stage.server.addresses)
+        argv = ("bash", "-c", pipeline.script)
+        cold_s = stage.timed("", None, *argv, cwd=copy, env=env)
+        requests = stage.server.requests
+        check_archive(copy)
+    return {rows.COLD_CP: cold_s, rows.COLD_RSYNC: cold_s, rows.CALLS: float(requests)}
+
+
+def _looking(filesystem: Filesystem, stage: Stage) -> Values:
+    with stage.mounted(filesystem) as mount:
+        argv = ("ls", "-l", mount.path / THOUSAND)
+        return {row: stage.timed(row, mount, *argv) for row in (rows.FIRST_LS, rows.SECOND_LS)}
+
+
+def _listing(filesystem: Filesystem, stage: Stage) -> Values:
+    with stage.mounted(filesystem) as mount:
+        _list(stage, mount, "", CROWDED)
+        before_bytes = mount.memory_bytes
+        long_s = _list(stage, mount, rows.LIST_100K, HUNDRED_THOUSAND)
+        threading.Event().wait(_SETTLED_S)
+        grown_bytes = mount.memory_bytes - before_bytes
+        short_s = _list(stage, mount, rows.LIST_10K, TEN_THOUSAND)
+    return {
+        rows.LIST_10K: short_s,
+        rows.LIST_100K: long_s,
+        rows.LINEARITY: long_s / short_s,
+        rows.INVOICE_MEMORY: grown_bytes / COUNTS[HUNDRED_THOUSAND],
+    }
+
+
+def _list(stage: Stage, mount: Mounted, row: str, folder: str) -> float:
+    names = COUNTS[folder] + 2  # . and .., too
+    counted = f'test $(ls -f "$1" | wc -l) = {names}'
+    return stage.timed(row, mount, "sh", "-c", counted, "sh", mount.path / folder)
+
+
+def _crowd(filesystem: Filesystem, stage: Stage) -> Values:
+    with stage.mounted(filesystem) as mount:
+        stage.timed("", mount, "ls", "-l", mount.path / CROWDED)
+        stage.server.forget_requests()
+        contents = stage.reading("", mount, "crowd", CROWDED)
+        assert contents == 1, f"{contents} different contents were read"
+        return {rows.CROWD: float(stage.server.requests)}
+
+
+def _runs(
+    run: Callable[[Filesystem, Stage], Values], *filesystems: Filesystem
+) -> dict[str, Callable[[Stage], Values]]:
+    return {each.name: partial(run, each) for each in filesystems}
+
+
+_REMOTE = (INVOICEFS, RCLONE, HTTPDIRFS, FSSPEC)
+_PIPELINES: dict[str, Callable[[Stage], Values]] = {
+    each.name: partial(_archive_by_pipeline, each) for each in (SEQUENTIAL, XARGS)
+}
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("mounting", (rows.USABLE,), _runs(_mounting, *_REMOTE, BINDFS)),
+    Scenario(
+        "looking",
+        (rows.FIRST_LS, rows.SECOND_LS),
+        _runs(_looking, *_REMOTE, RCLONE_WITHOUT_SIZES, *_WITHOUT_SERVER),
+        most_rounds={HTTPDIRFS.name: 1},
+    ),
+    Scenario(
+        "listing",
+        (rows.LIST_10K, rows.LIST_100K, rows.LINEARITY, rows.INVOICE_MEMORY),
+        _runs(_listing, INVOICEFS, RCLONE_WITHOUT_SIZES, FSSPEC),
+    ),
+    Scenario("crowd", (rows.CROWD,), _runs(_crowd, *_REMOTE)),
+    Scenario(
+        "archive",
+        (rows.COLD_CP, rows.WARM_CP, rows.WARM_READ, rows.MEMORY, rows.CALLS),
+        {**_runs(_archive, *_REMOTE, *_WITHOUT_SERVER), **_PIPELINES},
+        most_rounds={HTTPDIRFS.name: 1},
+    ),
+    Scenario("rsync", (rows.COLD_RSYNC,), _runs(_archive_by_rsync, INVOICEFS, RCLONE, FSSPEC)),
+)

@@ -1,0 +1,102 @@
+"""The table that is printed: medians, ratios, and whether the aims are met."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import median
+
+from tests.bench.rows import KIB, Kind, Row
+
+_ABSENT = "-"
+_SECOND_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
+_BYTE_UNITS = (("MiB", KIB * KIB), ("KiB", KIB), ("B", 1))
+
+Results = Mapping[str, Mapping[str, Sequence[float]]]
+"""What was measured: contestant -> key of a row -> one value for each round."""
+
+
+class Table:
+    """The results beside those of the first contestant, the subject."""
+
+    def __init__(self, rows: Sequence[Row], contestants: Sequence[str], results: Results) -> None:
+        keys = {row.key for row in rows}
+        self._rows = [row for row in rows if any(row.key in each for each in results.values())]
+        self._subject, *others = contestants
+        self._others = [name for name in others if keys & set(results.get(name, ()))]
+        self._medians = {
+            name: {key: median(values) for key, values in each.items()}
+            for name, each in results.items()
+        }
+
+    def lines(self) -> Iterator[str]:
+        """The lines, as Markdown."""
+        cells = [["", self._subject, *self._others, "aim (at least)"]]
+        for row in self._rows:
+            columns = [self._cell(row, name) for name in self._others]
+            cells.append([row.title, self._own_cell(row), *columns, self._verdict(row)])
+        return markdown(cells)
+
+    def _own_cell(self, row: Row) -> str:
+        value = self._value(row, self._subject)
+        return _ABSENT if value is None else amount(value, row.kind)
+
+    def _cell(self, row: Row, contestant: str) -> str:
+        value, own = self._value(row, contestant), self._value(row, self._subject)
+        if value is None:
+            return _ABSENT
+        if row.kind is Kind.NUMBER:
+            return amount(value, row.kind)
+        return _ABSENT if not own else f"{significant(value / own)}x"
+
+    def _verdict(self, row: Row) -> str:
+        own = self._value(row, self._subject)
+        if own is None:
+            return ""
+        checks = []
+        if row.most is not None:
+            checks.append((f"at most {amount(row.most, row.kind)}", own <= row.most))
+        for aim in row.aims:
+            other = self._value(row, aim.contestant)
+            if other is not None:
+                words = f"{aim.contestant} {aim.ratio:.2g}x"
+                checks.append((words, other >= aim.ratio * own))
+        return ", ".join(f"{words}: {'met' if met else 'missed'}" for words, met in checks)
+
+    def _value(self, row: Row, contestant: str) -> float | None:
+        return self._medians.get(contestant, {}).get(row.key)
+
+
+def amount(value: float, kind: Kind) -> str:
+    """A value with its unit, to read and not to calculate with."""
+    match kind:
+        case Kind.SECONDS:
+            return _in_units(value, _SECOND_UNITS)
+        case Kind.BYTES:
+            return _in_units(value, _BYTE_UNITS)
+        case Kind.NUMBER:
+            return f"{value:.0f}" if value == int(value) else significant(value)
+
+
+def significant(value: float) -> str:
+    """A number with two digits that count, and all of those before the point."""
+    if abs(value) >= 10:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of cells, the first being the heads, in columns of equal width."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    head, *rest = cells
+    yield _line(head, widths)
+    yield _line(["-" * width for width in widths], widths)
+    for row in rest:
+        yield _line(row, widths)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [cell.ljust(width) for cell, width in zip(cells, widths, strict=True)]
+    return f"| {' | '.join(padded)} |"
+
+
+def _in_units(value: float, units: Iterable[tuple[str, float]]) -> str:
+    name, size = next((unit for unit in units if abs(value) >= unit[1]), list(units)[-1])
+    return f"{significant(value / size)} {name}"

@@ -1,0 +1,61 @@
+"""The tenant that all contestants archive and look at, one namespace for each purpose.
+
+Nothing in it changes, and its content comes from seeds: each process makes it for itself.
+"""
+
+from calendar import monthrange
+from collections.abc import Iterator, Mapping
+from random import Random
+
+from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant, plain_pdf
+from tests.mount.tenants import contents
+
+ARCHIVE = "archive"  # what is copied
+CROWDED = "crowded"  # one invoice, which many read at the same moment
+THOUSAND = "thousand"
+TEN_THOUSAND = "ten-thousand"
+HUNDRED_THOUSAND = "hundred-thousand"
+
+COUNTS: Mapping[str, int] = {
+    ARCHIVE: 200,
+    CROWDED: 1,
+    THOUSAND: 1_000,
+    TEN_THOUSAND: 10_000,
+    HUNDRED_THOUSAND: 100_000,
+}
+PDF_BYTES = 100_000
+_SMALL_PDF = plain_pdf("small", 1_000)  # of invoices that are only looked at
+_MONTHS = 300  # so that all years have four digits
+
+
+def bench_tenant() -> SampleTenant:
+    """The whole tenant."""
+    return SampleTenant(
+        "acme", tuple(SampleNamespace(name, tuple(_newest_first(name))) for name in COUNTS)
+    )
+
+
+def archived_files() -> Mapping[str, bytes]:
+    """What the copy of the archive has to hold."""
+    namespace = SampleNamespace(ARCHIVE, tuple(_newest_first(ARCHIVE)))
+    return contents(SampleTenant("acme", (namespace,)), ARCHIVE)
+
+
+def _newest_first(namespace: str) -> Iterator[SampleInvoice]:
+    count = COUNTS[namespace]
+    is_read = namespace in (ARCHIVE, CROWDED)
+    for number in reversed(range(count)):
+        year, month_index = divmod(2001 * 12 + number * _MONTHS // count, 12)
+        month = f"{year}-{month_index + 1:02}"
+        yield SampleInvoice(
+            f"invoice-{number:06}",
+            _pdf(f"{namespace}/{number}") if is_read else _SMALL_PDF,
+            period_start=f"{month}-01T00:00:00.000000000Z",
+            period_end=f"{month}-{monthrange(year, month_index + 1)[1]}T23:59:59.999999999Z",
+        )
+
+
+def _pdf(seed: str) -> bytes:
+    random = Random(seed)  # noqa: S311 # the same in every process
+    head, tail = b"%PDF-1.4\n", b"\n%%EOF\n"
+    return head + random.randbytes(PDF_BYTES - len(head) - len(tail)) + tail

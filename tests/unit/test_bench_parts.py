@@ -1,0 +1,69 @@
+"""The pure parts of the comparison besides its table."""
+
+from pathlib import Path
+from subprocess import TimeoutExpired
+
+import pytest
+
+from tests.bench.comparison import reason, scenarios_for
+from tests.bench.contestants import CONTESTANTS
+from tests.bench.plain_files import asked_range
+from tests.bench.profiling import Share, profile_lines, shares
+from tests.bench.rows import PROFILED, ROWS
+from tests.bench.scenarios import SCENARIOS
+
+
+@pytest.mark.parametrize(
+    ("header", "wanted"),
+    [
+        (None, None),
+        ("bytes=0-9", range(10)),
+        ("bytes=90-", range(90, 100)),
+        ("bytes=90-1000", range(90, 100)),
+        ("bytes=-10", range(90, 100)),
+        ("bytes=-1000", range(100)),
+        ("bytes=100-", None),
+        ("bytes=-", None),
+        ("bytes=0-1,5-6", None),
+        ("lines=0-9", None),
+    ],
+)
+def test_a_range_header_asks_for_bytes_that_are_there(
+    header: str | None, wanted: range | None
+) -> None:
+    assert asked_range(header, 100) == wanted
+
+
+def test_shares_count_each_function_once_in_a_stack() -> None:
+    stacks = ["run (a.py:1);walk (a.py:5);walk (a.py:6) 3", "run (a.py:2) 1"]
+    assert shares(stacks) == [Share("walk (a.py)", 3, 3), Share("run (a.py)", 1, 4)]
+
+
+def test_a_profile_tells_shares_of_all_samples() -> None:
+    lines = list(profile_lines(["run (a.py:1);walk (a.py:5) 3", "run (a.py:1) 1"], 10.0, most=1))
+    assert " 75.0%  75.0%  walk (a.py)" in lines
+    assert " 25.0% 100.0%  run (a.py)" in lines
+
+
+def test_a_profile_of_nothing_can_be_told() -> None:
+    assert list(profile_lines([], 1.0, most=5))
+
+
+def test_a_reason_is_one_line_without_folders_of_the_run() -> None:
+    error = AssertionError('cp ends with 1: "/tmp/x-1/a/mnt/archive/b.pdf": no\nmore')
+    assert reason(error, Path("/tmp/x-1")) == 'cp ends with 1: "b.pdf": no'  # noqa: S108
+
+
+def test_a_reason_tells_what_took_too_long() -> None:
+    assert reason(TimeoutExpired(("cp", "-r"), 150.0), Path("/")) == "cp takes longer than 150 s"
+
+
+def test_every_row_is_measured_and_every_profiled_row_by_one_scenario() -> None:
+    assert {key for each in SCENARIOS for key in each.rows} == {row.key for row in ROWS}
+    assert all(len(scenarios_for([key])) == 1 for key in PROFILED)
+
+
+def test_every_contestant_of_a_scenario_is_known() -> None:
+    names = {each.name for each in CONTESTANTS}
+    assert all(set(each.runs) <= names for each in SCENARIOS)
+    assert all(aim.contestant in names for row in ROWS for aim in row.aims)

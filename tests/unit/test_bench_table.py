@@ -1,0 +1,83 @@
+"""The table of a comparison: medians, ratios, aims."""
+
+import pytest
+
+from tests.bench.rows import Aim, Kind, Row
+from tests.bench.table import Results, Table, amount, markdown
+
+COPY = Row("copy", "copy", aims=(Aim("xargs", 2.0), Aim("rclone", 6.0)))
+CALLS = Row("calls", "calls", Kind.NUMBER, most=201.0)
+CONTESTANTS = ("invoicefs", "xargs", "rclone", "local")
+
+
+def table(results: Results, *rows: Row) -> list[list[str]]:
+    lines = Table(rows, CONTESTANTS, results).lines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_cell_is_the_ratio_of_medians() -> None:
+    results = {"invoicefs": {"copy": [1.0, 2.0, 90.0]}, "xargs": {"copy": [5.0, 4.0, 1.0]}}
+    _, _, (title, own, ratio, _) = table(results, COPY)
+    assert (title, own, ratio) == ("copy", "2.0 s", "2.0x")
+
+
+def test_numbers_are_shown_as_they_are() -> None:
+    results = {"invoicefs": {"calls": [201.0]}, "rclone": {"calls": [401.0]}}
+    _, _, row = table(results, CALLS)
+    assert row == ["calls", "201", "401", "at most 201: met"]
+
+
+def test_an_aim_is_told_where_both_were_measured() -> None:
+    results = {"invoicefs": {"copy": [1.0]}, "rclone": {"copy": [5.9]}}
+    _, _, row = table(results, COPY)
+    assert row[-1] == "rclone 6x: missed"
+
+
+def test_a_bound_that_is_exceeded_is_told() -> None:
+    _, _, row = table({"invoicefs": {"calls": [202.0]}}, CALLS)
+    assert row[-1] == "at most 201: missed"
+
+
+def test_rows_and_columns_without_a_value_are_left_out() -> None:
+    results = {"invoicefs": {"copy": [1.0]}, "xargs": {"copy": [2.0]}, "local": {"other": [1.0]}}
+    head, _, *rows = table(results, COPY, CALLS)
+    assert head == ["", "invoicefs", "xargs", "aim (at least)"]
+    assert [row[0] for row in rows] == ["copy"]
+
+
+def test_what_a_contestant_did_not_do_is_a_dash() -> None:
+    results = {"invoicefs": {"copy": [1.0], "calls": [1.0]}, "xargs": {"copy": [2.0]}}
+    assert table(results, COPY, CALLS)[-1][2] == "-"
+
+
+def test_without_the_subject_there_are_no_ratios() -> None:
+    _, _, row = table({"xargs": {"copy": [2.0]}}, COPY)
+    assert row == ["copy", "-", "-", ""]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        (12.34, Kind.SECONDS, "12 s"),
+        (1.234, Kind.SECONDS, "1.2 s"),
+        (0.0567, Kind.SECONDS, "57 ms"),
+        (0.000_085, Kind.SECONDS, "85 µs"),
+        (0.0, Kind.SECONDS, "0 µs"),
+        (35.4 * 1024 * 1024, Kind.BYTES, "35 MiB"),
+        (1536.0, Kind.BYTES, "1.5 KiB"),
+        (612.0, Kind.BYTES, "612 B"),
+        (-20.0, Kind.BYTES, "-20 B"),
+        (201.0, Kind.NUMBER, "201"),
+        (9.96, Kind.NUMBER, "10.0"),
+    ],
+)
+def test_an_amount_has_two_digits_that_count(value: float, kind: Kind, words: str) -> None:
+    assert amount(value, kind) == words
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    assert list(markdown([["", "long"], ["row", "x"]])) == [
+        "|     | long |",
+        "| --- | ---- |",
+        "| row | x    |",
+    ]
