@@ -121,6 +121,7 @@ class Api:
             if answer.count < limit or answer.count == count_before or limit == _LAST_LIMIT:
                 return answer.invoices
             limit, count_before = min(limit * _LIMIT_FACTOR, _LAST_LIMIT), answer.count
+            del answer  # else there would be two long lists at one time
 
     def invoice_pdf(self, namespace: str, name: str, deadline: Deadline) -> bytes:
         """Download the PDF of one invoice."""
@@ -135,8 +136,9 @@ class Api:
 
     def _invoices(self, namespace: str, limit: int, deadline: Deadline) -> InvoicesAnswer:
         path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoices/custom_list"
-        body = self._get(path, {"limit": str(limit)}, _LIST_BODY_BYTES, deadline)
-        return parse_invoices(parse_json(body), namespace)
+        # Nothing keeps the body while its fields are looked at: both may be large.
+        answer = parse_json(self._get(path, {"limit": str(limit)}, _LIST_BODY_BYTES, deadline))
+        return parse_invoices(answer, namespace)
 
     def _get(
         self, path: str, query: Mapping[str, str], cap_bytes: int, deadline: Deadline

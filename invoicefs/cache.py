@@ -98,6 +98,14 @@ class Cache:
         """The value under a key, or None where there is none that can be read."""
         return self._attempt("read", lambda cache: cache.get(key))
 
+    def keys(self, at_most: int) -> set[str] | None:
+        """All keys, or None where there are more of them than that, or they cannot be read."""
+
+        def all_keys(cache: Any) -> set[str] | None:
+            return set(cache.iterkeys()) if len(cache) <= at_most else None
+
+        return self._attempt("read", all_keys)
+
     def add(self, key: str, value: str | bytes) -> bool | None:
         """Keep the value under a new key; whether it was new, or None where it failed."""
         return self._attempt("write", lambda cache: bool(cache.add(key, value)))

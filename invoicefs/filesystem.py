@@ -17,11 +17,12 @@ by single assignments.
 
 import codecs
 import errno
+import itertools
 import logging
 import os
 import stat
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -39,13 +40,15 @@ from invoicefs.errors import (
     UserError,
 )
 from invoicefs.library import Entry, Library, OpenInvoice
-from invoicefs.model import Attributes
+from invoicefs.model import ROOT_INODE, Attributes
 from invoicefs.names import NAME_MAX_BYTES
 
 log = logging.getLogger(__name__)
 
 BLOCK_SIZE_BYTES = 4096  # st_blksize, f_bsize
 
+# Inode 0 would hide the entry, so these have that of the root; the kernel knows better.
+_DOTS: Final = tuple(Entry(name, ROOT_INODE, is_directory=True) for name in (".", ".."))
 _PATH_CODEC = "invoicefs_path"
 # The kernel looks a name up again after 1 s, libfuse's entry_timeout; the rest is for a stat that
 # is held up between its LOOKUP and its GETATTR.
@@ -150,25 +153,12 @@ class InvoiceFilesystem:
         """List a directory once for all reads of it, so that only opening it can fail."""
         return self._keep(self._library.directory(path))
 
-    def readdir(self, _path: str | None, handle: int) -> list[tuple[str, dict[str, int], int]]:
+    def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
         """Answer ``getdents``: names with ``d_ino`` and ``d_type``."""
         entries = self._handles.get(handle)
         if not isinstance(entries, tuple):
             raise BadHandle("not an open directory")
-        # Only d_ino and d_type are taken from the stat here. Inode 0 would hide the entry, so
-        # "." and ".." have that of the root; the kernel knows better.
-        dots = [(name, {"st_ino": 1, "st_mode": stat.S_IFDIR}, 0) for name in (".", "..")]
-        return dots + [
-            (
-                entry.name,
-                {
-                    "st_ino": entry.inode,
-                    "st_mode": stat.S_IFDIR if entry.is_directory else stat.S_IFREG,
-                },
-                0,
-            )
-            for entry in entries
-        ]
+        return map(_dirent, itertools.chain(_DOTS, entries))
 
     def releasedir(self, _path: str | None, handle: int) -> None:
         """Forget a directory handle."""
@@ -300,6 +290,12 @@ def serve(filesystem: InvoiceFilesystem, mount_point: str, options: Mapping[str,
     # that is not UTF-8, where a name that nothing has is ENOENT.
     codecs.register(_path_codec)
     fuse.FUSE(filesystem, mount_point, foreground=True, encoding=_PATH_CODEC, **options)
+
+
+def _dirent(entry: Entry) -> tuple[str, dict[str, int], int]:
+    """An entry for libfuse, which takes no more than ``d_ino`` and ``d_type`` from the stat."""
+    kind = stat.S_IFDIR if entry.is_directory else stat.S_IFREG
+    return entry.name, {"st_ino": entry.inode, "st_mode": kind}, 0
 
 
 def _path_codec(name: str) -> codecs.CodecInfo | None:

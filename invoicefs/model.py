@@ -7,11 +7,12 @@ import enum
 import hashlib
 import json
 import re
+import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 
 from invoicefs import names
@@ -38,12 +39,15 @@ class NamespaceList:
     is_partial: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Invoice:
     """One line of a listing; a field that the API left out is empty.
 
     `status` is in lower case and without the vendor's ``STATUS_``. `amount` is a number of cents
     as text. `active` means that the content can still change. The periods are RFC 3339 times.
+
+    There are a hundred thousand of them, so what many have in common is in memory once, and what
+    is seldom asked for is worked out each time.
     """
 
     namespace: str
@@ -55,24 +59,38 @@ class Invoice:
     period_start: str = ""
     period_end: str = ""
 
-    @cached_property
-    def key(self) -> str:
-        """What identifies the invoice within one tenant."""
-        return invoice_key(self.namespace, self.name)
+    file_name: str = field(init=False, repr=False, compare=False)
+    """How its file is called."""
 
-    @cached_property
+    inode: int = field(init=False, repr=False, compare=False)
+    """Grows with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
+
+    def __post_init__(self) -> None:
+        for shared in ("status", "currency", "period_start", "period_end"):
+            object.__setattr__(self, shared, sys.intern(getattr(self, shared)))
+        object.__setattr__(self, "file_name", names.file_name(self.name))
+        object.__setattr__(self, "inode", self._days() << _HASH_BITS | self._hash())
+
+    @property
+    def key(self) -> str:
+        """What identifies the invoice within one tenant.
+
+        It is made of the encoded names, because those are text that every database takes.
+        """
+        return f"{_folder_of(self.namespace)}/{self.file_name}"
+
+    @property
     def version(self) -> str:
         """Changes when the listing says that the content may have changed."""
-        fields = (self.status, self.active, self.amount, self.period_start, self.period_end)
-        return _digest(*map(str, fields)).hex()[:16]
+        return _version(self.status, self.active, self.amount, self.period_start, self.period_end)
 
-    @cached_property
-    def inode(self) -> int:
-        """Grows with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
+    def _days(self) -> int:
         times_ns = map(parse_time_ns, (self.period_start, self.period_end))
         period_ns = next((time_ns for time_ns in times_ns if time_ns is not None), 0)
-        days = min(max(period_ns // NS_PER_S // _S_PER_DAY, 0), _MAX_DAYS)
-        return days << _HASH_BITS | _inode_hash(self.namespace, self.name)
+        return min(max(period_ns // NS_PER_S // _S_PER_DAY, 0), _MAX_DAYS)
+
+    def _hash(self) -> int:
+        return _inode_hash(self.namespace, self.name)
 
     @property
     def natural_mtime_ns(self) -> int | None:
@@ -115,7 +133,7 @@ class Order(enum.Enum):
         """What the invoices are sorted by; different for different names."""
         if self is Order.INODE:
             return invoice.inode, invoice.name
-        return 0, names.file_name(invoice.name)
+        return 0, invoice.file_name
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,7 @@ class Listing:
     @cached_property
     def by_file_name(self) -> Mapping[str, Invoice]:
         """The invoices by the names of their files."""
-        return MappingProxyType({names.file_name(each.name): each for each in self.invoices})
+        return MappingProxyType({each.file_name: each for each in self.invoices})
 
     def in_order(self, order: Order) -> tuple[Invoice, ...]:
         """The same invoices in this order."""
@@ -197,15 +215,6 @@ class Content:
     pdf: bytes = field(repr=False)
 
 
-def invoice_key(namespace: str, name: str) -> str:
-    """What identifies an invoice within one tenant.
-
-    It is made of the encoded names, because those are text that every database takes.
-    """
-    directory = names.directory_name(namespace) or names.file_name(namespace)
-    return f"{directory}/{names.file_name(name)}"
-
-
 def unlisted_invoice(namespace: str, name: str) -> Invoice:
     """An invoice of which nothing is known but its name, so its content may still change."""
     return Invoice(namespace, name, active=True)
@@ -216,6 +225,7 @@ def namespace_inode(namespace: str) -> int:
     return _inode_hash(namespace)
 
 
+@lru_cache(4096)  # many invoices have the same periods
 def parse_time_ns(text: str) -> int | None:
     """Nanoseconds since 1970 of an RFC 3339 time, or None where it is not one.
 
@@ -232,6 +242,16 @@ def parse_time_ns(text: str) -> int | None:
     except (ValueError, OverflowError):
         return None
     return seconds * NS_PER_S + int((fraction or "").ljust(9, "0"))
+
+
+@lru_cache(4096)
+def _folder_of(namespace: str) -> str:
+    return names.directory_name(namespace) or names.file_name(namespace)
+
+
+@lru_cache(4096)  # of those that are looked at now
+def _version(*fields: object) -> str:
+    return _digest(*map(str, fields)).hex()[:16]
 
 
 def _rank_among_namesakes(invoice: Invoice) -> tuple[bool, str, str]:

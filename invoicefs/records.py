@@ -38,7 +38,7 @@ def namespaces_from(value: object) -> tuple[str, ...]:
 def listing_fields(listing: Listing) -> list[object]:
     """The value that stands for a listing."""
     return [
-        [
+        (
             invoice.name,
             invoice.active,
             invoice.status,
@@ -46,7 +46,7 @@ def listing_fields(listing: Listing) -> list[object]:
             invoice.currency,
             invoice.period_start,
             invoice.period_end,
-        ]
+        )
         for invoice in listing.invoices
     ]
 

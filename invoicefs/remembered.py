@@ -4,7 +4,7 @@ Threading: records are frozen and replaced by one assignment, so they are read w
 is replaced only by that of a later download. `_unkept` changes by single steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from invoicefs.clock import Clock
@@ -16,6 +16,9 @@ class RecordStore(Protocol):
 
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
+
+    def records(self, invoices: Collection[Invoice]) -> dict[Invoice, Record]:
+        """What is remembered of those of the invoices of which something is."""
 
     def add_records(self, known: Mapping[Invoice, Record]) -> bool:
         """Remember this of those of the invoices of which nothing is remembered yet.
@@ -51,12 +54,12 @@ class Remembered:
         An invoice without a period gets the present as its mtime, which is remembered. Where the
         store could not keep it, it may know an earlier one, and is asked again next time.
         """
+        new = [each for each in listing.invoices if not self._is_kept(each.key)]
+        stored = self._store.records(new) if new else {}
         first_seen: dict[Invoice, Record] = {}
-        for invoice in listing.invoices:
-            if invoice.key in self._records and invoice.key not in self._unkept:
-                continue
-            if (stored := self._store.record(invoice)) is not None:
-                self._remember(invoice, stored)
+        for invoice in new:
+            if (record := stored.get(invoice)) is not None:
+                self._remember(invoice, record)
                 self._unkept.discard(invoice.key)
             elif invoice.natural_mtime_ns is None:
                 now = Record(mtime_ns=self._clock.wall_ns())
@@ -93,6 +96,9 @@ class Remembered:
         """
         found = {each: self._records.get(each.key) for each in listing.invoices}
         return self._store.add_records({each: record for each, record in found.items() if record})
+
+    def _is_kept(self, key: str) -> bool:
+        return key in self._records and key not in self._unkept
 
     def _remember(self, invoice: Invoice, record: Record) -> None:
         known = self._records.get(invoice.key)

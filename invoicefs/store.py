@@ -17,7 +17,7 @@ module. Threading: see `cache`.
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -124,6 +124,15 @@ class Store:
     def record(self, invoice: Invoice) -> Record | None:
         """What is remembered of an invoice, or None where nothing is."""
         return records.record_from(self._load(_record_key(invoice)))
+
+    def records(self, invoices: Collection[Invoice]) -> dict[Invoice, Record]:
+        """What is remembered of those of the invoices of which something is."""
+        # Looking up the keys of a hundred thousand new ones in vain would take seconds.
+        keys = self._meta.keys(at_most=len(invoices))
+        if keys is not None:
+            invoices = [each for each in invoices if _record_key(each) in keys]
+        found = {invoice: self.record(invoice) for invoice in invoices}
+        return {invoice: record for invoice, record in found.items() if record is not None}
 
     def save_records(self, known: Mapping[Invoice, Record]) -> bool:
         """Remember this of these invoices; whether that was possible."""

@@ -76,7 +76,10 @@ class Throttle:
 
     def cool_until_s(self, priority: Priority) -> float:
         """The end of the cool-downs that hold back calls of this priority."""
-        return max(self._cool_downs[each].until_s for each in Priority if each <= priority)
+        until_s = self._cool_downs[Priority.FOREGROUND].until_s
+        if priority is Priority.FOREGROUND:
+            return until_s
+        return max(until_s, self._cool_downs[Priority.BACKGROUND].until_s)
 
     @property
     def next_in_pace_s(self) -> float:

@@ -1,6 +1,6 @@
 """A store in memory, for tests of what is kept and not of how."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 
@@ -41,6 +41,10 @@ class MemoryStore:
 
     def record(self, invoice: Invoice) -> Record | None:
         return self._records.get(invoice.key) if self.finds else None
+
+    def records(self, invoices: Collection[Invoice]) -> dict[Invoice, Record]:
+        found = {invoice: self.record(invoice) for invoice in invoices}
+        return {invoice: record for invoice, record in found.items() if record is not None}
 
     def save_records(self, records: Mapping[Invoice, Record]) -> bool:
         if self.keeps:

@@ -33,7 +33,7 @@ OWNERSHIP = Ownership(uid=1000, gid=100, file_mode=0o444, directory_mode=0o755)
 class WatchedStore(MemoryStore):
     """A store that notes who asks it for what."""
 
-    READS = ("namespaces", "listing", "record", "pdf")
+    READS = ("namespaces", "listing", "record", "records", "pdf")
     WRITES = ("save_namespaces", "save_listing", "save_records", "add_records", "save")
 
     def __init__(self) -> None:

@@ -176,6 +176,14 @@ def test_contents_come_back(store: Store, size_bytes: int) -> None:
     assert loaded(store, invoice()) == content.pdf
 
 
+@pytest.mark.parametrize("others", [0, 50], ids=["most are asked for", "few are asked for"])
+def test_records_are_found_together(store: Store, others: int) -> None:
+    known = {invoice(f"known-{number}"): Record(number) for number in range(3)}
+    store.save_records({**known, **{invoice(f"other-{n}"): Record(1) for n in range(others)}})
+    assert store.records([*known, *(invoice(f"new-{number}") for number in range(5))]) == known
+    assert store.records([]) == {}
+
+
 def test_a_record_without_content_can_be_saved_with_a_pdf(store: Store) -> None:
     store.save(invoice(), Content(Record(7), pdf_of("a")))
     assert store.record(invoice()) == Record(7)
