@@ -43,7 +43,8 @@ missing_packages() {
 
 is_there() {
     case $1 in
-        lib*.so) ldconfig_has "$1." ;;
+        # Not all libraries are in the list of ldconfig: only those with a version are.
+        lib*.so) python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }
