@@ -45,7 +45,7 @@ from invoicefs.remembered import RecordStore, Remembered
 
 log = logging.getLogger(__name__)
 
-_HELD_PDFS = 4  # of the largest size: hundreds of usual ones
+HELD_BYTES = 64 * 1024 * 1024  # hundreds of usual PDFs, four of the largest that are usual
 
 
 class PdfApi(Protocol):
@@ -99,8 +99,8 @@ class Contents:
         self._lock = threading.Lock()
         self._downloads = 0
         self._pins: dict[str, _Pin] = {}
-        self._active = Hold(_HELD_PDFS * max_pdf_size_bytes)
-        self._ahead = Hold(_HELD_PDFS * max_pdf_size_bytes)
+        self._active = Hold(max(HELD_BYTES, max_pdf_size_bytes))
+        self._ahead = Hold(max(HELD_BYTES, max_pdf_size_bytes))
         self._is_evicted = False  # what was looked for in the store last, and should be there
 
     # What it looks like.

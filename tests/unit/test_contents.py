@@ -215,8 +215,9 @@ def test_an_active_invoice_that_was_evicted_before_this_mount_counts_as_not_down
 
 
 def test_more_active_invoices_than_are_held_count_as_not_downloaded(
-    mount: Mount, tenant: FakeTenant
+    mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("invoicefs.contents.HELD_BYTES", 4000)
     desk = mount(max_pdf_size_bytes=1000)
     many = [replace(ACTIVE, name=f"active-{number}") for number in range(5)]
     for invoice in many:
