@@ -256,3 +256,44 @@ def test_whatever_the_answers_no_more_calls_run_than_allowed(
             stage.pass_time(1.0)
         assert stage.most_running <= parallel
         assert len(crowd(stage)) <= max(0, free_slots(parallel))
+
+
+# The pace.
+
+
+def slowed_down(set_stage: SetStage, max_wait_s: float) -> Stage:
+    """A stage on which calls begin a second apart, and one has just begun."""
+    stage = set_stage(parallel=8, max_wait_s=max_wait_s)
+    stage.fetch("before", stage.call())
+    call = stage.call(RateLimited("429", retry_after_s=COOL_DOWN_S))
+    start(stage, call)
+    call.until_begun()
+    stage.settle()
+    stage.pass_time(A_DISTANCE_S)
+    stage.fetch("first", stage.call())
+    return stage
+
+
+def test_a_call_of_the_foreground_keeps_the_pace(set_stage: SetStage) -> None:
+    stage = slowed_down(set_stage, max_wait_s=5.0)
+    call = stage.call()
+    caller = stage.caller("second", call)
+    stage.settle()
+    assert call.attempts == 0
+    stage.play(until=caller)
+    assert caller.result() == "content"
+
+
+def test_a_call_of_the_foreground_waits_for_the_pace_no_longer_than_max_wait(
+    set_stage: SetStage,
+) -> None:
+    stage = slowed_down(set_stage, max_wait_s=0.0)
+    assert stage.fetch("second", stage.call()) == "content"
+
+
+def test_nobody_is_refused_for_the_pace(set_stage: SetStage) -> None:
+    stage = slowed_down(set_stage, max_wait_s=2.0)
+    callers = [stage.caller(f"caller {number}", stage.call()) for number in range(10)]
+    for caller in callers:
+        stage.play(until=caller)
+    assert {caller.result() for caller in callers} == {"content"}
