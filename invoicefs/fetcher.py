@@ -38,6 +38,7 @@ from invoicefs.errors import (
     NoAnswer,
     RateLimited,
     TimedOut,
+    Unauthenticated,
     Unavailable,
     Unreachable,
 )
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 FOREGROUND_SLOTS = 2
 FAILURE_MEMORY_S = 5.0
+MOST_RENEWALS = 3  # of a credential during one call: those beside it may have it renewed, too
 
 _SPREAD_S = 0.25  # callers that were told to come back at one moment do not come all at once
 _FAILURES_REMEMBERED = 10_000
@@ -90,7 +92,7 @@ class _Job:
     attempts: int = 0
     attempt_began_s: float = 0.0
     attempt_deadline_s: float = 0.0
-    has_renewed: bool = False
+    renewals: int = 0
     last_error: InvoicefsError | None = None
     outcome: _Outcome | None = None
 
@@ -107,8 +109,10 @@ class _Failure:
         """Whether a call of this priority would end like this, so that it is not made."""
         if now_s >= self.until_s:
             return False
-        # What kept the background from an answer need not keep a person from his.
-        return self.priority <= priority or not isinstance(self.error, NoAnswer)
+        # What kept the background from an answer need not keep a person from his, nor need a
+        # credential that may have been renewed since.
+        is_about_the_call = not isinstance(self.error, NoAnswer | Unauthenticated)
+        return self.priority <= priority or is_about_the_call
 
 
 class Fetcher:
@@ -303,12 +307,16 @@ class Fetcher:
             job.not_before_s = now_s + self._backoff_s(job, error)
             self._queue.append(job)
             self._give_up_hopeless(now_s)
-        elif isinstance(error, CredentialRenewed) and not (job.has_renewed or self._is_closed):
-            job.has_renewed = True
+        elif isinstance(error, CredentialRenewed) and self._may_try_renewed(job):
+            job.renewals += 1
             self._queue.append(job)
         else:
             self._finish(job, outcome)
         self._work.notify()  # a slot is free, also for what only this kind of slot may run
+
+    def _may_try_renewed(self, job: _Job) -> bool:
+        """Whether to try with the credential that has taken the place of the refused one."""
+        return job.renewals < MOST_RENEWALS and not self._is_closed
 
     def _backoff_s(self, job: _Job, error: InvoicefsError) -> float:
         """The job's own wait until it is tried again; a cool-down comes on top."""

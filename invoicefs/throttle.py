@@ -31,7 +31,7 @@ FIRST_BACKOFF_S: Final = 0.5
 LONGEST_COOL_DOWN_S: Final = 300.0
 
 _IDLE_S = 60.0  # after it the slots are few again: whoever comes next begins anew
-_LONGEST_DISTANCE_S = 1.0  # else one bad minute would make a person wait at the next file
+_LONGEST_DISTANCE_S = 0.25  # else one bad minute would make the next copy take many
 _CAUTION = 1.25  # how much further apart than admitted
 _GAIN = 0.0005  # twice as fast after 53 successes, 12 times after 100
 _MOST_TIMED = 1000

@@ -324,7 +324,7 @@ def leave_store(folder: Path, end: Callable[[Mounts, Mount], None]) -> Path:
     """Read all, one half after a checkpoint of the databases, and end the mount in this way."""
     with Sandbox(TENANT) as sandbox, closing(Mounts(sandbox, folder)) as mounts:
         for names, end_mount in (NAMES[:3], Mounts.umount), (NAMES[3:], end):
-            mount = mounts.mount()
+            mount = mounts.mount("--read-ahead", "0")
             given_by(mounts, mount, names)
             end_mount(mounts, mount)
         return store_folder(mounts.cache / "invoicefs", sandbox.url)

@@ -224,7 +224,7 @@ def test_a_store_that_is_locked_in_use_costs_calls_and_one_warning(
     sandbox: Sandbox, mounts: Mounts, copier: Copier
 ) -> None:
     sandbox.tenant = tenant(*TENANT.by_name[NAMESPACE].invoices[:2])
-    mount = mounts.mount("--list-ttl", "0s")
+    mount = mounts.mount("--list-ttl", "0s", "--read-ahead", "0")
     folder = mount / NAMESPACE
     first, *_ = names = list(CONTENTS)
     run("cat", folder / names[0], folder / names[1]).good()

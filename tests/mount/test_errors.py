@@ -184,7 +184,7 @@ def test_open_gives_eagain_during_a_rate_limit(
 
 def test_nobody_hammers_during_a_rate_limit(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.throttle(RateLimit(per_second=0.001, burst=2))
-    folder = mounts.mount() / NAMESPACE
+    folder = mounts.mount("--read-ahead", "0") / NAMESPACE
     names = run("ls", folder).good().lines
     got = [outcome(OPEN, folder / name) for name in names[:8]]
     assert got == ["no error"] * 2 + ["EAGAIN"] * 6

@@ -175,7 +175,7 @@ def test_a_mounted_folder_is_not_mounted_on_again(mounts: Mounts) -> None:
 def test_two_mounts_of_one_tenant_share_what_they_download(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
-    one, other = mounts.mount(), mounts.mount()
+    one, other = (mounts.mount("--read-ahead", "0") for _ in range(2))
     for name, pdf in CONTENTS.items():
         assert run("cat", one / NAMESPACE / name).good().out == pdf
         assert run("cat", other / NAMESPACE / name).good().out == pdf

@@ -17,6 +17,7 @@ from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 TENANT = tenant(*(invoice(number, 5000 + number) for number in range(8)))
 CONTENTS = contents(TENANT)
 NAMES = list(CONTENTS)
+ONE_BY_ONE = ("--read-ahead", "0")
 OTHER = SampleNamespace("other", TENANT.by_name[NAMESPACE].invoices)
 
 WORDS = """
@@ -63,7 +64,7 @@ def stored_and_not(mount: Mount) -> tuple[list[Path], list[Path]]:
 def test_without_a_network_what_is_stored_is_served_and_nothing_looks_absent(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
-    mount = mounts.mount("--list-ttl", "1s", "--max-wait", "0s")
+    mount = mounts.mount("--list-ttl", "1s", "--max-wait", "0s", *ONE_BY_ONE)
     stored, others = stored_and_not(mount)
     sandbox.go_away()
     for _ in range(2):
@@ -91,7 +92,7 @@ def black_hole(port: int) -> Iterator[None]:
 def test_a_network_that_swallows_everything_costs_a_timeout(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
-    mount = mounts.mount("--list-ttl", "0s", "--timeout", "2s")
+    mount = mounts.mount("--list-ttl", "0s", "--timeout", "2s", *ONE_BY_ONE)
     stored, others = stored_and_not(mount)
     port = int(sandbox.url.rpartition(":")[2])
     sandbox.go_away()
@@ -106,7 +107,7 @@ def test_a_network_that_swallows_everything_costs_a_timeout(
 def test_a_copy_that_the_network_cut_short_is_completed_by_the_next(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:
-    mount = mounts.mount("--max-wait", "0s")
+    mount = mounts.mount("--max-wait", "0s", *ONE_BY_ONE)
     calls = iter(range(100))
 
     def vanish_after_three(exchange: Exchange) -> None:

@@ -19,6 +19,7 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
+from invoicefs.fetcher import MOST_RENEWALS
 from invoicefs.throttle import LONGEST_COOL_DOWN_S
 from tests.fake_clock import FakeClock
 from tests.fetcher_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
@@ -307,14 +308,16 @@ def test_renewed_credential_is_tried_at_once(stage: Stage) -> None:
     assert call.attempts == 2
 
 
-def test_renewed_credential_is_not_tried_twice(stage: Stage) -> None:
-    call = stage.call(CredentialRenewed("401"), CredentialRenewed("401 again"), "content")
+def test_credential_may_be_renewed_again_and_again_but_not_for_ever(stage: Stage) -> None:
+    renewed = [CredentialRenewed(f"401, {number}") for number in range(MOST_RENEWALS + 1)]
+    assert stage.fetch("a", stage.call(*renewed[:-1], "content")) == "content"
+    call = stage.call(*renewed, "content")
 
-    with pytest.raises(CredentialRenewed, match="again"):
-        stage.fetch("a", call)
+    with pytest.raises(CredentialRenewed, match=str(MOST_RENEWALS)):
+        stage.fetch("b", call)
 
     stage.pass_time(MAX_WAIT_S)
-    assert call.attempts == 2
+    assert call.attempts == MOST_RENEWALS + 1
 
 
 def test_credential_that_is_refused_after_all_is_reported(stage: Stage) -> None:
@@ -344,16 +347,15 @@ def test_renewed_credential_does_not_use_up_the_other_attempts(stage: Stage) -> 
     assert caller.result(HANG_S) == "content"
 
 
-def test_renewed_credential_is_not_tried_twice_with_an_outage_between(stage: Stage) -> None:
-    call = stage.call(
-        CredentialRenewed("401"), Unavailable("503"), CredentialRenewed("401 again"), "content"
-    )
+def test_an_outage_in_between_allows_no_more_renewals(stage: Stage) -> None:
+    renewed = [CredentialRenewed("401")] * MOST_RENEWALS
+    call = stage.call(*renewed, Unavailable("503"), CredentialRenewed("401 again"), "content")
     caller = stage.caller("a", call)
 
     stage.play(until=caller)
 
     assert isinstance(caller.exception(HANG_S), CredentialRenewed)
-    assert call.attempts == 3
+    assert call.attempts == MOST_RENEWALS + 2
 
 
 # Cool-downs.

@@ -41,6 +41,7 @@ from invoicefs.errors import (
     UntrustedServer,
     UnusableAnswer,
 )
+from invoicefs.fetcher import MOST_RENEWALS
 from invoicefs.library import Library, OpenInvoice
 from invoicefs.model import Invoice
 from invoicefs.prefetch import REFUSAL_MEMORY_S
@@ -368,7 +369,7 @@ class Model:
         self.calls.append(call)
         try:
             if isinstance(self.failing.get(kind), CredentialRenewed):
-                self.calls.append(call)  # at once, once more
+                self.calls.extend([call] * MOST_RENEWALS)  # at once
             if kind in self.failing:
                 raise self.failing[kind]
             return answer()

@@ -13,6 +13,7 @@ from invoicefs.throttle import (
 )
 
 MOST_SLOTS = 6
+TEN_CALLS_S = [10.0 + number / 100 for number in range(10)]
 FOREGROUND, BACKGROUND = Priority
 
 each_priority = pytest.mark.parametrize("priority", Priority)
@@ -97,22 +98,22 @@ def test_without_a_429_there_is_no_pace(throttle: Throttle) -> None:
 
 
 def test_after_a_429_calls_begin_further_apart_than_they_were_admitted(throttle: Throttle) -> None:
-    admit(throttle, 10.0, 10.1, 10.2, 10.3)
-    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=1.5)
-    # Four calls in two seconds, the pause counted in, and a quarter on top.
-    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 2.0 / 4)
+    admit(throttle, *TEN_CALLS_S)
+    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
+    # Ten calls in one second, the pause counted in, and a quarter on top.
+    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
 def test_the_order_of_answers_does_not_matter_for_the_pace(throttle: Throttle) -> None:
-    admit(throttle, 10.3, 10.1, 10.2, 10.0)
-    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=1.5)
-    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 2.0 / 4)
+    admit(throttle, *reversed(TEN_CALLS_S))
+    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
+    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
 def test_calls_of_long_ago_say_nothing_of_the_pace(throttle: Throttle) -> None:
-    admit(throttle, 10.0, 1000.0, 1000.1)
-    throttle.refuse(BACKGROUND, 1000.2, 1000.3, retry_after_s=0.5)
-    assert distance_s(throttle, 1001.0) == pytest.approx(1.25 * 0.8 / 2)
+    admit(throttle, 10.0, *(1000.0 + each for each in TEN_CALLS_S))
+    throttle.refuse(BACKGROUND, 1010.4, 1010.5, retry_after_s=0.5)
+    assert distance_s(throttle, 1012.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
 def test_where_nothing_was_admitted_the_cool_down_is_all(throttle: Throttle) -> None:
@@ -120,29 +121,29 @@ def test_where_nothing_was_admitted_the_cool_down_is_all(throttle: Throttle) -> 
     assert distance_s(throttle, 71.0) == 0.0
 
 
-def test_another_429_doubles_the_distance_up_to_a_second(throttle: Throttle) -> None:
-    admit(throttle, 10.0, 10.1, 10.2, 10.3)
-    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
+def test_another_429_doubles_the_distance_up_to_a_quarter_of_a_second(throttle: Throttle) -> None:
+    admit(throttle, *TEN_CALLS_S)
+    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.4)
     before_s = distance_s(throttle, 11.0)
     throttle.refuse(FOREGROUND, 11.0, 11.1, None)
     assert distance_s(throttle, 12.0) == pytest.approx(2 * before_s)
     for number in range(10):
         throttle.refuse(FOREGROUND, 13.0 + number, 13.5 + number, None)
-    assert distance_s(throttle, 30.0) == 1.0
+    assert distance_s(throttle, 30.0) == 0.25
 
 
 def test_those_that_are_refused_together_double_it_once(throttle: Throttle) -> None:
-    admit(throttle, 10.0, 10.1, 10.2, 10.3)
+    admit(throttle, *TEN_CALLS_S)
     for priority, now_s in ((BACKGROUND, 10.5), (FOREGROUND, 10.6), (BACKGROUND, 10.7)):
         throttle.refuse(priority, 10.4, now_s, retry_after_s=0.5)
-    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 4)
+    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
 def test_successes_bring_calls_closer_again_and_more_so_the_longer_it_goes_well(
     throttle: Throttle,
 ) -> None:
-    admit(throttle, 10.0, 10.1, 10.2, 10.3)
-    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=1.5)
+    admit(throttle, *TEN_CALLS_S)
+    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
     distances_s = [distance_s(throttle, 12.0)]
     for _ in range(4):
         admit(throttle, *[12.0] * 25)
