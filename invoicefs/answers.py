@@ -229,10 +229,9 @@ def _shown(value: object) -> str:
 
 
 def _decode_base64(text: str) -> bytes:
-    with contextlib.suppress(binascii.Error, ValueError):
-        return binascii.a2b_base64(
-            text, strict_mode=True
-        )  # as nearly all are, in a fifth of the time
+    # Nearly all are of the usual kind, for which this takes a fifth of the time (measured).
+    with contextlib.suppress(ValueError):
+        return binascii.a2b_base64(text, strict_mode=True)
     compact = _BLANKS.sub("", text).translate(_URL_SAFE_TO_STANDARD).rstrip("=")
     try:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)

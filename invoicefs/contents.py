@@ -101,7 +101,7 @@ class Contents:
         self._pins: dict[str, _Pin] = {}
         self._active = Hold(max(HELD_BYTES, max_pdf_size_bytes))
         self._ahead = Hold(max(HELD_BYTES, max_pdf_size_bytes))
-        self._is_evicted = False  # what was looked for in the store last, and should be there
+        self._is_evicted = False  # what was looked for last, and was in the store once
 
     # What it looks like.
 

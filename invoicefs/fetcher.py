@@ -27,6 +27,7 @@ neither a retry nor a cool-down: the job goes back to the queue with the moment 
 import logging
 import random
 import threading
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -133,7 +134,9 @@ class Fetcher:
         self._jobs: dict[str, _Job] = {}
         self._workers = 0
         self._idle_workers = 0
-        self._throttles: dict[str, Throttle] = {}
+        self._throttles: defaultdict[str, Throttle] = defaultdict(
+            lambda: Throttle(self._most_background, jitter)
+        )
         self._failures: dict[str, _Failure] = {}
         self._is_closed = False
 
@@ -240,7 +243,7 @@ class Fetcher:
             if self._begin_s(job) <= now_s and self._has_slot_for(job):
                 self._queue.remove(job)
                 self._running.append(job)
-                self._throttle(job.kind).begin(now_s)
+                self._throttles[job.kind].begin(now_s)
                 job.attempts += 1
                 job.attempt_began_s = now_s
                 job.attempt_deadline_s = job.deadline.at_s
@@ -253,25 +256,20 @@ class Fetcher:
         background = [each for each in self._running if each.priority is Priority.BACKGROUND]
         of_its_kind = sum(each.kind == job.kind for each in background)
         return (
-            len(background) < self._most_background and of_its_kind < self._throttle(job.kind).slots
+            len(background) < self._most_background
+            and of_its_kind < self._throttles[job.kind].slots
         )
-
-    def _throttle(self, kind: str) -> Throttle:
-        throttle = self._throttles.get(kind)
-        if throttle is None:
-            throttle = self._throttles[kind] = Throttle(self._most_background, self._jitter)
-        return throttle
 
     def _begin_s(self, job: _Job) -> float:
         """The moment from which on the job may run: when it is ready, and in pace."""
-        in_pace_s = self._throttle(job.kind).next_in_pace_s
+        in_pace_s = self._throttles[job.kind].next_in_pace_s
         if job.priority is Priority.FOREGROUND:
             in_pace_s = min(in_pace_s, job.began_s + self._limits.max_wait_s)
         return max(self._ready_s(job), in_pace_s)
 
     def _ready_s(self, job: _Job) -> float:
         """The moment at which the job's own backoff and the cool-downs have ended."""
-        return max(job.not_before_s, self._throttle(job.kind).cool_until_s(job.priority))
+        return max(job.not_before_s, self._throttles[job.kind].cool_until_s(job.priority))
 
     def _give_up_hopeless(self, now_s: float) -> None:
         """Finish the jobs that could only run too late."""
@@ -293,17 +291,14 @@ class Fetcher:
     def _settle(self, job: _Job, outcome: _Outcome) -> None:
         """Note what an attempt brought: finish the job, or queue it to be tried again."""
         self._running.remove(job)
-        error = outcome.error
+        error, throttle = outcome.error, self._throttles[job.kind]
+        now_s = self._clock.monotonic_s()
         if error is None:
-            self._throttle(job.kind).succeed(job.priority, job.attempt_began_s)
+            throttle.succeed(job.priority, job.attempt_began_s)
         if isinstance(error, RateLimited):
-            now_s = self._clock.monotonic_s()
-            self._throttle(job.kind).refuse(
-                job.priority, job.attempt_began_s, now_s, error.retry_after_s
-            )
+            throttle.refuse(job.priority, job.attempt_began_s, now_s, error.retry_after_s)
         if isinstance(error, _WORTH_ANOTHER_TRY) and not self._is_closed:
             job.last_error = error
-            now_s = self._clock.monotonic_s()
             job.not_before_s = now_s + self._backoff_s(job, error)
             self._queue.append(job)
             self._give_up_hopeless(now_s)
@@ -342,7 +337,7 @@ class Fetcher:
         if isinstance(error, RateLimited):
             if job.priority is Priority.BACKGROUND:
                 return  # the foreground makes its own call
-            until_s = self._throttle(job.kind).cool_until_s(job.priority)
+            until_s = self._throttles[job.kind].cool_until_s(job.priority)
         if len(self._failures) >= _FAILURES_REMEMBERED:
             self._failures = {k: f for k, f in self._failures.items() if now_s < f.until_s}
         self._failures[job.key] = _Failure(error, until_s, job.priority)

@@ -148,13 +148,12 @@ class Snapshots:
     def replace_listing(self, namespace: str, listing: Listing, *, fetched_s: float) -> Listed:
         """Swap in what the API lists now; writes the store in the calling thread."""
         known = self.listing(namespace)
-        is_same = known is not None and known.everything.invoices == listing.invoices
-        if known is not None and is_same:
+        is_saved = False
+        if known is not None and known.everything.invoices == listing.invoices:
             listing = known.everything  # so that what has been worked out of it stays
+            is_saved = known.is_saved
         self._learn(listing)
-        is_saved = (known is not None and is_same and known.is_saved) or self._store.save_listing(
-            namespace, listing
-        )
+        is_saved = is_saved or self._store.save_listing(namespace, listing)
         fresh = self._listed(listing, fetched_s, is_saved)
         with self._lock:
             self._listings[namespace] = fresh

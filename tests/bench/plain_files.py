@@ -109,7 +109,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def _answer(self, *, has_body: bool) -> None:
         self.server.note_request()
-        time.sleep(self.server.latency_s)
+        time.sleep(self.server.latency_s)  # the latency that is compared; no test waits for it
         path = urlsplit(self.path).path
         whole = self.server.found(path)
         if whole is None:

@@ -128,8 +128,8 @@ def paths(mount: Mount, *places: int) -> list[Path]:
 
 @pytest.mark.promise(
     "A program that opens one invoice after the other, in the order of the folder or in that of "
-    "the names, finds the next ones downloaded: up to `--read-ahead` (16) in the background, so "
-    "`cp -r`, `tar`, `find`, `rsync` and `rclone` take a fraction of the time."
+    "the names, finds the next ones downloaded, up to `--read-ahead` (16) in the background: "
+    "`cp -r`, `tar`, `find`, `rsync`, `rclone`."
 )
 @with_any_program
 def test_a_program_that_copies_a_folder_has_it_downloaded_ahead(

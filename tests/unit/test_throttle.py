@@ -76,8 +76,8 @@ def test_a_429_takes_half_of_the_slots(throttle: Throttle, priority: Priority) -
 
 def test_those_that_were_on_their_way_together_are_refused_as_one(throttle: Throttle) -> None:
     admit(throttle, *[1.0] * 100)
-    for now_s in (2.5, 2.6, 2.7):
-        throttle.refuse(BACKGROUND, 2.0, now_s, None)
+    for answered_s in (2.5, 2.6, 2.7):
+        throttle.refuse(BACKGROUND, 2.0, answered_s, None)
     assert throttle.slots == MOST_SLOTS // 2
 
 
