@@ -10,9 +10,10 @@ Rate limits are not published, and differ by endpoint: 60 to 300 calls a minute 
   are on their way when a limit is reached are refused: the fewer, the better.
 - After a 429 calls begin further apart than the server has admitted them of late, the cool-down
   counted in. Each success lets them come closer, at first by little, because the limit is near,
-  and by more the longer it goes well. Each further 429 doubles the distance. Fewer slots alone
-  are no help where answers come fast: two calls at one time, 10 ms each, are two hundred a second.
-  The pace delays calls, and is no reason to refuse one.
+  and by more the longer it goes well. Each further 429 doubles the distance, up to what can be
+  guessed; further apart they begin only where enough were admitted to know the limit. Fewer slots
+  alone are no help where answers come fast: two calls at one time, 10 ms each, are two hundred a
+  second. The pace delays calls, and is no reason to refuse one.
 
 Calls that were on their way together are refused together: that is one event, not several.
 
@@ -31,7 +32,9 @@ FIRST_BACKOFF_S: Final = 0.5
 LONGEST_COOL_DOWN_S: Final = 300.0
 
 _IDLE_S = 60.0  # after it the slots are few again: whoever comes next begins anew
-_LONGEST_DISTANCE_S = 0.25  # else one bad minute would make the next copy take many
+_LONGEST_DISTANCE_S = 1.25  # 60 calls a minute is the strictest limit that has been seen
+_LONGEST_GUESS_S = 0.25  # else one bad minute would make the next copy take many
+_ENOUGH_ADMITTED = 8  # to know what a server admits; with fewer it may have been busy just once
 _CAUTION = 1.25  # how much further apart than admitted
 _GAIN = 0.0005  # twice as fast after 53 successes, 12 times after 100
 _MOST_TIMED = 1000
@@ -129,18 +132,21 @@ class Throttle:
     def _slow_down(self, now_s: float, pause_s: float) -> None:
         self._slots = max(1, self._slots // 2)
         self._successes = 0
+        guess_s = min(2 * self._distance_s, _LONGEST_GUESS_S)
         admitted_s = self._admitted_distance_s(now_s, now_s + pause_s)
-        distance_s = max(2 * self._distance_s, _CAUTION * admitted_s)
-        self._distance_s = min(distance_s, _LONGEST_DISTANCE_S)
-        self._admitted_s.clear()
+        self._distance_s = max(self._distance_s, guess_s, admitted_s)
 
     def _admitted_distance_s(self, now_s: float, until_s: float) -> float:
-        """How far apart the calls that were admitted lately are, evenly spread up to `until_s`.
+        """A little more than the distance at which calls were admitted lately, up to `until_s`.
 
-        0 where there were none: then somebody else has used up what the server allows.
+        0 where none were: then somebody else has used up what the server allows.
         """
-        lately = [each for each in self._admitted_s if now_s - each < _TIMED_FOR_S]
-        return (until_s - min(lately)) / len(lately) if lately else 0.0
+        lately_s = [each for each in self._admitted_s if now_s - each < _TIMED_FOR_S]
+        if not lately_s:
+            return 0.0
+        is_known = len(lately_s) >= _ENOUGH_ADMITTED
+        longest_s = _LONGEST_DISTANCE_S if is_known else _LONGEST_GUESS_S
+        return min(_CAUTION * (until_s - min(lately_s)) / len(lately_s), longest_s)
 
 
 def jittered(wait_s: float, jitter: Callable[[], float]) -> float:

@@ -128,8 +128,29 @@ def test_another_429_doubles_the_distance_up_to_a_quarter_of_a_second(throttle: 
     throttle.refuse(FOREGROUND, 11.0, 11.1, None)
     assert distance_s(throttle, 12.0) == pytest.approx(2 * before_s)
     for number in range(10):
-        throttle.refuse(FOREGROUND, 13.0 + number, 13.5 + number, None)
-    assert distance_s(throttle, 30.0) == 0.25
+        throttle.refuse(FOREGROUND, 23.0 + number, 23.5 + number, None)
+    assert distance_s(throttle, 40.0) == 0.25
+
+
+def test_a_strict_limit_is_kept_once_enough_calls_were_admitted(throttle: Throttle) -> None:
+    now_s = 10.0
+    for _ in range(8):  # one a second is admitted, and each time the next one is refused
+        admit(throttle, now_s)
+        before_s = distance_s(throttle, now_s)
+        throttle.refuse(FOREGROUND, now_s + 0.4, now_s + 0.5, retry_after_s=0.5)
+        now_s += 1.0
+        assert before_s <= 0.25
+    assert distance_s(throttle, now_s) == pytest.approx(1.25)
+    throttle.refuse(FOREGROUND, now_s, now_s + 0.1, retry_after_s=60.0)
+    assert distance_s(throttle, now_s + 61) == pytest.approx(1.25)
+
+
+def test_a_429_of_a_busy_moment_brings_a_known_distance_no_closer(throttle: Throttle) -> None:
+    admit(throttle, *[10.0 + number for number in range(8)])
+    throttle.refuse(BACKGROUND, 17.5, 17.5, retry_after_s=0.5)
+    before_s = distance_s(throttle, 18.0)
+    throttle.refuse(FOREGROUND, 60.0, 60.0, None)
+    assert distance_s(throttle, 70.0) == before_s
 
 
 def test_those_that_are_refused_together_double_it_once(throttle: Throttle) -> None:
