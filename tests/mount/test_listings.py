@@ -1,5 +1,6 @@
 """A listing that fails shows what was there before, and never less."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -400,3 +401,19 @@ def test_rsync_delete_deletes_nothing_while_the_api_fails(
 def archived(folder: Path) -> dict[str, bytes]:
     found = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+def test_a_thousand_namespaces_are_each_listed_once(tmp_path: Path) -> None:
+    names = [f"team-{number:03}" for number in range(1000)]
+    many = SampleTenant("acme", tuple(SampleNamespace(name, INVOICES[:1]) for name in names))
+    files = sorted(f"{name}/{NAMES[0]}" for name in names)
+    with Sandbox(many) as sandbox, closing(Mounts(sandbox, tmp_path)) as mounts:
+        mount = mounts.mount("--list-ttl", "1h")
+        assert run("ls", "-l", mount.path).good().out.count(b"\n") == 1 + len(names)
+        assert sandbox.count(Endpoint.INVOICES) == 0
+        for _ in range(2):
+            found = run("find", mount.path, "-type", "f", "-printf", "%P\\n").good()
+            assert sorted(found.lines) == files
+        listed = [call.namespace for call in sandbox.calls if call.endpoint is Endpoint.INVOICES]
+        assert Counter(listed) == Counter(names)
+        assert sandbox.count(Endpoint.PDF) == 0

@@ -287,3 +287,25 @@ def test_a_list_is_asked_for_again_when_it_is_no_longer_fresh(
         clock.advance(LIST_TTL_S)
         look_around(adapter)
         assert sorted(tenant.take_calls()) == ["list system", "namespaces"]
+
+
+def test_a_thousand_namespaces_are_each_listed_and_looked_up_once(
+    tenant: FakeTenant, store: WatchedStore, clock: FakeClock
+) -> None:
+    invoices = [Invoice(f"team-{number:03}", "invoice") for number in range(1000)]
+    for invoice in invoices:
+        tenant.bill(invoice, pdf_of(invoice.key, 1000))
+    folders = [f"/{invoice.namespace}" for invoice in invoices]
+    with mounted(tenant, store, clock) as adapter:
+        store.take_uses()
+        tenant.take_calls()
+        for _ in range(2):  # ``ls -l MOUNTPOINT``, twice
+            for folder in folders:
+                adapter("getattr", folder)
+        assert tenant.take_calls() == []
+        assert store.take_uses() == ["listing"] * len(folders)
+        for _ in range(2):  # ``find MOUNTPOINT``, twice
+            for folder, invoice in zip(folders, invoices, strict=True):
+                adapter("releasedir", None, adapter("opendir", folder))
+                adapter("getattr", f"/{invoice.key}")
+        assert sorted(tenant.take_calls()) == [f"list {each.namespace}" for each in invoices]
