@@ -36,6 +36,7 @@ from invoicefs.fetcher import Fetcher, Limits
 from invoicefs.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership, serve
 from invoicefs.library import Library, Policy
 from invoicefs.looker import Looker
+from invoicefs.memory import give_back_large_blocks
 from invoicefs.store import open_store, store_folder
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def _serve_tenant(
     warn: Warn,
 ) -> None:
     """Make everything the mount is made of, mount, serve until unmounted, and close it all."""
+    give_back_large_blocks()
     clock = SystemClock()
     folder = store_folder(settings.cache_dir, settings.url)
     store = open_store(folder, settings.cache_size_bytes, clock)

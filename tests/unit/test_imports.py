@@ -53,10 +53,11 @@ ALLOWED: Mapping[str, set[str]] = {
         "filesystem": "__init__ errors clock names model library xattrs errnos",
         "looker": "",
         "background": "errors",
+        "memory": "",
         "mountpoint": "errors",
         "logs": "errors",
         "mount": "errors clock config credentials api disk fetcher store catalog library"
-        " filesystem looker background mountpoint",
+        " filesystem looker background memory mountpoint",
         "sandbox.calls": "",
         "sandbox.pdfs": "",
         "sandbox.tenant": "sandbox.calls",
