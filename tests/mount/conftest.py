@@ -1,13 +1,18 @@
-"""Real mounts of an embedded API server, by the real command."""
+"""Real mounts of an embedded API server, by the real command.
+
+The tests may run in several worker processes at once (``pytest -n 3``), which share a folder, the
+machine's mounts and its FUSE device: a worker leaves alone what another may be using.
+"""
 
 import ctypes.util
+import fcntl
 import os
 import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -21,6 +26,8 @@ _PROGRAMS = (
     *("borg", "cpio", "file", "getfattr", "gio", "mksquashfs", "mutool", "pdftotext", "qpdf"),
     *("rclone", "restic", "rsync", "setpriv", "strace", "tar", "zip"),
 )
+_IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+_RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
 _ORDINARY_FOLDER = "invoicefs-test-"  # of an ordinary user, in the folder for temporary files
 _NOBODY = 65_534
 _AS_NOBODY = (
@@ -69,10 +76,19 @@ def _nothing_left_mounted(
 ) -> Iterator[None]:
     """Unmount what an earlier run left dead, and whatever is mounted when this one ends."""
     mine = tmp_path_factory.getbasetemp()
-    for folder in (mine.parent, *Path(tempfile.gettempdir()).glob(f"{_ORDINARY_FOLDER}*")):
-        sweep(folder, only_dead=True)
+    this_run = _folder_of_run(tmp_path_factory)
+    ordinary = Path(tempfile.gettempdir()).glob(f"{_ORDINARY_FOLDER}*")
+    for folder in (*this_run.parent.iterdir(), *ordinary):
+        if folder != this_run and not folder.name.startswith(_ORDINARY_FOLDER + _RUN):
+            sweep(folder, only_dead=True)
     yield
     sweep(mine, only_dead=False)
+
+
+def _folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder for temporary files that all workers of this run have in common."""
+    mine = tmp_path_factory.getbasetemp()
+    return mine.parent if _IS_WORKER else mine
 
 
 @pytest.fixture
@@ -94,17 +110,26 @@ def mount(mounts: Mounts) -> Mount:
 
 
 @pytest.fixture(scope="session")
-def _fuse_device_for_all() -> Iterator[None]:
-    """Let everybody use the FUSE device, as udev does; some containers have it for root only."""
-    mode = stat.S_IMODE(_FUSE_DEVICE.stat().st_mode)
-    if mode & 0o006 == 0o006 or os.geteuid() != 0:
+def _fuse_device_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let everybody use the FUSE device, as udev does; some containers have it for root only.
+
+    Each worker opens it, the first one writes down how it was, and the last one puts it back.
+    """
+    if os.geteuid() != 0:
         yield
         return
-    _FUSE_DEVICE.chmod(0o666)
-    try:
+    folder = _folder_of_run(tmp_path_factory)
+    was = folder / "mode-of-fuse-device"
+    mode = stat.S_IMODE(_FUSE_DEVICE.stat().st_mode)
+    with open(folder / "users-of-fuse-device", "w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        with suppress(FileExistsError), open(was, "x") as file:
+            file.write(str(mode))
+        _FUSE_DEVICE.chmod(0o666)
         yield
-    finally:
-        _FUSE_DEVICE.chmod(mode)
+        with suppress(BlockingIOError):
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _FUSE_DEVICE.chmod(int(was.read_text()))
 
 
 @pytest.fixture
@@ -113,7 +138,7 @@ def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterato
 
     Their folder is not in `tmp_path`, which nobody else may enter.
     """
-    with tempfile.TemporaryDirectory(prefix=_ORDINARY_FOLDER) as name:
+    with tempfile.TemporaryDirectory(prefix=f"{_ORDINARY_FOLDER}{_RUN}-") as name:
         folder = Path(name)
         prefix, command_prefix = _prefixes_of_ordinary_user()
         if prefix:

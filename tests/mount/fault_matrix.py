@@ -25,7 +25,7 @@ from invoicefs.sandbox import (
 from tests.mount.ailments import Ailment, Target, World
 from tests.mount.files import in_folder
 from tests.mount.mounts import Mounts
-from tests.mount.programs import eventually, python, run
+from tests.mount.programs import LIMIT_S, eventually, python, run
 from tests.mount.tenants import contents, file_name, invoice
 
 RIGHT = "right"
@@ -224,7 +224,8 @@ class _Stage:
     def _copied(self) -> str:
         copy = self._copies / self._mount.path.name
         copy.parent.mkdir(exist_ok=True)
-        run("cp", "-r", self._mount.path, copy).good()
+        # After a limit on calls, a copy keeps away from it for a while.
+        run("cp", "-r", self._mount.path, copy, timeout_s=3 * LIMIT_S).good()
         return _judged(
             {part.name: in_folder(part) for part in copy.iterdir()},
             dict.fromkeys(_PARTS, _CONTENTS),

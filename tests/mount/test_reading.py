@@ -258,7 +258,7 @@ LOOKS = pytest.mark.parametrize(
         ("find", "-type", "f", "-size", "+1k", "-newermt", "2020-01-01"),
         ("du", "-a"),
         ("du", "-a", "--apparent-size"),
-        ("df",),
+        ("df", "."),
         ("stat", "system/invoice-acme-2026-08.pdf"),
         ("test", "-r", "system/invoice-acme-2026-08.pdf"),
         ("rsync", "-a", "--list-only", "--exclude=/legal", "./"),
