@@ -55,12 +55,17 @@ _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MO
 
 
 def own_folder(folder: Path) -> None:
-    """Have this folder for us alone, made where it is missing; raises `OSError`."""
+    """Have this folder for us alone, made where it is missing; raises `OSError`.
+
+    One into which others could write is refused, because what is in it may not be ours.
+    """
     for parent in reversed((folder, *folder.parents)):
         parent.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "it belongs to somebody else")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(errno.EPERM, "others can write into it")
     folder.chmod(0o700)
 
 

@@ -248,11 +248,22 @@ def test_folders_made_on_the_way_are_for_their_owner_alone(tmp_path: Path) -> No
         assert stat.S_IMODE(made.stat().st_mode) == 0o700, made
 
 
-def test_a_folder_that_was_open_to_others_is_closed(open_: OpenStore, folder: Path) -> None:
+def test_a_folder_that_others_could_read_is_closed(open_: OpenStore, folder: Path) -> None:
     folder.mkdir()
-    folder.chmod(0o777)
+    folder.chmod(0o755)
     open_()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o702, 0o720, 0o1777])
+def test_a_folder_that_others_could_write_into_is_refused(folder: Path, mode: int) -> None:
+    folder.mkdir()
+    folder.chmod(mode)
+    (folder / "planted").touch()
+    with pytest.raises(StoreUnusable, match="others can write into it"):
+        open_store(folder, MIB, SystemClock())
+    assert [path.name for path in folder.iterdir()] == ["planted"]
+    assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
 def test_opening_leaves_no_other_files(open_: OpenStore, folder: Path) -> None:
@@ -344,13 +355,13 @@ def test_an_unusable_folder_is_reported_by_name(
 def test_a_folder_of_somebody_else_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
+    folder.mkdir()
+    folder.chmod(0o755)
     monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
     with pytest.raises(StoreUnusable, match="somebody else"):
         open_store(folder, MIB, SystemClock())
     assert not list(folder.iterdir())
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o777
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
 def test_a_folder_behind_a_link_is_not_used(tmp_path: Path) -> None:
