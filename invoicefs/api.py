@@ -4,7 +4,10 @@ The only importer of ``requests``. Trying again is not done here but in the fetc
 retries of urllib3 stay off (it would obey ``Retry-After`` for up to six hours).
 
 The credential goes to the host of the base URL and to no other: redirects are followed by hand,
-and only on that host. netrc is never consulted.
+and only on that host. netrc is never consulted. No proxy sees it but that of a base URL which is
+not encrypted, and no proxy is shown a client certificate.
+
+Each request is a line in the log with ``-v``; what it raises carries the same facts as a note.
 
 Threading: an `Api` is used by many threads at once. ``requests.Session`` is shared for its pool
 of connections; cookies, its only changing state, are refused.
@@ -12,11 +15,12 @@ of connections; cookies, its only changing state, are refused.
 
 import email.utils
 import logging
+import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, NamedTuple, NoReturn, Self, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import requests
@@ -32,13 +36,15 @@ from invoicefs.answers import (
     parse_pdf,
 )
 from invoicefs.clock import Deadline
-from invoicefs.credentials import Credential
+from invoicefs.config import is_loopback
+from invoicefs.credentials import Credentials
 from invoicefs.errors import (
     Busy,
     CredentialRenewed,
     Denied,
     InvoicefsError,
     Misdirected,
+    NoAnswer,
     NotFound,
     RateLimited,
     ServerFault,
@@ -55,6 +61,8 @@ from invoicefs.wire import Guard, watch_connections
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 FIRST_LIMIT = 1000
 _LIMIT_FACTOR = 10
 _LAST_LIMIT = 2**31 - 1  # the parameter is an int32
@@ -65,6 +73,8 @@ _ERROR_BODY_BYTES = 64 * 1024
 _LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 25 MiB
 _MOST_REDIRECTS = 5
 _LENGTH_HEADERS = {"content-length", "transfer-encoding"}
+_REQUEST_ID_HEADER = "X-Request-Id"  # of Envoy, through which the vendor answers
+_REQUEST_ID_CHARACTERS = 100
 _TOO_LATE = "no answer within --timeout"
 _FOR_EVER_S = 365 * 86_400.0
 
@@ -85,14 +95,17 @@ class Api:
     """
 
     def __init__(
-        self, url: str, credential: Credential, *, parallel: int, max_pdf_size_bytes: int
+        self, url: str, credentials: Credentials, *, parallel: int, max_pdf_size_bytes: int
     ) -> None:
         self._url = url
-        self._credential = credential
+        self._token = credentials.token
+        # None is the public certificates, or those that REQUESTS_CA_BUNDLE names.
+        self._trusted = None if credentials.ca_bundle is None else str(credentials.ca_bundle)
         self._max_pdf_size_bytes = max_pdf_size_bytes
-        self._session = _session(parallel)
-        # Only a loopback URL is not https, and no proxy leads to the own machine.
-        self._session.trust_env = url.startswith("https://")
+        self._session = _session(parallel, credentials.certificate)
+        # No proxy leads to the own machine.
+        parts = urlsplit(url)
+        self._session.trust_env = parts.scheme == "https" or not is_loopback(parts.hostname or "")
 
     def close(self) -> None:
         """Close the connections."""
@@ -100,8 +113,8 @@ class Api:
 
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         """List the namespaces."""
-        body = self._get("/api/web/namespaces", {}, _LIST_BODY_BYTES, deadline)
-        return parse_namespaces(parse_json(body))
+        path = "/api/web/namespaces"
+        return self._get(path, {}, _LIST_BODY_BYTES, deadline, parse_namespaces)
 
     def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
         """List all invoices of a namespace.
@@ -128,99 +141,150 @@ class Api:
         path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoice_pdf"
         # Base64 takes 4/3 of the size, and twice that where JSON escapes every slash.
         cap_bytes = 3 * self._max_pdf_size_bytes + _CHUNK_BYTES
+
+        def parse(answer: object) -> bytes:
+            return parse_pdf(answer, self._max_pdf_size_bytes)
+
         try:
-            body = self._get(path, {"name": name}, cap_bytes, deadline)
+            return self._get(path, {"name": name}, cap_bytes, deadline, parse)
         except _BodyTooLarge as error:
             raise TooLarge("the PDF is larger than --max-pdf-size") from error
-        return parse_pdf(parse_json(body), self._max_pdf_size_bytes)
 
     def _invoices(self, namespace: str, limit: int, deadline: Deadline) -> InvoicesAnswer:
         path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoices/custom_list"
-        # Nothing keeps the body while its fields are looked at: both may be large.
-        answer = parse_json(self._get(path, {"limit": str(limit)}, _LIST_BODY_BYTES, deadline))
-        return parse_invoices(answer, namespace)
+
+        def parse(answer: object) -> InvoicesAnswer:
+            return parse_invoices(answer, namespace)
+
+        return self._get(path, {"limit": str(limit)}, _LIST_BODY_BYTES, deadline, parse)
 
     def _get(
-        self, path: str, query: Mapping[str, str], cap_bytes: int, deadline: Deadline
-    ) -> bytes:
-        """The body of a good answer, after redirects on the same host."""
-        with _foreign_errors_translated(deadline), Guard(deadline.left_s()):
-            body = self._follow(self._url + path, query, cap_bytes, deadline)
-        if deadline.left_s() == 0:  # an answer without a length just ends where it is shut
-            raise TimedOut(_TOO_LATE)
-        return body
-
-    def _follow(
-        self, url: str, query: Mapping[str, str] | None, cap_bytes: int, deadline: Deadline
-    ) -> bytes:
+        self,
+        path: str,
+        query: Mapping[str, str],
+        cap_bytes: int,
+        deadline: Deadline,
+        parse: Callable[[object], T],
+    ) -> T:
+        """What a good answer means, after redirects on the same host."""
+        url, parameters = self._url + path, urlencode(query, errors="surrogatepass")
         for _ in range(_MOST_REDIRECTS + 1):
-            with closing(self._send(url, query, deadline)) as response:
-                if not response.is_redirect:
-                    return self._body(response, cap_bytes)
-                url, query = self._redirected(response), None
+            answer = self._ask(url, parameters, cap_bytes, deadline, parse)
+            if not isinstance(answer, _Redirect):
+                return answer
+            url, parameters = answer.url, ""
         raise Misdirected("the server redirects in a circle")
 
-    def _send(
-        self, url: str, query: Mapping[str, str] | None, deadline: Deadline
-    ) -> requests.Response:
+    def _ask(
+        self,
+        url: str,
+        parameters: str,
+        cap_bytes: int,
+        deadline: Deadline,
+        parse: Callable[[object], T],
+    ) -> "T | _Redirect":
+        """Make one request."""
+        token = self._token.token() if self._token else ""
+        with _Report(url, token) as report:
+            with (
+                _foreign_errors_translated(deadline),
+                Guard(deadline.left_s()),
+                closing(self._send(url, parameters, token, deadline)) as response,
+            ):
+                report.note_answer(response)
+                if response.is_redirect:
+                    return self._redirected(response)
+                if response.status_code != requests.codes.ok:
+                    self._raise_for(response, token)
+                # No name keeps the body while its fields are looked at: both may be large.
+                answer = parse_json(_whole_body(response, cap_bytes, deadline))
+            return parse(answer)
+
+    def _send(self, url: str, parameters: str, token: str, deadline: Deadline) -> requests.Response:
         left_s = max(deadline.left_s(), 0.001)  # requests refuses a timeout of 0
-        response = self._session.get(
+        return self._session.get(
             url,
-            params=query and urlencode(query, errors="surrogatepass"),
-            auth=_TokenAuth(self._credential.token()),
+            params=parameters,
+            auth=_Authorization(token),
+            verify=self._trusted,
             allow_redirects=False,
             stream=True,
             timeout=(min(left_s, _CONNECT_TIMEOUT_S), left_s),
         )
-        # Not the query: where a server redirects to, it may hold what it likes.
-        path = urlsplit(response.url).path.replace(_token_of(response), "***")
-        log.info("GET %s: %d after %s", path, response.status_code, response.elapsed)
-        return response
 
-    def _body(self, response: requests.Response, cap_bytes: int) -> bytes:
-        if response.status_code != requests.codes.ok:
-            self._raise_for(response)
-        body = _read(response, cap_bytes)
-        if len(body) > cap_bytes:
-            raise _BodyTooLarge("the answer is larger than any that was asked for")
-        if not body and not _LENGTH_HEADERS & {each.lower() for each in response.headers}:
-            # http.client takes the end of the stream for that of the headers.
-            raise ConnectionResetError("the stream ended in the headers")
-        return body
-
-    def _raise_for(self, response: requests.Response) -> None:
+    def _raise_for(self, response: requests.Response, token: str) -> NoReturn:
         """Raise the domain exception of an error status, with the server's own words."""
         status = response.status_code
-        token = _token_of(response)
         words = error_message(_read_what_there_is(response), secret=token)
         message = f"the server answered {status}" + (f": {words}" if words else "")
         if status == requests.codes.too_many_requests:
             raise RateLimited(message, _retry_after_s(response))
         if status == requests.codes.service_unavailable:
             raise Unavailable(message, _retry_after_s(response))
-        if status == requests.codes.unauthorized and self._credential.was_replaced(token):
+        if status == requests.codes.unauthorized and self._was_replaced(token):
             raise CredentialRenewed(message)
         raise _ERROR_OF_STATUS.get(status, ServerFault)(message)
 
-    def _redirected(self, response: requests.Response) -> str:
+    def _was_replaced(self, token: str) -> bool:
+        return self._token is not None and self._token.was_replaced(token)
+
+    def _redirected(self, response: requests.Response) -> "_Redirect":
         url = urljoin(response.url, response.headers["location"])
         if urlsplit(url)[:2] != urlsplit(self._url)[:2]:
             raise Misdirected("the server redirects to another host, which is never followed")
-        return url
+        return _Redirect(url)
+
+
+class _Redirect(NamedTuple):
+    """An answer that says where to ask instead, on the same host."""
+
+    url: str
+
+
+class _Report:
+    """What is told of one request: in the log with ``-v``, and in a note of what it raises.
+
+    Method, path, status, request id and duration. Not the query: where a server redirects to, it
+    may hold what it likes.
+    """
+
+    def __init__(self, url: str, secret: str) -> None:
+        self._secret = secret
+        self._words = f"GET {self._hidden(urlsplit(url).path)}"
+        self._began_s = time.monotonic()
+
+    def note_answer(self, response: requests.Response) -> None:
+        """Take note of the head of an answer."""
+        self._words += f": {response.status_code}"
+        if request_id := response.headers.get(_REQUEST_ID_HEADER, ""):
+            self._words += f", request id {_shown(self._hidden(request_id))}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, InvoicefsError):
+            error.add_note(self._words)
+        outcome = f" ({error})" if isinstance(error, NoAnswer) else ""
+        log.info("%s after %.3f s%s", self._words, time.monotonic() - self._began_s, outcome)
+
+    def _hidden(self, text: str) -> str:
+        return text.replace(self._secret, "***") if self._secret else text
 
 
 class _BodyTooLarge(UnusableAnswer):
     """A body over its cap, in a call where that has no other meaning."""
 
 
-class _TokenAuth(requests.auth.AuthBase):
-    """Sets the header. Being an auth object, it also keeps ``requests`` from reading netrc."""
+class _Authorization(requests.auth.AuthBase):
+    """Sets the header, if there is a token. With it ``requests`` does not look into netrc."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"APIToken {self._token}"
+        if self._token:
+            request.headers["Authorization"] = f"APIToken {self._token}"
         return request
 
 
@@ -232,14 +296,21 @@ class _Session(requests.Session):
 
 
 class _WatchedAdapter(HTTPAdapter):
-    """A transport whose connections end at the deadline of the call they serve."""
+    """A transport whose connections end at the deadline of the call they serve.
+
+    They are made with the client certificate, if there is one.
+    """
+
+    def __init__(self, certificate: ssl.SSLContext | None, **kwargs: Any) -> None:
+        self._tls: dict[str, Any] = {} if certificate is None else {"ssl_context": certificate}
+        super().__init__(**kwargs)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **{**kwargs, **self._tls})
         watch_connections(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
+        manager = super().proxy_manager_for(*args, **{**kwargs, **self._tls})
         if hasattr(manager, "proxy_headers"):  # SOCKS has connections of its own, left alone
             watch_connections(manager)
         return manager
@@ -267,15 +338,27 @@ def _foreign_errors_translated(deadline: Deadline) -> Iterator[None]:
         raise translated(error, is_cut_short=is_cut_short) from error
 
 
-def _session(parallel: int) -> requests.Session:
+def _session(parallel: int, certificate: ssl.SSLContext | None) -> requests.Session:
     session = _Session()
     session.headers["User-Agent"] = f"invoicefs/{__version__}"
     session.headers["Accept"] = "application/json"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _WatchedAdapter(pool_connections=1, pool_maxsize=parallel, max_retries=0)
+    adapter = _WatchedAdapter(certificate, pool_connections=1, pool_maxsize=parallel, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+def _whole_body(response: requests.Response, cap_bytes: int, deadline: Deadline) -> bytes:
+    body = _read(response, cap_bytes)
+    if deadline.left_s() == 0:  # an answer without a length just ends where it is shut
+        raise TimedOut(_TOO_LATE)
+    if len(body) > cap_bytes:
+        raise _BodyTooLarge("the answer is larger than any that was asked for")
+    if not body and not _LENGTH_HEADERS & {each.lower() for each in response.headers}:
+        # http.client takes the end of the stream for that of the headers.
+        raise ConnectionResetError("the stream ended in the headers")
+    return body
 
 
 def _read(response: requests.Response, cap_bytes: int) -> bytes:
@@ -303,8 +386,9 @@ def _segment(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-def _token_of(response: requests.Response) -> str:
-    return str(response.request.headers["Authorization"]).removeprefix("APIToken ")
+def _shown(text: str) -> str:
+    """A text of the server on one line of the log, at no great length."""
+    return "".join(each if each.isprintable() else " " for each in text)[:_REQUEST_ID_CHARACTERS]
 
 
 def _retry_after_s(response: requests.Response) -> float | None:

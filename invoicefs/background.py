@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 Serve = Callable[[Callable[[], None]], None]
 
 _READY = b"ready"
-_DETACHED_UMASK = 0o077  # whatever the mount process writes is for its owner alone
 
 
 def run_in_background(serve: Serve) -> None:
@@ -96,7 +95,6 @@ def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
 def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> int:
     os.setsid()
     os.chdir("/")  # pins no folder that somebody may want to unmount
-    os.umask(_DETACHED_UMASK)
     null_fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(null_fd, 0)
     os.dup2(null_fd, 1)

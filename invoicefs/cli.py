@@ -1,38 +1,80 @@
 """The commands: options in, exceptions out as one sentence and an exit code.
 
-Exit codes: 0 done, 1 it failed, 2 it was used wrongly. What is heavy to import is imported by the
-command that needs it, so that ``--help`` answers at once.
+What is heavy to import is imported by the command that needs it, so that ``--help`` answers at
+once.
 """
 
 import dataclasses
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from invoicefs import __version__, config
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.errors import InvoicefsError, UsageError
+from invoicefs.mount_options import arguments_of, parse_helper_call
+
+log = logging.getLogger(__name__)
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
 
 Command = Callable[..., None]
 
 
+class _ExitCodes(NamedTuple):
+    """What a program ends with where it was used wrongly, failed, or the system refused."""
+
+    usage: int
+    failure: int
+    system: int
+    interrupt: int
+
+
+_OURS = _ExitCodes(usage=2, failure=1, system=1, interrupt=1)
+_OF_MOUNT = _ExitCodes(usage=1, failure=32, system=2, interrupt=8)  # see mount(8)
+
+
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence on stderr, never a traceback."""
+    _run("invoicefs", _OURS, lambda: cli(prog_name="invoicefs"))
+
+
+def main_of_mount_helper() -> NoReturn:
+    """Run ``mount.invoicefs``, which mount(8) calls for ``mount -t invoicefs`` and fstab(5)."""
+    _run("mount.invoicefs", _OF_MOUNT, _mount_for_mount)
+
+
+def _mount_for_mount() -> None:
+    call = parse_helper_call(sys.argv[1:], _takes_value(mount))
+    if not call.is_fake:
+        arguments = ["mount", "--url", call.source, *call.arguments, "--", call.mount_point]
+        cli(arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=call.source)
+
+
+def _run(name: str, codes: _ExitCodes, run: Callable[[], None]) -> NoReturn:
+    def end(code: int, sentence: str) -> NoReturn:
+        click.echo(f"{name}: {sentence}", err=True)
+        sys.exit(code)
+
     _open_closed_streams()
     try:
-        cli(prog_name="invoicefs")
+        run()
+    except click.ClickException as error:
+        end(codes.usage, error.format_message())
     except UsageError as error:
-        _end(2, str(error))
+        end(codes.usage, str(error))
+    except click.Abort:
+        end(codes.interrupt, "Interrupted.")
     except InvoicefsError as error:
-        _end(1, str(error))
+        end(codes.failure, str(error))
     except OSError as error:  # no working folder, no more processes, ...
-        _end(1, f"The system refuses: {error.strerror or error}.")
+        end(codes.system, f"The system refuses: {error.strerror or error}.")
     sys.exit(0)
 
 
@@ -45,11 +87,6 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 # for good
             setattr(sys, name, stream)
-
-
-def _end(code: int, sentence: str) -> NoReturn:
-    click.echo(f"invoicefs: {sentence}", err=True)
-    sys.exit(code)
 
 
 class _Parsed(click.ParamType[Any]):
@@ -70,7 +107,6 @@ class _Parsed(click.ParamType[Any]):
 
 _SIZE = _Parsed("size", config.parse_size_bytes)
 _DURATION = _Parsed("duration", config.parse_duration_s)
-_URL = _Parsed("url", config.normalise_url)
 _STATUS = _Parsed("status", config.parse_status)
 _OCTAL = _Parsed("octal", config.parse_octal)
 # Paths are not looked at here: a mount point may hang.
@@ -94,9 +130,23 @@ def _duration(name: str, field: str, text: str) -> Callable[[Command], Command]:
     return _option(name, field, text, type=_DURATION, default=default, show_default=True)
 
 
+# What `credentials.Family` is made of, by its fields.
+_TENANT_OPTIONS = {
+    "url": ("--url", f"URL of the tenant, like {URL_EXAMPLE}.", "URL"),
+    "token_file": ("--token-file", "File that holds the API token.", "FILE"),
+    "p12": ("--p12", "Client certificate in a P12 bundle.", "FILE"),
+    "p12_password_file": ("--p12-password-file", "File that holds its password.", "FILE"),
+    "cert": ("--cert", "Client certificate in PEM form, with --key or its key in it.", "FILE"),
+    "key": ("--key", "Private key of --cert in PEM form.", "FILE"),
+    "ca_bundle": (
+        "--ca-bundle",
+        "Trust the certificates in this PEM file instead of the public ones.",
+        "FILE",
+    ),
+}
+
 # Every option whose name is that of a field of `Settings`.
 _SETTINGS_OPTIONS = (
-    _option("--url", "url", f"URL of the tenant, like {URL_EXAMPLE}.", type=_URL, required=True),
     _option(
         "--namespace",
         "namespaces",
@@ -166,10 +216,36 @@ _SETTINGS_OPTIONS = (
 )
 
 
-def _settings_options(command: Command) -> Command:
-    for option in reversed(_SETTINGS_OPTIONS):
+def _mount_options(command: Command) -> Command:
+    tenant = [
+        _option(name, field, text, metavar=metavar)
+        for field, (name, text, metavar) in _TENANT_OPTIONS.items()
+    ]
+    for option in reversed((*tenant, *_SETTINGS_OPTIONS)):
         command = option(command)
     return command
+
+
+class _MountCommand(click.Command):
+    """A command whose options can also be given as one ``-o`` list, see mount(8)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put what ``-o`` stands for in front, so that other options win over it."""
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        lists = given.get("mount_options", [])
+        stands_for = [each for text in lists for each in arguments_of(text, _takes_value(self))]
+        return super().parse_args(ctx, [*stands_for, *args])
+
+
+def _takes_value(command: click.Command) -> Mapping[str, bool]:
+    """The long options of a command without their dashes, and whether they take a value."""
+    return {
+        name.removeprefix("--").replace("-", "_"): not (option.is_flag or option.count)
+        for option in command.params
+        if isinstance(option, click.Option)
+        for name in option.opts
+        if name.startswith("--") and name != "--help"
+    }
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -178,45 +254,79 @@ def cli() -> None:
     """Mount the billing invoices of an F5 Distributed Cloud tenant as a read-only folder."""
 
 
-@cli.command()
+@cli.command(cls=_MountCommand)
 @click.argument("mount_point", metavar="MOUNTPOINT", type=_PATH)
-@_settings_options
-@_option("--token-file", "token_file", "File that holds the API token.", type=_PATH)
+@_mount_options
+@_option(
+    "--insecure-http",
+    "is_insecure",
+    "Allow http:// to other machines: whoever is on the way can read the token.",
+    is_flag=True,
+)
 @_option("--foreground", "is_foreground", "Stay in the foreground.", is_flag=True)
 @_option("--log-file", "log_file", "Write the log to this file.", type=_PATH)
 @click.option(
-    "-v", "verbosity", count=True, help="Log every API call; with -vv every file operation, too."
+    "-v",
+    "--verbose",
+    "verbosity",
+    count=True,
+    help="Log every API call; with -vv every file operation, too.",
 )
+@click.option(
+    "-o",
+    "mount_options",
+    metavar="OPTION[=VALUE],...",
+    multiple=True,
+    help="The same options as for mount(8): -o list_ttl=5m,allow_other. Those that all file"
+    " systems have, like ro and nofail, are ignored.",
+)
+@click.pass_context
 def mount(
+    ctx: click.Context,
+    /,
     mount_point: Path,
-    token_file: Path | None,
+    is_insecure: bool,
     is_foreground: bool,
     log_file: Path | None,
     verbosity: int,
+    mount_options: tuple[str, ...],  # noqa: ARG001 -- has become other options
     **fields: Any,
 ) -> None:
     """Mount a tenant on the empty folder MOUNTPOINT.
 
-    Returns when the folder is usable, and goes on in the background. The API token comes from
-    --token-file, from the variable INVOICEFS_TOKEN, or from a prompt.
+    Returns when the folder is usable, and goes on in the background. What the tenant is asked
+    with is a token or a client certificate: from the options, from INVOICEFS_TOKEN, from the
+    variables of other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token from a prompt.
     """
     from invoicefs import logs
-    from invoicefs.credentials import find_credential
+    from invoicefs.credentials import Family, find_tenant
     from invoicefs.mount import mount as mount_tenant
 
-    settings = _settings(fields)
     logs.configure(
         is_foreground=is_foreground,
         log_file=log_file.absolute() if log_file else None,
         verbosity=verbosity,
     )
-    credential = find_credential(token_file, _token_prompt if sys.stdin.isatty() else None)
+    texts = {field: fields.pop(field) for field in _TENANT_OPTIONS}
+    names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
+    options = {
+        names[field]: text
+        for field, text in texts.items()
+        if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE
+    }
+    tenant = find_tenant(Family.of(options, names), may_be_unencrypted=is_insecure)
+    settings = _settings(tenant.url, fields)
+    credentials = tenant.credentials(_ask if sys.stdin.isatty() else None)
+    log.info("The URL is from %s, with %s", tenant.url_origin, credentials.description)
+    for file in credentials.open_files:
+        _warn(f"Everybody on this machine can read {file}: chmod 600 {file}")
     mount_tenant(
         settings,
-        credential,
+        credentials,
         str(mount_point.absolute()),
+        source=ctx.obj or settings.url,
         is_foreground=is_foreground,
-        warn=lambda sentence: click.echo(f"invoicefs: {sentence}", err=True),
+        warn=_warn,
     )
 
 
@@ -243,7 +353,7 @@ def demo(mount_point: Path | None, once: bool) -> None:
     run_demo(mount_point.absolute() if mount_point else None, is_once=once, say=click.echo)
 
 
-def _settings(fields: dict[str, Any]) -> Settings:
+def _settings(url: str, fields: dict[str, Any]) -> Settings:
     """The settings from the options that were given; the others keep their defaults."""
     given = {name: value for name, value in fields.items() if value is not None}
     given["statuses"] = frozenset(given["statuses"])
@@ -251,9 +361,13 @@ def _settings(fields: dict[str, Any]) -> Settings:
     given.setdefault("max_wait_s", min(_DEFAULTS["max_wait_s"], given["timeout_s"]))
     if "cache_dir" in given:
         given["cache_dir"] = given["cache_dir"].absolute()
-    return Settings(**given)
+    return Settings(url, **given)
 
 
-def _token_prompt() -> str:
-    token: str = click.prompt("API token", hide_input=True, err=True)
-    return token
+def _ask(what: str) -> str:
+    secret: str = click.prompt(what, hide_input=True, err=True)
+    return secret
+
+
+def _warn(sentence: str) -> None:
+    click.echo(f"invoicefs: {sentence}", err=True)

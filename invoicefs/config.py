@@ -202,11 +202,12 @@ def parse_status(text: str) -> str:
     return status
 
 
-def normalise_url(pasted: str) -> str:
+def normalise_url(pasted: str, *, may_be_unencrypted: bool = False) -> str:
     """The base URL of the API from what people paste.
 
     With or without scheme, trailing slash, ``/api``, or the path of a console page; a path that
-    a gateway puts in front is kept. Raises `UsageError` where no tenant can be made out.
+    a gateway puts in front is kept. Raises `UsageError` where no tenant can be made out, and for
+    ``http://`` to another machine unless it `may_be_unencrypted`.
     """
     text = pasted.strip()
     has_scheme = _SCHEME.match(text) is not None
@@ -219,11 +220,12 @@ def normalise_url(pasted: str) -> str:
     if parts.scheme not in ("http", "https") or not _is_host(host) or parts.port == 0:
         raise UsageError(f"{pasted!r} is not a URL: write it like {URL_EXAMPLE}.")
     is_single_word = not has_scheme and not any(mark in host for mark in ".:")
-    if host == _TENANT_DOMAIN or (is_single_word and not _is_loopback(host)):
+    if host == _TENANT_DOMAIN or (is_single_word and not is_loopback(host)):
         raise UsageError(f"{pasted!r} names no tenant: write it like {URL_EXAMPLE}.")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not (may_be_unencrypted or is_loopback(host)):
         raise UsageError(
-            f"{pasted!r} would send the token unencrypted: write https:// instead of http://."
+            f"{pasted!r} would send the token unencrypted: write https:// instead of http://, "
+            "or give --insecure-http."
         )
     address = f"[{host}]" if ":" in host else host
     port = f":{parts.port}" if parts.port else ""
@@ -244,7 +246,8 @@ def _is_host(host: str) -> bool:
     return ":" in host or (_HOST.fullmatch(host) is not None and host not in ("http", "https"))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is the own machine, by its name or address."""
     return _LOOPBACK.fullmatch(host) is not None
 
 

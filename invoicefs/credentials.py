@@ -1,127 +1,305 @@
-"""Where the API token comes from, and what happens when it is replaced.
+"""Where the URL of a tenant and the credentials for it come from, and which of them won.
 
-The token comes from a file, an environment variable or a prompt, never from an argument:
-arguments show in ``ps``. The first source that is given wins.
+People have them already: for this program, for other clients of the vendor's API, for Terraform,
+and for ``vesctl``. Each of these places is a `Family`, and the first one that has something wins.
 
-Threading: a `TokenFile` swaps one tuple by one assignment; two threads that see a new file at
-once both read it, which is harmless.
+A credential is sent to the host that it was made for, and to no other: URL and credential come
+from one family. Only the family of our own may lend its URL to the credential of another that
+names no host, or the same one, and its credential to the URL of another.
+
+Secrets leave the environment, so that no program that is started from here inherits them and
+``/proc/PID/environ`` does not show them.
 """
 
+import ctypes
 import os
-import stat
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Final, NamedTuple, Self
+from urllib.parse import urlsplit
 
-from invoicefs.errors import UserError
+from invoicefs.certificates import check_ca_bundle, load_p12, load_pem
+from invoicefs.config import URL_EXAMPLE, normalise_url
+from invoicefs.errors import UsageError, UserError
+from invoicefs.secret_files import is_open_to_others, read_secret
+from invoicefs.tokens import FixedToken, Token, TokenFile
+from invoicefs.vesconfig import read_vesconfig
 
-TOKEN_VARIABLE = "INVOICEFS_TOKEN"  # noqa: S105 -- the name of the variable, not a token
+Ask = Callable[[str], str]
+"""Asks whoever sits at the terminal for a secret, by its name."""
 
 
-class Credential(Protocol):
-    """What the API is asked with."""
+class Given(NamedTuple):
+    """A text that was given, and where, for people: ``--p12``, ``F5XC_P12_BUNDLE``."""
+
+    text: str
+    origin: str
+
+    def __repr__(self) -> str:
+        return f"<what {self.origin} says>"  # which may be a secret
 
     @property
-    def origin(self) -> str:
-        """Where the token comes from, for people; never the token itself."""
-
-    def token(self) -> str:
-        """The token to use now."""
-
-    def was_replaced(self, used: str) -> bool:
-        """Whether another token than `used` is to be had, after the server refused that one."""
+    def path(self) -> Path:
+        """The text as the absolute path of a file."""
+        return Path(self.text).absolute()
 
 
-class FixedToken:
-    """A token that stays the same as long as the mount lives."""
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What one place says of a tenant; everything may be missing."""
 
-    def __init__(self, token: str, origin: str) -> None:
-        self._token = _checked(token, origin)
-        self.origin = origin
+    url: Given | None = None
+    token_file: Given | None = None
+    token: Given | None = None
+    p12: Given | None = None
+    p12_password_file: Given | None = None
+    p12_password: Given | None = None
+    cert: Given | None = None
+    key: Given | None = None
+    ca_bundle: Given | None = None
 
-    def token(self) -> str:
-        """See `Credential`."""
-        return self._token
+    @classmethod
+    def of(cls, texts: Mapping[str, str | None], names: Mapping[str, str]) -> Self:
+        """What `texts` has under these names, by field; an empty text counts as not given."""
+        found = {field: (texts.get(name), name) for field, name in names.items()}
+        return cls(**{field: Given(text, name) for field, (text, name) in found.items() if text})
 
-    def was_replaced(self, used: str) -> bool:
-        """See `Credential`."""
-        return used != self._token
+    @property
+    def has_credential(self) -> bool:
+        """Whether there is something to be let in with."""
+        return any((self.token_file, self.token, self.p12, self.cert))
+
+    def before(self, other: Self) -> Self:
+        """What either of two places says, this one first; credentials come from one of them."""
+        if self.has_credential:
+            other = replace(other, token_file=None, token=None, p12=None, cert=None, key=None)
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(other, **{name: each for name, each in given.items() if each})
 
 
-class TokenFile:
-    """A token in a file that is read again whenever the file changes.
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a tenant is asked with: a token or a client certificate, and whom we trust."""
 
-    Raises `UserError` where the file has no usable token at the start. Later on the last token
-    that could be read stays in use, because tools that rotate files may replace them in two steps.
+    description: str
+    """What it is and where it comes from, for people; never a secret."""
+
+    token: Token | None = None
+
+    certificate: ssl.SSLContext | None = None
+    """What TLS connections are made with; holds the client certificate and trusts nobody yet."""
+
+    ca_bundle: Path | None = None
+    """Trust the certificates in this file instead of the public ones."""
+
+    open_files: tuple[Path, ...] = ()
+    """Files of secrets that everybody on this machine can read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """The URL of a tenant, normalised, where it was given, and who has credentials for it."""
+
+    url: str
+    url_origin: str
+    family: Family
+    unfit: tuple[str, ...]
+    """Where there are credentials that are not for this host, for people."""
+
+    def credentials(self, ask: Ask | None) -> Credentials:
+        """What the tenant is asked with, read and checked; a token from a prompt in the end.
+
+        `ask` is None where nobody could answer. Raises `UserError` where nothing can be used.
+        """
+        if self.family.has_credential or ask:
+            return _credentials(self.family, ask)
+        hint = f" ({' and '.join(self.unfit)} name another host)" if self.unfit else ""
+        raise UserError(
+            f"There are no credentials for {self.url}{hint}: give --token-file FILE or --p12 FILE, "
+            f"or set {OUR_VARIABLES['token']}."
+        )
+
+
+OUR_VARIABLES: Final = {field.name: f"INVOICEFS_{field.name.upper()}" for field in fields(Family)}
+_F5XC = {
+    "url": "F5XC_API_URL",
+    "token": "F5XC_API_TOKEN",
+    "p12": "F5XC_P12_BUNDLE",
+    "p12_password": "F5XC_P12_PASSWORD",
+    "cert": "F5XC_CERT",
+    "key": "F5XC_KEY",
+    "ca_bundle": "F5XC_CA_BUNDLE",
+}
+_TERRAFORM = {
+    "url": "VOLT_API_URL",
+    "p12": "VOLT_API_P12_FILE",
+    "p12_password": "VES_P12_PASSWORD",
+    "cert": "VOLT_API_CERT",
+    "key": "VOLT_API_KEY",
+    "ca_bundle": "VOLT_API_CA_CERT",
+}
+_VESCTL = {"url": "server-urls", "p12": "p12-bundle", "cert": "cert", "key": "key"}
+_SECRET_FIELDS = ("token", "p12_password")
+
+
+def find_tenant(options: Family, *, may_be_unencrypted: bool) -> Tenant:
+    """The tenant to mount: from the options, the environment or ``~/.vesconfig``.
+
+    Raises `UsageError` where there is no usable URL, and `UserError` where ``~/.vesconfig`` is
+    needed and cannot be used.
     """
+    variables = {**os.environ, **_take_secrets()}
+    _check_options(options)
+    own = options.before(Family.of(variables, OUR_VARIABLES))
+    others = [Family.of(variables, names) for names in (_F5XC, _TERRAFORM)]
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
-        self.origin = f"the token file {self._path}"
-        self._state = (_fingerprint(self._path), _read(self._path))
-
-    def token(self) -> str:
-        """See `Credential`."""
-        if _fingerprint(self._path) != self._state[0]:
-            self._reload()
-        return self._state[1]
-
-    def was_replaced(self, used: str) -> bool:
-        """See `Credential`."""
-        self._reload()
-        return used != self._state[1]
-
-    def _reload(self) -> None:
-        # The fingerprint is taken first: a change in between is seen again at the next call.
-        fingerprint = _fingerprint(self._path)
+    def url_of(family: Family) -> str:
+        assert family.url is not None
         try:
-            self._state = (fingerprint, _read(self._path))
-        except UserError:
-            self._state = (fingerprint, self._state[1])
+            return normalise_url(family.url.text, may_be_unencrypted=may_be_unencrypted)
+        except UsageError as error:
+            raise UsageError(f"{family.url.origin}: {error}") from None
+
+    found = _joined(own, others, url_of)
+    if not (found.url and found.has_credential):
+        others.append(_family_of_vesctl(variables))
+        found = _joined(own, others, url_of)
+    if not found.url:
+        found = own.before(next((each for each in others if each.url), Family()))
+    if not found.url:
+        raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}.")
+    unfit = tuple(each.url.origin for each in others if each.has_credential and each.url)
+    return Tenant(url_of(found), found.url.origin, found, unfit)
 
 
-def find_credential(token_file: Path | None, prompt: Callable[[], str] | None) -> Credential:
-    """The credential from the first source that has one: file, environment, prompt.
+def _joined(own: Family, others: Iterable[Family], url_of: Callable[[Family], str]) -> Family:
+    """Our own family, with what it lacks of the first other one that fits it."""
+    if own.url and own.has_credential:
+        return own
+    for other in others:
+        if own.url:
+            fits = other.has_credential and (
+                other.url is None or _host(url_of(other)) == _host(url_of(own))
+            )
+        else:
+            fits = other.url is not None and (own.has_credential or other.has_credential)
+        if fits:
+            return own.before(other)
+    return own
 
-    `prompt` is None where nobody could answer. The variable leaves the environment, so that no
-    program started from here inherits it. Raises `UserError` where there is no usable token.
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
+
+
+def _check_options(options: Family) -> None:
+    kinds = [each.origin for each in (options.token_file, options.p12, options.cert) if each]
+    if len(kinds) > 1:
+        raise UsageError(f"{' and '.join(kinds)} exclude each other: give one of them.")
+    if options.key and not options.cert:
+        raise UsageError(f"{options.key.origin} needs --cert.")
+
+
+def _credentials(family: Family, ask: Ask | None) -> Credentials:
+    """The credential of a family, read and checked; a prompt where it has none."""
+    ca_bundle = family.ca_bundle.path if family.ca_bundle else None
+    if ca_bundle:
+        check_ca_bundle(ca_bundle)
+    if family.p12 and not (family.token_file or family.token):
+        certificate = load_p12(family.p12.path, _p12_password(family, ask))
+        files = [family.p12_password_file]
+        return Credentials(
+            f"the certificate in {family.p12.path} ({family.p12.origin})",
+            certificate=certificate,
+            ca_bundle=ca_bundle,
+            open_files=_open_files(files),
+        )
+    if family.cert and not (family.token_file or family.token):
+        key = family.key.path if family.key else None
+        return Credentials(
+            f"the certificate {family.cert.path} ({family.cert.origin})",
+            certificate=load_pem(family.cert.path, key),
+            ca_bundle=ca_bundle,
+            open_files=_open_files([family.key or family.cert]),
+        )
+    token = _token(family, ask)
+    return Credentials(
+        f"the token from {token.origin}",
+        token=token,
+        ca_bundle=ca_bundle,
+        open_files=_open_files([family.token_file]),
+    )
+
+
+def _token(family: Family, ask: Ask | None) -> Token:
+    if family.token_file:
+        return TokenFile(family.token_file.path)
+    if family.token:
+        return FixedToken(family.token.text, f"the environment variable {family.token.origin}")
+    assert ask is not None
+    return FixedToken(ask("API token"), "the prompt")
+
+
+def _p12_password(family: Family, ask: Ask | None) -> str | None:
+    """The password of the bundle, or None where it has to do without."""
+    assert family.p12 is not None
+    if family.p12_password_file:
+        path = family.p12_password_file.path
+        # A file ends in a line feed; blanks before it belong to the password.
+        return read_secret(path, f"the password file {path}").rstrip("\r\n")
+    if family.p12_password:
+        return family.p12_password.text
+    return ask(f"Password of {family.p12.path}") if ask else None
+
+
+def _open_files(files: Iterable[Given | None]) -> tuple[Path, ...]:
+    return tuple(each.path for each in files if each and is_open_to_others(each.path))
+
+
+def _family_of_vesctl(variables: Mapping[str, str]) -> Family:
+    """What ``vesctl`` has been told; paths may begin with ``~`` and are seen from its folder."""
+    home = variables.get("HOME")
+    if not home:
+        return Family()
+    file = Path(home) / ".vesconfig"
+    texts = read_vesconfig(file)
+    paths = {
+        key: str(file.parent / Path(texts[key]).expanduser())
+        for key in texts.keys() & {_VESCTL["p12"], _VESCTL["cert"], _VESCTL["key"]}
+    }
+    family = Family.of({**texts, **paths}, _VESCTL)
+    password = Family.of(variables, {"p12_password": _TERRAFORM["p12_password"]})
+    named = {
+        field.name: given._replace(origin=f"{given.origin} in {file}")
+        for field in fields(family)
+        if (given := getattr(family, field.name))
+    }
+    return password.before(replace(family, **named))
+
+
+def _take_secrets() -> dict[str, str]:
+    """The secrets among the variables, which the environment does not have any more."""
+    names = [
+        family[field]
+        for family in (OUR_VARIABLES, _F5XC, _TERRAFORM)
+        for field in _SECRET_FIELDS
+        if field in family
+    ]
+    return {name: _take(name) for name in names if name in os.environ}
+
+
+def _take(name: str) -> str:
+    """Take a variable out of the environment, and overwrite what the kernel shows of it.
+
+    The memory that ``/proc/PID/environ`` shows, see proc(5), is that which the process began
+    with; taking a variable out alone leaves it there.
     """
-    from_environment = os.environ.pop(TOKEN_VARIABLE, "")
-    if token_file is not None:
-        return TokenFile(token_file)
-    if from_environment:
-        return FixedToken(from_environment, f"the environment variable {TOKEN_VARIABLE}")
-    if prompt is not None:
-        return FixedToken(prompt(), "the prompt")
-    raise UserError(f"There is no API token: give --token-file FILE or set {TOKEN_VARIABLE}.")
-
-
-def _fingerprint(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _read(path: Path) -> str:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-            raise UserError(f"The token file {path} is not a regular file.")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"The token file {path} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError:
-        # Not from the error, which holds what is in the file.
-        raise UserError(f"The token file {path} is not a text file.") from None
-    return _checked(text, f"the token file {path}")
-
-
-def _checked(text: str, origin: str) -> str:
-    """The token without surrounding blanks; only what an HTTP header can carry is a token."""
-    token = text.strip()
-    if not token:
-        raise UserError(f"There is no API token in {origin}.")
-    if not (token.isascii() and token.isprintable()) or " " in token:
-        raise UserError(f"What is in {origin} is not an API token: it must be one word of ASCII.")
-    return token
+    library = ctypes.CDLL(None)
+    library.getenv.restype = ctypes.c_void_p
+    address = library.getenv(os.fsencode(name))
+    text = os.environ.pop(name)
+    if address:
+        ctypes.memset(address, ord("*"), len(os.fsencode(text)))
+    return text

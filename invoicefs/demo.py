@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from invoicefs import mountpoint
-from invoicefs.credentials import TOKEN_VARIABLE
+from invoicefs.credentials import OUR_VARIABLES
 from invoicefs.errors import UserError
 from invoicefs.sandbox import Endpoint, SampleTenant, Sandbox
 
@@ -104,7 +104,7 @@ def _mounted(sandbox: Sandbox, folder: Path, cache: Path, say: Say) -> Iterator[
 def _environment(sandbox: Sandbox) -> dict[str, str]:
     """Ours, without the settings that the user has for his own tenant."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("INVOICEFS_")}
-    return {**ours, TOKEN_VARIABLE: sandbox.token}
+    return {**ours, OUR_VARIABLES["token"]: sandbox.token}
 
 
 def _wait_for_interrupt(folder: Path, say: Say) -> None:

@@ -12,6 +12,19 @@ from invoicefs.errors import NoAnswer, Unreachable, UntrustedServer, UnusableAns
 
 _LOST = Unreachable, "the connection was lost"
 
+# What a server says of our certificate, by the names of alerts in RFC 8446, 6.2; some have the
+# version of TLS in front.
+_ALERTS = {
+    "ALERT_CERTIFICATE_REQUIRED": "the server asks for a client certificate: give --p12 or --cert",
+    "ALERT_HANDSHAKE_FAILURE": "the server refuses the connection: it may ask for a client"
+    " certificate (--p12 or --cert)",
+    "ALERT_CERTIFICATE_EXPIRED": "the server says that the client certificate has expired",
+    "ALERT_CERTIFICATE_REVOKED": "the server says that the client certificate was revoked",
+    "ALERT_UNKNOWN_CA": "the server does not trust the client certificate",
+    "ALERT_BAD_CERTIFICATE": "the server does not accept the client certificate",
+    "ALERT_CERTIFICATE_UNKNOWN": "the server does not accept the client certificate",
+}
+
 
 def translated(error: Exception, *, is_cut_short: bool) -> NoAnswer:
     """The exception of the domain that says the same as a foreign one, in words.
@@ -32,8 +45,8 @@ def _judged(reason: BaseException, is_cut_short: bool) -> tuple[type[NoAnswer], 
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError():
             return _LOST
         case ssl.SSLError():
-            why = getattr(reason, "reason", None)  # those that Python itself raises have none
-            return UntrustedServer, f"there is no TLS connection ({why or 'for no given reason'})"
+            why = getattr(reason, "reason", None) or ""  # those that Python itself raises have none
+            return UntrustedServer, _words_of_alert(why)
         case TimeoutError():
             return Unreachable, "nobody answers at its address"
         case OSError(strerror=str(words)):
@@ -48,6 +61,13 @@ def _judged(reason: BaseException, is_cut_short: bool) -> tuple[type[NoAnswer], 
             return _LOST
         case _:
             return UnusableAnswer, "the answer cannot be read"
+
+
+def _words_of_alert(why: str) -> str:
+    for alert, words in _ALERTS.items():
+        if why.endswith(alert):
+            return words
+    return f"there is no TLS connection ({why or 'for no given reason'})"
 
 
 def _innermost(error: BaseException) -> BaseException:

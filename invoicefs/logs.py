@@ -1,4 +1,8 @@
-"""Where the log goes and how much of it: one line per distinct failure, not per call."""
+"""Where the log goes and how much of it: one line per distinct failure, not per call.
+
+A line that has an exception among its arguments ends in the request that it came from (the note
+that ``api`` adds to it). That is no part of what makes a line distinct: each request has an id.
+"""
 
 import logging
 import logging.handlers
@@ -40,6 +44,24 @@ class DistinctLines(logging.Filter):
         return True
 
 
+class LinesWithRequests(logging.Formatter):
+    """Says at the end of a line which request failed."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # logging's own name
+        """The line; of an exception raised because of another one, that one's request counts."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        requests = [_request_of(each) for each in arguments if isinstance(each, BaseException)]
+        told = "".join(f" [{request}]" for request in requests if request)
+        return super().formatMessage(record) + told
+
+
+def _request_of(error: BaseException | None) -> str:
+    if error is None:
+        return ""
+    notes: list[str] = getattr(error, "__notes__", [])
+    return "; ".join(notes) or _request_of(error.__cause__)
+
+
 def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> None:
     """Send the log to a file, else to stderr in the foreground, else to syslog.
 
@@ -76,5 +98,5 @@ def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:
         line = f"invoicefs[%(process)d]: {line}"
     else:
         handler = logging.NullHandler()
-    handler.setFormatter(logging.Formatter(line))
+    handler.setFormatter(LinesWithRequests(line))
     return handler

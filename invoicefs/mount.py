@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from invoicefs import mountpoint
@@ -19,7 +20,7 @@ from invoicefs.background import run_in_background
 from invoicefs.catalog import View
 from invoicefs.clock import Clock, SystemClock
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
-from invoicefs.credentials import Credential
+from invoicefs.credentials import Credentials
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import (
     InvoicefsError,
@@ -37,6 +38,7 @@ from invoicefs.filesystem import DescribingFilesystem, InvoiceFilesystem, Owners
 from invoicefs.library import Library, Policy
 from invoicefs.looker import Looker
 from invoicefs.memory import give_back_large_blocks
+from invoicefs.service_manager import ServiceManager
 from invoicefs.store import open_store, store_folder
 
 log = logging.getLogger(__name__)
@@ -45,33 +47,54 @@ Warn = Callable[[str], None]
 
 _FUSE_DEVICE = Path("/dev/fuse")
 _FUSE_CONF = Path("/etc/fuse.conf")
+_UMASK = 0o077  # whatever a mount writes is for its owner alone
 _SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"  # also looked through where PATH is not set
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tenant is mounted, and what it is called there."""
+
+    path: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Events:
+    """What is called when the mount is usable, and when it has gone from its folder."""
+
+    on_ready: Callable[[], None]
+    on_end: Callable[[], None]
 
 
 def mount(
     settings: Settings,
-    credential: Credential,
+    credentials: Credentials,
     path: str,
     *,
+    source: str,
     is_foreground: bool,
     warn: Warn,
 ) -> None:
     """Mount a tenant on a folder.
 
     In the background: returns when the folder is usable. In the foreground: returns when it has
-    been unmounted. Raises `UserError` where it cannot be mounted; nothing is mounted then, and
-    no process stays behind. `warn` gets sentences about what works only in part.
+    been unmounted, and the service manager is told, if there is one. Raises `UserError` where it
+    cannot be mounted; nothing is mounted then, and no process stays behind. `source` is what ``df``
+    and ``mount`` show: mount(8) takes a line of fstab for mounted where both are the same. `warn`
+    gets sentences about what works only in part.
     """
+    manager = ServiceManager.of_environment()
     check_machine(settings)
     mountpoint.make_free(path)
 
-    def serve_tenant(on_ready: Callable[[], None]) -> None:
-        _serve_tenant(settings, credential, path, on_ready, warn)
+    def serve(events: _Events) -> None:
+        _serve_tenant(settings, credentials, _Place(path, source), events, warn)
 
     if is_foreground:
-        serve_tenant(lambda: log.info("%s is mounted on %s", settings.url, path))
+        serve(_Events(manager.tell_ready, manager.tell_stopping))
     else:
-        run_in_background(serve_tenant)
+        run_in_background(lambda on_ready: serve(_Events(on_ready, lambda: None)))
 
 
 def check_machine(settings: Settings) -> None:
@@ -96,13 +119,10 @@ def check_machine(settings: Settings) -> None:
 
 
 def _serve_tenant(
-    settings: Settings,
-    credential: Credential,
-    path: str,
-    on_ready: Callable[[], None],
-    warn: Warn,
+    settings: Settings, credentials: Credentials, place: _Place, events: _Events, warn: Warn
 ) -> None:
     """Make everything the mount is made of, mount, serve until unmounted, and close it all."""
+    os.umask(_UMASK)
     give_back_large_blocks()
     clock = SystemClock()
     folder = store_folder(settings.cache_dir, settings.url)
@@ -114,7 +134,7 @@ def _serve_tenant(
         )
     api = Api(
         settings.url,
-        credential,
+        credentials,
         parallel=settings.parallel,
         max_pdf_size_bytes=settings.max_pdf_size_bytes,
     )
@@ -138,24 +158,28 @@ def _serve_tenant(
             ),
             disk=disk,
         )
-        _check_tenant(library, settings, credential, warn)
-        _serve_library(library, settings, path, clock, on_ready)
+        _check_tenant(library, settings, credentials, warn)
+        _serve_library(library, settings, place, clock, events)
 
 
 def _serve_library(
-    library: Library, settings: Settings, path: str, clock: Clock, on_ready: Callable[[], None]
+    library: Library, settings: Settings, place: _Place, clock: Clock, events: _Events
 ) -> None:
     ownership = Ownership(settings.uid, settings.gid, settings.file_mode, settings.directory_mode)
     kind = DescribingFilesystem if settings.xattr else InvoiceFilesystem
-    with closing(Looker(path)) as looker:
-        filesystem = kind(library, ownership, clock, looker.look, on_ready)
+    with closing(Looker(place.path)) as looker:
+        filesystem = kind(library, ownership, clock, looker.look, events.on_ready)
         try:
-            serve(filesystem, path, _fuse_options(settings))
+            serve(filesystem, place.path, _fuse_options(settings, place.source))
         except RuntimeError as error:
-            raise UserError(f"libfuse could not mount {path} (it ended with {error}).") from error
+            raise UserError(
+                f"libfuse could not mount {place.path} (it ended with {error})."
+            ) from error
+        finally:
+            events.on_end()
 
 
-def _fuse_options(settings: Settings) -> dict[str, bool | int | str]:
+def _fuse_options(settings: Settings, source: str) -> dict[str, bool | int | str]:
     """The mount options, see mount.fuse(8).
 
     `attr_timeout` is 0 because with 1 s ``tar`` still saw the size from before the download
@@ -169,7 +193,7 @@ def _fuse_options(settings: Settings) -> dict[str, bool | int | str]:
         "auto_cache": True,
         "use_ino": True,
         "auto_unmount": True,
-        "fsname": settings.url.replace("\\", "\\\\").replace(",", "\\,"),
+        "fsname": source.replace("\\", "\\\\").replace(",", "\\,"),
         "subtype": "invoicefs",
     }
     if settings.allow_other:
@@ -178,14 +202,17 @@ def _fuse_options(settings: Settings) -> dict[str, bool | int | str]:
     return options
 
 
-def _check_tenant(library: Library, settings: Settings, credential: Credential, warn: Warn) -> None:
+def _check_tenant(
+    library: Library, settings: Settings, credentials: Credentials, warn: Warn
+) -> None:
     """Ask the API once; raises `UserError` where mounting makes no sense, else warns."""
     try:
         found = library.first_contact()
     except Unauthenticated as error:
         raise UserError(
-            f"{settings.url} does not accept the token from {credential.origin}: {error}. "
-            "Make a new one in the console under Personal Management, Credentials."
+            f"{settings.url} does not accept {credentials.description}: {error}. It may be wrong, "
+            "expired or revoked: make a new one in the console under Personal Management, "
+            "Credentials."
         ) from error
     except InvoicefsError as error:
         _judge(error, library, settings, warn)

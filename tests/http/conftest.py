@@ -12,8 +12,9 @@ import pytest
 
 from invoicefs.api import Api
 from invoicefs.config import KIB
-from invoicefs.credentials import Credential, FixedToken
+from invoicefs.credentials import Credentials
 from invoicefs.sandbox import SAMPLE_TOKEN, SampleInvoice, Sandbox
+from invoicefs.tokens import FixedToken, Token
 from tests.api_calls import (
     CONTENT,
     OUR_NAME,
@@ -66,15 +67,18 @@ def api(sandbox: Sandbox, connect: Connect) -> Api:
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Makes an `Api` for a base URL, with the sandbox's token or another credential."""
+    """Makes an `Api` for a base URL, with the sandbox's token, another one, or credentials."""
     with ExitStack() as stack:
 
         def connect(
-            url: str, credential: Credential | None = None, max_pdf_size_bytes: int = 64 * KIB
+            url: str,
+            credential: Token | Credentials | None = None,
+            max_pdf_size_bytes: int = 64 * KIB,
         ) -> Api:
+            token = credential or FixedToken(SAMPLE_TOKEN, "a test")
             api = Api(
                 url,
-                credential or FixedToken(SAMPLE_TOKEN, "a test"),
+                token if isinstance(token, Credentials) else Credentials("a test's", token),
                 parallel=4,
                 max_pdf_size_bytes=max_pdf_size_bytes,
             )

@@ -19,7 +19,6 @@ import pytest
 from invoicefs import __version__
 from invoicefs import api as api_module
 from invoicefs.api import Api
-from invoicefs.credentials import TokenFile
 from invoicefs.errors import (
     CredentialRenewed,
     Misdirected,
@@ -44,6 +43,7 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
+from invoicefs.tokens import TokenFile
 from tests import schema
 from tests.api_calls import (
     CONTENT,

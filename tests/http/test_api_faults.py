@@ -22,7 +22,6 @@ from invoicefs import api as api_module
 from invoicefs import errors
 from invoicefs.api import Api
 from invoicefs.config import KIB, MIB
-from invoicefs.credentials import FixedToken
 from invoicefs.errors import (
     Busy,
     Denied,
@@ -50,6 +49,7 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
+from invoicefs.tokens import FixedToken
 from tests.api_calls import (
     CONTENT,
     EVERY_CALL,

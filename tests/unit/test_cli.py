@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import invoicefs
 from invoicefs import cli, errors
 from invoicefs.config import GIB, KIB, MIB, Fetch, Settings
-from invoicefs.credentials import Credential
+from invoicefs.credentials import Credentials
 from invoicefs.errors import InvoicefsError, UsageError, UserError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -28,8 +28,9 @@ class Mounted:
     """What a mount would have been made of."""
 
     settings: Settings
-    credential: Credential
+    credentials: Credentials
     path: str
+    source: str
     is_foreground: bool
     warn: Callable[[str], None]
 
@@ -49,6 +50,11 @@ class Ended:
 
 
 Run = Callable[..., Ended]
+
+
+def token_of(call: Mounted) -> str:
+    assert call.credentials.token is not None
+    return call.credentials.token.token()
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +85,8 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
     """Takes the place of the mount: what it would have been called with."""
     calls: list[Mounted] = []
 
-    def mount(settings: Settings, credential: Credential, path: str, **rest: Any) -> None:
-        calls.append(Mounted(settings, credential, path, **rest))
+    def mount(settings: Settings, credentials: Credentials, path: str, **rest: Any) -> None:
+        calls.append(Mounted(settings, credentials, path, **rest))
 
     monkeypatch.setattr("invoicefs.mount.mount", mount)
     return calls
@@ -311,7 +317,8 @@ def test_a_malformed_variable_ends_with_2(
     monkeypatch.setenv(variable, value)
 
     option = variable.removeprefix("INVOICEFS_").lower().replace("_", "-")
-    check_bad_usage(run("mount", "/mnt"), f"--{option}")
+    named = variable if variable == "INVOICEFS_URL" else f"--{option}"
+    check_bad_usage(run("mount", "/mnt"), named)
 
     assert not mounted
 
@@ -351,7 +358,7 @@ def test_any_text_for_an_option_is_bad_usage_or_a_value_in_range(
         ended = run("mount", *url, *words, "/mnt")
 
     if not mounted:
-        check_bad_usage(ended, option)
+        check_bad_usage(ended, variable if is_variable and option == "--url" else option)
         return
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     check_ranges(mounted[0].settings)
@@ -548,7 +555,7 @@ def test_paths_are_made_absolute_before_the_process_leaves_its_folder(
     assert call.settings.cache_dir == tmp_path / "cache"
     assert logged[0]["log_file"] == tmp_path / "log"
     monkeypatch.chdir("/")
-    assert call.credential.token() == "t"
+    assert token_of(call) == "t"
 
 
 @pytest.mark.parametrize(
@@ -599,7 +606,7 @@ def test_the_token_file_wins_over_the_variable_and_may_itself_be_a_variable(
 
     assert run("mount", "--url", TENANT, "/mnt").code == 0
 
-    assert mounted[0].credential.token() == "from-the-file"
+    assert token_of(mounted[0]) == "from-the-file"
     assert "INVOICEFS_TOKEN" not in os.environ
 
 
@@ -620,7 +627,7 @@ def test_whoever_sits_at_a_terminal_is_asked_for_the_token_without_an_echo(
         cli.main()
 
     assert ended.value.code == 0
-    assert mounted[0].credential.token() == "typed"
+    assert token_of(mounted[0]) == "typed"
     assert [how["hide_input"] for how in asked] == [True]
 
 
@@ -674,6 +681,8 @@ def test_the_process_ends_with_2_for_bad_usage() -> None:
 def test_the_process_ends_with_1_without_a_token(tmp_path: Path) -> None:
     check_failure(
         run_process("mount", "--url", TENANT, str(tmp_path), HOME=str(tmp_path)),
-        "There is no API token",
+        "There are no credentials",
+        "--token-file",
+        "INVOICEFS_TOKEN",
     )
     assert not list(tmp_path.iterdir())

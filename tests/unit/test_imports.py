@@ -26,11 +26,16 @@ ALLOWED: Mapping[str, set[str]] = {
         "names": "",
         "model": "clock names",
         "config": "errors names",
-        "credentials": "errors",
+        "mount_options": "errors",
+        "secret_files": "errors",
+        "tokens": "errors secret_files",
+        "certificates": "errors",
+        "vesconfig": "errors",
+        "credentials": "errors config secret_files tokens certificates vesconfig",
         "wire": "",
         "answers": "errors names model",
         "failures": "errors",
-        "api": "__init__ errors clock model credentials wire answers failures",
+        "api": "__init__ errors clock model config credentials wire answers failures",
         "disk": "errors",
         "throttle": "",
         "fetcher": "errors clock throttle",
@@ -56,8 +61,9 @@ ALLOWED: Mapping[str, set[str]] = {
         "memory": "",
         "mountpoint": "errors",
         "logs": "errors",
+        "service_manager": "",
         "mount": "errors clock config credentials api disk fetcher store catalog library"
-        " filesystem looker background memory mountpoint",
+        " filesystem looker background memory mountpoint service_manager",
         "sandbox.calls": "",
         "sandbox.pdfs": "",
         "sandbox.tenant": "sandbox.calls",
@@ -72,18 +78,27 @@ ALLOWED: Mapping[str, set[str]] = {
         "sandbox.__init__": "sandbox.calls sandbox.pdfs sandbox.tenant sandbox.answers"
         " sandbox.exchange sandbox.throttle sandbox.faults sandbox.sample sandbox.server",
         "demo": "errors credentials mountpoint sandbox.__init__",
-        "cli": "__init__ errors config credentials mountpoint logs mount demo",
+        "cli": "__init__ errors config mount_options credentials mountpoint logs mount demo",
         "__main__": "cli",
     }.items()
 }
 """Modules in their order, each with what it may import."""
 
-LAZY = {("cli", "demo"), ("cli", "mount"), ("filesystem", "fuse"), ("sandbox.pdfs", "fpdf")}
+LAZY = {
+    ("cli", "demo"),
+    ("cli", "mount"),
+    ("certificates", "cryptography"),
+    ("vesconfig", "yaml"),
+    ("filesystem", "fuse"),
+    ("sandbox.pdfs", "fpdf"),
+}
 """Imports that are made only where they are needed: they are slow, or may be missing."""
 
 IMPORTER = {
     "requests": "api",
     "diskcache": "cache",
+    "cryptography": "certificates",
+    "yaml": "vesconfig",
     "fuse": "filesystem",
     "click": "cli",
     "fpdf": "sandbox.pdfs",
@@ -117,10 +132,11 @@ def imports_of(name: str, tree: ast.AST, known: set[str]) -> Iterator[Import]:
 def import_nodes(
     node: ast.AST, *, is_lazy: bool
 ) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
-    """All imports below a node, and whether they are made only when a function is called."""
+    """All imports below a node, and whether they are made only by functions or type checkers."""
     if isinstance(node, ast.Import | ast.ImportFrom):
         yield node, is_lazy
     is_lazy = is_lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+    is_lazy = is_lazy or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     for child in ast.iter_child_nodes(node):
         yield from import_nodes(child, is_lazy=is_lazy)
 

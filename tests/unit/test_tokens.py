@@ -1,4 +1,4 @@
-"""The API token: where it comes from, how it is replaced, and that it is never told."""
+"""API tokens: what is one, how one is replaced, and that it is never told."""
 
 import os
 import re
@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from invoicefs.credentials import TOKEN_VARIABLE, FixedToken, TokenFile, find_credential
-from invoicefs.errors import UsageError, UserError
+from invoicefs.errors import UserError
+from invoicefs.tokens import FixedToken, TokenFile
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 in_one_folder = settings(
@@ -45,20 +45,11 @@ BAD_TOKENS = pytest.mark.parametrize(
 )
 
 
-@pytest.fixture(autouse=True)
-def _no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
-
-
 @pytest.fixture
 def token_file(tmp_path: Path) -> Path:
     path = tmp_path / "token"
     path.write_text("first\n")
     return path
-
-
-def no_prompt() -> str:
-    raise AssertionError("nobody may be asked")
 
 
 def rename_over(path: Path, content: str | bytes) -> None:
@@ -76,74 +67,6 @@ def write_in_place(path: Path, text: str) -> None:
 
 
 ROTATIONS = pytest.mark.parametrize("rotate", [rename_over, write_in_place])
-
-
-# Which source wins
-
-
-def test_the_file_wins_over_everything(monkeypatch: pytest.MonkeyPatch, token_file: Path) -> None:
-    monkeypatch.setenv(TOKEN_VARIABLE, "from-the-environment")
-
-    credential = find_credential(token_file, no_prompt)
-
-    assert credential.token() == "first"
-    assert str(token_file) in credential.origin
-
-
-def test_the_environment_wins_over_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TOKEN_VARIABLE, " from-the-environment\n")
-
-    credential = find_credential(None, no_prompt)
-
-    assert credential.token() == "from-the-environment"
-    assert TOKEN_VARIABLE in credential.origin
-
-
-@pytest.mark.parametrize("variable", [None, ""])
-def test_somebody_is_asked_where_nothing_is_given(
-    monkeypatch: pytest.MonkeyPatch, variable: str | None
-) -> None:
-    if variable is not None:
-        monkeypatch.setenv(TOKEN_VARIABLE, variable)
-
-    credential = find_credential(None, lambda: "typed ")
-
-    assert credential.token() == "typed"
-    assert "prompt" in credential.origin
-
-
-def test_where_there_is_no_token_the_message_says_how_to_give_one() -> None:
-    with pytest.raises(UserError, match=rf"--token-file FILE .* {TOKEN_VARIABLE}") as raised:
-        find_credential(None, None)
-
-    assert not isinstance(raised.value, UsageError)
-
-
-def test_a_bad_source_is_an_error_and_not_a_reason_to_try_the_next(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv(TOKEN_VARIABLE, "two words")
-    with pytest.raises(UserError, match=TOKEN_VARIABLE):
-        find_credential(None, no_prompt)
-
-    monkeypatch.setenv(TOKEN_VARIABLE, "good")
-    with pytest.raises(UserError, match="missing"):
-        find_credential(tmp_path / "missing", no_prompt)
-
-
-@pytest.mark.parametrize("token", ["good", "two words", ""])
-@pytest.mark.parametrize("has_file", [True, False])
-def test_no_program_started_from_here_inherits_the_token(
-    monkeypatch: pytest.MonkeyPatch, token_file: Path, token: str, has_file: bool
-) -> None:
-    monkeypatch.setenv(TOKEN_VARIABLE, token)
-
-    try:
-        find_credential(token_file if has_file else None, lambda: "typed")
-    except UserError:
-        assert token == "two words"
-
-    assert TOKEN_VARIABLE not in os.environ
 
 
 # What is a token
@@ -179,13 +102,6 @@ def test_a_file_of_other_bytes_holds_no_token(tmp_path: Path, content: bytes) ->
 
     with pytest.raises(UserError, match=str(path)):
         TokenFile(path)
-
-
-def test_other_bytes_in_the_environment_are_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TOKEN_VARIABLE, os.fsdecode(b"caf\xe9"))
-
-    with pytest.raises(UserError, match=TOKEN_VARIABLE):
-        find_credential(None, None)
 
 
 def test_a_missing_file_or_a_folder_is_no_token_file(tmp_path: Path) -> None:
@@ -251,44 +167,27 @@ def test_whatever_replaces_a_token_a_header_can_carry_what_is_used(
 # The token is never told
 
 
-@pytest.mark.parametrize(
-    "content", [b"hush secret", b"hush\x07secret", b"hush-\xff-secret", "hüsh-secret".encode()]
-)
-@pytest.mark.parametrize("source", ["file", "environment", "prompt"])
-def test_an_error_never_tells_what_was_given(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes, source: str
-) -> None:
+@pytest.mark.parametrize("content", [b"hush hush", b"hush\x07", b"hush-\xff", "hüsh-hush".encode()])
+def test_an_error_never_tells_what_was_given(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "token"
     path.write_bytes(content)
-    if source == "environment":
-        monkeypatch.setenv(TOKEN_VARIABLE, os.fsdecode(content))
 
-    with pytest.raises(UserError) as raised:
-        find_credential(
-            path if source == "file" else None,
-            (lambda: os.fsdecode(content)) if source == "prompt" else None,
-        )
+    for make in (lambda: TokenFile(path), lambda: FixedToken(os.fsdecode(content), "the test")):
+        with pytest.raises(UserError) as raised:
+            make()
 
-    assert "\n" not in str(raised.value)
-    logged = "".join(traceback.format_exception(raised.value))
-    assert "secret" not in logged
-    assert "hush" not in logged
+        assert "\n" not in str(raised.value)
+        logged = "".join(traceback.format_exception(raised.value))
+        assert "hush" not in logged
 
 
-def test_neither_the_origin_nor_the_repr_of_a_credential_tells_the_token(
-    monkeypatch: pytest.MonkeyPatch, token_file: Path
-) -> None:
+def test_neither_the_origin_nor_the_repr_of_a_token_tells_it(token_file: Path) -> None:
     token_file.write_text("secret")
-    monkeypatch.setenv(TOKEN_VARIABLE, "secret")
 
-    for credential in (
-        find_credential(None, None),
-        find_credential(token_file, None),
-        find_credential(None, lambda: "secret"),
-    ):
-        assert credential.token() == "secret"
-        assert "secret" not in credential.origin
-        assert "secret" not in f"{credential} {credential!r}"
+    for token in (TokenFile(token_file), FixedToken("secret", "the test")):
+        assert token.token() == "secret"
+        assert "secret" not in token.origin
+        assert "secret" not in f"{token} {token!r}"
 
 
 # Replacing the token

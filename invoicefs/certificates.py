@@ -1,0 +1,139 @@
+"""Client certificates and the certificates of servers that are trusted.
+
+A private key is never on a disk unencrypted: what a P12 bundle holds goes to OpenSSL, which reads
+certificates only from files, through a file in memory, and encrypted there, too.
+
+The only importer of ``cryptography``, which comes with the extra ``p12``. PEM files work without.
+"""
+
+import os
+import secrets
+import ssl
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from invoicefs.errors import UserError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates
+    from cryptography.x509 import Certificate
+
+_NEW_ONE = "make a new one in the console under Personal Management, Credentials"
+
+
+def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """What a TLS connection is made with, from PEM files; the key may be in the certificate's.
+
+    Trusts no server yet. Raises `UserError` where the files cannot be used; that a certificate
+    has expired is seen where the extra ``p12`` is installed, else the server says it.
+    """
+    for file in filter(None, (certificate, key)):
+        _read(file)  # the words of OpenSSL do not say which one
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    asked_for_password = False
+
+    def no_password() -> str:
+        nonlocal asked_for_password
+        asked_for_password = True
+        return ""
+
+    try:
+        context.load_cert_chain(certificate, key, no_password)
+    except (ssl.SSLError, ValueError) as error:
+        if asked_for_password:
+            raise UserError(
+                f"The key in {key or certificate} needs a password: make a P12 bundle of it "
+                "(openssl pkcs12 -export) and give that with --p12."
+            ) from None
+        why = getattr(error, "reason", None) or "no certificate with its private key"
+        raise UserError(f"The certificate {certificate} cannot be used: {_spoken(why)}.") from None
+    _check_time_of_pem(certificate)
+    return context
+
+
+def load_p12(bundle: Path, password: str | None) -> ssl.SSLContext:
+    """What a TLS connection is made with, from a P12 bundle (PKCS #12, RFC 7292).
+
+    Trusts no server yet. Raises `UserError` where the bundle cannot be used, the password is
+    wrong, or the certificate in it has expired.
+    """
+    content = _read(bundle)
+    try:
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives.serialization import pkcs12
+    except ImportError:
+        raise UserError(
+            f"The P12 bundle {bundle} needs another package: pip install 'invoicefs[p12]'"
+        ) from None
+    try:
+        found = pkcs12.load_pkcs12(content, None if password is None else password.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        wrong = "needs a password" if password is None else "has another password"
+        raise UserError(f"{bundle} {wrong}, or is not a P12 bundle.") from None
+    if found.key is None or found.cert is None:
+        raise UserError(f"The P12 bundle {bundle} holds no certificate with its private key.")
+    _check_time(found.cert.certificate, bundle)
+    return _context_of(found)
+
+
+def check_ca_bundle(bundle: Path) -> None:
+    """Make sure that a file has certificates to trust; raises `UserError`."""
+    _read(bundle)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(bundle)
+    except ssl.SSLError:
+        raise UserError(f"The CA bundle {bundle} holds no certificates in PEM form.") from None
+
+
+def _context_of(bundle: "PKCS12KeyAndCertificates") -> ssl.SSLContext:
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+    )
+
+    assert bundle.cert is not None
+    assert bundle.key is not None
+    password = secrets.token_hex().encode()
+    chain = [each.certificate for each in (bundle.cert, *bundle.additional_certs)]
+    key = bundle.key.private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with open(os.memfd_create("certificate"), "wb", buffering=0) as file:
+        file.write(b"".join(each.public_bytes(Encoding.PEM) for each in chain) + key)
+        context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=password)
+    return context
+
+
+def _check_time_of_pem(file: Path) -> None:
+    # What OpenSSL has taken, and this library calls malformed, is for the server to judge.
+    with suppress(ImportError, ValueError):
+        from cryptography.x509 import load_pem_x509_certificate
+
+        _check_time(load_pem_x509_certificate(file.read_bytes()), file)
+
+
+def _check_time(certificate: "Certificate", file: Path) -> None:
+    now = datetime.now(UTC)
+    if now >= (end := certificate.not_valid_after_utc):
+        raise UserError(f"The certificate in {file} has expired on {end:%Y-%m-%d}: {_NEW_ONE}.")
+    if now < (begin := certificate.not_valid_before_utc):
+        raise UserError(
+            f"The certificate in {file} is not valid before {begin:%Y-%m-%d}: "
+            "is the clock of this machine right?"
+        )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"The file {file} cannot be read: {error.strerror}.") from error
+
+
+def _spoken(reason: str) -> str:
+    """What OpenSSL calls a reason, like ``KEY_VALUES_MISMATCH``, as words."""
+    return reason.lower().replace("_", " ")

@@ -1,0 +1,92 @@
+"""The words of mount(8): ``-o`` lists, and the arguments that it gives to a helper.
+
+Everything becomes arguments of ``invoicefs mount``: ``-o list_ttl=5m,allow_other`` is the same as
+``--list-ttl=5m --allow-other``. What mount(8) and fstab(5) have for all file systems is accepted
+and means nothing here: the mount is read-only whatever they say.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from invoicefs.errors import UsageError
+
+_GENERIC: Final = re.compile(
+    "rw|ro|defaults|_netdev|sync|async|dirsync|silent|loud|"
+    "(no)?(auto|fail|user|users|owner|group|exec|dev|suid|"
+    "atime|diratime|relatime|strictatime|lazytime|iversion|mand)"
+)
+_GENERIC_PREFIXES: Final = ("x-", "X-", "comment=", "user=")
+# Commas inside of double quotes belong to a value, see FILESYSTEM-INDEPENDENT MOUNT OPTIONS.
+_OPTION = re.compile(r'(?:[^,"]|"[^"]*"?)+')
+
+
+class HelperCall(NamedTuple):
+    """How mount(8) calls a helper: what to mount, where, and arguments for ``invoicefs mount``."""
+
+    source: str
+    mount_point: str
+    arguments: tuple[str, ...]
+    is_fake: bool
+
+
+def arguments_of(
+    text: str, takes_value: Mapping[str, bool], *, is_sloppy: bool = False
+) -> Iterator[str]:
+    """The arguments that stand for an ``-o`` list.
+
+    `takes_value` has the options of the command by their names without dashes, and whether they
+    take a value. Raises `UsageError` for an option that is in neither; a sloppy mount ignores it.
+    """
+    for option in _OPTION.findall(text):
+        if _GENERIC.fullmatch(option) or option.startswith(_GENERIC_PREFIXES):
+            continue
+        name, has_value, value = option.partition("=")
+        name = name.strip()
+        if name not in takes_value:
+            if is_sloppy:
+                continue
+            raise UsageError(f"-o: there is no option {name!r}; invoicefs mount --help lists all.")
+        if takes_value[name] and not has_value:
+            raise UsageError(f"-o: {name} needs a value, as in {name}=VALUE.")
+        if has_value and not takes_value[name]:
+            raise UsageError(f"-o: {name} takes no value.")
+        dashed = "--" + name.replace("_", "-")
+        yield f"{dashed}={_unquoted(value)}" if has_value else dashed
+
+
+def parse_helper_call(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> HelperCall:
+    """What mount(8) says to a helper: ``SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]``.
+
+    Raises `UsageError` where it is something else.
+    """
+    operands: list[str] = []
+    options: list[str] = []
+    flags = ""
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-") or argument == "-":
+            operands.append(argument)
+        elif argument[:2] in ("-o", "-t"):
+            value = argument[2:] or next(rest, None)
+            if value is None:
+                raise UsageError(f"{argument} needs a value.")
+            options += [value] if argument.startswith("-o") else []
+        elif re.fullmatch("-[sfnvrw]+", argument):
+            flags += argument[1:]
+        else:
+            raise UsageError(f"There is no option {argument}: mount.invoicefs URL DIR -o OPTIONS.")
+    if len(operands) != 2:
+        raise UsageError("A URL and a mount point are needed: mount.invoicefs URL DIR -o OPTIONS.")
+    is_sloppy = "s" in flags
+    found = [
+        argument
+        for text in options
+        for argument in arguments_of(text, takes_value, is_sloppy=is_sloppy)
+    ]
+    verbose = ["-v"] * flags.count("v")
+    return HelperCall(operands[0], operands[1], (*verbose, *found), is_fake="f" in flags)
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] == '"' else value

@@ -1,0 +1,41 @@
+"""Small text files that hold a secret: a token, or the password of a certificate."""
+
+import stat
+from pathlib import Path
+
+from invoicefs.errors import UserError
+
+
+def read_secret(path: Path, what: str) -> str:
+    """The text in a file; `what` names the file in sentences, like ``the token file /x``.
+
+    Raises `UserError`, which never tells what is in the file.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            raise UserError(f"{_capital(what)} is not a regular file.")
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{_capital(what)} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError:
+        # Not from the error, which holds what is in the file.
+        raise UserError(f"{_capital(what)} is not a text file.") from None
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Whether the permission bits let everybody on this machine read the file.
+
+    They do where it may be read and each folder above it may be entered by others, see
+    path_resolution(7). A file that is not there is open to nobody.
+    """
+    try:
+        real = path.resolve(strict=True)
+        return bool(real.stat().st_mode & stat.S_IROTH) and all(
+            folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
+        )
+    except OSError:
+        return False
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]

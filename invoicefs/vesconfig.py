@@ -1,0 +1,44 @@
+"""Reads ``~/.vesconfig``, the settings of the vendor's command line ``vesctl``.
+
+The only importer of ``yaml``, which comes with the extra ``vesconfig``.
+"""
+
+from pathlib import Path
+
+from invoicefs.errors import UserError
+
+_FIRST_OF_LIST = "server-urls"
+
+
+def read_vesconfig(file: Path) -> dict[str, str]:
+    """The texts in the file by their keys; of the list ``server-urls`` the first one.
+
+    Empty where there is no such file. Raises `UserError` where there is one that cannot be used.
+    """
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UserError(f"The file {file} cannot be read: {error.strerror}.") from error
+    try:
+        import yaml
+    except ImportError:
+        raise UserError(
+            f"{file} needs another package: pip install 'invoicefs[vesconfig]', "
+            "or give --url and --token-file."
+        ) from None
+    try:
+        found = yaml.safe_load(content)
+    except (yaml.YAMLError, ValueError, RecursionError):  # of a date in no calendar, and of [[[[
+        raise UserError(f"The file {file} is not YAML: mend it, or give --url.") from None
+    if not isinstance(found, dict):
+        return {}
+    urls = found.get(_FIRST_OF_LIST)
+    if isinstance(urls, list):
+        found[_FIRST_OF_LIST] = urls[0] if urls else None
+    return {
+        key: text
+        for key, text in found.items()
+        if isinstance(key, str) and isinstance(text, str) and text
+    }
