@@ -24,6 +24,7 @@ Environment = Mapping[str, str | None]
 FUSERMOUNT = shutil.which("fusermount3") or "fusermount"
 CHECKOUT = Path(invoicefs.__file__).parents[1]
 _LOOKER = os.fsencode(looker.__file__)
+_COMMANDS = {b"invoicefs", b"mount.invoicefs"}
 
 
 class Role(IntEnum):
@@ -235,7 +236,7 @@ def _role(pid: int, path: Path) -> Role | None:
         return None
     if os.path.basename(argv[0]).startswith(b"fusermount") or _LOOKER in argv:
         return Role.HELPER
-    return Role.COMMAND if b"invoicefs" in argv else None
+    return Role.COMMAND if _COMMANDS & set(map(os.path.basename, argv)) else None
 
 
 def _argv_of(pid: int) -> list[bytes]:

@@ -1,0 +1,241 @@
+"""``mount -t invoicefs``, lines of fstab and ``mount.invoicefs``, by the real mount(8).
+
+Each test runs in a mount namespace of its own, in which /sbin and /etc/fstab can be changed
+without the machine noticing, and nothing stays mounted when its last process ends.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, Sandbox
+from tests.mount.mounts import CHECKOUT, processes_of
+from tests.mount.programs import Ended, missing, run, wait_for_exit
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+
+INVOICE = invoice(1)
+TENANT = tenant(INVOICE)
+CONTENT = contents(TENANT)[file_name(INVOICE)]
+HELPER = Path(sys.executable).with_name("mount.invoicefs")
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has an fstab")
+
+
+class Machine:
+    """A machine with an fstab of its own, on which invoicefs is installed for mount(8)."""
+
+    def __init__(self, folder: Path, sandbox: Sandbox) -> None:
+        self.folder = folder
+        self.path = folder / "invoices"
+        self.token_file = folder / "token"
+        self.fstab = folder / "fstab"
+        self.url = sandbox.url
+        for made in (self.path, folder / "upper", folder / "work"):
+            made.mkdir()
+        self.token_file.write_text(sandbox.token)
+        self.token_file.chmod(0o600)
+        self.write_fstab(f"{self.url} {self.path} invoicefs {self.options} 0 0")
+
+    @property
+    def options(self) -> str:
+        """What a line of fstab needs at least."""
+        return f"token_file={self.token_file},cache_dir={self.folder / 'cache'}"
+
+    def write_fstab(self, *lines: str) -> None:
+        """Have these lines in fstab."""
+        self.fstab.write_text("".join(f"{line}\n" for line in lines))
+
+    def run(self, script: str) -> Ended:
+        """Run a shell script on the machine; $DIR is the mount point."""
+        prepare = f"""
+            sbin=$(readlink -f /sbin)
+            mount -t overlay overlay \
+                -o lowerdir=$sbin,upperdir={self.folder}/upper,workdir={self.folder}/work $sbin
+            {CHECKOUT}/scripts/install-helper {HELPER} >/dev/null
+            mount --bind {self.fstab} /etc/fstab
+            trap 'umount --quiet --lazy {self.path} || true' EXIT
+            export DIR={self.path} LC_ALL=C.UTF-8 PYTHONPATH={CHECKOUT}
+            set +e
+        """
+        shell = ("unshare", "--mount", "--propagation", "private", "bash", "-euc")
+        return run(*shell, prepare + script, env={"HOME": str(self.folder)})
+
+
+@pytest.fixture
+def machine(tmp_path: Path, sandbox: Sandbox) -> Iterator[Machine]:
+    if not HELPER.exists():
+        missing(f"{HELPER} is missing: pip install --editable .")
+    sandbox.tenant = TENANT
+    machine = Machine(tmp_path, sandbox)
+    yield machine
+    assert all(map(wait_for_exit, processes_of(machine.path)))
+
+
+def test_a_line_of_fstab_is_mounted_by_its_folder(machine: Machine) -> None:
+    ended = machine.run(f"mount $DIR && cat $DIR/{NAMESPACE}/*.pdf && umount $DIR")
+
+    assert ended.good().out == CONTENT
+    assert ended.err == ""
+
+
+@pytest.mark.parametrize("form", ["{}", "{}/", "{}/api", "{}/web/home"])
+def test_a_second_mount_of_everything_does_nothing(
+    machine: Machine, sandbox: Sandbox, form: str
+) -> None:
+    source = form.format(machine.url)
+    machine.write_fstab(f"{source} {machine.path} invoicefs {machine.options} 0 0")
+
+    ended = machine.run(
+        "mount -a && mount -a && mount -a -v && findmnt --noheadings -o SOURCE $DIR"
+    )
+
+    assert ended.good().err == ""
+    assert [line.split()[-1] for line in ended.lines] == ["mounted", source]
+    assert "already mounted" in ended.lines[0]
+    assert sandbox.count(Endpoint.NAMESPACES) == 1
+
+
+def test_options_for_all_file_systems_are_accepted_and_the_mount_is_read_only(
+    machine: Machine,
+) -> None:
+    generic = (
+        "rw,defaults,_netdev,noauto,nofail,users,exec,dev,suid,noatime,nodiratime,relatime,"
+        "strictatime,lazytime,async,comment=x,x-systemd.automount,x-gvfs-name=Invoices,X-other"
+    )
+    machine.write_fstab(f"{machine.url} {machine.path} invoicefs {generic},{machine.options} 0 0")
+
+    ended = machine.run("mount $DIR && findmnt --noheadings -o VFS-OPTIONS $DIR; touch $DIR/new")
+
+    assert ended.text.strip().split(",")[:3] == ["ro", "nosuid", "nodev"]
+    assert "Read-only file system" in ended.err
+
+
+def test_options_of_a_line_are_those_of_the_command(machine: Machine) -> None:
+    options = f"{machine.options},allow_other,uid=12,gid=34,umask=027,xattr,namespace=system"
+    machine.write_fstab(f"{machine.url} {machine.path} invoicefs {options} 0 0")
+
+    ended = machine.run(
+        f"mount $DIR && stat --format='%u %g %A' $DIR/{NAMESPACE}/*.pdf && findmnt -no OPTIONS $DIR"
+        f" && getfattr -n user.invoicefs.status $DIR/{NAMESPACE}/*.pdf"
+    )
+
+    owner, kernel, *attributes = ended.good().lines
+    assert owner == "12 34 -r--r-----"
+    assert {"allow_other", "default_permissions"} <= set(kernel.split(","))
+    assert 'user.invoicefs.status="paid"' in attributes
+
+
+def test_it_mounts_without_home_and_path_as_at_boot(machine: Machine) -> None:
+    ended = machine.run(
+        f"env --ignore-environment /bin/mount $DIR && cat $DIR/{NAMESPACE}/*.pdf"
+        " && env --ignore-environment /bin/umount $DIR"
+    )
+
+    assert ended.good().out == CONTENT
+
+
+def test_without_home_root_has_its_store_in_var_cache(machine: Machine) -> None:
+    options = f"token_file={machine.token_file}"
+    (machine.folder / "var").mkdir()
+    ended = machine.run(
+        f"mount --bind {machine.folder}/var /var/cache;"
+        f" env --ignore-environment /bin/mount -t invoicefs -o {options} {machine.url} $DIR"
+        f" && cat $DIR/{NAMESPACE}/*.pdf >/dev/null && ls -A /var/cache"
+    )
+
+    assert ended.good().lines == ["invoicefs"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ("token_file=/missing", 32, "The token file /missing cannot be read"),
+        ("no_such_option", 1, "'no_such_option'"),
+        ("token_file", 1, "token_file needs a value"),
+        ("token=secret", 1, "'token'"),
+        ("parallel=many", 1, "--parallel"),
+    ],
+)
+def test_a_mount_that_fails_ends_with_the_codes_of_mount(
+    machine: Machine, options: str, code: int, words: str
+) -> None:
+    ended = machine.run(f"mount -t invoicefs -o {options} {machine.url} $DIR; exit $?")
+
+    assert ended.code == code
+    assert ended.err.startswith("mount.invoicefs: ")
+    assert words in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_folder_that_is_mounted_already_is_a_failure(machine: Machine) -> None:
+    ended = machine.run(
+        f"mount $DIR && mount -t invoicefs -o {machine.options} {machine.url}/other $DIR; exit $?"
+    )
+
+    assert (ended.code, "is mounted already" in ended.err) == (32, True)
+
+
+def test_a_fake_mount_mounts_nothing_and_a_sloppy_one_minds_no_option(machine: Machine) -> None:
+    options = f"{machine.options},no_such_option"
+    ended = machine.run(
+        f"/sbin/mount.invoicefs {machine.url} $DIR -f -s -o {options}; ls -A $DIR;"
+        f" mount -s -t invoicefs -o {options} {machine.url} $DIR && ls $DIR"
+    )
+
+    assert ended.good().lines == [NAMESPACE]
+
+
+# What makes mount(8) find the helper.
+
+
+def install_helper(machine: Machine, *arguments: str) -> Ended:
+    """Run ``scripts/install-helper`` once more, where it has linked the helper before."""
+    words = " ".join(map(str, arguments))
+    return machine.run(
+        f"{CHECKOUT}/scripts/install-helper {words}; code=$?; ls /sbin/mount.*; exit $code"
+    )
+
+
+def test_the_helper_is_linked_and_the_link_removed(machine: Machine) -> None:
+    assert f"/sbin/mount.invoicefs -> {HELPER}" in install_helper(machine, str(HELPER)).good().text
+    assert "/sbin/mount.invoicefs" not in install_helper(machine, "--remove").text
+    assert install_helper(machine, "--remove").code == 0
+
+
+def test_a_helper_that_others_can_replace_is_not_linked(machine: Machine) -> None:
+    theirs = machine.folder / "theirs" / "mount.invoicefs"
+    theirs.parent.mkdir()
+    theirs.write_text("#!/bin/sh\n")
+    theirs.chmod(0o755)
+    for path, mode in ((theirs.parent, 0o777), (theirs, 0o775)):
+        path.chmod(mode)
+        ended = install_helper(machine, str(theirs))
+        assert ended.code == 1
+        assert f"others than root can write to {path}" in ended.err
+        path.chmod(0o755)
+    os.chown(theirs.parent, 1000, 1000)
+    assert f"write to {theirs.parent}" in install_helper(machine, str(theirs)).err
+
+
+def test_a_program_in_its_place_is_left_alone(machine: Machine) -> None:
+    ended = machine.run(
+        "rm /sbin/mount.invoicefs && echo theirs >/sbin/mount.invoicefs;"
+        f" {CHECKOUT}/scripts/install-helper {HELPER}; echo $?;"
+        f" {CHECKOUT}/scripts/install-helper --remove; echo $?; cat /sbin/mount.invoicefs"
+    )
+
+    assert ended.lines == ["1", "1", "theirs"]
+
+
+def test_only_root_can_install_it() -> None:
+    prefix = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all", "--")
+    script = (CHECKOUT / "scripts" / "install-helper").read_text()
+    ended = subprocess.run(
+        [*prefix, "bash", "-c", script], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 1
+    assert "only root" in ended.stderr
