@@ -111,7 +111,7 @@ def error_message(body: bytes, secret: str) -> str:
     """The server's own words in an error body, on one line; empty where there are none.
 
     Bodies are JSON with ``message`` or ``error``, a bare JSON string, or anything else. Should
-    the server repeat the `secret` that it was asked with, stars stand in its place.
+    the server repeat the `secret` that it was asked with, it is `hidden`.
     """
     try:
         answer = parse_json(body)
@@ -120,8 +120,20 @@ def error_message(body: bytes, secret: str) -> str:
     if isinstance(answer, dict):
         answer = answer.get("message") or answer.get("error")
     text = answer if isinstance(answer, str) else ""
-    hidden = text.replace(secret, "***") if secret else text
-    printable = "".join(each if each.isprintable() else " " for each in hidden)
+    return on_one_line(hidden(text, secret))
+
+
+def hidden(text: str, secret: str) -> str:
+    """The text with stars in the place of a secret, however that is percent-encoded in it."""
+    if not secret or (secret not in text and "%" not in text):
+        return text
+    forms = (f"(?:{re.escape(each)}|(?i:%{ord(each):02x}))" for each in secret)
+    return re.sub("".join(forms), "***", text)
+
+
+def on_one_line(text: str) -> str:
+    """What a server says, for people: printable, without line feeds, of bounded length."""
+    printable = "".join(each if each.isprintable() else " " for each in text)
     return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]
 
 

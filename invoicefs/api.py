@@ -30,6 +30,8 @@ from invoicefs import __version__
 from invoicefs.answers import (
     InvoicesAnswer,
     error_message,
+    hidden,
+    on_one_line,
     parse_invoices,
     parse_json,
     parse_namespaces,
@@ -74,7 +76,6 @@ _LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 2
 _MOST_REDIRECTS = 5
 _LENGTH_HEADERS = {"content-length", "transfer-encoding"}
 _REQUEST_ID_HEADER = "X-Request-Id"  # of Envoy, through which the vendor answers
-_REQUEST_ID_CHARACTERS = 100
 _TOO_LATE = "no answer within --timeout"
 _FOR_EVER_S = 365 * 86_400.0
 
@@ -250,14 +251,14 @@ class _Report:
 
     def __init__(self, url: str, secret: str) -> None:
         self._secret = secret
-        self._words = f"GET {self._hidden(urlsplit(url).path)}"
+        self._words = f"GET {hidden(urlsplit(url).path, secret)}"
         self._began_s = time.monotonic()
 
     def note_answer(self, response: requests.Response) -> None:
         """Take note of the head of an answer."""
         self._words += f": {response.status_code}"
         if request_id := response.headers.get(_REQUEST_ID_HEADER, ""):
-            self._words += f", request id {_shown(self._hidden(request_id))}"
+            self._words += f", request id {on_one_line(hidden(request_id, self._secret))}"
 
     def __enter__(self) -> Self:
         return self
@@ -267,9 +268,6 @@ class _Report:
             error.add_note(self._words)
         outcome = f" ({error})" if isinstance(error, NoAnswer) else ""
         log.info("%s after %.3f s%s", self._words, time.monotonic() - self._began_s, outcome)
-
-    def _hidden(self, text: str) -> str:
-        return text.replace(self._secret, "***") if self._secret else text
 
 
 class _BodyTooLarge(UnusableAnswer):
@@ -384,11 +382,6 @@ def _segment(text: str) -> str:
     if text in ("", ".", ".."):
         raise NotFound(f"{text!r} cannot be asked for")
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
-
-
-def _shown(text: str) -> str:
-    """A text of the server on one line of the log, at no great length."""
-    return "".join(each if each.isprintable() else " " for each in text)[:_REQUEST_ID_CHARACTERS]
 
 
 def _retry_after_s(response: requests.Response) -> float | None:

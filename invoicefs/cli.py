@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -19,6 +19,9 @@ from invoicefs import __version__, config
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.errors import InvoicefsError, UsageError
 from invoicefs.mount_options import arguments_of, parse_helper_call
+
+if TYPE_CHECKING:
+    from invoicefs.credentials import Family
 
 log = logging.getLogger(__name__)
 
@@ -299,7 +302,7 @@ def mount(
     variables of other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token from a prompt.
     """
     from invoicefs import logs
-    from invoicefs.credentials import Family, find_tenant
+    from invoicefs.credentials import find_tenant
     from invoicefs.mount import mount as mount_tenant
 
     logs.configure(
@@ -307,14 +310,7 @@ def mount(
         log_file=log_file.absolute() if log_file else None,
         verbosity=verbosity,
     )
-    texts = {field: fields.pop(field) for field in _TENANT_OPTIONS}
-    names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
-    options = {
-        names[field]: text
-        for field, text in texts.items()
-        if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE
-    }
-    tenant = find_tenant(Family.of(options, names), may_be_unencrypted=is_insecure)
+    tenant = find_tenant(_family_of_options(ctx), may_be_unencrypted=is_insecure)
     settings = _settings(tenant.url, fields)
     credentials = tenant.credentials(_ask if sys.stdin.isatty() else None)
     log.info("The URL is from %s, with %s", tenant.url_origin, credentials.description)
@@ -353,9 +349,26 @@ def demo(mount_point: Path | None, once: bool) -> None:
     run_demo(mount_point.absolute() if mount_point else None, is_once=once, say=click.echo)
 
 
-def _settings(url: str, fields: dict[str, Any]) -> Settings:
+def _family_of_options(ctx: click.Context) -> "Family":
+    """What the command line says of the tenant; its variables are left to `credentials`."""
+    from invoicefs.credentials import Family
+
+    names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
+    given = {
+        names[field]: ctx.params[field]
+        for field in names
+        if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE
+    }
+    for name, text in given.items():
+        if not text:
+            raise UsageError(f"{name} is empty.")
+    return Family.of(given, names)
+
+
+def _settings(url: str, options: dict[str, Any]) -> Settings:
     """The settings from the options that were given; the others keep their defaults."""
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = {name: options[name] for name in _DEFAULTS.keys() & options.keys() - {"url"}}
+    given = {name: value for name, value in given.items() if value is not None}
     given["statuses"] = frozenset(given["statuses"])
     given["fetch"] = Fetch(given["fetch"])
     given.setdefault("max_wait_s", min(_DEFAULTS["max_wait_s"], given["timeout_s"]))

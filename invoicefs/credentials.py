@@ -61,10 +61,10 @@ class Family:
     ca_bundle: Given | None = None
 
     @classmethod
-    def of(cls, texts: Mapping[str, str | None], names: Mapping[str, str]) -> Self:
+    def of(cls, texts: Mapping[str, str], names: Mapping[str, str]) -> Self:
         """What `texts` has under these names, by field; an empty text counts as not given."""
-        found = {field: (texts.get(name), name) for field, name in names.items()}
-        return cls(**{field: Given(text, name) for field, (text, name) in found.items() if text})
+        found = {field: Given(texts.get(name, ""), name) for field, name in names.items()}
+        return cls(**{field: given for field, given in found.items() if given.text})
 
     @property
     def has_credential(self) -> bool:

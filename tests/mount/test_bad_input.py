@@ -63,7 +63,7 @@ def test_a_wrong_token_although_the_store_knows_the_tenant(mounts: Mounts) -> No
 @pytest.mark.parametrize("token", [None, ""])
 def test_a_missing_token(mounts: Mounts, token: str | None) -> None:
     sentence = refuse(mounts, env={"INVOICEFS_TOKEN": token})
-    assert "no API token" in sentence
+    assert "no credentials" in sentence
     assert "--token-file" in sentence
 
 

@@ -1,0 +1,182 @@
+"""No secret in anything that the product writes or shows."""
+
+import base64
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
+from tests.mount.mounts import Mount, Mounts, processes_of
+from tests.mount.programs import run
+from tests.mount.tenants import NAMESPACE, file_name, invoice, tenant
+
+TOKEN = "Tok3n+planted/Tok3n=planted"
+PDF_MARK = b"planted-content-of-an-invoice"
+INVOICES = tuple(invoice(number) for number in range(8))
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Something that was written or shown, and where."""
+
+    where: str
+    content: bytes
+
+
+def forms_of(secret: bytes) -> Iterator[bytes]:
+    """A secret as it is, and as it may be written by something that encodes it."""
+    yield secret
+    yield quote(secret, safe="").encode()
+    for offset in range(3):  # base64 has three bytes in four characters
+        yield base64.b64encode(secret[offset:])[:-4]
+    yield repr(secret.decode())[1:-1].encode()
+
+
+def check(traces: list[Trace], *secrets: bytes) -> None:
+    found = {
+        f"{form!r} in {trace.where}"
+        for trace in traces
+        for secret in secrets
+        for form in forms_of(secret)
+        if form in trace.content
+    }
+    assert not found
+
+
+def traces_of_processes(mount: Mount) -> list[Trace]:
+    """The arguments and the environments of all that serves a mount."""
+    return [
+        Trace(f"{name} of process {pid}", Path(f"/proc/{pid}/{name}").read_bytes())
+        for pid in processes_of(mount.path)
+        for name in ("cmdline", "environ")
+    ]
+
+
+def traces_of_files(folder: Path) -> list[Trace]:
+    """The names and contents of all files below a folder."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    return [Trace(str(path), str(path).encode() + path.read_bytes()) for path in found]
+
+
+def traces_of_attributes(mount: Mount) -> list[Trace]:
+    folder = mount / NAMESPACE
+    listed = run("getfattr", "-d", *(folder / file_name(each) for each in INVOICES))
+    errors = [
+        run("getfattr", "-n", "user.invoicefs.error", folder / file_name(each)) for each in INVOICES
+    ]
+    return [Trace("an attribute", ended.out + ended.err.encode()) for ended in (listed, *errors)]
+
+
+def spoil(sandbox: Sandbox, secret: str) -> None:
+    """Have the server repeat a secret, and a part of an invoice, wherever it can."""
+    content = base64.b64encode(PDF_MARK).decode()
+    elsewhere = f"https://elsewhere.invalid/{secret}/{quote(secret, safe='')}?token={secret}"
+    behaviours = [
+        faults.status(500, f"no {secret} today"),
+        faults.reply(403, f'{{"message": "bad APIToken {secret}"}}'.encode()),
+        faults.redirect(f"/{quote(secret, safe='')}/{secret}?token={secret}"),
+        faults.redirect(elsewhere),
+        faults.reply(503, secret.encode(), {"X-Request-Id": f"id-of-{secret}"}),
+        faults.json_body({"pdf": PDF_MARK.decode()}),
+        faults.json_body({"pdf": content}),
+        faults.reply(200, b'{"pdf": "' + content.encode()),
+    ]
+    for each, behaviour in zip(INVOICES, behaviours, strict=True):
+        sandbox.inject(Fault(behaviour, Endpoint.PDF, name=each.name))
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> Mapping[str, str]:
+    """What every command gets besides its settings: folders that are looked through."""
+    (tmp_path / "tmp").mkdir()
+    return {"TMPDIR": str(tmp_path / "tmp"), "INVOICEFS_TOKEN": TOKEN}
+
+
+@pytest.fixture
+def planted(tmp_path: Path, variables: Mapping[str, str]) -> Iterator[Mounts]:
+    with ExitStack() as stack:
+        sandbox = stack.enter_context(Sandbox(tenant(*INVOICES), token=TOKEN))
+        mounts = Mounts(sandbox, tmp_path, variables=variables)
+        yield stack.enter_context(closing(mounts))
+
+
+@pytest.mark.parametrize("source", ["variable", "file"])
+def test_neither_token_nor_invoice_is_in_anything_but_the_store(
+    planted: Mounts, tmp_path: Path, source: str
+) -> None:
+    token_file = tmp_path / "home" / "token"
+    token_file.parent.mkdir()
+    token_file.write_text(TOKEN)
+    token_file.chmod(0o600)
+    options = ["--token-file", str(token_file)] if source == "file" else []
+    spoil(planted.sandbox, TOKEN)
+    mount = planted.mount("-vv", "--xattr", "--max-wait", "0s", *options)
+
+    traces = traces_of_processes(mount)
+    traces += [
+        Trace("what cat says", run("cat", mount / NAMESPACE / file_name(each)).err.encode())
+        for each in INVOICES
+    ]
+    planted.sandbox.heal()
+    traces += [*traces_of_attributes(mount), *traces_of_processes(mount)]
+    planted.umount(mount)
+    token_file.unlink()
+    logged = Trace("the log", mount.log.read_bytes())
+
+    assert b"GET " in logged.content
+    check([*traces, logged, *traces_of_files(tmp_path / "tmp")], TOKEN.encode(), PDF_MARK)
+    check(traces_of_files(tmp_path), TOKEN.encode())
+
+
+def test_a_token_that_is_refused_is_told_nobody(planted: Mounts) -> None:
+    refused = faults.reply(401, f'{{"message": "unknown token {TOKEN}"}}'.encode())
+    planted.sandbox.inject(Fault(refused, Endpoint.NAMESPACES))
+
+    ended = planted.command("mount", "-vv", planted.new_path())
+
+    assert ended.code == 1
+    check([Trace("stderr", ended.err.encode()), Trace("stdout", ended.out)], TOKEN.encode())
+
+
+@pytest.mark.parametrize("where", ["token", "URL", "password"])
+def test_what_cannot_be_used_is_not_repeated(
+    planted: Mounts, where: str, variables: Mapping[str, str]
+) -> None:
+    broken = {
+        "token": {"INVOICEFS_TOKEN": f"{TOKEN} {TOKEN}"},
+        "URL": {"INVOICEFS_URL": f"https://me:{TOKEN}@acme.example"},
+        "password": {"INVOICEFS_P12": "/etc/hostname", "INVOICEFS_P12_PASSWORD": TOKEN},
+    }[where]
+
+    ended = planted.command(
+        "mount", "-vv", planted.new_path(), env={**variables, "INVOICEFS_TOKEN": None, **broken}
+    )
+
+    assert ended.code in (1, 2)
+    check([Trace("stderr", ended.err.encode())], TOKEN.encode())
+
+
+def test_an_unexpected_failure_is_told_without_secrets(planted: Mounts, tmp_path: Path) -> None:
+    """With its traceback, at the highest verbosity."""
+    source = """if True:
+        import sys
+        from invoicefs import api, cli
+        def fail(response, *_):
+            headers = dict(response.request.headers)
+            raise RuntimeError("planted failure")
+        api._whole_body = fail
+        cli.main()
+    """
+    log = tmp_path / "failure.txt"
+    arguments = ("mount", "-vv", "--log-file", log, "--max-wait", "0s", planted.new_path())
+    ended = run(sys.executable, "-c", source, *arguments, env=planted.environment, cwd=Path("/"))
+
+    content = log.read_bytes()
+    assert b"planted failure" in content
+    assert ended.code == 1
+    check([Trace("the log", content), Trace("stderr", ended.err.encode())], TOKEN.encode())

@@ -1,0 +1,177 @@
+"""A mount as a service: what its manager is told, and the units that come along."""
+
+import os
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from configparser import RawConfigParser
+from pathlib import Path
+
+import pytest
+
+from invoicefs.cli import mount as mount_command
+from invoicefs.mount_options import arguments_of
+from invoicefs.sandbox import Sandbox
+from tests.mount.mounts import CHECKOUT, Mounts, is_mounted, processes_of
+from tests.mount.programs import LIMIT_S, Running, run, started
+from tests.mount.tenants import NAMESPACE
+
+UNITS = CHECKOUT / "scripts" / "systemd"
+
+
+class Manager:
+    """A service manager that listens."""
+
+    def __init__(self, address: Path) -> None:
+        self.address = address
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._channel.settimeout(LIMIT_S)
+        self._channel.bind(str(address))
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def is_told(self) -> str:
+        """Wait for the next message."""
+        return self._channel.recv(4096).decode()
+
+    def was_told_more(self) -> bool:
+        """Whether there is another message by now."""
+        self._channel.setblocking(False)
+        try:
+            return bool(self._channel.recv(4096))
+        except BlockingIOError:
+            return False
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    manager = Manager(tmp_path / "notify")
+    yield manager
+    manager.close()
+
+
+def by_sigterm(mounts: Mounts, running: Running, path: Path) -> None:
+    del mounts, path
+    running.process.send_signal(signal.SIGTERM)
+
+
+def by_umount(mounts: Mounts, running: Running, path: Path) -> None:
+    del running
+    mounts.command("umount", path).good()
+
+
+@pytest.mark.parametrize("end", [by_sigterm, by_umount])
+def test_a_service_manager_is_told_when_the_mount_is_usable_and_when_it_goes(
+    mounts: Mounts, manager: Manager, end: Callable[[Mounts, Running, Path], None]
+) -> None:
+    path = mounts.new_path()
+    variables = {"NOTIFY_SOCKET": str(manager.address)}
+    with mounts.started("mount", "--foreground", path, env=variables) as running:
+        assert manager.is_told() == "READY=1"
+        assert NAMESPACE in run("ls", path).good().lines
+        end(mounts, running, path)
+        assert manager.is_told() == "STOPPING=1"
+        ended = running.end().good()
+
+    assert ended.err == ""
+    assert not manager.was_told_more()
+    assert not is_mounted(path)
+
+
+def test_no_program_started_by_a_service_can_speak_for_it(mounts: Mounts, manager: Manager) -> None:
+    path = mounts.new_path()
+    variables = {"NOTIFY_SOCKET": str(manager.address)}
+    with mounts.started("mount", "--foreground", path, env=variables) as running:
+        assert manager.is_told() == "READY=1"
+        others = [pid for pid in processes_of(path) if pid != running.process.pid]
+        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in others]
+        by_sigterm(mounts, running, path)
+        running.end()
+
+    assert others
+    assert not any(b"NOTIFY_SOCKET" in each for each in environments)
+
+
+def test_a_mount_that_fails_is_not_called_ready(mounts: Mounts, manager: Manager) -> None:
+    variables = {"NOTIFY_SOCKET": str(manager.address), "INVOICEFS_TOKEN": "wrong"}
+
+    ended = mounts.command("mount", "--foreground", mounts.new_path(), env=variables)
+
+    assert ended.code == 1
+    assert not manager.was_told_more()
+
+
+def test_a_manager_that_is_away_costs_no_mount(mounts: Mounts, tmp_path: Path) -> None:
+    path = mounts.new_path()
+    variables = {"NOTIFY_SOCKET": str(tmp_path / "nobody")}
+    with mounts.started("mount", "--foreground", "--verbose", path, env=variables) as running:
+        stderr = running.process.stderr
+        assert stderr is not None
+        while b"cannot be told" not in stderr.readline():
+            assert not running.has_ended
+        assert NAMESPACE in run("ls", path).good().lines
+        by_sigterm(mounts, running, path)
+        running.end().good()
+
+
+# The units that come along.
+
+
+def unit(name: str) -> RawConfigParser:
+    parser = RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign] # keys keep their case
+    parser.read(UNITS / name)
+    return parser
+
+
+def test_the_unit_for_a_user_mounts_and_reports(
+    sandbox: Sandbox, mounts: Mounts, manager: Manager
+) -> None:
+    """Its commands are run as they are written, in a home as README has it made."""
+    home = mounts.folder / "home"
+    service = unit("invoicefs.service")["Service"]
+    assert service["Type"] == "notify"
+    commands = {
+        key: shlex.split(service[key].replace("%h", str(home)))
+        for key in ("ExecStartPre", "ExecStart")
+    }
+    program = Path(commands["ExecStart"][0])
+    program.parent.mkdir(parents=True)
+    program.symlink_to(Path(sys.executable).with_name("invoicefs"))
+    token_file = home / "token"
+    token_file.write_text(sandbox.token)
+    token_file.chmod(0o600)
+    path = home / "invoices"
+    run(*commands["ExecStartPre"]).good()
+    variables = {
+        "HOME": str(home),
+        "INVOICEFS_URL": sandbox.url,
+        "INVOICEFS_TOKEN_FILE": str(token_file),
+        "NOTIFY_SOCKET": str(manager.address),
+        "PYTHONPATH": str(CHECKOUT),
+    }
+    mounts.at(path)
+    with started(*commands["ExecStart"], env=variables) as running:
+        assert manager.is_told() == "READY=1"
+        assert NAMESPACE in run("ls", path).good().lines
+        os.kill(running.process.pid, signal.SIGTERM)
+        assert manager.is_told() == "STOPPING=1"
+        running.end().good()
+
+
+def test_the_units_for_a_machine_say_what_the_mount_understands() -> None:
+    mount = unit("srv-invoices.mount")["Mount"]
+    takes_value = {
+        name.removeprefix("--").replace("-", "_"): name != "--allow-other"
+        for option in mount_command.params
+        for name in option.opts
+    }
+    found = list(arguments_of(mount["Options"], takes_value))
+
+    assert mount["Type"] == "invoicefs"
+    assert "--allow-other" in found
+    assert mount["Where"] == unit("srv-invoices.automount")["Automount"]["Where"]
+    assert mount["Where"] == "/srv/invoices"  # which srv-invoices is the name of
