@@ -2,6 +2,7 @@
 
 import enum
 import os
+import pwd
 import re
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -137,16 +138,31 @@ class Settings:
 
 
 def default_cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/invoicefs``, or ``/var/cache/invoicefs`` for a service without HOME.
+    """``$XDG_CACHE_HOME/invoicefs``, or ``/var/cache/invoicefs`` for who has no home.
 
     The XDG base directory specification lets a relative path count as not set.
     """
     cache_home = os.environ.get("XDG_CACHE_HOME", "")
     if Path(cache_home).is_absolute():
         return Path(cache_home) / "invoicefs"
-    if os.environ.get("HOME"):
-        return Path(os.environ["HOME"]) / ".cache" / "invoicefs"
-    return Path("/var/cache/invoicefs")
+    home = home_folder()
+    return home / ".cache" / "invoicefs" if home else Path("/var/cache/invoicefs")
+
+
+def home_folder() -> Path | None:
+    """The home of the user: ``$HOME``, or that of the user database; None where there is neither.
+
+    mount(8) takes HOME away from what it runs for an ordinary user. Root without HOME is no user
+    but a service, as at boot, and has none.
+    """
+    if home := os.environ.get("HOME"):
+        return Path(home)
+    if os.geteuid() == 0:
+        return None
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:  # a user that is in no database, as in containers
+        return None
 
 
 def parse_size_bytes(text: str) -> int:

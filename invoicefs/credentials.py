@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from invoicefs.certificates import check_ca_bundle, load_p12, load_pem
-from invoicefs.config import URL_EXAMPLE, normalise_url
+from invoicefs.config import URL_EXAMPLE, home_folder, normalise_url
 from invoicefs.errors import UsageError, UserError
 from invoicefs.secret_files import is_open_to_others, read_secret
 from invoicefs.tokens import FixedToken, Token, TokenFile
@@ -260,10 +260,10 @@ def _open_files(files: Iterable[Given | None]) -> tuple[Path, ...]:
 
 def _family_of_vesctl(variables: Mapping[str, str]) -> Family:
     """What ``vesctl`` has been told; paths may begin with ``~`` and are seen from its folder."""
-    home = variables.get("HOME")
-    if not home:
+    home = home_folder()
+    if home is None:
         return Family()
-    file = Path(home) / ".vesconfig"
+    file = home / ".vesconfig"
     texts = read_vesconfig(file)
     paths = {
         key: str(file.parent / Path(texts[key]).expanduser())

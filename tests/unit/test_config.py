@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -677,5 +678,32 @@ def test_stores_lie_where_the_xdg_base_directory_specification_says(
         monkeypatch.delenv(variable, raising=False)
         if value is not None:
             monkeypatch.setenv(variable, value)
+
+    assert default_cache_dir() == Path(folder)
+
+
+def user_with(home: str) -> Callable[[int], Any]:
+    return lambda _: SimpleNamespace(pw_dir=home)
+
+
+def unknown_user(_: int) -> Any:
+    raise KeyError("no such user")
+
+
+@pytest.mark.parametrize(
+    ("uid", "user", "folder"),
+    [
+        (1000, user_with("/home/alice"), "/home/alice/.cache/invoicefs"),
+        (1000, unknown_user, "/var/cache/invoicefs"),
+        (0, user_with("/root"), "/var/cache/invoicefs"),
+    ],
+)
+def test_without_home_a_user_has_that_of_the_user_database_and_root_none(
+    monkeypatch: pytest.MonkeyPatch, uid: int, user: Callable[[int], Any], folder: str
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: uid)
+    monkeypatch.setattr("pwd.getpwuid", user)
 
     assert default_cache_dir() == Path(folder)
