@@ -4,6 +4,10 @@ fusepy's own background mode cannot report failures, and threads, sessions and c
 made before its fork are dead after it (measured). So the fork comes first and is ours: the child
 makes everything, and says through one pipe how it went. A second pipe, on which nothing is ever
 sent, tells it when the waiting command has been killed.
+
+Until the folder is mounted, the child stays in the process group of the command: where the folder
+is one of autofs (``x-systemd.automount``), only the group of the automounter gets past it, and
+everybody else, libfuse in a child of another group too, waits for the mount (measured: for ever).
 """
 
 import logging
@@ -93,7 +97,6 @@ def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
 
 
 def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> int:
-    os.setsid()
     os.chdir("/")  # pins no folder that somebody may want to unmount
     null_fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(null_fd, 0)
@@ -101,6 +104,7 @@ def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> in
     os.dup2(stderr.fileno(), 2)
 
     def on_ready() -> None:
+        os.setsid()
         os.dup2(null_fd, 2)
         stderr.close()
         try:

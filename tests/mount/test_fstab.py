@@ -189,6 +189,45 @@ def test_a_fake_mount_mounts_nothing_and_a_sloppy_one_minds_no_option(machine: M
     assert ended.good().lines == [NAMESPACE]
 
 
+# What systemd does for x-systemd.automount, see "autofs" in the kernel's documentation: whoever
+# looks into the folder waits until it is mounted, but for the process group of the automounter.
+AUTOMOUNTER = """if True:
+    import ctypes, fcntl, os, struct, subprocess, sys
+    READY, FAIL = 0x9360, 0x9361  # AUTOFS_IOC_*
+    path, *command = sys.argv[1:]
+    requests, kernels_end = os.pipe()
+    options = f"fd={kernels_end},pgrp={os.getpgrp()},minproto=5,maxproto=5,direct"
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"invoices", path.encode(), b"autofs", 0, options.encode()) != 0:
+        raise OSError(ctypes.get_errno(), "autofs cannot be mounted")
+    os.close(kernels_end)
+    folder = os.open(path, os.O_RDONLY)
+    visitor = subprocess.Popen(["ls", path], start_new_session=True)
+    _, _, token = struct.unpack_from("iiI", os.read(requests, 4096))
+    try:
+        outcome = READY if subprocess.run(command, timeout=20).returncode == 0 else FAIL
+    except subprocess.TimeoutExpired:
+        outcome = FAIL
+    fcntl.ioctl(folder, outcome, token)
+    sys.exit(visitor.wait())
+"""
+
+
+def test_the_folder_of_an_automount_is_mounted_for_who_looks_into_it(machine: Machine) -> None:
+    """It hung when the mount left the process group of the automounter before it had mounted."""
+    if "autofs" not in Path("/proc/filesystems").read_text():
+        missing("the kernel has no autofs")
+    source = machine.folder / "automounter.py"
+    source.write_text(AUTOMOUNTER)
+    helper = f"/sbin/mount.invoicefs {machine.url} $DIR -o {machine.options}"
+
+    ended = machine.run(
+        f"{sys.executable} {source} $DIR {helper}; code=$?; umount -l $DIR; exit $code"
+    )
+
+    assert ended.good().lines == [NAMESPACE]
+
+
 # What makes mount(8) find the helper.
 
 
