@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from invoicefs import __version__, config
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.errors import InvoicefsError, UsageError
-from invoicefs.mount_options import arguments_of, parse_helper_call
+from invoicefs.mount_options import HelperCall, arguments_of, parse_helper_call
 
 if TYPE_CHECKING:
     from invoicefs.credentials import Family
@@ -55,14 +55,14 @@ def main_of_mount_helper() -> NoReturn:
 
 def _mount_for_mount() -> None:
     call = parse_helper_call(sys.argv[1:], _takes_value(mount))
-    if not call.is_fake:
-        arguments = ["mount", "--url", call.source, *call.arguments, "--", call.mount_point]
-        cli(arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=call.source)
+    # The source comes last, so that it wins over a url= among the options.
+    arguments = ["mount", *call.arguments, "--url", call.source, "--", call.mount_point]
+    cli(arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=call)
 
 
 def _run(name: str, codes: _ExitCodes, run: Callable[[], None]) -> NoReturn:
     def end(code: int, sentence: str) -> NoReturn:
-        click.echo(f"{name}: {sentence}", err=True)
+        click.echo(f"{name}: {' '.join(sentence.splitlines())}", err=True)
         sys.exit(code)
 
     _open_closed_streams()
@@ -236,7 +236,13 @@ class _MountCommand(click.Command):
         """Put what ``-o`` stands for in front, so that other options win over it."""
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         lists = given.get("mount_options", [])
-        stands_for = [each for text in lists for each in arguments_of(text, _takes_value(self))]
+        explicit = {name for each in self.params if each.name in given for name in each.opts}
+        stands_for = [
+            each
+            for text in lists
+            for each in arguments_of(text, _takes_value(self))
+            if each.partition("=")[0] not in explicit
+        ]
         return super().parse_args(ctx, [*stands_for, *args])
 
 
@@ -316,11 +322,14 @@ def mount(
     log.info("The URL is from %s, with %s", tenant.url_origin, credentials.description)
     for file in credentials.open_files:
         _warn(f"Everybody on this machine can read {file}: chmod 600 {file}")
+    call: HelperCall | None = ctx.obj
+    if call and call.is_fake:
+        return
     mount_tenant(
         settings,
         credentials,
         str(mount_point.absolute()),
-        source=ctx.obj or settings.url,
+        source=call.source if call else settings.url,
         is_foreground=is_foreground,
         warn=_warn,
     )

@@ -18,7 +18,7 @@ _GENERIC: Final = re.compile(
 )
 _GENERIC_PREFIXES: Final = ("x-", "X-", "comment=", "user=")
 # Commas inside of double quotes belong to a value, see FILESYSTEM-INDEPENDENT MOUNT OPTIONS.
-_OPTION = re.compile(r'(?:[^,"]|"[^"]*"?)+')
+_OPTION = re.compile(r'(?:[^,"]|"[^"]*")+')
 
 
 class HelperCall(NamedTuple):
@@ -38,8 +38,11 @@ def arguments_of(
     `takes_value` has the options of the command by their names without dashes, and whether they
     take a value. Raises `UsageError` for an option that is in neither; a sloppy mount ignores it.
     """
+    if text.count('"') % 2:
+        raise UsageError("-o: a double quote is not closed.")
     for option in _OPTION.findall(text):
-        if _GENERIC.fullmatch(option) or option.startswith(_GENERIC_PREFIXES):
+        word = option.strip()
+        if not word or _GENERIC.fullmatch(word) or word.startswith(_GENERIC_PREFIXES):
             continue
         name, has_value, value = option.partition("=")
         name = name.strip()
@@ -47,7 +50,7 @@ def arguments_of(
             if is_sloppy:
                 continue
             raise UsageError(f"-o: there is no option {name!r}; invoicefs mount --help lists all.")
-        if takes_value[name] and not has_value:
+        if takes_value[name] and not _unquoted(value):
             raise UsageError(f"-o: {name} needs a value, as in {name}=VALUE.")
         if has_value and not takes_value[name]:
             raise UsageError(f"-o: {name} takes no value.")
@@ -75,7 +78,8 @@ def parse_helper_call(arguments: Sequence[str], takes_value: Mapping[str, bool])
         elif re.fullmatch("-[sfnvrw]+", argument):
             flags += argument[1:]
         else:
-            raise UsageError(f"There is no option {argument}: mount.invoicefs URL DIR -o OPTIONS.")
+            name = argument.partition("=")[0]  # what stands behind it may be a secret
+            raise UsageError(f"There is no option {name}: mount.invoicefs URL DIR -o OPTIONS.")
     if len(operands) != 2:
         raise UsageError("A URL and a mount point are needed: mount.invoicefs URL DIR -o OPTIONS.")
     is_sloppy = "s" in flags

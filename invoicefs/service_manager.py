@@ -38,4 +38,4 @@ class ServiceManager:
                 channel.connect(self._address)
                 channel.send(state.encode())
         except OSError as error:
-            log.warning("The service manager cannot be told %s: %s", state, error.strerror)
+            log.warning("The service manager cannot be told %s: %s", state, error.strerror or error)

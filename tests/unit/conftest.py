@@ -1,12 +1,18 @@
 """What several files of this tier stand on."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from invoicefs import cli
+from invoicefs.config import Settings
+from invoicefs.credentials import Credentials
 from invoicefs.store import Store
+from tests.cli_stage import Mounted, Run, runner
 from tests.fetcher_stage import SetStage, Stage
 from tests.store_folder import OpenStore, opening
 
@@ -37,3 +43,48 @@ def open_(folder: Path) -> Iterator[OpenStore]:
 @pytest.fixture
 def store(open_: OpenStore) -> Store:
     return open_()
+
+
+@pytest.fixture
+def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nothing that this machine knows of a tenant: no variable, and a home without files."""
+    for variable in list(os.environ):
+        if variable.startswith(("INVOICEFS_", "F5XC_", "VOLT_", "VES_")):
+            monkeypatch.delenv(variable)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``invoicefs`` with these arguments."""
+    return runner("invoicefs", cli.main, monkeypatch, capsys)
+
+
+@pytest.fixture
+def run_helper(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run ``mount.invoicefs`` with these arguments."""
+    return runner("mount.invoicefs", cli.main_of_mount_helper, monkeypatch, capsys)
+
+
+@pytest.fixture
+def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
+    """Takes the place of the mount: what it would have been called with."""
+    calls: list[Mounted] = []
+
+    def mount(settings: Settings, credentials: Credentials, path: str, **rest: Any) -> None:
+        calls.append(Mounted(settings, credentials, path, **rest))
+
+    monkeypatch.setattr("invoicefs.mount.mount", mount)
+    return calls
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """Takes the place of the log's configuration, which belongs to the whole process."""
+    calls: list[dict[str, object]] = []
+
+    def configure(**rest: object) -> None:
+        calls.append(rest)
+
+    monkeypatch.setattr("invoicefs.logs.configure", configure)
+    return calls

@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,95 +13,29 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import invoicefs
-from invoicefs import cli, errors
+from invoicefs import cli
 from invoicefs.config import GIB, KIB, MIB, Fetch, Settings
-from invoicefs.credentials import Credentials
 from invoicefs.errors import InvoicefsError, UsageError, UserError
+from tests.certificates import make_certificate
+from tests.cli_stage import (
+    DOMAIN_ERRORS,
+    FLAGS,
+    GENERIC_OPTIONS,
+    KEYS_WITH_VALUE,
+    OPTIONS_OF_MOUNT,
+    TENANT,
+    Ended,
+    Mounted,
+    Run,
+    raising,
+    token_of,
+)
 
 REPOSITORY = Path(__file__).parents[2]
-TENANT = "https://acme.console.ves.volterra.io"
+HTTP = "http://gateway.example:8080"
 A_YEAR_S = 365 * 86_400.0
 
-
-@dataclass
-class Mounted:
-    """What a mount would have been made of."""
-
-    settings: Settings
-    credentials: Credentials
-    path: str
-    source: str
-    is_foreground: bool
-    warn: Callable[[str], None]
-
-
-@dataclass
-class Ended:
-    """How a run of the command line ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def sentence(self) -> str:
-        """The last line of stderr, which is the one that says what is wrong."""
-        return self.err.splitlines()[-1]
-
-
-Run = Callable[..., Ended]
-
-
-def token_of(call: Mounted) -> str:
-    assert call.credentials.token is not None
-    return call.credentials.token.token()
-
-
-@pytest.fixture(autouse=True)
-def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in [name for name in os.environ if name.startswith("INVOICEFS_")]:
-        monkeypatch.delenv(variable)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `main` with these arguments, and nobody at the keyboard."""
-
-    def run(*arguments: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["invoicefs", *arguments])
-        with open(os.devnull, encoding="utf-8") as nobody, monkeypatch.context() as patch:
-            patch.setattr(sys, "stdin", nobody)
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        return Ended(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
-
-    return run
-
-
-@pytest.fixture
-def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
-    """Takes the place of the mount: what it would have been called with."""
-    calls: list[Mounted] = []
-
-    def mount(settings: Settings, credentials: Credentials, path: str, **rest: Any) -> None:
-        calls.append(Mounted(settings, credentials, path, **rest))
-
-    monkeypatch.setattr("invoicefs.mount.mount", mount)
-    return calls
-
-
-@pytest.fixture
-def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """Takes the place of the log's configuration, which belongs to the whole process."""
-    calls: list[dict[str, object]] = []
-
-    def configure(**rest: object) -> None:
-        calls.append(rest)
-
-    monkeypatch.setattr("invoicefs.logs.configure", configure)
-    return calls
+pytestmark = pytest.mark.usefixtures("no_variables")
 
 
 @pytest.fixture
@@ -158,12 +92,18 @@ def test_the_help_names_the_commands(run: Run) -> None:
 OPTIONS = {
     "--url",
     "--token-file",
+    "--p12",
+    "--p12-password-file",
+    "--cert",
+    "--key",
+    "--ca-bundle",
     "--namespace",
     "--status",
     "--cache-dir",
     "--cache-size",
     "--fetch",
     "--parallel",
+    "--read-ahead",
     "--timeout",
     "--max-wait",
     "--list-ttl",
@@ -174,6 +114,7 @@ OPTIONS = {
     "--umask",
     "--allow-other",
     "--xattr",
+    "--insecure-http",
     "--foreground",
     "--log-file",
 }
@@ -186,6 +127,14 @@ def test_the_help_of_mount_names_every_option_and_its_variable(run: Run) -> None
     words = set(ended.out.replace(",", " ").replace(";", " ").replace("]", " ").split())
     assert words >= OPTIONS
     assert words >= {f"INVOICEFS_{option[2:].replace('-', '_').upper()}" for option in OPTIONS}
+
+
+def test_every_option_of_mount_but_verbose_has_a_variable() -> None:
+    variables = {key: option.envvar for key, option in OPTIONS_OF_MOUNT}
+
+    assert variables.pop("verbose") is None
+    assert variables == {key: f"INVOICEFS_{key.upper()}" for key in variables}
+    assert {f"--{key.replace('_', '-')}" for key in variables} == OPTIONS
 
 
 def test_the_help_of_mount_says_when_invoices_are_downloaded(run: Run) -> None:
@@ -225,6 +174,14 @@ def check_bad_usage(ended: Ended, *words: str) -> None:
         ["mount", "--url"],
         ["mount", "--url", TENANT, "--no-such-option", "/mnt"],
         ["mount", "--token", "secret", "--url", TENANT, "/mnt"],
+        ["mount", "--password=secret", "--url", TENANT, "/mnt"],
+        ["mount", "--p12-password", "secret", "--url", TENANT, "/mnt"],
+        ["mount", "--url", TENANT, "/mnt", "-o"],
+        ["mount", "--url", TENANT, "/mnt", "-o", "no_such_option"],
+        ["mount", "--url", TENANT, "/mnt", "-o", "token=secret"],
+        ["mount", "--url", TENANT, "/mnt", "-o", "list_ttl"],
+        ["mount", "--url", TENANT, "/mnt", "-o", "list_ttl=soon"],
+        ["mount", "--url", TENANT, "/mnt", "-o", "foreground=1"],
         ["umount"],
         ["umount", "/mnt", "/other"],
         ["unmount", "/mnt"],
@@ -232,8 +189,10 @@ def check_bad_usage(ended: Ended, *words: str) -> None:
     ],
 )
 def test_bad_usage_ends_with_2(run: Run, mounted: list[Mounted], arguments: list[str]) -> None:
-    check_bad_usage(run(*arguments))
+    ended = run(*arguments)
 
+    check_bad_usage(ended)
+    assert "secret" not in ended.err
     assert not mounted
 
 
@@ -264,6 +223,8 @@ MALFORMED = [
     ("--parallel", "1001"),
     ("--parallel", "eight"),
     ("--parallel", "1.5"),
+    ("--read-ahead", "-1"),
+    ("--read-ahead", "1001"),
     ("--timeout", "soon"),
     ("--timeout", "0"),
     ("--timeout", "-5s"),
@@ -308,6 +269,7 @@ def test_a_malformed_value_ends_with_2_and_the_name_of_the_option(
         ("INVOICEFS_FETCH", "never"),
         ("INVOICEFS_XATTR", "perhaps"),
         ("INVOICEFS_FOREGROUND", "perhaps"),
+        ("INVOICEFS_INSECURE_HTTP", "perhaps"),
     ],
 )
 def test_a_malformed_variable_ends_with_2(
@@ -338,6 +300,8 @@ arguments = st.one_of(
 @example("--gid", str(10**30), False)
 @example("--cache-size", str(2**63), False)
 @example("--timeout", "9" * 400, False)
+@example("--url", "", True)
+@example("--url", "acme", True)
 @pytest.mark.usefixtures("logged")
 def test_any_text_for_an_option_is_bad_usage_or_a_value_in_range(
     run: Run,
@@ -358,7 +322,8 @@ def test_any_text_for_an_option_is_bad_usage_or_a_value_in_range(
         ended = run("mount", *url, *words, "/mnt")
 
     if not mounted:
-        check_bad_usage(ended, variable if is_variable and option == "--url" else option)
+        # An empty variable is one that is not set.
+        check_bad_usage(ended, variable if is_variable and option == "--url" and text else option)
         return
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     check_ranges(mounted[0].settings)
@@ -421,22 +386,12 @@ def test_a_log_file_that_cannot_be_written_is_a_failure(
     assert not mounted
 
 
-DOMAIN_ERRORS = [
-    error
-    for error in vars(errors).values()
-    if isinstance(error, type) and issubclass(error, InvoicefsError)
-]
-
-
 @pytest.mark.usefixtures("logged")
 @pytest.mark.parametrize("error", DOMAIN_ERRORS)
 def test_every_exception_of_the_domain_ends_in_its_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: type[InvoicefsError]
 ) -> None:
-    def mount(*_: object, **__: object) -> None:
-        raise error("This is wrong: mend it.")
-
-    monkeypatch.setattr("invoicefs.mount.mount", mount)
+    monkeypatch.setattr("invoicefs.mount.mount", raising(error("This is wrong: mend it.")))
     monkeypatch.setenv("INVOICEFS_TOKEN", "t")
 
     ended = run("mount", "--url", TENANT, "/mnt")
@@ -449,9 +404,35 @@ def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> N
     check_failure(run("umount", str(tmp_path)), str(tmp_path), "not a mount of invoicefs")
 
 
+@pytest.mark.usefixtures("logged")
+@pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
+def test_what_the_system_refuses_and_an_interrupt_end_with_1(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    monkeypatch.setattr("invoicefs.mount.mount", raising(error))
+    monkeypatch.setenv("INVOICEFS_TOKEN", "t")
+
+    ended = run("mount", "--url", TENANT, "/mnt")
+
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.strip().count("\n") == 0
+
+
 # Options become settings
 
 
+def as_list(options: list[str]) -> list[str]:
+    """The same options as one list of mount(8)."""
+    pieces: list[str] = []
+    for word in options:
+        if word.startswith("--"):
+            pieces.append(word[2:].replace("-", "_"))
+        else:
+            pieces[-1] += f"={word}"
+    return ["-o", ",".join(pieces)]
+
+
+@pytest.mark.parametrize("spelled", [list, as_list])
 @pytest.mark.parametrize(
     ("options", "fields"),
     [
@@ -464,6 +445,7 @@ def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> N
         (["--fetch", "on-stat"], {"fetch": Fetch.ON_STAT}),
         (["--fetch", "on-open"], {"fetch": Fetch.ON_OPEN}),
         (["--parallel", "1"], {"parallel": 1}),
+        (["--read-ahead", "0"], {"read_ahead": 0}),
         (["--timeout", "2m"], {"timeout_s": 120.0}),
         (["--timeout", "5"], {"timeout_s": 5.0}),
         (["--max-wait", "0"], {"max_wait_s": 0.0}),
@@ -478,9 +460,12 @@ def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> N
     ],
 )
 def test_an_option_sets_its_field_and_no_other(
-    mount: Callable[..., Mounted], options: list[str], fields: dict[str, Any]
+    mount: Callable[..., Mounted],
+    spelled: Callable[[list[str]], list[str]],
+    options: list[str],
+    fields: dict[str, Any],
 ) -> None:
-    assert mount("--url", TENANT, *options).settings == Settings(TENANT, **fields)
+    assert mount(*spelled(["--url", TENANT, *options])).settings == Settings(TENANT, **fields)
 
 
 @pytest.mark.parametrize(
@@ -493,6 +478,7 @@ def test_an_option_sets_its_field_and_no_other(
         ({"INVOICEFS_CACHE_SIZE": "64MiB"}, {"cache_size_bytes": 64 * MIB}),
         ({"INVOICEFS_FETCH": "on-stat"}, {"fetch": Fetch.ON_STAT}),
         ({"INVOICEFS_PARALLEL": "3"}, {"parallel": 3}),
+        ({"INVOICEFS_READ_AHEAD": "3"}, {"read_ahead": 3}),
         ({"INVOICEFS_TIMEOUT": "1m"}, {"timeout_s": 60.0}),
         ({"INVOICEFS_MAX_WAIT": "1"}, {"max_wait_s": 1.0}),
         ({"INVOICEFS_LIST_TTL": "5s"}, {"list_ttl_s": 5.0}),
@@ -533,7 +519,9 @@ def test_an_option_wins_over_its_variable(
 def test_a_pasted_url_is_normalised_once(mount: Callable[..., Mounted]) -> None:
     pasted = "acme.console.ves.volterra.io/web/home"
 
-    assert mount("--url", pasted).settings.url == TENANT
+    call = mount("--url", pasted)
+
+    assert (call.settings.url, call.source) == (TENANT, TENANT)
 
 
 def test_paths_are_made_absolute_before_the_process_leaves_its_folder(
@@ -592,7 +580,239 @@ def test_a_warning_of_the_mount_is_one_line_on_stderr(
     assert (said.out, said.err) == ("", "invoicefs: Something works only in part.\n")
 
 
-# The token
+# Lists of mount(8)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_each_flag_has_its_key(mount: Callable[..., Mounted], flag: str) -> None:
+    assert mount("-o", f"{flag},url={TENANT}").settings.url == TENANT
+
+
+@pytest.mark.parametrize("key", KEYS_WITH_VALUE)
+def test_each_option_with_a_value_has_its_key(run: Run, mounted: list[Mounted], key: str) -> None:
+    check_bad_usage(run("mount", "--url", TENANT, "-o", key, "/mnt"), f"{key} needs a value")
+
+    assert not mounted
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        (["-o", "list_ttl=5m", "-o", "allow_other"], {"list_ttl_s": 300.0, "allow_other": True}),
+        (["-oparallel=3,parallel=4"], {"parallel": 4}),
+        (["-o", "namespace=b", "-o", "namespace=a"], {"namespaces": ("b", "a")}),
+        (["--parallel", "5", "-o", "parallel=3"], {"parallel": 5}),
+        (["-o", "parallel=3", "--parallel=5", "-o", "parallel=4"], {"parallel": 5}),
+        (["--namespace", "b", "-o", "namespace=a"], {"namespaces": ("b",)}),
+        (["-o", "namespace=a", "--namespace", "b"], {"namespaces": ("b",)}),
+        (["-o", 'cache_dir="/a,b",xattr'], {"cache_dir": Path("/a,b"), "xattr": True}),
+        (["-o", "cache_dir=/März 2026/a=b"], {"cache_dir": Path("/März 2026/a=b")}),
+        (["-o", ",,xattr,"], {"xattr": True}),
+        (["-o", ""], {}),
+        (["-o", ",".join(GENERIC_OPTIONS)], {}),
+    ],
+)
+def test_lists_add_up_and_long_options_win_over_them(
+    mount: Callable[..., Mounted], options: list[str], fields: dict[str, Any]
+) -> None:
+    assert mount("--url", TENANT, *options).settings == Settings(TENANT, **fields)
+
+
+def test_a_list_wins_over_variables(
+    mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("of-the-list")
+    monkeypatch.setenv("INVOICEFS_URL", "nonsense")
+    monkeypatch.setenv("INVOICEFS_TOKEN_FILE", str(tmp_path / "missing"))
+    monkeypatch.setenv("INVOICEFS_PARALLEL", "3")
+    monkeypatch.setenv("INVOICEFS_NAMESPACE", "shared")
+    monkeypatch.setenv("INVOICEFS_ALLOW_OTHER", "0")
+
+    call = mount(
+        "-o", f"url={TENANT},token_file={tmp_path}/token,parallel=4,namespace=system,allow_other"
+    )
+
+    assert call.settings == Settings(TENANT, namespaces=("system",), parallel=4, allow_other=True)
+    assert token_of(call) == "of-the-list"
+
+
+def test_a_list_says_where_to_run_and_to_log(
+    mount: Callable[..., Mounted], logged: list[dict[str, object]]
+) -> None:
+    call = mount("--url", TENANT, "-o", 'foreground,verbose,verbose,log_file="/a,b"')
+
+    assert call.is_foreground
+    assert logged == [{"is_foreground": True, "log_file": Path("/a,b"), "verbosity": 2}]
+
+
+# Unencrypted connections
+
+
+@pytest.mark.parametrize(
+    ("options", "variables"),
+    [
+        (["--insecure-http"], {}),
+        (["-o", "insecure_http"], {}),
+        ([], {"INVOICEFS_INSECURE_HTTP": "1"}),
+    ],
+)
+def test_http_to_another_machine_can_be_allowed(
+    mount: Callable[..., Mounted],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    variables: dict[str, str],
+) -> None:
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+
+    assert mount("--url", HTTP, *options).settings.url == HTTP
+
+
+@pytest.mark.usefixtures("logged")
+@pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag != "insecure_http"])
+def test_no_other_flag_allows_http_to_another_machine(
+    run: Run, mounted: list[Mounted], monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    monkeypatch.setenv("INVOICEFS_INSECURE_HTTP", "0")
+
+    check_bad_usage(run("mount", "--url", HTTP, "-o", flag, "/mnt"), "--url", "--insecure-http")
+
+    assert not mounted
+
+
+# Credentials
+
+
+HUSH = "hush-hush"
+
+
+@pytest.fixture(scope="module")
+def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one credential of each kind; what is secret in it is `HUSH`."""
+    folder = tmp_path_factory.mktemp("credentials")
+    for name in ("token", "password"):
+        (folder / name).write_text(f"{HUSH}\n")
+    make_certificate(folder / "me.crt", "IP:127.0.0.1")
+    command = f"openssl pkcs12 -export -in me.crt -inkey me.pem -out me.p12 -passout pass:{HUSH}"
+    subprocess.run(command.split(), cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(params=["option", "list", "variable"])
+def given_as(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., list[str]]:
+    """Give options in one of three ways; what is left of them for the command line."""
+
+    def give(**values: str) -> list[str]:
+        if request.param == "variable":
+            for key, value in values.items():
+                monkeypatch.setenv(f"INVOICEFS_{key.upper()}", value)
+            return []
+        options = [[f"--{key.replace('_', '-')}", value] for key, value in values.items()]
+        words = [word for option in options for word in option]
+        return as_list(words) if request.param == "list" else words
+
+    return give
+
+
+@pytest.mark.usefixtures("logged")
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"token_file": "token"},
+        {"p12": "me.p12", "p12_password_file": "password"},
+        {"cert": "me.crt", "key": "me.pem"},
+    ],
+)
+def test_a_credential_is_used_however_it_is_given_and_the_log_names_it_but_never_tells_it(
+    run: Run,
+    mounted: list[Mounted],
+    credentials: Path,
+    given_as: Callable[..., list[str]],
+    caplog: pytest.LogCaptureFixture,
+    files: dict[str, str],
+) -> None:
+    caplog.set_level("INFO")
+    paths = {key: str(credentials / name) for key, name in files.items()}
+    options = given_as(url=TENANT, ca_bundle=str(credentials / "me.crt"), **paths)
+
+    assert run("mount", "-v", *options, "/mnt") == Ended(0, "", "")
+
+    (call,) = mounted
+    assert (call.credentials.token is None) is ("token_file" not in files)
+    assert (call.credentials.certificate is None) is ("token_file" in files)
+    assert call.credentials.ca_bundle == credentials / "me.crt"
+    (line,) = [each.getMessage() for each in caplog.records if each.levelname == "INFO"]
+    assert next(iter(paths.values())) in line
+    assert ("--url" if options else "INVOICEFS_URL") in line
+    assert ("--" in line) is bool(options)
+    assert HUSH not in line
+
+
+@pytest.mark.usefixtures("logged")
+def test_the_log_names_the_variable_of_a_token_and_never_tells_the_token(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    mounted: list[Mounted],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("INVOICEFS_TOKEN", HUSH)
+
+    assert run("mount", "-vv", "--url", TENANT, "/mnt") == Ended(0, "", "")
+
+    assert token_of(mounted[0]) == HUSH
+    assert "INVOICEFS_TOKEN" in caplog.text
+    assert HUSH not in caplog.text
+
+
+@pytest.mark.usefixtures("logged")
+@pytest.mark.parametrize("key", ["token_file", "p12", "cert", "ca_bundle"])
+def test_a_file_that_is_missing_is_a_failure_that_names_it(
+    run: Run,
+    mounted: list[Mounted],
+    monkeypatch: pytest.MonkeyPatch,
+    given_as: Callable[..., list[str]],
+    tmp_path: Path,
+    key: str,
+) -> None:
+    if key == "ca_bundle":
+        monkeypatch.setenv("INVOICEFS_TOKEN", "t")
+    missing = str(tmp_path / "missing")
+
+    check_failure(run("mount", "--url", TENANT, *given_as(**{key: missing}), "/mnt"), missing)
+
+    assert not mounted
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that everybody on this machine can enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.mark.usefixtures("logged")
+@pytest.mark.parametrize(("mode", "is_open"), [(0o644, True), (0o604, True), (0o640, False)])
+def test_a_token_file_that_everybody_can_read_costs_one_warning(
+    run: Run,
+    mounted: list[Mounted],
+    given_as: Callable[..., list[str]],
+    open_folder: Path,
+    mode: int,
+    is_open: bool,
+) -> None:
+    file = open_folder / "token"
+    file.write_text("t")
+    file.chmod(mode)
+
+    ended = run("mount", "--url", TENANT, *given_as(token_file=str(file)), "/mnt")
+
+    warning = f"invoicefs: Everybody on this machine can read {file}: chmod 600 {file}\n"
+    assert ended == Ended(0, "", warning if is_open else "")
+    assert token_of(mounted[0]) == "t"
 
 
 @pytest.mark.usefixtures("logged")

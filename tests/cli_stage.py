@@ -1,0 +1,112 @@
+"""Runs a program of the command line to its end, with the mount replaced by a note of the call."""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import click
+import pytest
+
+from invoicefs import cli, errors
+from invoicefs.config import Settings
+from invoicefs.credentials import Credentials
+from invoicefs.errors import InvoicefsError
+
+TENANT = "https://acme.console.ves.volterra.io"
+
+DOMAIN_ERRORS = [
+    error
+    for error in vars(errors).values()
+    if isinstance(error, type) and issubclass(error, InvoicefsError)
+]
+
+OPTIONS_OF_MOUNT = [
+    (name.removeprefix("--").replace("-", "_"), option)
+    for option in cli.mount.params
+    if isinstance(option, click.Option)
+    for name in option.opts
+    if name.startswith("--")
+]
+"""Every long option of ``invoicefs mount`` but --help, by its key in an ``-o`` list."""
+
+FLAGS = [key for key, option in OPTIONS_OF_MOUNT if option.is_flag or option.count]
+KEYS_WITH_VALUE = [key for key, _ in OPTIONS_OF_MOUNT if key not in FLAGS]
+
+GENERIC_OPTIONS = [
+    *("rw", "ro", "defaults", "_netdev", "auto", "noauto", "nofail"),
+    *("user", "nouser", "users", "owner", "group", "user=ann"),
+    *("x-gvfs-show", "x-systemd.idle-timeout=1min", "X-mount.mkdir", "X-mount.mkdir=0755"),
+    *("comment=of mine", "exec", "noexec", "dev", "nodev", "suid", "nosuid"),
+    *("atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime"),
+    *("strictatime", "nostrictatime", "lazytime", "nolazytime", "sync", "async", "dirsync"),
+]
+"""What mount(8) and fstab(5) have for all file systems."""
+
+
+@dataclass
+class Mounted:
+    """What a mount would have been made of."""
+
+    settings: Settings
+    credentials: Credentials
+    path: str
+    source: str
+    is_foreground: bool
+    warn: Callable[[str], None]
+
+
+@dataclass
+class Ended:
+    """How a run of the command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The last line of stderr, which is the one that says what is wrong."""
+        return self.err.splitlines()[-1]
+
+
+Run = Callable[..., Ended]
+
+
+def runner(
+    name: str,
+    main: Callable[[], NoReturn],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Runs a program under its name with any arguments, and nobody at the keyboard."""
+
+    def run(*arguments: str) -> Ended:
+        with open(os.devnull, encoding="utf-8") as nobody, monkeypatch.context() as patch:
+            patch.setattr(sys, "argv", [name, *arguments])
+            patch.setattr(sys, "stdin", nobody)
+            assert isinstance(sys.stderr, io.TextIOWrapper)
+            sys.stderr.reconfigure(errors="backslashreplace")  # as it is outside of a test
+            with pytest.raises(SystemExit) as ended:
+                main()
+        said = capsys.readouterr()
+        code = ended.value.code
+        return Ended(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
+
+    return run
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    """A mount that fails."""
+
+    def mount(*_: Any, **__: Any) -> None:
+        raise error
+
+    return mount
+
+
+def token_of(call: Mounted) -> str:
+    assert call.credentials.token is not None
+    return call.credentials.token.token()
