@@ -132,6 +132,8 @@ def _read(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UserError(f"The file {file} cannot be read: {error.strerror}.") from error
+    except ValueError:  # of a NUL in the path
+        raise UserError(f"{str(file)!r} is not the path of a file.") from None
 
 
 def _spoken(reason: str) -> str:

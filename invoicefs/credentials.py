@@ -78,6 +78,12 @@ class Family:
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(other, **{name: each for name, each in given.items() if each})
 
+    def joined(self, other: Self) -> Self:
+        """The credential of one of two places as a whole, this one first; the rest of either."""
+        credential = self if self.has_credential else other
+        url, ca_bundle = self.url or other.url, self.ca_bundle or other.ca_bundle
+        return replace(credential, url=url, ca_bundle=ca_bundle)
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -115,7 +121,7 @@ class Tenant:
         """
         if self.family.has_credential or ask:
             return _credentials(self.family, ask)
-        hint = f" ({' and '.join(self.unfit)} name another host)" if self.unfit else ""
+        hint = f" (not for this host: those of {', '.join(self.unfit)})" if self.unfit else ""
         raise UserError(
             f"There are no credentials for {self.url}{hint}: give --token-file FILE or --p12 FILE, "
             f"or set {OUR_VARIABLES['token']}."
@@ -167,7 +173,7 @@ def find_tenant(options: Family, *, may_be_unencrypted: bool) -> Tenant:
         others.append(_family_of_vesctl(variables))
         found = _joined(own, others, url_of)
     if not found.url:
-        found = own.before(next((each for each in others if each.url), Family()))
+        found = own.joined(next((each for each in others if each.url), Family()))
     if not found.url:
         raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}.")
     unfit = tuple(each.url.origin for each in others if each.has_credential and each.url)
@@ -181,17 +187,19 @@ def _joined(own: Family, others: Iterable[Family], url_of: Callable[[Family], st
     for other in others:
         if own.url:
             fits = other.has_credential and (
-                other.url is None or _host(url_of(other)) == _host(url_of(own))
+                other.url is None or _origin(url_of(other)) == _origin(url_of(own))
             )
         else:
             fits = other.url is not None and (own.has_credential or other.has_credential)
         if fits:
-            return own.before(other)
+            return own.joined(other)
     return own
 
 
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
+def _origin(url: str) -> tuple[str, str | None, int]:
+    """Scheme, host and port: what is meant for TLS does not go without, see RFC 6454."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
 def _check_options(options: Family) -> None:
@@ -266,7 +274,7 @@ def _family_of_vesctl(variables: Mapping[str, str]) -> Family:
     file = home / ".vesconfig"
     texts = read_vesconfig(file)
     paths = {
-        key: str(file.parent / Path(texts[key]).expanduser())
+        key: str(file.parent / os.path.expanduser(texts[key]))
         for key in texts.keys() & {_VESCTL["p12"], _VESCTL["cert"], _VESCTL["key"]}
     }
     family = Family.of({**texts, **paths}, _VESCTL)
@@ -299,7 +307,8 @@ def _take(name: str) -> str:
     library = ctypes.CDLL(None)
     library.getenv.restype = ctypes.c_void_p
     address = library.getenv(os.fsencode(name))
-    text = os.environ.pop(name)
+    text = os.environ[name]
     if address:
         ctypes.memset(address, ord("*"), len(os.fsencode(text)))
+    del os.environ[name]
     return text

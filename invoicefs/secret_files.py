@@ -33,7 +33,7 @@ def is_open_to_others(path: Path) -> bool:
         return bool(real.stat().st_mode & stat.S_IROTH) and all(
             folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
         )
-    except OSError:
+    except (OSError, RuntimeError):  # of links in a circle, before Python 3.13
         return False
 
 

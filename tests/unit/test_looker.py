@@ -12,6 +12,7 @@ import pytest
 
 from invoicefs import looker
 from invoicefs.looker import Looker
+from tests.mount.mounts import processes_of
 from tests.mount.programs import eventually, wait_for_exit
 from tests.running_library import crowd
 
@@ -27,17 +28,8 @@ def looking(tmp_path: Path) -> Iterator[Looker]:
 
 def process_of(mount_point: Path) -> int:
     """The process that has been started for a mount point."""
-    (pid,) = [pid for pid in children(os.getpid()) if os.fsencode(mount_point) in argv_of(pid)]
+    (pid,) = processes_of(mount_point)
     return pid
-
-
-def children(pid: int) -> list[int]:
-    found = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(each) for path in found for each in path.read_text(encoding="ascii").split()]
-
-
-def argv_of(pid: int) -> list[bytes]:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 @pytest.mark.parametrize(
