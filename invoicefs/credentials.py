@@ -11,7 +11,6 @@ Secrets leave the environment, so that no program that is started from here inhe
 ``/proc/PID/environ`` does not show them.
 """
 
-import ctypes
 import os
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +22,7 @@ from urllib.parse import urlsplit
 from invoicefs.certificates import check_ca_bundle, load_p12, load_pem
 from invoicefs.config import URL_EXAMPLE, home_folder, normalise_url
 from invoicefs.errors import UsageError, UserError
-from invoicefs.secret_files import is_open_to_others, read_secret
+from invoicefs.secret_sources import is_open_to_others, read_secret, take_variable
 from invoicefs.tokens import FixedToken, Token, TokenFile
 from invoicefs.vesconfig import read_vesconfig
 
@@ -211,59 +210,62 @@ def _check_options(options: Family) -> None:
 
 
 def _credentials(family: Family, ask: Ask | None) -> Credentials:
-    """The credential of a family, read and checked; a prompt where it has none."""
-    ca_bundle = family.ca_bundle.path if family.ca_bundle else None
-    if ca_bundle:
-        check_ca_bundle(ca_bundle)
-    if family.p12 and not (family.token_file or family.token):
-        certificate = load_p12(family.p12.path, _p12_password(family, ask))
-        files = [family.p12_password_file]
-        return Credentials(
-            f"the certificate in {family.p12.path} ({family.p12.origin})",
-            certificate=certificate,
-            ca_bundle=ca_bundle,
-            open_files=_open_files(files),
-        )
-    if family.cert and not (family.token_file or family.token):
-        key = family.key.path if family.key else None
-        return Credentials(
-            f"the certificate {family.cert.path} ({family.cert.origin})",
-            certificate=load_pem(family.cert.path, key),
-            ca_bundle=ca_bundle,
-            open_files=_open_files([family.key or family.cert]),
-        )
-    token = _token(family, ask)
+    """The credential of a family, read and checked; a token from a prompt where it has none."""
+    if family.token_file or family.token or not (family.p12 or family.cert):
+        credentials = _with_token(family, ask)
+    elif family.p12:
+        credentials = _with_p12(family, family.p12, ask)
+    else:
+        assert family.cert is not None
+        credentials = _with_pem(family.cert, family.key)
+    if family.ca_bundle is None:
+        return credentials
+    check_ca_bundle(family.ca_bundle.path)
+    return replace(credentials, ca_bundle=family.ca_bundle.path)
+
+
+def _with_token(family: Family, ask: Ask | None) -> Credentials:
+    if family.token_file:
+        token: Token = TokenFile(family.token_file.path)
+    elif family.token:
+        origin = f"the environment variable {family.token.origin}"
+        token = FixedToken(family.token.text, origin)
+    else:
+        assert ask is not None
+        token = FixedToken(ask("API token"), "the prompt")
+    open_files = _open_files(family.token_file)
+    return Credentials(f"the token from {token.origin}", token, open_files=open_files)
+
+
+def _with_p12(family: Family, bundle: Given, ask: Ask | None) -> Credentials:
     return Credentials(
-        f"the token from {token.origin}",
-        token=token,
-        ca_bundle=ca_bundle,
-        open_files=_open_files([family.token_file]),
+        f"the certificate in {bundle.path} ({bundle.origin})",
+        certificate=load_p12(bundle.path, _p12_password(family, bundle, ask)),
+        open_files=_open_files(family.p12_password_file),
     )
 
 
-def _token(family: Family, ask: Ask | None) -> Token:
-    if family.token_file:
-        return TokenFile(family.token_file.path)
-    if family.token:
-        return FixedToken(family.token.text, f"the environment variable {family.token.origin}")
-    assert ask is not None
-    return FixedToken(ask("API token"), "the prompt")
+def _with_pem(cert: Given, key: Given | None) -> Credentials:
+    return Credentials(
+        f"the certificate {cert.path} ({cert.origin})",
+        certificate=load_pem(cert.path, key.path if key else None),
+        open_files=_open_files(key or cert),
+    )
 
 
-def _p12_password(family: Family, ask: Ask | None) -> str | None:
+def _p12_password(family: Family, bundle: Given, ask: Ask | None) -> str | None:
     """The password of the bundle, or None where it has to do without."""
-    assert family.p12 is not None
     if family.p12_password_file:
         path = family.p12_password_file.path
         # A file ends in a line feed; blanks before it belong to the password.
         return read_secret(path, f"the password file {path}").rstrip("\r\n")
     if family.p12_password:
         return family.p12_password.text
-    return ask(f"Password of {family.p12.path}") if ask else None
+    return ask(f"Password of {bundle.path}") if ask else None
 
 
-def _open_files(files: Iterable[Given | None]) -> tuple[Path, ...]:
-    return tuple(each.path for each in files if each and is_open_to_others(each.path))
+def _open_files(file: Given | None) -> tuple[Path, ...]:
+    return (file.path,) if file and is_open_to_others(file.path) else ()
 
 
 def _family_of_vesctl(variables: Mapping[str, str]) -> Family:
@@ -295,20 +297,4 @@ def _take_secrets() -> dict[str, str]:
         for field in _SECRET_FIELDS
         if field in family
     ]
-    return {name: _take(name) for name in names if name in os.environ}
-
-
-def _take(name: str) -> str:
-    """Take a variable out of the environment, and overwrite what the kernel shows of it.
-
-    The memory that ``/proc/PID/environ`` shows, see proc(5), is that which the process began
-    with; taking a variable out alone leaves it there.
-    """
-    library = ctypes.CDLL(None)
-    library.getenv.restype = ctypes.c_void_p
-    address = library.getenv(os.fsencode(name))
-    text = os.environ[name]
-    if address:
-        ctypes.memset(address, ord("*"), len(os.fsencode(text)))
-    del os.environ[name]
-    return text
+    return {name: take_variable(name) for name in names if name in os.environ}

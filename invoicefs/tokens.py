@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from invoicefs.errors import UserError
-from invoicefs.secret_files import read_secret
+from invoicefs.secret_sources import read_secret
 
 
 class Token(Protocol):

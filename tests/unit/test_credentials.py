@@ -587,7 +587,7 @@ def test_a_bad_place_is_an_error_that_tells_no_secret_and_the_next_is_not_tried(
         ({"--cert": "closed", "INVOICEFS_TOKEN_FILE": "open"}, []),  # is not used
     ],
 )
-def test_the_secret_files_that_everybody_can_read_are_told(
+def test_the_secret_sources_that_everybody_can_read_are_told(
     monkeypatch: pytest.MonkeyPatch, find: Find, texts: Texts, files: list[str]
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # those of pytest are private

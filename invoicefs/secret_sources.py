@@ -1,5 +1,7 @@
-"""Small text files that hold a secret: a token, or the password of a certificate."""
+"""Where secrets are read: small files and variables, which nobody else should read."""
 
+import ctypes
+import os
 import stat
 from pathlib import Path
 
@@ -35,6 +37,21 @@ def is_open_to_others(path: Path) -> bool:
         )
     except (OSError, RuntimeError):  # of links in a circle, before Python 3.13
         return False
+
+
+def take_variable(name: str) -> str:
+    """Take a variable out of the environment, and overwrite what the kernel shows of it.
+
+    The memory that ``/proc/PID/environ`` shows, see proc(5), is that which the process began
+    with; taking a variable out alone leaves it there. Raises `KeyError` where there is none.
+    """
+    text = os.environ[name]
+    library = ctypes.CDLL(None)
+    library.getenv.restype = ctypes.c_void_p
+    if address := library.getenv(os.fsencode(name)):
+        ctypes.memset(address, ord("*"), len(os.fsencode(text)))
+    del os.environ[name]
+    return text
 
 
 def _capital(words: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from invoicefs.errors import UserError
-from invoicefs.secret_files import is_open_to_others, read_secret
+from invoicefs.secret_sources import is_open_to_others, read_secret
 
 PLANTED = secrets.token_hex()
 
