@@ -279,6 +279,8 @@ def cli() -> None:
     "--verbose",
     "verbosity",
     count=True,
+    envvar="INVOICEFS_VERBOSE",
+    show_envvar=True,
     help="Log every API call; with -vv every file operation, too.",
 )
 @click.option(

@@ -563,12 +563,16 @@ def test_the_log_is_told_where_it_runs_and_how_much_to_say(
     assert logged == [{"is_foreground": is_foreground, "log_file": None, "verbosity": verbosity}]
 
 
-def test_the_foreground_can_be_asked_for_by_a_variable(
-    mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch
+def test_foreground_and_verbosity_can_be_asked_for_by_variables(
+    mount: Callable[..., Mounted],
+    logged: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("INVOICEFS_FOREGROUND", "true")
+    monkeypatch.setenv("INVOICEFS_VERBOSE", "2")
 
     assert mount("--url", TENANT).is_foreground
+    assert logged[0]["verbosity"] == 2
 
 
 def test_a_warning_of_the_mount_is_one_line_on_stderr(
