@@ -103,10 +103,11 @@ class Api:
         # None is the public certificates, or those that REQUESTS_CA_BUNDLE names.
         self._trusted = None if credentials.ca_bundle is None else str(credentials.ca_bundle)
         self._max_pdf_size_bytes = max_pdf_size_bytes
-        self._session = _session(parallel, credentials.certificate)
-        # No proxy leads to the own machine.
         parts = urlsplit(url)
-        self._session.trust_env = parts.scheme == "https" or not is_loopback(parts.hostname or "")
+        is_encrypted = parts.scheme == "https"  # else only a proxy could be shown the certificate
+        self._session = _session(parallel, credentials.certificate if is_encrypted else None)
+        # No proxy leads to the own machine.
+        self._session.trust_env = is_encrypted or not is_loopback(parts.hostname or "")
 
     def close(self) -> None:
         """Close the connections."""
@@ -168,44 +169,42 @@ class Api:
         parse: Callable[[object], T],
     ) -> T:
         """What a good answer means, after redirects on the same host."""
-        url, parameters = self._url + path, urlencode(query, errors="surrogatepass")
-        for _ in range(_MOST_REDIRECTS + 1):
-            answer = self._ask(url, parameters, cap_bytes, deadline, parse)
-            if not isinstance(answer, _Redirect):
+        request = _Request(self._url + path, urlencode(query, errors="surrogatepass"))
+        while True:
+            answer = self._ask(request, cap_bytes, deadline, parse)
+            if not isinstance(answer, _Request):
                 return answer
-            url, parameters = answer.url, ""
-        raise Misdirected("the server redirects in a circle")
+            request = answer
 
     def _ask(
         self,
-        url: str,
-        parameters: str,
+        request: "_Request",
         cap_bytes: int,
         deadline: Deadline,
         parse: Callable[[object], T],
-    ) -> "T | _Redirect":
-        """Make one request."""
+    ) -> "T | _Request":
+        """What a good answer means, or the request to make in place of this one."""
         token = self._token.token() if self._token else ""
-        with _Report(url, token) as report:
+        with _Report(request.url, token) as report:
             with (
                 _foreign_errors_translated(deadline),
                 Guard(deadline.left_s()),
-                closing(self._send(url, parameters, token, deadline)) as response,
+                closing(self._send(request, token, deadline)) as response,
             ):
                 report.note_answer(response)
                 if response.is_redirect:
-                    return self._redirected(response)
+                    return self._redirected(request, response)
                 if response.status_code != requests.codes.ok:
                     self._raise_for(response, token)
                 # No name keeps the body while its fields are looked at: both may be large.
                 answer = parse_json(_whole_body(response, cap_bytes, deadline))
             return parse(answer)
 
-    def _send(self, url: str, parameters: str, token: str, deadline: Deadline) -> requests.Response:
+    def _send(self, request: "_Request", token: str, deadline: Deadline) -> requests.Response:
         left_s = max(deadline.left_s(), 0.001)  # requests refuses a timeout of 0
         return self._session.get(
-            url,
-            params=parameters,
+            request.url,
+            params=request.parameters,
             auth=_Authorization(token),
             verify=self._trusted,
             allow_redirects=False,
@@ -229,17 +228,21 @@ class Api:
     def _was_replaced(self, token: str) -> bool:
         return self._token is not None and self._token.was_replaced(token)
 
-    def _redirected(self, response: requests.Response) -> "_Redirect":
+    def _redirected(self, request: "_Request", response: requests.Response) -> "_Request":
         url = urljoin(response.url, response.headers["location"])
         if urlsplit(url)[:2] != urlsplit(self._url)[:2]:
             raise Misdirected("the server redirects to another host, which is never followed")
-        return _Redirect(url)
+        if request.redirects == _MOST_REDIRECTS:
+            raise Misdirected("the server redirects in a circle")
+        return _Request(url, "", request.redirects + 1)
 
 
-class _Redirect(NamedTuple):
-    """An answer that says where to ask instead, on the same host."""
+class _Request(NamedTuple):
+    """Where to ask, with what in the query, and how often we were sent on before."""
 
     url: str
+    parameters: str
+    redirects: int = 0
 
 
 class _Report:
@@ -251,7 +254,7 @@ class _Report:
 
     def __init__(self, url: str, secret: str) -> None:
         self._secret = secret
-        self._words = f"GET {hidden(urlsplit(url).path, secret)}"
+        self._words = f"GET {on_one_line(hidden(urlsplit(url).path, secret))}"
         self._began_s = time.monotonic()
 
     def note_answer(self, response: requests.Response) -> None:

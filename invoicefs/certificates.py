@@ -9,6 +9,7 @@ The only importer of ``cryptography``, which comes with the extra ``p12``. PEM f
 import os
 import secrets
 import ssl
+import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,8 +48,8 @@ def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
                 f"The key in {key or certificate} needs a password: make a P12 bundle of it "
                 "(openssl pkcs12 -export) and give that with --p12."
             ) from None
-        why = getattr(error, "reason", None) or "no certificate with its private key"
-        raise UserError(f"The certificate {certificate} cannot be used: {_spoken(why)}.") from None
+        files = f"{certificate} with the key in {key}" if key else str(certificate)
+        raise UserError(f"The certificate {files} cannot be used: {_why(error)}.") from None
     _check_time_of_pem(certificate)
     return context
 
@@ -63,28 +64,35 @@ def load_p12(bundle: Path, password: str | None) -> ssl.SSLContext:
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import pkcs12
+        from cryptography.x509 import InvalidVersion
     except ImportError:
         raise UserError(
             f"The P12 bundle {bundle} needs another package: pip install 'invoicefs[p12]'"
         ) from None
     try:
-        found = pkcs12.load_pkcs12(content, None if password is None else password.encode())
-    except (ValueError, UnsupportedAlgorithm):
+        with warnings.catch_warnings(action="ignore"):  # it may be BER instead of DER
+            found = pkcs12.load_pkcs12(content, None if password is None else password.encode())
+    except (ValueError, UnsupportedAlgorithm, InvalidVersion):
         wrong = "needs a password" if password is None else "has another password"
         raise UserError(f"{bundle} {wrong}, or is not a P12 bundle.") from None
     if found.key is None or found.cert is None:
         raise UserError(f"The P12 bundle {bundle} holds no certificate with its private key.")
     _check_time(found.cert.certificate, bundle)
-    return _context_of(found)
+    try:
+        return _context_of(found)
+    except (ssl.SSLError, ValueError) as error:
+        raise UserError(f"The certificate in {bundle} cannot be used: {_why(error)}.") from None
 
 
 def check_ca_bundle(bundle: Path) -> None:
     """Make sure that a file has certificates to trust; raises `UserError`."""
     _read(bundle)
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(bundle)
-    except ssl.SSLError:
-        raise UserError(f"The CA bundle {bundle} holds no certificates in PEM form.") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with suppress(ssl.SSLError):
+        context.load_verify_locations(bundle)
+        if context.cert_store_stats()["x509"]:  # it may be a list of revoked ones only
+            return
+    raise UserError(f"The CA bundle {bundle} holds no certificates in PEM form.")
 
 
 def _context_of(bundle: "PKCS12KeyAndCertificates") -> ssl.SSLContext:
@@ -110,10 +118,11 @@ def _context_of(bundle: "PKCS12KeyAndCertificates") -> ssl.SSLContext:
 
 def _check_time_of_pem(file: Path) -> None:
     # What OpenSSL has taken, and this library calls malformed, is for the server to judge.
-    with suppress(ImportError, ValueError):
-        from cryptography.x509 import load_pem_x509_certificate
+    with suppress(ImportError):
+        from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 
-        _check_time(load_pem_x509_certificate(file.read_bytes()), file)
+        with suppress(ValueError, InvalidVersion), warnings.catch_warnings(action="ignore"):
+            _check_time(load_pem_x509_certificate(file.read_bytes()), file)
 
 
 def _check_time(certificate: "Certificate", file: Path) -> None:
@@ -136,6 +145,7 @@ def _read(file: Path) -> bytes:
         raise UserError(f"{str(file)!r} is not the path of a file.") from None
 
 
-def _spoken(reason: str) -> str:
+def _why(error: Exception) -> str:
     """What OpenSSL calls a reason, like ``KEY_VALUES_MISMATCH``, as words."""
-    return reason.lower().replace("_", " ")
+    reason = getattr(error, "reason", None) or "no certificate with its private key"
+    return str(reason).lower().replace("_", " ")

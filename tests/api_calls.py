@@ -9,12 +9,24 @@ from pathlib import Path
 import pytest
 
 from invoicefs.api import Api
+from invoicefs.certificates import load_pem
 from invoicefs.clock import Deadline, SystemClock
+from invoicefs.credentials import Credentials
 from invoicefs.errors import InvoicefsError
 from invoicefs.model import Invoice, NamespaceList
-from invoicefs.sandbox import Endpoint, SampleInvoice, SampleNamespace, SampleTenant, plain_pdf
+from invoicefs.sandbox import (
+    SAMPLE_TOKEN,
+    Endpoint,
+    SampleInvoice,
+    SampleNamespace,
+    SampleTenant,
+    plain_pdf,
+)
+from invoicefs.tokens import FixedToken
+from tests.certificates import Authority, Identity
 
 CONTENT = plain_pdf("\u00ff\u00fe\u00fd", 1001)  # with all characters of base64 and its padding
+EMPTY_LIST = b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"items":[]}'
 OUR_NAME = "IP:127.0.0.1"  # of servers on the loopback interface, in a certificate
 EVERY_CALL = pytest.mark.parametrize("endpoint", Endpoint)
 
@@ -54,6 +66,26 @@ def failure_of(
     with pytest.raises(InvoicefsError) as caught:
         ask(api, endpoint, deadline)
     return caught.value
+
+
+def credentials(
+    trusted: Authority | None,
+    token: FixedToken | None = None,
+    certificate: ssl.SSLContext | None = None,
+) -> Credentials:
+    return Credentials("a test's", token, certificate, trusted.certificate if trusted else None)
+
+
+def with_pem(identity: Identity, trusted: Authority | None) -> Credentials:
+    return credentials(trusted, certificate=load_pem(identity.certificate, identity.key))
+
+
+def with_token(_: Identity, trusted: Authority | None) -> Credentials:
+    return credentials(trusted, token=FixedToken(SAMPLE_TOKEN, "a test"))
+
+
+With = Callable[[Identity, Authority | None], Credentials]
+EVERY_CREDENTIAL = pytest.mark.parametrize("with_", [with_pem, with_token])
 
 
 def tenant_with(*invoices: SampleInvoice) -> SampleTenant:

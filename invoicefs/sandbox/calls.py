@@ -32,7 +32,8 @@ class Call:
     `target` is the request target as it was sent; `path` is its path without the prefix of the
     sandbox, still percent-encoded. The names of `headers` are in lower case, and the value of
     ``authorization`` is kept. `endpoint` is None where the path is none of the API's. `limit` is
-    None where none was asked for. `status` is that of the answer, None until one begins.
+    None where none was asked for. `client` is the common name in the certificate of the client,
+    None where it has not shown one. `status` is that of the answer, None until one begins.
     """
 
     method: str
@@ -44,11 +45,17 @@ class Call:
     namespace: str | None = None
     name: str | None = None
     limit: int | None = None
+    client: str | None = None
     status: int | None = None
 
     @classmethod
     def parse(
-        cls, method: str, target: str, headers: Mapping[str, str], path_prefix: str = ""
+        cls,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        path_prefix: str = "",
+        client: str | None = None,
     ) -> Self:
         """Read a request; raises `ValueError` for bytes that are no text and a bad limit."""
         full_path, _, raw_query = target.partition("?")
@@ -65,6 +72,7 @@ class Call:
             namespace=namespace,
             name=query.get("name", "") if endpoint is Endpoint.PDF else None,
             limit=_limit(query) if endpoint is Endpoint.INVOICES else None,
+            client=client,
         )
 
     def matches(self, endpoint: Endpoint | None, namespace: str | None, name: str | None) -> bool:

@@ -25,7 +25,8 @@ Serve = Callable[[Call, socket.socket], bool]
 class Listener(TCPServer):
     """Serves HTTP/1.1 with keep-alive on the loopback interface, from construction to `close`.
 
-    With `tls` it is HTTPS. A client that does not like the certificate hangs up.
+    With `tls` it is HTTPS, and may ask for a certificate of the client. A client that does not
+    like the server's certificate hangs up.
     """
 
     allow_reuse_address = True
@@ -98,7 +99,8 @@ class _RequestHandler(BaseHTTPRequestHandler):
         try:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = dict(self.headers.items())
-            call = Call.parse(self.command, self.path, headers, self.server.path_prefix)
+            prefix, client = self.server.path_prefix, _client_name(self.connection)
+            call = Call.parse(self.command, self.path, headers, prefix, client)
         except ValueError as error:
             self.send_error(400, explain=str(error))
             return
@@ -109,6 +111,15 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Print nothing: `Sandbox.calls` tells what was asked."""
+
+
+def _client_name(connection: socket.socket) -> str | None:
+    """The common name in the certificate that a client has shown, and that is trusted."""
+    certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    if not certificate:
+        return None
+    subject: Any = certificate["subject"]
+    return str(dict(attribute for part in subject for attribute in part).get("commonName", ""))
 
 
 def _start_thread(target: Callable[..., None], *args: object) -> threading.Thread:

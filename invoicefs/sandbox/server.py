@@ -28,7 +28,8 @@ class Sandbox:
     `tenant`, `token` and `latency_s` may be set at any time: a call is answered from what they
     are when it arrives, and the answer leaves `latency_s` later. `path_prefix` is what a gateway
     puts before ``/api``. `port` 0 is any free port. With `tls` it speaks HTTPS; another one that is
-    set counts when it comes back after it has gone away.
+    set counts when it comes back after it has gone away. Where that asks for certificates of
+    clients, one that it trusts is as good as the token.
 
     Threading: `_lock` guards what is known of calls, faults and limits. It is never held while
     something is sent, awaited or computed from the tenant.

@@ -24,7 +24,7 @@ from tests.api_calls import (
     Serve,
     tenant_with,
 )
-from tests.certificates import make_certificate
+from tests.certificates import Authority, Identity, make_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +128,27 @@ def trusted(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> ssl.SS
     file, context = certificate(OUR_NAME)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
     return context
+
+
+@pytest.fixture(scope="module")
+def of_server(authority: Authority) -> Identity:
+    """For a server on the loopback interface."""
+    return authority.issue("server", hosts=[OUR_NAME, "DNS:localhost"])
+
+
+@pytest.fixture
+def lenient_tls(of_server: Identity, authority: Authority) -> ssl.SSLContext:
+    """For a server that asks for a client certificate, and can do without."""
+    context = of_server.for_server(clients=authority)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+@pytest.fixture
+def lenient_server(lenient_tls: ssl.SSLContext) -> Iterator[Sandbox]:
+    """One that lets in whoever has a client certificate, or a token."""
+    with Sandbox(tls=lenient_tls) as server:
+        yield server
 
 
 def _accept(listener: socket.socket, converse: Converse) -> None:

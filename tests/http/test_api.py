@@ -47,6 +47,7 @@ from invoicefs.tokens import TokenFile
 from tests import schema
 from tests.api_calls import (
     CONTENT,
+    EMPTY_LIST,
     EVERY_CALL,
     Certificate,
     Connect,
@@ -58,7 +59,6 @@ from tests.api_calls import (
 )
 from tests.schema import vendor
 
-EMPTY_LIST = b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"items":[]}'
 NAMESPACES = "/api/web/namespaces"
 RAW_NAMES = [
     "a/b",

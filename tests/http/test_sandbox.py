@@ -6,6 +6,7 @@ The faults are in `test_sandbox_faults`.
 import base64
 import hashlib
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ from invoicefs.sandbox import (
 from invoicefs.sandbox.throttle import TokenBucket
 from tests import schema
 from tests.api_calls import OUR_NAME, Certificate
+from tests.certificates import Authority, Identity
 from tests.schema import vendor
 
 REPOSITORY = Path(__file__).parents[2]
@@ -233,6 +235,38 @@ def test_a_wrong_token_is_refused(sandbox: Sandbox, headers: dict[str, str]) -> 
     assert response.status_code == 401
     assert response.json().keys() == {"code", "message"}
     assert response.json()["code"] == 16
+
+
+@pytest.mark.parametrize(
+    ("headers", "shows_certificate", "status"),
+    [
+        ({}, True, 200),
+        ({}, False, 401),
+        ({"Authorization": f"APIToken {SAMPLE_TOKEN}"}, True, 200),
+        ({"Authorization": f"APIToken {SAMPLE_TOKEN}"}, False, 200),
+        ({"Authorization": "APIToken old"}, True, 401),
+    ],
+)
+def test_a_client_certificate_is_as_good_as_a_token(
+    authority: Authority,
+    client: Identity,
+    headers: dict[str, str],
+    shows_certificate: bool,
+    status: int,
+) -> None:
+    context = authority.issue("server", hosts=[OUR_NAME]).for_server(clients=authority)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    with Sandbox(tls=context) as sandbox:
+        response = requests.get(
+            sandbox.url + NAMESPACES,
+            headers=headers,
+            cert=str(client.pem()) if shows_certificate else None,
+            verify=str(authority.certificate),
+            timeout=10,
+        )
+
+        assert response.status_code == status
+        assert sandbox.calls[0].client == (client.name if shows_certificate else None)
 
 
 def test_tokens_are_rotated_while_it_runs(sandbox: Sandbox, get: Get) -> None:

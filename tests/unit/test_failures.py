@@ -21,10 +21,16 @@ class Wrapped(OSError):
     reason: Exception | None = None
 
 
-def without_shared_cipher() -> ssl.SSLError:
-    error = ssl.SSLError(1, "sslv3 alert handshake failure (_ssl.c:1006)")
-    error.reason = "SSLV3_ALERT_HANDSHAKE_FAILURE"
+def refused(alert: str | None) -> ssl.SSLError:
+    """An alert of the server, by the name that OpenSSL has for it."""
+    error = ssl.SSLError(1, "an alert (_ssl.c:1006)")
+    if alert is not None:
+        error.reason = alert
     return error
+
+
+def without_shared_cipher() -> ssl.SSLError:
+    return refused("SSLV3_ALERT_HANDSHAKE_FAILURE")
 
 
 def untrusted() -> ssl.SSLCertVerificationError:
@@ -91,3 +97,28 @@ def test_a_reason_means_the_same_however_it_is_wrapped(
     assert str(meant) == str(translated(reason(), is_cut_short=is_cut_short))
     assert str(meant).isprintable()
     assert "0x" not in str(meant)
+
+
+@pytest.mark.parametrize(
+    ("alert", "words"),
+    [
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "the server asks for a client certificate"),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", "it may ask for a client certificate"),
+        ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "the client certificate has expired"),
+        ("SSLV3_ALERT_CERTIFICATE_REVOKED", "the client certificate was revoked"),
+        ("TLSV1_ALERT_UNKNOWN_CA", "does not trust the client certificate"),
+        ("SSLV3_ALERT_BAD_CERTIFICATE", "does not accept the client certificate"),
+        ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", "does not accept the client certificate"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "TLSV1_ALERT_PROTOCOL_VERSION"),
+        ("WRONG_VERSION_NUMBER", "WRONG_VERSION_NUMBER"),
+        (None, "for no given reason"),
+    ],
+)
+def test_what_a_server_says_of_a_client_certificate_is_told_in_words(
+    alert: str | None, words: str
+) -> None:
+    meant = translated(refused(alert), is_cut_short=False)
+
+    assert type(meant) is UntrustedServer
+    assert words in str(meant)
+    assert ("--p12 or --cert" in str(meant)) == ("ask" in words)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.errors import UserError
+from invoicefs.errors import InvoicefsError, UserError
 from invoicefs.logs import QUIET_S, DistinctLines, configure
 
 log = logging.getLogger("invoicefs.of_a_module")
@@ -206,6 +206,54 @@ def test_errnos_that_fusepy_passes_on_are_not_logged(log_file: Path, verbosity: 
 
     assert len(lines(log_file)) == 1
     assert "Uncaught" in lines(log_file)[0]
+
+
+# The request that failed.
+
+
+def failure(note: str | None, words: str = "no connection") -> Exception:
+    error = InvoicefsError(words)
+    if note is not None:
+        error.add_note(note)
+    return error
+
+
+def raised_from(cause: BaseException) -> Exception:
+    error = failure(None, "the PDF is too large")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (failure("GET /a: 503, request id 1"), "no connection [GET /a: 503, request id 1]"),
+        (raised_from(failure("GET /a: 200")), "the PDF is too large [GET /a: 200]"),
+        (raised_from(raised_from(failure("GET /a"))), "the PDF is too large [GET /a]"),
+        (failure(None), "no connection"),
+        (raised_from(ConnectionResetError(104, "lost")), "the PDF is too large"),
+    ],
+    ids=["its own", "of its cause", "of the cause of its cause", "none", "none of its cause"],
+)
+def test_a_line_ends_in_the_request_that_failed(
+    log_file: Path, error: Exception, told: str
+) -> None:
+    to_file(log_file)
+
+    log.warning("cannot list %s: %s", "system", error)
+
+    (line,) = lines(log_file)
+    assert line.endswith(f"WARNING: cannot list system: {told}")
+
+
+def test_failures_of_the_same_words_are_one_line_whatever_their_requests(log_file: Path) -> None:
+    to_file(log_file)
+
+    for request in range(3):
+        log.warning("cannot list %s: %s", "system", failure(f"GET /a: 503, request id {request}"))
+        log.warning("cannot list %s: %s", "shared", failure(f"GET /b: 503, request id {request}"))
+
+    assert [line.rsplit("request id ", 1)[1] for line in lines(log_file)] == ["0]", "0]"]
 
 
 # Where to.

@@ -1,0 +1,22 @@
+"""What tests of several tiers stand on."""
+
+from shutil import which
+
+import pytest
+
+from tests.certificates import Authority, Identity
+from tests.mount.programs import missing
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Issues certificates, of servers and of clients."""
+    if which("openssl") is None:
+        missing("the openssl command is missing: it makes the certificates")
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def client(authority: Authority) -> Identity:
+    """A client certificate that is valid, of one named ``somebody``."""
+    return authority.issue("somebody")
