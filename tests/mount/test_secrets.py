@@ -4,63 +4,20 @@ import base64
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
-from tests.mount.mounts import Mount, Mounts, processes_of
+from tests.mount.mounts import Mount, Mounts
 from tests.mount.programs import run
+from tests.mount.secrets_planted import Trace, check, traces_of_files, traces_of_processes
 from tests.mount.tenants import NAMESPACE, file_name, invoice, tenant
 
 TOKEN = "Tok3n+planted/Tok3n=planted"
 PDF_MARK = b"planted-content-of-an-invoice"
 INVOICES = tuple(invoice(number) for number in range(8))
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Something that was written or shown, and where."""
-
-    where: str
-    content: bytes
-
-
-def forms_of(secret: bytes) -> Iterator[bytes]:
-    """A secret as it is, and as it may be written by something that encodes it."""
-    yield secret
-    yield quote(secret, safe="").encode()
-    for offset in range(3):  # base64 has three bytes in four characters
-        yield base64.b64encode(secret[offset:])[:-4]
-    yield repr(secret.decode())[1:-1].encode()
-
-
-def check(traces: list[Trace], *secrets: bytes) -> None:
-    found = {
-        f"{form!r} in {trace.where}"
-        for trace in traces
-        for secret in secrets
-        for form in forms_of(secret)
-        if form in trace.content
-    }
-    assert not found
-
-
-def traces_of_processes(mount: Mount) -> list[Trace]:
-    """The arguments and the environments of all that serves a mount."""
-    return [
-        Trace(f"{name} of process {pid}", Path(f"/proc/{pid}/{name}").read_bytes())
-        for pid in processes_of(mount.path)
-        for name in ("cmdline", "environ")
-    ]
-
-
-def traces_of_files(folder: Path) -> list[Trace]:
-    """The names and contents of all files below a folder."""
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    return [Trace(str(path), str(path).encode() + path.read_bytes()) for path in found]
 
 
 def traces_of_attributes(mount: Mount) -> list[Trace]:

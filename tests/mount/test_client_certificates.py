@@ -1,0 +1,217 @@
+"""Mounts that are let in by a client certificate, from every place where people have one."""
+
+import json
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
+from tests.certificates import Authority, Identity
+from tests.mount.mounts import Environment, Mounts
+from tests.mount.programs import run
+from tests.mount.secrets_planted import Trace, check, traces_of_files, traces_of_processes
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+
+PASSWORD = "Planted+Pa55word/of=the-bundle"
+INVOICE = invoice(1)
+TENANT = tenant(INVOICE)
+
+Place = Callable[[Mounts, Identity, Path], Environment]
+
+
+@pytest.fixture
+def server(authority: Authority) -> Iterator[Sandbox]:
+    """One that lets nobody in without a client certificate."""
+    tls = authority.issue("server", hosts=["IP:127.0.0.1"]).for_server(clients=authority)
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2  # so that whoever is refused hears why
+    with Sandbox(TENANT, tls=tls) as server:
+        yield server
+
+
+@pytest.fixture
+def without_token(server: Sandbox, tmp_path: Path, authority: Authority) -> Iterator[Mounts]:
+    """Mounts that trust the server, and have nothing to be let in with yet."""
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "home").mkdir()
+    variables = {
+        "TMPDIR": str(tmp_path / "tmp"),
+        "INVOICEFS_CA_BUNDLE": str(authority.certificate),
+    }
+    with closing(CertificateMounts(server, tmp_path, variables=variables)) as mounts:
+        yield mounts
+
+
+class CertificateMounts(Mounts):
+    """Mounts without a token in their environment."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        found = super().environment
+        del found["INVOICEFS_TOKEN"]
+        return found
+
+
+def own_variables(_: Mounts, client: Identity, __: Path) -> Environment:
+    return {
+        "INVOICEFS_P12": str(client.p12(PASSWORD)),
+        "INVOICEFS_P12_PASSWORD": PASSWORD,
+    }
+
+
+def password_file(_: Mounts, client: Identity, folder: Path) -> Environment:
+    file = folder / "password"
+    file.write_text(f"{PASSWORD}\n")
+    file.chmod(0o600)
+    return {"INVOICEFS_P12": str(client.p12(PASSWORD)), "INVOICEFS_P12_PASSWORD_FILE": str(file)}
+
+
+def own_pem(_: Mounts, client: Identity, __: Path) -> Environment:
+    return {"INVOICEFS_CERT": str(client.certificate), "INVOICEFS_KEY": str(client.key)}
+
+
+def other_clients_p12(mounts: Mounts, client: Identity, _: Path) -> Environment:
+    return {
+        "INVOICEFS_URL": None,
+        "F5XC_API_URL": mounts.sandbox.url,
+        "F5XC_P12_BUNDLE": str(client.p12(PASSWORD)),
+        "F5XC_P12_PASSWORD": PASSWORD,
+    }
+
+
+def other_clients_pem(mounts: Mounts, client: Identity, _: Path) -> Environment:
+    return {
+        "INVOICEFS_URL": None,
+        "F5XC_API_URL": mounts.sandbox.url,
+        "F5XC_CERT": str(client.certificate),
+        "F5XC_KEY": str(client.key),
+    }
+
+
+def terraform(mounts: Mounts, client: Identity, _: Path) -> Environment:
+    return {
+        "INVOICEFS_URL": None,
+        "VOLT_API_URL": f"{mounts.sandbox.url}/api",
+        "VOLT_API_P12_FILE": str(client.p12(PASSWORD)),
+        "VES_P12_PASSWORD": PASSWORD,
+    }
+
+
+def vesctl(mounts: Mounts, client: Identity, folder: Path) -> Environment:
+    texts = {"server-urls": [f"{mounts.sandbox.url}/api"], "p12-bundle": str(client.p12(PASSWORD))}
+    (folder / "home" / ".vesconfig").write_text(json.dumps(texts))  # which is YAML
+    return {"INVOICEFS_URL": None, "VES_P12_PASSWORD": PASSWORD}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        own_variables,
+        password_file,
+        own_pem,
+        other_clients_p12,
+        other_clients_pem,
+        terraform,
+        vesctl,
+    ],
+)
+def test_a_certificate_from_anywhere_opens_invoices_and_leaves_no_trace(
+    without_token: Mounts, client: Identity, tmp_path: Path, place: Place
+) -> None:
+    mounts = without_token
+    variables = place(mounts, client, tmp_path)
+    path, log = mounts.new_path(), tmp_path / "mount.log"
+
+    ended = mounts.command("mount", "-vv", "--log-file", log, path, env=variables).good()
+    mount = mounts.at(path)
+    read = run("cat", mount / NAMESPACE / file_name(INVOICE)).good().out
+    traces = [*traces_of_processes(mount), *traces_of_files(tmp_path / "tmp")]
+    mounts.umount(mount)
+
+    assert (ended.out, ended.err) == (b"", "")
+    assert read == contents(TENANT)[file_name(INVOICE)]
+    assert {call.client for call in mounts.sandbox.calls} == {client.name}
+    traces += [Trace("the log", log.read_bytes()), *traces_of_files(mounts.cache)]
+    check(traces, PASSWORD.encode(), *lines_of(client.key))
+
+
+def lines_of(key: Path) -> list[bytes]:
+    """What is in a PEM file, between its first and its last line."""
+    return key.read_bytes().splitlines()[1:-1]
+
+
+def refused(mounts: Mounts, **variables: str) -> str:
+    ended = mounts.command("mount", mounts.new_path(), env=variables)
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    return ended.err
+
+
+def test_a_server_that_wants_a_certificate_is_named_as_such(without_token: Mounts) -> None:
+    assert "client certificate" in refused(without_token, INVOICEFS_TOKEN="t")
+    assert not without_token.sandbox.calls
+
+
+def test_an_expired_certificate_is_named_as_such(
+    without_token: Mounts, authority: Authority
+) -> None:
+    end = datetime.now(UTC) - timedelta(days=3)
+    old = authority.issue("old", begin=end - timedelta(days=9), end=end)
+    given = [
+        {"INVOICEFS_P12": str(old.p12(PASSWORD)), "INVOICEFS_P12_PASSWORD": PASSWORD},
+        {"INVOICEFS_CERT": str(old.pem())},
+    ]
+    for each in given:
+        assert f"has expired on {end:%Y-%m-%d}" in refused(without_token, **each)
+    assert not without_token.sandbox.calls
+
+
+def test_a_certificate_that_expires_under_a_mount_is_named_as_such(
+    without_token: Mounts, authority: Authority, client: Identity, server: Sandbox
+) -> None:
+    """A stranger's takes its place here: from now on the server trusts other clients only."""
+    mounts = without_token
+    path, log = mounts.new_path(), mounts.folder / "mount.log"
+    variables = {"INVOICEFS_CERT": str(client.pem())}
+    mounts.command("mount", "--log-file", log, "--max-wait", "0s", path, env=variables).good()
+    others = Authority(mounts.folder / "others")
+    server.go_away()
+    server.tls = authority.issue("server", hosts=["IP:127.0.0.1"]).for_server(clients=others)
+    server.tls.maximum_version = ssl.TLSVersion.TLSv1_2
+    server.come_back()
+
+    ended = run("cat", path / NAMESPACE / file_name(INVOICE))
+
+    assert "Input/output error" in ended.err
+    assert "the server does not trust the client certificate" in log.read_text()
+
+
+def test_a_certificate_that_is_known_but_not_accepted_is_no_token(
+    without_token: Mounts, client: Identity, server: Sandbox
+) -> None:
+    server.inject(Fault(faults.status(401, "certificate was revoked"), Endpoint.NAMESPACES))
+    sentence = refused(without_token, INVOICEFS_CERT=str(client.pem()))
+
+    assert f"does not accept the certificate {client.pem()} (INVOICEFS_CERT)" in sentence
+    assert "certificate was revoked" in sentence
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"INVOICEFS_P12_PASSWORD": "wrong"}, "has another password"),
+        ({}, "needs a password"),
+    ],
+)
+def test_a_bundle_that_cannot_be_opened_is_refused_before_anybody_is_asked(
+    without_token: Mounts, client: Identity, variables: Mapping[str, str], words: str
+) -> None:
+    bundle = str(client.p12(PASSWORD))
+
+    sentence = refused(without_token, INVOICEFS_P12=bundle, **variables)
+
+    assert bundle in sentence
+    assert words in sentence
+    assert not without_token.sandbox.calls
