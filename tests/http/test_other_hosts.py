@@ -26,6 +26,10 @@ from tests.api_calls import (
 from tests.certificates import Authority, Identity
 
 
+@pytest.mark.promise(
+    "A credential goes to the host that it was made for and to no other, whatever place it "
+    "comes from and wherever a server redirects to."
+)
 @EVERY_CALL
 @EVERY_CREDENTIAL
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -83,6 +87,9 @@ def relayed(client: socket.socket, server: socket.socket) -> bytes:
                 return data
 
 
+@pytest.mark.promise(
+    "Proxies from the environment are used, and are shown neither token nor certificate."
+)
 @EVERY_CREDENTIAL
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_is_shown_neither_the_client_certificate_nor_the_token(

@@ -237,6 +237,7 @@ def test_an_unusable_answer_is_one_line_in_the_log(sandbox: Sandbox, mounts: Mou
     assert len([line for line in lines if "invoice-acme-2026-08.pdf" in line]) == 1
 
 
+@pytest.mark.promise("A line in the log names the request that failed, with its request id.")
 def test_a_line_in_the_log_names_the_request_that_failed(sandbox: Sandbox, mounts: Mounts) -> None:
     mount = mounts.mount("--max-wait", "0s")
     busy = faults.reply(503, b'{"message": "overloaded"}', {"X-Request-Id": "r-4711"})

@@ -106,6 +106,10 @@ def vesctl(mounts: Mounts, client: Identity, folder: Path) -> Environment:
     return {"INVOICEFS_URL": None, "VES_P12_PASSWORD": PASSWORD}
 
 
+@pytest.mark.promise(
+    "Neither token nor key, password or invoice is in an argument, in the environment of a "
+    "process, in the log, in an attribute or in a temporary file."
+)
 @pytest.mark.parametrize(
     "place",
     [
@@ -154,6 +158,7 @@ def test_a_server_that_wants_a_certificate_is_named_as_such(without_token: Mount
     assert not without_token.sandbox.calls
 
 
+@pytest.mark.promise("An expired certificate is named as such, before anybody is asked.")
 def test_an_expired_certificate_is_named_as_such(
     without_token: Mounts, authority: Authority
 ) -> None:

@@ -82,6 +82,7 @@ def test_a_line_of_fstab_is_mounted_by_its_folder(machine: Machine) -> None:
     assert ended.err == ""
 
 
+@pytest.mark.promise("A second `mount -a` does nothing, however the URL is written in fstab.")
 @pytest.mark.parametrize("form", ["{}", "{}/", "{}/api", "{}/web/home"])
 def test_a_second_mount_of_everything_does_nothing(
     machine: Machine, sandbox: Sandbox, form: str
@@ -99,6 +100,9 @@ def test_a_second_mount_of_everything_does_nothing(
     assert sandbox.count(Endpoint.NAMESPACES) == 1
 
 
+@pytest.mark.promise(
+    "A line of fstab is mounted without HOME and PATH, as at boot, and read-only whatever it says."
+)
 def test_options_for_all_file_systems_are_accepted_and_the_mount_is_read_only(
     machine: Machine,
 ) -> None:
@@ -129,6 +133,9 @@ def test_options_of_a_line_are_those_of_the_command(machine: Machine) -> None:
     assert 'user.invoicefs.status="paid"' in attributes
 
 
+@pytest.mark.promise(
+    "A line of fstab is mounted without HOME and PATH, as at boot, and read-only whatever it says."
+)
 def test_it_mounts_without_home_and_path_as_at_boot(machine: Machine) -> None:
     ended = machine.run(
         f"env --ignore-environment /bin/mount $DIR && cat $DIR/{NAMESPACE}/*.pdf"
@@ -213,6 +220,9 @@ AUTOMOUNTER = """if True:
 """
 
 
+@pytest.mark.promise(
+    "With `x-systemd.automount` it is mounted when somebody first looks into the folder."
+)
 def test_the_folder_of_an_automount_is_mounted_for_who_looks_into_it(machine: Machine) -> None:
     """It hung when the mount left the process group of the automounter before it had mounted."""
     if "autofs" not in Path("/proc/filesystems").read_text():

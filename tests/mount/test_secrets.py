@@ -62,6 +62,10 @@ def planted(tmp_path: Path, variables: Mapping[str, str]) -> Iterator[Mounts]:
         yield stack.enter_context(closing(mounts))
 
 
+@pytest.mark.promise(
+    "Neither token nor key, password or invoice is in an argument, in the environment of a "
+    "process, in the log, in an attribute or in a temporary file."
+)
 @pytest.mark.parametrize("source", ["variable", "file"])
 def test_neither_token_nor_invoice_is_in_anything_but_the_store(
     planted: Mounts, tmp_path: Path, source: str

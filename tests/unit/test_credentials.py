@@ -118,6 +118,10 @@ def used(credentials: Credentials) -> str:
 # Which place wins
 
 
+@pytest.mark.promise(
+    "The first place that has a credential wins: options, variables of its own, those of "
+    "other clients and of Terraform, `~/.vesconfig`, a prompt."
+)
 @unread
 @pytest.mark.parametrize("first", range(5))
 def test_the_first_place_that_has_something_wins(find: Find, first: int) -> None:
@@ -244,6 +248,10 @@ HOSTS = {  # as they are written, and what they are
 }
 
 
+@pytest.mark.promise(
+    "A credential goes to the host that it was made for and to no other, whatever place it "
+    "comes from and wherever a server redirects to."
+)
 @unread
 @settings(
     deadline=None,
@@ -572,6 +580,9 @@ def test_a_bad_place_is_an_error_that_tells_no_secret_and_the_next_is_not_tried(
 # Files that others can read
 
 
+@pytest.mark.promise(
+    "The secret files that everybody on the machine can read are named when they are used."
+)
 @unread
 @pytest.mark.parametrize(
     ("texts", "files"),
@@ -587,7 +598,7 @@ def test_a_bad_place_is_an_error_that_tells_no_secret_and_the_next_is_not_tried(
         ({"--cert": "closed", "INVOICEFS_TOKEN_FILE": "open"}, []),  # is not used
     ],
 )
-def test_the_secret_sources_that_everybody_can_read_are_told(
+def test_the_secret_files_that_everybody_can_read_are_told(
     monkeypatch: pytest.MonkeyPatch, find: Find, texts: Texts, files: list[str]
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:  # those of pytest are private

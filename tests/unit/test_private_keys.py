@@ -61,6 +61,7 @@ def forms_of(identity: Identity) -> list[bytes]:
     return forms
 
 
+@pytest.mark.promise("The private key of a P12 bundle is never on a disk unencrypted.")
 @pytest.mark.parametrize("options", [[], ["-legacy"]], ids=["modern", "legacy"])
 @pytest.mark.parametrize("key", [EC, RSA], ids=["EC", "RSA"])
 def test_the_key_of_a_bundle_is_written_nowhere_unencrypted(

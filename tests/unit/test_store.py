@@ -255,6 +255,9 @@ def test_a_folder_that_others_could_read_is_closed(open_: OpenStore, folder: Pat
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.promise(
+    "A store that belongs to somebody else, or that others could write into, is not used."
+)
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o702, 0o720, 0o1777])
 def test_a_folder_that_others_could_write_into_is_refused(folder: Path, mode: int) -> None:
     folder.mkdir()
@@ -352,6 +355,9 @@ def test_an_unusable_folder_is_reported_by_name(
         open_store(folder, MIB, SystemClock())
 
 
+@pytest.mark.promise(
+    "A store that belongs to somebody else, or that others could write into, is not used."
+)
 def test_a_folder_of_somebody_else_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
