@@ -5,6 +5,7 @@ once.
 """
 
 import dataclasses
+import functools
 import logging
 import os
 import sys
@@ -62,7 +63,7 @@ def _mount_for_mount() -> None:
 
 def _run(name: str, codes: _ExitCodes, run: Callable[[], None]) -> NoReturn:
     def end(code: int, sentence: str) -> NoReturn:
-        click.echo(f"{name}: {' '.join(sentence.splitlines())}", err=True)
+        _say(name, " ".join(sentence.splitlines()))
         sys.exit(code)
 
     _open_closed_streams()
@@ -321,9 +322,13 @@ def mount(
     tenant = find_tenant(_family_of_options(ctx), may_be_unencrypted=is_insecure)
     settings = _settings(tenant.url, fields)
     credentials = tenant.credentials(_ask if sys.stdin.isatty() else None)
-    log.info("The URL is from %s, with %s", tenant.url_origin, credentials.description)
+    say = functools.partial(_say, str(ctx.find_root().info_name))
+    origins = f"The URL is from {tenant.url_origin}, with {credentials.description}."
+    log.info("%s", origins)
+    if verbosity and not is_foreground:  # whose log goes elsewhere
+        say(origins)
     for file in credentials.open_files:
-        _warn(f"Everybody on this machine can read {file}: chmod 600 {file}")
+        say(f"Everybody on this machine can read {file}: chmod 600 {file}")
     call: HelperCall | None = ctx.obj
     if call and call.is_fake:
         return
@@ -333,7 +338,7 @@ def mount(
         str(mount_point.absolute()),
         source=call.source if call else settings.url,
         is_foreground=is_foreground,
-        warn=_warn,
+        warn=say,
     )
 
 
@@ -393,5 +398,5 @@ def _ask(what: str) -> str:
     return secret
 
 
-def _warn(sentence: str) -> None:
-    click.echo(f"invoicefs: {sentence}", err=True)
+def _say(name: str, sentence: str) -> None:
+    click.echo(f"{name}: {sentence}", err=True)

@@ -71,6 +71,11 @@ class Ended:
         """The last line of stderr, which is the one that says what is wrong."""
         return self.err.splitlines()[-1]
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it has said no more than ``-v`` asks for: where URL and credential come from."""
+        return not self.out and all("The URL is from" in line for line in self.err.splitlines())
+
 
 Run = Callable[..., Ended]
 

@@ -76,7 +76,8 @@ def test_neither_token_nor_invoice_is_in_anything_but_the_store(
     token_file.chmod(0o600)
     options = ["--token-file", str(token_file)] if source == "file" else []
     spoil(planted.sandbox, TOKEN)
-    mount = planted.mount("-vv", "--xattr", "--max-wait", "0s", *options)
+    options += ["-vv", "--xattr", "--max-wait", "0s"]
+    mount = planted.mount(*options, words="with the token")
 
     traces = traces_of_processes(mount)
     traces += [
