@@ -52,12 +52,15 @@ def assert_nothing_left(ended: Ended, path: Path) -> None:
 def test_a_wrong_token(mounts: Mounts) -> None:
     sentence = refuse(mounts, env={"INVOICEFS_TOKEN": "wrong-token"})
     assert "does not accept the token from the environment variable INVOICEFS_TOKEN" in sentence
+    assert "It may be wrong, expired or revoked" in sentence
     assert "wrong-token" not in sentence
 
 
 def test_a_wrong_token_although_the_store_knows_the_tenant(mounts: Mounts) -> None:
     mounts.umount(mounts.mount())
-    assert "does not accept the token" in refuse(mounts, env={"INVOICEFS_TOKEN": "wrong-token"})
+    sentence = refuse(mounts, env={"INVOICEFS_TOKEN": "wrong-token"})
+    assert "does not accept the token" in sentence
+    assert "wrong, expired or revoked" in sentence
 
 
 @pytest.mark.parametrize("token", [None, ""])
