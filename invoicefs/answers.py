@@ -60,8 +60,11 @@ def _with_shared_texts(fields: dict[str, object]) -> dict[str, object]:
     return fields
 
 
-def parse_namespaces(answer: object) -> NamespaceList:
-    """The answer to a list of namespaces; raises `UnusableAnswer` where it is none."""
+def parse_namespaces(answer: object, secret: str = "") -> NamespaceList:
+    """The answer to a list of namespaces; raises `UnusableAnswer` where it is none.
+
+    Here and below, should an answer repeat the `secret` that was sent, the log does not.
+    """
     fields = _object(answer)
     items = _array(fields, "items", others=("errors",))
     found: list[str] = []
@@ -70,22 +73,22 @@ def parse_namespaces(answer: object) -> NamespaceList:
         if isinstance(name, str) and names.directory_name(name) is not None:
             found.append(name)
         else:
-            log.warning("A namespace without a usable name is not shown: %s", _shown(name))
+            log.warning("A namespace without a usable name is not shown: %s", _shown(name, secret))
     if items and not found:
         raise UnusableAnswer("the answer lists namespaces without usable names only")
     return NamespaceList(tuple(dict.fromkeys(found)), bool(fields.get("errors")))
 
 
-def parse_invoices(answer: object, namespace: str) -> InvoicesAnswer:
+def parse_invoices(answer: object, namespace: str, secret: str = "") -> InvoicesAnswer:
     """The answer to a list of invoices; raises `UnusableAnswer` where it is none."""
     items = _array(_object(answer), "invoices")
     oddities = _Oddities()
     invoices: list[Invoice] = []
     for place, item in enumerate(items):
-        if (invoice := _parse_invoice(item, namespace, oddities)) is not None:
+        if (invoice := _parse_invoice(item, namespace, secret, oddities)) is not None:
             invoices.append(invoice)
         items[place] = None  # its memory is for the next one: half of what a long list would take
-    oddities.log(namespace)
+    oddities.log(namespace, secret)
     if items and not invoices:
         raise UnusableAnswer("the answer lists invoices without names only")
     return InvoicesAnswer(tuple(invoices), len(items))
@@ -169,7 +172,7 @@ class _Oddities:
         self._counts[field] += 1
         self._first.setdefault(field, (name, value))
 
-    def log(self, namespace: str) -> None:
+    def log(self, namespace: str, secret: str) -> None:
         """Write down what was noted."""
         for field, (name, value) in self._first.items():
             log.warning(
@@ -177,12 +180,14 @@ class _Oddities:
                 field,
                 self._counts[field],
                 namespace,
-                _shown(value),
-                _shown(name),
+                _shown(value, secret),
+                _shown(name, secret),
             )
 
 
-def _parse_invoice(item: object, namespace: str, oddities: _Oddities) -> Invoice | None:
+def _parse_invoice(
+    item: object, namespace: str, secret: str, oddities: _Oddities
+) -> Invoice | None:
     fields = item if isinstance(item, dict) else {}
     name = fields.get("name")
     if not isinstance(name, str) or not name:
@@ -193,7 +198,7 @@ def _parse_invoice(item: object, namespace: str, oddities: _Oddities) -> Invoice
         found = _text(fields.get(field))
         if found is None or not _is_understood(field, found):
             oddities.note(field, name, fields[field])
-        return found or ""
+        return hidden(found or "", secret)  # else it were shown as an attribute
 
     active = fields.get("active")
     if not isinstance(active, bool | None):
@@ -235,9 +240,25 @@ def _is_understood(field: str, text: str) -> bool:
             return True
 
 
-def _shown(value: object) -> str:
+def _shown(value: object, secret: str) -> str:
     """A value for the log: bounded in length and depth, whatever the server sent."""
-    return reprlib.repr(value)
+    # Hidden first: a text that is cut in its middle could keep a part of the secret.
+    return reprlib.repr(_with_hidden(value, secret, reprlib.aRepr.maxlevel))
+
+
+def _with_hidden(value: object, secret: str, levels: int) -> object:
+    if isinstance(value, str):
+        return hidden(value, secret)
+    if isinstance(value, dict | list) and not levels:
+        return "..."
+    if isinstance(value, dict):
+        return {
+            hidden(key, secret): _with_hidden(each, secret, levels - 1)
+            for key, each in value.items()
+        }
+    if isinstance(value, list):
+        return [_with_hidden(each, secret, levels - 1) for each in value]
+    return value
 
 
 def _decode_base64(text: str) -> bytes:

@@ -144,7 +144,7 @@ class Api:
         # Base64 takes 4/3 of the size, and twice that where JSON escapes every slash.
         cap_bytes = 3 * self._max_pdf_size_bytes + _CHUNK_BYTES
 
-        def parse(answer: object) -> bytes:
+        def parse(answer: object, _: str) -> bytes:
             return parse_pdf(answer, self._max_pdf_size_bytes)
 
         try:
@@ -155,8 +155,8 @@ class Api:
     def _invoices(self, namespace: str, limit: int, deadline: Deadline) -> InvoicesAnswer:
         path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoices/custom_list"
 
-        def parse(answer: object) -> InvoicesAnswer:
-            return parse_invoices(answer, namespace)
+        def parse(answer: object, secret: str) -> InvoicesAnswer:
+            return parse_invoices(answer, namespace, secret)
 
         return self._get(path, {"limit": str(limit)}, _LIST_BODY_BYTES, deadline, parse)
 
@@ -166,7 +166,7 @@ class Api:
         query: Mapping[str, str],
         cap_bytes: int,
         deadline: Deadline,
-        parse: Callable[[object], T],
+        parse: Callable[[object, str], T],
     ) -> T:
         """What a good answer means, after redirects on the same host."""
         request = _Request(self._url + path, urlencode(query, errors="surrogatepass"))
@@ -181,7 +181,7 @@ class Api:
         request: "_Request",
         cap_bytes: int,
         deadline: Deadline,
-        parse: Callable[[object], T],
+        parse: Callable[[object, str], T],
     ) -> "T | _Request":
         """What a good answer means, or the request to make in place of this one."""
         token = self._token.token() if self._token else ""
@@ -198,7 +198,7 @@ class Api:
                     self._raise_for(response, token)
                 # No name keeps the body while its fields are looked at: both may be large.
                 answer = parse_json(_whole_body(response, cap_bytes, deadline))
-            return parse(answer)
+            return parse(answer, token)
 
     def _send(self, request: "_Request", token: str, deadline: Deadline) -> requests.Response:
         left_s = max(deadline.left_s(), 0.001)  # requests refuses a timeout of 0

@@ -66,6 +66,9 @@ def own_folder(folder: Path) -> None:
         raise PermissionError(errno.EPERM, "it belongs to somebody else")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(errno.EPERM, "others can write into it")
+    above = folder.parent.stat()
+    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        raise PermissionError(errno.EPERM, "others can put another one in its place")
     folder.chmod(0o700)
 
 

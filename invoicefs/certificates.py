@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates
     from cryptography.x509 import Certificate
 
+
+class PasswordNeeded(UserError):
+    """A bundle that has a password, and none was given."""
+
+
 _NEW_ONE = "make a new one in the console under Personal Management, Credentials"
 
 
@@ -73,8 +78,9 @@ def load_p12(bundle: Path, password: str | None) -> ssl.SSLContext:
         with warnings.catch_warnings(action="ignore"):  # it may be BER instead of DER
             found = pkcs12.load_pkcs12(content, None if password is None else password.encode())
     except (ValueError, UnsupportedAlgorithm, InvalidVersion):
-        wrong = "needs a password" if password is None else "has another password"
-        raise UserError(f"{bundle} {wrong}, or is not a P12 bundle.") from None
+        if password is None:
+            raise PasswordNeeded(f"{bundle} needs a password, or is not a P12 bundle.") from None
+        raise UserError(f"{bundle} has another password, or is not a P12 bundle.") from None
     if found.key is None or found.cert is None:
         raise UserError(f"The P12 bundle {bundle} holds no certificate with its private key.")
     _check_time(found.cert.certificate, bundle)

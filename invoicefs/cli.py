@@ -19,10 +19,13 @@ from click.core import ParameterSource
 from invoicefs import __version__, config
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.errors import InvoicefsError, UsageError
+from invoicefs.families import OUR_VARIABLES, Family, choose, take_secrets
 from invoicefs.mount_options import HelperCall, arguments_of, parse_helper_call
 
 if TYPE_CHECKING:
-    from invoicefs.credentials import Family
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # which older versions cannot subscript
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +47,17 @@ _OURS = _ExitCodes(usage=2, failure=1, system=1, interrupt=1)
 _OF_MOUNT = _ExitCodes(usage=1, failure=32, system=2, interrupt=8)  # see mount(8)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Call:
+    """How the program was called beside its arguments: its secret variables, and by mount(8)."""
+
+    secrets: Mapping[str, str] = dataclasses.field(repr=False)
+    helper: HelperCall | None = None
+
+
 def main() -> NoReturn:
     """Run the command line; a failure is one sentence on stderr, never a traceback."""
-    _run("invoicefs", _OURS, lambda: cli(prog_name="invoicefs"))
+    _run("invoicefs", _OURS, lambda secrets: cli(prog_name="invoicefs", obj=_Call(secrets)))
 
 
 def main_of_mount_helper() -> NoReturn:
@@ -54,21 +65,25 @@ def main_of_mount_helper() -> NoReturn:
     _run("mount.invoicefs", _OF_MOUNT, _mount_for_mount)
 
 
-def _mount_for_mount() -> None:
-    call = parse_helper_call(sys.argv[1:], _takes_value(mount))
+def _mount_for_mount(secrets: Mapping[str, str]) -> None:
+    # What a shell has set for itself is not for fstab, INVOICEFS_FOREGROUND least of all.
+    for name in [each for each in os.environ if each.startswith("INVOICEFS_")]:
+        if name not in OUR_VARIABLES.values():
+            del os.environ[name]
+    call = parse_helper_call(sys.argv[1:], takes_value(mount))
     # The source comes last, so that it wins over a url= among the options.
     arguments = ["mount", *call.arguments, "--url", call.source, "--", call.mount_point]
-    cli(arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=call)
+    cli(arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=_Call(secrets, call))
 
 
-def _run(name: str, codes: _ExitCodes, run: Callable[[], None]) -> NoReturn:
+def _run(name: str, codes: _ExitCodes, run: Callable[[Mapping[str, str]], None]) -> NoReturn:
     def end(code: int, sentence: str) -> NoReturn:
         _say(name, " ".join(sentence.splitlines()))
         sys.exit(code)
 
     _open_closed_streams()
     try:
-        run()
+        run(take_secrets())
     except click.ClickException as error:
         end(codes.usage, error.format_message())
     except UsageError as error:
@@ -93,7 +108,7 @@ def _open_closed_streams() -> None:
             setattr(sys, name, stream)
 
 
-class _Parsed(click.ParamType[Any]):
+class _Parsed(_ParamType):
     """A value that a function of `config` understands."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
@@ -241,13 +256,13 @@ class _MountCommand(click.Command):
         stands_for = [
             each
             for text in lists
-            for each in arguments_of(text, _takes_value(self))
+            for each in arguments_of(text, takes_value(self))
             if each.partition("=")[0] not in explicit
         ]
         return super().parse_args(ctx, [*stands_for, *args])
 
 
-def _takes_value(command: click.Command) -> Mapping[str, bool]:
+def takes_value(command: click.Command) -> Mapping[str, bool]:
     """The long options of a command without their dashes, and whether they take a value."""
     return {
         name.removeprefix("--").replace("-", "_"): not (option.is_flag or option.count)
@@ -311,7 +326,7 @@ def mount(
     variables of other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token from a prompt.
     """
     from invoicefs import logs
-    from invoicefs.credentials import find_tenant
+    from invoicefs.credentials import read_credentials
     from invoicefs.mount import mount as mount_tenant
 
     logs.configure(
@@ -319,24 +334,26 @@ def mount(
         log_file=log_file.absolute() if log_file else None,
         verbosity=verbosity,
     )
-    tenant = find_tenant(_family_of_options(ctx), may_be_unencrypted=is_insecure)
-    settings = _settings(tenant.url, fields)
-    credentials = tenant.credentials(_ask if sys.stdin.isatty() else None)
+    call: _Call = ctx.obj
+    choice = choose(_family_of_options(ctx), call.secrets, may_be_unencrypted=is_insecure)
+    settings = _settings(choice.url, fields)
+    credentials = read_credentials(choice, _ask if sys.stdin.isatty() else None)
     say = functools.partial(_say, str(ctx.find_root().info_name))
-    origins = f"The URL is from {tenant.url_origin}, with {credentials.description}."
+    origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
+    if credentials.ca_bundle:
+        origins += f" Trusted is {credentials.ca_bundle}."
     log.info("%s", origins)
     if verbosity and not is_foreground:  # whose log goes elsewhere
         say(origins)
     for file in credentials.open_files:
-        say(f"Everybody on this machine can read {file}: chmod 600 {file}")
-    call: HelperCall | None = ctx.obj
-    if call and call.is_fake:
+        say(f"Others on this machine can read or change {file}: chmod 600 {file}")
+    if call.helper and call.helper.is_fake:
         return
     mount_tenant(
         settings,
         credentials,
         str(mount_point.absolute()),
-        source=call.source if call else settings.url,
+        source=call.helper.source if call.helper else settings.url,
         is_foreground=is_foreground,
         warn=say,
     )
@@ -365,11 +382,12 @@ def demo(mount_point: Path | None, once: bool) -> None:
     run_demo(mount_point.absolute() if mount_point else None, is_once=once, say=click.echo)
 
 
-def _family_of_options(ctx: click.Context) -> "Family":
-    """What the command line says of the tenant; its variables are left to `credentials`."""
-    from invoicefs.credentials import Family
-
+def _family_of_options(ctx: click.Context) -> Family:
+    """What the command line says of the tenant; its variables are left to `families`."""
+    call: _Call = ctx.obj
     names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
+    if call.helper:
+        names["url"] = "the source"
     given = {
         names[field]: ctx.params[field]
         for field in names
@@ -378,7 +396,7 @@ def _family_of_options(ctx: click.Context) -> "Family":
     for name, text in given.items():
         if not text:
             raise UsageError(f"{name} is empty.")
-    return Family.of(given, names)
+    return Family.of(given, names, is_ours=True)
 
 
 def _settings(url: str, options: dict[str, Any]) -> Settings:

@@ -1,6 +1,7 @@
 """The settings of one mount: frozen, validated once at the edge, every unit in its name."""
 
 import enum
+import ipaddress
 import os
 import pwd
 import re
@@ -23,7 +24,6 @@ _SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.IGNORECASE | re.ASCII)
 _DURATION_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}", re.ASCII)
-_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1", re.IGNORECASE)
 _LARGEST_BYTES = 2**63 - 1  # of an off_t
 _MOST_PARALLEL = 1000  # each takes a thread, and a place for a connection before the first call
 _MOST_READ_AHEAD = 1000  # each is held in memory until it is opened
@@ -155,7 +155,7 @@ def home_folder() -> Path | None:
     mount(8) takes HOME away from what it runs for an ordinary user. Root without HOME is no user
     but a service, as at boot, and has none.
     """
-    if home := os.environ.get("HOME"):
+    if Path(home := os.environ.get("HOME", "")).is_absolute():
         return Path(home)
     if os.geteuid() == 0:
         return None
@@ -226,21 +226,22 @@ def normalise_url(pasted: str, *, may_be_unencrypted: bool = False) -> str:
     ``http://`` to another machine unless it `may_be_unencrypted`.
     """
     text = pasted.strip()
+    shown = re.split("[?#]", pasted)[0].rpartition("@")[2]  # what is around may be a secret
     has_scheme = _SCHEME.match(text) is not None
-    if "@" in text:
+    parts = _split(text if has_scheme else f"https://{text}", shown)
+    if "@" in parts.netloc:
         raise UsageError(
             "The URL holds a user name or password: leave it out, the token is enough."
         )
-    parts = _split(text if has_scheme else f"https://{text}")
     host = (parts.hostname or "").lower().removesuffix(".")
     if parts.scheme not in ("http", "https") or not _is_host(host) or parts.port == 0:
-        raise UsageError(f"{pasted!r} is not a URL: write it like {URL_EXAMPLE}.")
+        raise UsageError(f"{shown!r} is not a URL: write it like {URL_EXAMPLE}.")
     is_single_word = not has_scheme and not any(mark in host for mark in ".:")
     if host == _TENANT_DOMAIN or (is_single_word and not is_loopback(host)):
-        raise UsageError(f"{pasted!r} names no tenant: write it like {URL_EXAMPLE}.")
+        raise UsageError(f"{shown!r} names no tenant: write it like {URL_EXAMPLE}.")
     if parts.scheme == "http" and not (may_be_unencrypted or is_loopback(host)):
         raise UsageError(
-            f"{pasted!r} would send the token unencrypted: write https:// instead of http://, "
+            f"{shown!r} would send the token unencrypted: write https:// instead of http://, "
             "or give --insecure-http."
         )
     address = f"[{host}]" if ":" in host else host
@@ -248,12 +249,12 @@ def normalise_url(pasted: str, *, may_be_unencrypted: bool = False) -> str:
     return f"{parts.scheme}://{address}{port}{_prefix(parts.path)}"
 
 
-def _split(url: str) -> SplitResult:
+def _split(url: str, shown: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port  # is parsed on access
     except ValueError:
-        raise UsageError(f"{url!r} is not a URL: write it like {URL_EXAMPLE}.") from None
+        raise UsageError(f"{shown!r} is not a URL: write it like {URL_EXAMPLE}.") from None
     return parts
 
 
@@ -264,7 +265,10 @@ def _is_host(host: str) -> bool:
 
 def is_loopback(host: str) -> bool:
     """Whether a host is the own machine, by its name or address."""
-    return _LOOPBACK.fullmatch(host) is not None
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _prefix(path: str) -> str:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from invoicefs import mountpoint
-from invoicefs.credentials import OUR_VARIABLES
 from invoicefs.errors import UserError
+from invoicefs.families import OUR_VARIABLES
 from invoicefs.sandbox import Endpoint, SampleTenant, Sandbox
 
 Say = Callable[[str], None]

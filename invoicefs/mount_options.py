@@ -14,7 +14,7 @@ from invoicefs.errors import UsageError
 _GENERIC: Final = re.compile(
     "rw|ro|defaults|_netdev|sync|async|dirsync|silent|loud|"
     "(no)?(auto|fail|user|users|owner|group|exec|dev|suid|"
-    "atime|diratime|relatime|strictatime|lazytime|iversion|mand)"
+    "atime|diratime|relatime|strictatime|lazytime|iversion|mand|symfollow)"
 )
 _GENERIC_PREFIXES: Final = ("x-", "X-", "comment=", "user=")
 # Commas inside of double quotes belong to a value, see FILESYSTEM-INDEPENDENT MOUNT OPTIONS.
@@ -49,6 +49,8 @@ def arguments_of(
         if name not in takes_value:
             if is_sloppy:
                 continue
+            if name == "remount":
+                raise UsageError("-o: a mount cannot be changed: unmount it and mount it again.")
             raise UsageError(f"-o: there is no option {name!r}; invoicefs mount --help lists all.")
         if takes_value[name] and not _unquoted(value):
             raise UsageError(f"-o: {name} needs a value, as in {name}=VALUE.")

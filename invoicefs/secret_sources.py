@@ -7,6 +7,8 @@ from pathlib import Path
 
 from invoicefs.errors import UserError
 
+_OPEN = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
+
 
 def read_secret(path: Path, what: str) -> str:
     """The text in a file; `what` names the file in sentences, like ``the token file /x``.
@@ -25,14 +27,14 @@ def read_secret(path: Path, what: str) -> str:
 
 
 def is_open_to_others(path: Path) -> bool:
-    """Whether the permission bits let everybody on this machine read the file.
+    """Whether the permission bits let everybody read the file, or others than its owner change it.
 
-    They do where it may be read and each folder above it may be entered by others, see
-    path_resolution(7). A file that is not there is open to nobody.
+    As far as each folder above it may be entered by others, see path_resolution(7). A file that
+    is not there is open to nobody. That a group may read it can be meant.
     """
     try:
         real = path.resolve(strict=True)
-        return bool(real.stat().st_mode & stat.S_IROTH) and all(
+        return bool(real.stat().st_mode & _OPEN) and all(
             folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
         )
     except (OSError, RuntimeError):  # of links in a circle, before Python 3.13

@@ -27,8 +27,8 @@ from tests.certificates import Authority, Identity
 
 
 @pytest.mark.promise(
-    "A credential goes to the host that it was made for and to no other, whatever place it "
-    "comes from and wherever a server redirects to."
+    "A credential that was given together with a URL goes to that host and to no other, wherever a "
+    "server redirects to."
 )
 @EVERY_CALL
 @EVERY_CREDENTIAL

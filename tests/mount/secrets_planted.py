@@ -34,7 +34,7 @@ def check(traces: list[Trace], *secrets: bytes) -> None:
         for form in forms_of(secret)
         if form in trace.content
     }
-    assert not found
+    assert not found, found
 
 
 def traces_of_processes(mount: Mount) -> list[Trace]:

@@ -45,6 +45,8 @@ def spoil(sandbox: Sandbox, secret: str) -> None:
     ]
     for each, behaviour in zip(INVOICES, behaviours, strict=True):
         sandbox.inject(Fault(behaviour, Endpoint.PDF, name=each.name))
+    odd = {"name": INVOICES[0].name, "status": f"?{secret}", "amount": secret, "active": [secret]}
+    sandbox.inject(Fault(faults.json_body({"invoices": [odd]}), Endpoint.INVOICES, times=1))
 
 
 @pytest.fixture
@@ -86,6 +88,7 @@ def test_neither_token_nor_invoice_is_in_anything_but_the_store(
     ]
     planted.sandbox.heal()
     traces += [*traces_of_attributes(mount), *traces_of_processes(mount)]
+    traces += traces_of_files(tmp_path / "tmp")
     planted.umount(mount)
     token_file.unlink()
     logged = Trace("the log", mount.log.read_bytes())

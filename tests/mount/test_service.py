@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from invoicefs.cli import mount as mount_command
+from invoicefs.cli import takes_value
 from invoicefs.mount_options import arguments_of
 from invoicefs.sandbox import Sandbox
 from tests.mount.mounts import CHECKOUT, Mounts, is_mounted, processes_of
@@ -136,7 +137,7 @@ def test_the_unit_for_a_user_mounts_and_reports(
     service = unit("invoicefs.service")["Service"]
     assert service["Type"] == "notify"
     commands = {
-        key: shlex.split(service[key].replace("%h", str(home)))
+        key: shlex.split(service[key].removeprefix("-").replace("%h", str(home)))
         for key in ("ExecStartPre", "ExecStart")
     }
     program = Path(commands["ExecStart"][0])
@@ -165,13 +166,9 @@ def test_the_unit_for_a_user_mounts_and_reports(
 
 def test_the_units_for_a_machine_say_what_the_mount_understands() -> None:
     mount = unit("srv-invoices.mount")["Mount"]
-    takes_value = {
-        name.removeprefix("--").replace("-", "_"): name != "--allow-other"
-        for option in mount_command.params
-        for name in option.opts
-    }
-    found = list(arguments_of(mount["Options"], takes_value))
+    found = list(arguments_of(mount["Options"], takes_value(mount_command)))
 
+    assert "_netdev" in mount["Options"].split(",")  # else it were to be mounted before the network
     assert mount["Type"] == "invoicefs"
     assert "--allow-other" in found
     assert mount["Where"] == unit("srv-invoices.automount")["Automount"]["Where"]

@@ -507,7 +507,7 @@ def test_a_variable_sets_its_field_and_no_other(
 def test_an_option_wins_over_its_variable(
     mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("INVOICEFS_URL", "nonsense")
+    monkeypatch.setenv("INVOICEFS_URL", f"{TENANT}/prefix")
     monkeypatch.setenv("INVOICEFS_PARALLEL", "3")
     monkeypatch.setenv("INVOICEFS_NAMESPACE", "shared")
 
@@ -801,7 +801,10 @@ def open_folder() -> Iterator[Path]:
 
 
 @pytest.mark.usefixtures("logged")
-@pytest.mark.parametrize(("mode", "is_open"), [(0o644, True), (0o604, True), (0o640, False)])
+@pytest.mark.parametrize(
+    ("mode", "is_open"),
+    [(0o644, True), (0o604, True), (0o660, True), (0o602, True), (0o640, False)],
+)
 def test_a_token_file_that_everybody_can_read_costs_one_warning(
     run: Run,
     mounted: list[Mounted],
@@ -816,7 +819,7 @@ def test_a_token_file_that_everybody_can_read_costs_one_warning(
 
     ended = run("mount", "--url", TENANT, *given_as(token_file=str(file)), "/mnt")
 
-    warning = f"invoicefs: Everybody on this machine can read {file}: chmod 600 {file}\n"
+    warning = f"invoicefs: Others on this machine can read or change {file}: chmod 600 {file}\n"
     assert ended == Ended(0, "", warning if is_open else "")
     assert token_of(mounted[0]) == "t"
 

@@ -31,7 +31,8 @@ ALLOWED: Mapping[str, set[str]] = {
         "tokens": "errors secret_sources",
         "certificates": "errors",
         "vesconfig": "errors",
-        "credentials": "errors config secret_sources tokens certificates vesconfig",
+        "families": "errors config secret_sources vesconfig",
+        "credentials": "errors secret_sources tokens certificates families",
         "wire": "",
         "answers": "errors names model",
         "failures": "errors",
@@ -77,8 +78,9 @@ ALLOWED: Mapping[str, set[str]] = {
         " sandbox.throttle sandbox.faults sandbox.sample sandbox.listener",
         "sandbox.__init__": "sandbox.calls sandbox.pdfs sandbox.tenant sandbox.answers"
         " sandbox.exchange sandbox.throttle sandbox.faults sandbox.sample sandbox.server",
-        "demo": "errors credentials mountpoint sandbox.__init__",
-        "cli": "__init__ errors config mount_options credentials mountpoint logs mount demo",
+        "demo": "errors families mountpoint sandbox.__init__",
+        "cli": "__init__ errors config mount_options families credentials mountpoint logs mount"
+        " demo",
         "__main__": "cli",
     }.items()
 }

@@ -108,14 +108,19 @@ def test_a_list_sets_its_fields_and_no_others(
     assert mount(*called).settings == Settings(TENANT, **fields)
 
 
-def test_a_list_wins_over_a_variable(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INVOICEFS_URL", "nonsense")
+def test_variables_of_a_shell_are_not_for_fstab_but_those_of_credentials(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """INVOICEFS_FOREGROUND would keep mount(8) waiting for ever."""
     monkeypatch.setenv("INVOICEFS_NAMESPACE", "shared")
     monkeypatch.setenv("INVOICEFS_PARALLEL", "3")
+    monkeypatch.setenv("INVOICEFS_FOREGROUND", "1")
 
-    made = mount(TENANT, "/mnt", "-o", "namespace=system").settings
+    call = mount(TENANT, "/mnt", "-o", "namespace=system")
 
-    assert made == Settings(TENANT, namespaces=("system",), parallel=3)
+    assert call.settings == Settings(TENANT, namespaces=("system",))
+    assert not call.is_foreground
+    assert token_of(call) == "t"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +214,7 @@ def test_a_fake_mount_mounts_nothing(
         ([TENANT, "/mnt", "-o", "mount_options=rw"], "mount_options"),
         (["-f", TENANT, "/mnt", "-o", "no_such_option=5"], "no_such_option"),
         (["-f", TENANT, "/mnt", "-o", "list_ttl=soon"], "--list-ttl"),
-        (["-f", "nonsense", "/mnt"], "--url"),
+        (["-f", "nonsense", "/mnt"], "the source"),
         ([TENANT, "/mnt", "-o", "list_ttl=soon"], "--list-ttl"),
         ([TENANT, "/mnt", "-o", "umask=9"], "--umask"),
         ([TENANT, "/mnt", "-o", "fetch=later"], "--fetch"),
@@ -236,7 +241,7 @@ def test_no_list_holds_a_secret(refuse: Refuse, secret: str) -> None:
     "source", ["none", "acme", "/dev/sda1", "https://", "ftp://a.example", "https://u:w@a.example"]
 )
 def test_a_source_that_is_no_url_is_bad_usage(refuse: Refuse, source: str) -> None:
-    assert "--url" in refuse(source, "/mnt")
+    assert "the source: " in refuse(source, "/mnt")
 
 
 @pytest.mark.parametrize("flag", [flag for flag in FLAGS if flag != "insecure_http"])

@@ -269,6 +269,18 @@ def test_a_folder_that_others_could_write_into_is_refused(folder: Path, mode: in
     assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
+@pytest.mark.parametrize(("mode", "is_safe"), [(0o777, False), (0o1777, True), (0o775, True)])
+def test_a_folder_that_others_could_replace_is_refused(
+    folder: Path, mode: int, is_safe: bool
+) -> None:
+    folder.parent.chmod(mode)
+    if is_safe:
+        open_store(folder, MIB, SystemClock()).close()
+        return
+    with pytest.raises(StoreUnusable, match="put another one in its place"):
+        open_store(folder, MIB, SystemClock())
+
+
 def test_opening_leaves_no_other_files(open_: OpenStore, folder: Path) -> None:
     open_()
     assert [path.name for path in sorted(folder.iterdir())] == ["meta-1", "pdf-1"]
