@@ -5,9 +5,10 @@ without the machine noticing, and nothing stays mounted when its last process en
 """
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -255,19 +256,65 @@ def test_the_helper_is_linked_and_the_link_removed(machine: Machine) -> None:
     assert install_helper(machine, "--remove").code == 0
 
 
-def test_a_helper_that_others_can_replace_is_not_linked(machine: Machine) -> None:
-    theirs = machine.folder / "theirs" / "mount.invoicefs"
-    theirs.parent.mkdir()
-    theirs.write_text("#!/bin/sh\n")
-    theirs.chmod(0o755)
-    for path, mode in ((theirs.parent, 0o777), (theirs, 0o775)):
-        path.chmod(mode)
-        ended = install_helper(machine, str(theirs))
-        assert ended.code == 1
-        assert f"others than root can write to {path}" in ended.err
-        path.chmod(0o755)
-    os.chown(theirs.parent, 1000, 1000)
-    assert f"write to {theirs.parent}" in install_helper(machine, str(theirs)).err
+@pytest.fixture
+def installed(machine: Machine) -> Path:
+    """An installation of its own: its bin/mount.invoicefs runs with a Python of its own."""
+    root = machine.folder / "opt"
+    venv = f"{sys.executable} -m venv --without-pip --system-site-packages {root}"
+    run("bash", "-c", venv).good()
+    helper = root / "bin" / "mount.invoicefs"
+    helper.write_text(f"#!{root}/bin/python3\nprint('not run here')\n")
+    helper.chmod(0o755)
+    package = next((root / "lib").glob("python*")) / "site-packages" / "invoicefs"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    return helper
+
+
+def site_packages(helper: Path) -> Path:
+    return next((helper.parents[1] / "lib").glob("python*")) / "site-packages"
+
+
+REPLACEABLE: Mapping[str, Callable[[Path], Path]] = {
+    "the program": lambda helper: helper,
+    "its folder": lambda helper: helper.parent,
+    "its Python": lambda helper: helper.with_name("python3.own"),
+    "the package": lambda helper: site_packages(helper) / "invoicefs",
+    "a module": lambda helper: site_packages(helper) / "invoicefs" / "__init__.py",
+    "what else it may import": site_packages,
+}
+
+
+@pytest.mark.parametrize("what", REPLACEABLE)
+@pytest.mark.parametrize("by", ["mode", "owner"])
+def test_what_others_can_replace_is_not_linked(
+    machine: Machine, installed: Path, what: str, by: str
+) -> None:
+    own = installed.with_name("python3.own")
+    shutil.copy(os.path.realpath(sys.executable), own)
+    if what == "its Python":
+        (installed.parent / "python3").unlink()
+        (installed.parent / "python3").symlink_to(own)
+    assert install_helper(machine, str(installed)).code == 0
+    path = REPLACEABLE[what](installed)
+    if by == "mode":
+        path.chmod(0o777)
+    else:
+        os.chown(path, 1000, 1000)
+
+    ended = install_helper(machine, str(installed))
+
+    assert ended.code == 1
+    assert f"others than root can write to {path}" in ended.err
+
+
+def test_what_is_no_program_of_pip_is_not_linked(machine: Machine) -> None:
+    script = machine.folder / "script"
+    script.write_text("echo hello\n")
+    script.chmod(0o755)
+    for path, words in ((machine.folder, "there is no program"), (script, "that pip installs")):
+        ended = install_helper(machine, str(path))
+        assert (ended.code, words in ended.err) == (1, True)
 
 
 def test_a_program_in_its_place_is_left_alone(machine: Machine) -> None:

@@ -1,6 +1,8 @@
 """No secret in anything that the product writes or shows."""
 
 import base64
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -145,3 +147,32 @@ def test_an_unexpected_failure_is_told_without_secrets(planted: Mounts, tmp_path
     assert b"planted failure" in content
     assert ended.code == 1
     check([Trace("the log", content), Trace("stderr", ended.err.encode())], TOKEN.encode())
+
+
+SPY = """#!/bin/sh
+env >>"$SPY_FILE"
+exec {program} "$@"
+"""
+
+
+@pytest.mark.parametrize("command", ["umount", "demo"])
+def test_no_program_that_is_started_inherits_a_secret(
+    planted: Mounts, tmp_path: Path, command: str
+) -> None:
+    """A spy stands in the place of the programs that the command starts."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for program in ("fusermount3", "fusermount", "umount", "cp", "ls", "pdftotext"):
+        spy = folder / program
+        spy.write_text(SPY.format(program=shutil.which(program) or "true"))
+        spy.chmod(0o755)
+    seen = tmp_path / "seen"
+    secrets = dict.fromkeys(("INVOICEFS_TOKEN", "F5XC_API_TOKEN", "VES_P12_PASSWORD"), TOKEN)
+    mount = planted.mount()
+    env = {**secrets, "PATH": f"{folder}:{os.environ['PATH']}", "SPY_FILE": str(seen)}
+
+    arguments = (mount.path,) if command == "umount" else ("--once",)
+    planted.command(command, *arguments, env=env).good()
+
+    assert seen.read_bytes()
+    check([Trace("an environment", seen.read_bytes())], TOKEN.encode())

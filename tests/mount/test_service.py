@@ -1,12 +1,12 @@
 """A mount as a service: what its manager is told, and the units that come along."""
 
-import os
 import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from configparser import RawConfigParser
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from invoicefs.cli import mount as mount_command
 from invoicefs.cli import takes_value
 from invoicefs.mount_options import arguments_of
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import CHECKOUT, Mounts, is_mounted, processes_of
+from tests.mount.mounts import CHECKOUT, Mount, Mounts, is_mounted, processes_of
 from tests.mount.programs import LIMIT_S, Running, run, started
 from tests.mount.tenants import NAMESPACE
 
@@ -129,25 +129,21 @@ def unit(name: str) -> RawConfigParser:
     return parser
 
 
-def test_the_unit_for_a_user_mounts_and_reports(
-    sandbox: Sandbox, mounts: Mounts, manager: Manager
-) -> None:
-    """Its commands are run as they are written, in a home as README has it made."""
+@pytest.fixture
+def service(sandbox: Sandbox, mounts: Mounts, manager: Manager) -> Iterator[Callable[[], Running]]:
+    """Starts what the unit for a user starts, in a home as README has it made."""
     home = mounts.folder / "home"
-    service = unit("invoicefs.service")["Service"]
-    assert service["Type"] == "notify"
-    commands = {
-        key: shlex.split(service[key].removeprefix("-").replace("%h", str(home)))
-        for key in ("ExecStartPre", "ExecStart")
-    }
-    program = Path(commands["ExecStart"][0])
+    unit_of_user = unit("invoicefs.service")["Service"]
+    assert unit_of_user["Type"] == "notify"
+    before, main = (
+        unit_of_user[key].replace("%h", str(home)) for key in ("ExecStartPre", "ExecStart")
+    )
+    program = Path(shlex.split(main)[0])
     program.parent.mkdir(parents=True)
     program.symlink_to(Path(sys.executable).with_name("invoicefs"))
     token_file = home / "token"
     token_file.write_text(sandbox.token)
     token_file.chmod(0o600)
-    path = home / "invoices"
-    run(*commands["ExecStartPre"]).good()
     variables = {
         "HOME": str(home),
         "INVOICEFS_URL": sandbox.url,
@@ -155,13 +151,45 @@ def test_the_unit_for_a_user_mounts_and_reports(
         "NOTIFY_SOCKET": str(manager.address),
         "PYTHONPATH": str(CHECKOUT),
     }
-    mounts.at(path)
-    with started(*commands["ExecStart"], env=variables) as running:
-        assert manager.is_told() == "READY=1"
-        assert NAMESPACE in run("ls", path).good().lines
-        os.kill(running.process.pid, signal.SIGTERM)
-        assert manager.is_told() == "STOPPING=1"
-        running.end().good()
+    mounts.at(home / "invoices")
+    with ExitStack() as stack:
+
+        def start() -> Running:
+            ended = run(*shlex.split(before.removeprefix("-")))
+            assert ended.code == 0 or before.startswith("-"), ended.err
+            return stack.enter_context(started(*shlex.split(main), env=variables))
+
+        yield start
+
+
+def test_the_unit_for_a_user_mounts_and_reports(
+    mounts: Mounts, manager: Manager, service: Callable[[], Running]
+) -> None:
+    running = service()
+    assert manager.is_told() == "READY=1"
+    assert NAMESPACE in run("ls", mounts.folder / "home" / "invoices").good().lines
+    running.process.send_signal(signal.SIGTERM)
+    assert manager.is_told() == "STOPPING=1"
+    running.end().good()
+
+
+def test_the_unit_for_a_user_mounts_again_after_a_crash(
+    mounts: Mounts, manager: Manager, service: Callable[[], Running]
+) -> None:
+    path = mounts.folder / "home" / "invoices"
+    running = service()
+    assert manager.is_told() == "READY=1"
+    killed = Mount(path, mounts.folder / "no.log", processes_of(path))
+    killed.kill()
+    running.end()
+    assert "not connected" in run("ls", path).err
+
+    running = service()
+
+    assert manager.is_told() == "READY=1"
+    assert NAMESPACE in run("ls", path).good().lines
+    running.process.send_signal(signal.SIGTERM)
+    running.end().good()
 
 
 def test_the_units_for_a_machine_say_what_the_mount_understands() -> None:
