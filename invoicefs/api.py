@@ -55,6 +55,7 @@ from invoicefs.errors import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    Unreachable,
     UnusableAnswer,
 )
 from invoicefs.failures import translated
@@ -335,6 +336,11 @@ def _foreign_errors_translated(deadline: Deadline) -> Iterator[None]:
     except _FOREIGN as error:
         if deadline.left_s() == 0:
             raise TimedOut(_TOO_LATE) from error
+        if isinstance(error, requests.exceptions.InvalidSchema):
+            # All URLs are ours, so it is that of a proxy: SOCKS needs a package.
+            raise Unreachable(
+                "the proxy of the environment needs another package: pip install pysocks"
+            ) from error
         is_cut_short = isinstance(error, requests.exceptions.ChunkedEncodingError)
         raise translated(error, is_cut_short=is_cut_short) from error
 

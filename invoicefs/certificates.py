@@ -9,6 +9,7 @@ The only importer of ``cryptography``, which comes with the extra ``p12``. PEM f
 import os
 import secrets
 import ssl
+import sys
 import warnings
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -72,7 +73,8 @@ def load_p12(bundle: Path, password: str | None) -> ssl.SSLContext:
         from cryptography.x509 import InvalidVersion
     except ImportError:
         raise UserError(
-            f"The P12 bundle {bundle} needs another package: pip install 'invoicefs[p12]'"
+            f"The P12 bundle {bundle} needs another package: "
+            f"{sys.executable} -m pip install cryptography"
         ) from None
     try:
         with warnings.catch_warnings(action="ignore"):  # it may be BER instead of DER

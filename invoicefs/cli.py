@@ -154,7 +154,7 @@ _TENANT_OPTIONS = {
     "url": ("--url", f"URL of the tenant, like {URL_EXAMPLE}.", "URL"),
     "token_file": ("--token-file", "File that holds the API token.", "FILE"),
     "p12": ("--p12", "Client certificate in a P12 bundle.", "FILE"),
-    "p12_password_file": ("--p12-password-file", "File that holds its password.", "FILE"),
+    "p12_password_file": ("--p12-password-file", "File that holds the password of --p12.", "FILE"),
     "cert": ("--cert", "Client certificate in PEM form, with --key or its key in it.", "FILE"),
     "key": ("--key", "Private key of --cert in PEM form.", "FILE"),
     "ca_bundle": (
@@ -321,9 +321,9 @@ def mount(
 ) -> None:
     """Mount a tenant on the empty folder MOUNTPOINT.
 
-    Returns when the folder is usable, and goes on in the background. What the tenant is asked
-    with is a token or a client certificate: from the options, from INVOICEFS_TOKEN, from the
-    variables of other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token from a prompt.
+    Returns when the folder is usable, and goes on in the background. You are let in by an API
+    token or a client certificate: from the options, from INVOICEFS_TOKEN, from the variables of
+    other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token from a prompt.
     """
     from invoicefs import logs
     from invoicefs.credentials import read_credentials

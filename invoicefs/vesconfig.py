@@ -3,6 +3,7 @@
 The only importer of ``yaml``, which comes with the extra ``vesconfig``.
 """
 
+import sys
 from pathlib import Path
 
 from invoicefs.errors import UserError
@@ -25,8 +26,8 @@ def read_vesconfig(file: Path) -> dict[str, str]:
         import yaml
     except ImportError:
         raise UserError(
-            f"{file} needs another package: pip install 'invoicefs[vesconfig]', "
-            "or give --url and --token-file."
+            f"{file} needs another package: {sys.executable} -m pip install pyyaml "
+            "(or give --url and --token-file)."
         ) from None
     try:
         # The loader that knows texts, lists and mappings only: no tag makes anything else.

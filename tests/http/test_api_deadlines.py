@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -297,6 +298,19 @@ def test_a_proxy_that_refuses_a_connection_is_unreachable(
         monkeypatch.setenv("HTTPS_PROXY", closed.url)
 
     assert type(failure_of(connect("https://tenant.invalid"))) is Unreachable
+
+
+@EVERY_CALL
+def test_a_proxy_of_a_kind_that_needs_a_package_is_told_as_such(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
+    monkeypatch.setitem(sys.modules, "socks", None)
+
+    error = failure_of(connect("https://tenant.invalid"), endpoint)
+
+    assert type(error) is Unreachable
+    assert "pysocks" in str(error)
 
 
 @pytest.mark.parametrize("status", [403, 407, 502])

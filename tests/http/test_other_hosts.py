@@ -88,7 +88,8 @@ def relayed(client: socket.socket, server: socket.socket) -> bytes:
 
 
 @pytest.mark.promise(
-    "Proxies from the environment are used, and are shown neither token nor certificate."
+    "Proxies from the environment are used, and over https:// they are shown neither token nor "
+    "certificate."
 )
 @EVERY_CREDENTIAL
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -161,7 +161,9 @@ def test_a_server_that_wants_a_certificate_is_named_as_such(without_token: Mount
     assert not without_token.sandbox.calls
 
 
-@pytest.mark.promise("An expired certificate is named as such, before anybody is asked.")
+@pytest.mark.promise(
+    "With the extra `p12` an expired certificate is named as such before anybody is asked."
+)
 def test_an_expired_certificate_is_named_as_such(
     without_token: Mounts, authority: Authority
 ) -> None:

@@ -256,7 +256,8 @@ def test_a_folder_that_others_could_read_is_closed(open_: OpenStore, folder: Pat
 
 
 @pytest.mark.promise(
-    "A store that belongs to somebody else, or that others could write into, is not used."
+    "A store that belongs to somebody else, or that others could write into or replace, is not "
+    "used."
 )
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o702, 0o720, 0o1777])
 def test_a_folder_that_others_could_write_into_is_refused(folder: Path, mode: int) -> None:
@@ -269,6 +270,10 @@ def test_a_folder_that_others_could_write_into_is_refused(folder: Path, mode: in
     assert stat.S_IMODE(folder.stat().st_mode) == mode
 
 
+@pytest.mark.promise(
+    "A store that belongs to somebody else, or that others could write into or replace, is not "
+    "used."
+)
 @pytest.mark.parametrize(("mode", "is_safe"), [(0o777, False), (0o1777, True), (0o775, True)])
 def test_a_folder_that_others_could_replace_is_refused(
     folder: Path, mode: int, is_safe: bool
@@ -368,7 +373,8 @@ def test_an_unusable_folder_is_reported_by_name(
 
 
 @pytest.mark.promise(
-    "A store that belongs to somebody else, or that others could write into, is not used."
+    "A store that belongs to somebody else, or that others could write into or replace, is not "
+    "used."
 )
 def test_a_folder_of_somebody_else_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
