@@ -77,12 +77,14 @@ def test_what_is_no_text_is_refused_and_not_told(tmp_path: Path) -> None:
         (0o604, 0o701, True),
         (0o004, 0o001, True),
         (0o600, 0o755, False),
-        (0o642, 0o755, False),
+        (0o640, 0o755, False),
+        (0o602, 0o755, True),  # who can change it can have another one used
+        (0o620, 0o755, True),
         (0o644, 0o700, False),
         (0o644, 0o754, False),  # its name can be read, but the folder not entered
     ],
 )
-def test_a_file_is_open_where_others_may_read_it_and_enter_its_folder(
+def test_a_file_is_open_where_others_may_read_or_change_it_and_enter_its_folder(
     public: Path, mode: int, folder_mode: int, is_open: bool
 ) -> None:
     path = secret_file(public / "folder", mode)
