@@ -7,8 +7,6 @@ The credential goes to the host of the base URL and to no other: redirects are f
 and only on that host. netrc is never consulted. No proxy sees it but that of a base URL which is
 not encrypted, and no proxy is shown a client certificate.
 
-Each request is a line in the log with ``-v``; what it raises carries the same facts as a note.
-
 Threading: an `Api` is used by many threads at once. ``requests.Session`` is shared for its pool
 of connections; cookies, its only changing state, are refused.
 """
@@ -20,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, NamedTuple, NoReturn, Self, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import requests
@@ -30,8 +28,6 @@ from invoicefs import __version__
 from invoicefs.answers import (
     InvoicesAnswer,
     error_message,
-    hidden,
-    on_one_line,
     parse_invoices,
     parse_json,
     parse_namespaces,
@@ -46,7 +42,6 @@ from invoicefs.errors import (
     Denied,
     InvoicefsError,
     Misdirected,
-    NoAnswer,
     NotFound,
     RateLimited,
     ServerFault,
@@ -60,6 +55,7 @@ from invoicefs.errors import (
 )
 from invoicefs.failures import translated
 from invoicefs.model import Invoice, NamespaceList
+from invoicefs.request_log import RequestReport
 from invoicefs.wire import Guard, watch_connections
 
 log = logging.getLogger(__name__)
@@ -186,13 +182,14 @@ class Api:
     ) -> "T | _Request":
         """What a good answer means, or the request to make in place of this one."""
         token = self._token.token() if self._token else ""
-        with _Report(request.url, token) as report:
+        with RequestReport(request.url, token) as report:
             with (
                 _foreign_errors_translated(deadline),
                 Guard(deadline.left_s()),
                 closing(self._send(request, token, deadline)) as response,
             ):
-                report.note_answer(response)
+                headers = response.headers
+                report.note_answer(response.status_code, headers.get(_REQUEST_ID_HEADER, ""))
                 if response.is_redirect:
                     return self._redirected(request, response)
                 if response.status_code != requests.codes.ok:
@@ -244,34 +241,6 @@ class _Request(NamedTuple):
     url: str
     parameters: str
     redirects: int = 0
-
-
-class _Report:
-    """What is told of one request: in the log with ``-v``, and in a note of what it raises.
-
-    Method, path, status, request id and duration. Not the query: where a server redirects to, it
-    may hold what it likes.
-    """
-
-    def __init__(self, url: str, secret: str) -> None:
-        self._secret = secret
-        self._words = f"GET {on_one_line(hidden(urlsplit(url).path, secret))}"
-        self._began_s = time.monotonic()
-
-    def note_answer(self, response: requests.Response) -> None:
-        """Take note of the head of an answer."""
-        self._words += f": {response.status_code}"
-        if request_id := response.headers.get(_REQUEST_ID_HEADER, ""):
-            self._words += f", request id {on_one_line(hidden(request_id, self._secret))}"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, InvoicefsError):
-            error.add_note(self._words)
-        outcome = f" ({error})" if isinstance(error, NoAnswer) else ""
-        log.info("%s after %.3f s%s", self._words, time.monotonic() - self._began_s, outcome)
 
 
 class _BodyTooLarge(UnusableAnswer):

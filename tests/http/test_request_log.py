@@ -62,7 +62,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
     caplog.set_level(logging.DEBUG, "invoicefs")
 
     def told() -> list[str]:
-        records = [each for each in caplog.records if each.name == "invoicefs.api"]
+        records = [each for each in caplog.records if each.name == "invoicefs.request_log"]
         assert {record.levelno for record in records} == {logging.INFO}
         return [record.getMessage() for record in records]
 
