@@ -389,7 +389,10 @@ def _is_unexpected(error: Exception | None) -> bool:
 def _bare(error: InvoicefsError) -> InvoicefsError:
     """The error without what it holds on to, for it is kept for a while.
 
-    Its causes and their frames hold whole answers: 24 of them took a gigabyte (measured).
+    Its causes and their frames hold whole answers: 24 of them took a gigabyte (measured). The
+    request that failed, a note of the cause, stays for the log.
     """
+    for note in getattr(error.__cause__, "__notes__", ()):
+        error.add_note(note)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)

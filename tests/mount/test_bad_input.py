@@ -253,6 +253,17 @@ def test_a_line_in_the_log_names_the_request_that_failed(sandbox: Sandbox, mount
     assert line.endswith(f"[GET {path}: 503, request id r-4711]")
 
 
+def test_a_line_names_the_request_also_where_its_answer_was_too_large(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    mount = mounts.mount("--max-pdf-size", "1MiB")
+    sandbox.inject(Fault(faults.large(3), Endpoint.PDF))
+    run("cat", mount / NAMESPACE / "invoice-acme-2026-08.pdf")
+
+    (line,) = mount.warnings
+    assert line.endswith(f"(EFBIG) [GET /api/web/namespaces/{NAMESPACE}/usage/invoice_pdf: 200]")
+
+
 # The mount point.
 
 
