@@ -99,13 +99,14 @@ def test_a_token_file_that_is_a_folder(mounts: Mounts, tmp_path: Path) -> None:
 def test_a_url_where_nobody_listens(mounts: Mounts) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    sentence = refuse(mounts, "--url", f"http://127.0.0.1:{port}", "--max-wait", "0s")
+    url = f"http://127.0.0.1:{port}"
+    sentence = refuse(mounts, "--max-wait", "0s", env={"INVOICEFS_URL": url})
     assert "cannot be used" in sentence
     assert "Connection refused" in sentence
 
 
 def test_a_url_whose_server_speaks_no_tls(sandbox: Sandbox, mounts: Mounts) -> None:
-    sentence = refuse(mounts, "--url", sandbox.url.replace("http:", "https:"))
+    sentence = refuse(mounts, env={"INVOICEFS_URL": sandbox.url.replace("http:", "https:")})
     assert "cannot be trusted" in sentence
 
 

@@ -185,7 +185,8 @@ def test_two_mounts_of_one_tenant_share_what_they_download(
 def test_mounts_of_different_tenants_do_not_mix(sandbox: Sandbox, mounts: Mounts) -> None:
     with Sandbox(tenant(invoice(0, 7000)), token="other") as other:
         one, path = mounts.mount(), mounts.new_path()
-        mounts.command("mount", "--url", other.url, path, env={"INVOICEFS_TOKEN": "other"}).good()
+        variables = {"INVOICEFS_URL": other.url, "INVOICEFS_TOKEN": "other"}
+        mounts.command("mount", path, env=variables).good()
         name = file_name(invoice(0))
         assert len(run("cat", path / NAMESPACE / name).good().out) == 7000
         assert run("cat", one / NAMESPACE / name).good().out == CONTENTS[name]
