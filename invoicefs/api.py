@@ -55,7 +55,7 @@ from invoicefs.errors import (
 )
 from invoicefs.failures import translated
 from invoicefs.model import Invoice, NamespaceList
-from invoicefs.request_log import RequestReport
+from invoicefs.request_log import CountRequest, RequestReport
 from invoicefs.wire import Guard, watch_connections
 
 log = logging.getLogger(__name__)
@@ -93,9 +93,16 @@ class Api:
     """
 
     def __init__(
-        self, url: str, credentials: Credentials, *, parallel: int, max_pdf_size_bytes: int
+        self,
+        url: str,
+        credentials: Credentials,
+        *,
+        parallel: int,
+        max_pdf_size_bytes: int,
+        count_request: CountRequest = lambda _kind, _result: None,
     ) -> None:
         self._url = url
+        self._count_request = count_request
         self._token = credentials.token
         # None is the public certificates, or those that REQUESTS_CA_BUNDLE names.
         self._trusted = None if credentials.ca_bundle is None else str(credentials.ca_bundle)
@@ -113,7 +120,7 @@ class Api:
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         """List the namespaces."""
         path = "/api/web/namespaces"
-        return self._get(path, {}, _LIST_BODY_BYTES, deadline, parse_namespaces)
+        return self._get("namespaces", path, {}, _LIST_BODY_BYTES, deadline, parse_namespaces)
 
     def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
         """List all invoices of a namespace.
@@ -145,7 +152,7 @@ class Api:
             return parse_pdf(answer, self._max_pdf_size_bytes)
 
         try:
-            return self._get(path, {"name": name}, cap_bytes, deadline, parse)
+            return self._get("pdf", path, {"name": name}, cap_bytes, deadline, parse)
         except _BodyTooLarge as error:
             raise TooLarge("the PDF is larger than --max-pdf-size") from error
 
@@ -155,10 +162,12 @@ class Api:
         def parse(answer: object, secret: str) -> InvoicesAnswer:
             return parse_invoices(answer, namespace, secret)
 
-        return self._get(path, {"limit": str(limit)}, _LIST_BODY_BYTES, deadline, parse)
+        query = {"limit": str(limit)}
+        return self._get("invoices", path, query, _LIST_BODY_BYTES, deadline, parse)
 
     def _get(
         self,
+        kind: str,
         path: str,
         query: Mapping[str, str],
         cap_bytes: int,
@@ -166,7 +175,7 @@ class Api:
         parse: Callable[[object, str], T],
     ) -> T:
         """What a good answer means, after redirects on the same host."""
-        request = _Request(self._url + path, urlencode(query, errors="surrogatepass"))
+        request = _Request(kind, self._url + path, urlencode(query, errors="surrogatepass"))
         while True:
             answer = self._ask(request, cap_bytes, deadline, parse)
             if not isinstance(answer, _Request):
@@ -182,7 +191,7 @@ class Api:
     ) -> "T | _Request":
         """What a good answer means, or the request to make in place of this one."""
         token = self._token.token() if self._token else ""
-        with RequestReport(request.url, token) as report:
+        with self._report(request, token) as report:
             with (
                 _foreign_errors_translated(deadline),
                 Guard(deadline.left_s()),
@@ -232,12 +241,16 @@ class Api:
             raise Misdirected("the server redirects to another host, which is never followed")
         if request.redirects == _MOST_REDIRECTS:
             raise Misdirected("the server redirects in a circle")
-        return _Request(url, "", request.redirects + 1)
+        return _Request(request.kind, url, "", request.redirects + 1)
+
+    def _report(self, request: "_Request", token: str) -> RequestReport:
+        return RequestReport(request.kind, request.url, token, self._count_request)
 
 
 class _Request(NamedTuple):
-    """Where to ask, with what in the query, and how often we were sent on before."""
+    """What to ask for, where, with what in the query, and how often we were sent on before."""
 
+    kind: str
     url: str
     parameters: str
     redirects: int = 0

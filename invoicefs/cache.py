@@ -4,7 +4,7 @@ Whatever is missing, damaged, short or written by somebody else is a miss. A wri
 costs caching, never an invoice: it is a log line, the same for every failure of one cause. A
 database that is corrupt is set aside and a new one begun. One that cannot be opened, because the
 disk is full or another program has locked it, is tried again later, by whoever needs it then.
-Nothing is raised but by `own_folder`.
+Nothing is raised.
 
 Pickle is refused in both directions, because diskcache unpickles whatever lies in its folder
 (CVE-2025-69872), and so are file names in the database that lead out of the folder.
@@ -17,13 +17,11 @@ wait for more than two seconds (measured). `_filling` is held by the one thread 
 database. `_rest_until_s` and `_is_filled` change by single assignments.
 """
 
-import errno
 import logging
 import os
 import re
 import shutil
 import sqlite3
-import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
@@ -33,6 +31,7 @@ from typing import Any, TypeVar
 import diskcache
 
 from invoicefs.clock import Clock
+from invoicefs.own_folders import own_folder
 from invoicefs.sqlite_errors import (
     LOCKED,
     first_of,
@@ -52,24 +51,6 @@ REST_S = 5.0
 _LOCK_TIMEOUT_S = 1.0  # a database locked for longer costs caching, not the operation
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
-
-
-def own_folder(folder: Path) -> None:
-    """Have this folder for us alone, made where it is missing; raises `OSError`.
-
-    One into which others could write is refused, because what is in it may not be ours.
-    """
-    for parent in reversed((folder, *folder.parents)):
-        parent.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, "it belongs to somebody else")
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise PermissionError(errno.EPERM, "others can write into it")
-    above = folder.parent.stat()
-    if above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
-        raise PermissionError(errno.EPERM, "others can put another one in its place")
-    folder.chmod(0o700)
 
 
 class Cache:
@@ -146,6 +127,14 @@ class Cache:
             return True
 
         return self._attempt("write", set_all) or False
+
+    def remove(self, key: str) -> bool:
+        """Forget the value under a key; whether that was possible."""
+        return self._attempt("write", lambda cache: bool(cache.delete(key))) or False
+
+    def clear(self) -> bool:
+        """Forget all values; whether that was possible."""
+        return self._attempt("write", lambda cache: cache.clear()) is not None
 
     def close(self) -> None:
         """Close the connection of the calling thread."""

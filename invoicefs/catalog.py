@@ -179,6 +179,16 @@ class Catalog:
         known = self._snapshots.listing_by_now(namespace)
         return known is not None and any(not each.active for each in known.everything.invoices)
 
+    def refresh(self, namespace: str | None, deadline: Deadline) -> None:
+        """List a namespace again now, or all that have been listed; raises what that brings."""
+        if namespace is not None:
+            self._fetch_listing(namespace, deadline)
+            return
+        if not self._view.namespaces:
+            self._fetch_namespaces(deadline)
+        for each in self._snapshots.listed_namespaces():
+            self._fetch_listing(each, deadline)
+
     # Invoices.
 
     def listing(self, namespace: str, deadline: Deadline) -> Listing:
@@ -194,6 +204,10 @@ class Catalog:
         """The invoice that the last listing shows under these names, if any; no call."""
         namespace = self._snapshots.namespaces().by_directory.get(directory, directory)
         return self.last_listing(namespace).by_file_name.get(file_name)
+
+    def shown(self) -> tuple[Listing, ...]:
+        """What the last listings show; no call."""
+        return tuple(listed.shown for listed in self._snapshots.listed())
 
     def invoice_count(self) -> int:
         """How many invoices the last listings have; no call."""

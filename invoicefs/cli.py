@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -23,6 +23,8 @@ from invoicefs.families import OUR_VARIABLES, Family, choose, take_secrets
 from invoicefs.mount_options import HelperCall, arguments_of, parse_helper_call
 
 if TYPE_CHECKING:
+    from invoicefs.fetching import Fetched
+
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType  # which older versions cannot subscript
@@ -367,6 +369,184 @@ def umount(mount_point: Path, lazy: bool) -> None:
     from invoicefs.mountpoint import unmount
 
     unmount(str(mount_point.absolute()), lazy=lazy)
+
+
+_CACHE_DIR = _option(
+    "--cache-dir",
+    "cache_dir",
+    "What was given to the mount, where the mount was made without a login.",
+    type=_PATH,
+)
+
+
+@cli.command()
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=_PATH, required=False)
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, an array of all mounts.")
+@_CACHE_DIR
+def status(mount_point: Path | None, is_json: bool, cache_dir: Path | None) -> None:
+    """Show what a mount does, or all of yours: calls, downloads, and what went wrong lately.
+
+    Asks the mounts themselves; no API call is made.
+    """
+    import json
+
+    from invoicefs.questions import all_statuses, status_of
+    from invoicefs.status_screen import screen
+
+    found = (status_of(str(mount_point), cache_dir),) if mount_point else all_statuses(cache_dir)
+    if is_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("\n\n".join(map(screen, found)) or "You have mounted nothing.")
+
+
+@cli.command()
+@click.argument("paths", metavar="PATH...", type=_PATH, nargs=-1, required=True)
+@_CACHE_DIR
+@click.pass_context
+def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None) -> None:
+    """Download all invoices below PATH... now, several at one time.
+
+    What the mount has already costs no call. Ends with 1 where something could not be had; the same
+    command again goes on from there.
+    """
+    from invoicefs import fetching, questions
+
+    def why(path: str) -> str | None:
+        return questions.why(path, cache_dir)
+
+    parallel = min(questions.status_of(str(path), cache_dir)["calls"]["parallel"] for path in paths)
+    found = fetching.find(map(str, paths), why)
+    failures = list(found.failures)
+    fetched = fetching.fetch(found.missing, parallel, why)
+    failures += [each for each in _with_progress(fetched, len(found.missing)) if each.failure]
+    for each in failures:
+        click.echo(f"{each.path}: {each.failure}", err=True)
+    count = len(found.missing) + len(found.failures) - len(failures)
+    click.echo(f"{count} fetched, {found.present_count} were there, {len(failures)} failed.")
+    ctx.exit(1 if failures else 0)
+
+
+def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetched]":
+    """The same, with a bar on a terminal and a line for each tenth elsewhere."""
+    size_bytes = 0
+
+    def so_far(_: object) -> str:
+        return config.format_size_bytes(size_bytes // config.KIB * config.KIB)
+
+    if count == 0:
+        return
+    if not sys.stdout.isatty():
+        for number, each in enumerate(fetched, start=1):
+            size_bytes += each.size_bytes
+            if number * 10 // count > (number - 1) * 10 // count:
+                click.echo(f"{number} of {count}, {so_far(None)}")
+            yield each
+        return
+    with click.progressbar(fetched, count, item_show_func=so_far, show_pos=True) as bar:
+        for each in bar:
+            size_bytes += each.size_bytes
+            yield each
+
+
+@cli.command()
+@click.argument("path", type=_PATH, default=".")
+@_CACHE_DIR
+def refresh(path: Path, cache_dir: Path | None) -> None:
+    """Ask the API for the lists again now, and for unfinished invoices when they are opened next.
+
+    For the namespace that PATH is in, or for all that have been listed; without PATH for the folder
+    that you are in.
+    """
+    from invoicefs.questions import refresh as refresh_path
+
+    refresh_path(str(path), cache_dir)
+
+
+@cli.group()
+def cache() -> None:
+    """Look after the stores on disk, with and without mounts that use them."""
+
+
+def _store_options(command: Command) -> Command:
+    for option in (
+        click.option("--url", help="Only the store of this tenant."),
+        _option("--cache-dir", "cache_dir", "Parent folder of the stores.", type=_PATH),
+    ):
+        command = option(command)
+    return command
+
+
+def _chosen_stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
+    from invoicefs.upkeep import stores
+
+    normalised = config.normalise_url(url, may_be_unencrypted=True) if url else None
+    found = stores(cache_dir or config.default_cache_dir(), normalised)
+    if not found:
+        click.echo(f"There is no store in {cache_dir or config.default_cache_dir()}.")
+    return found
+
+
+@cache.command()
+@_store_options
+def info(cache_dir: Path | None, url: str | None) -> None:
+    """Show where the stores are, and what they take."""
+    from invoicefs.upkeep import usage
+
+    for each in map(usage, _chosen_stores(cache_dir, url)):
+        click.echo(
+            f"{each.folder}: {each.pdf_count} invoices in {_rounded(each.pdf_bytes)}, "
+            f"{_rounded(each.size_bytes)} with lists and sizes"
+        )
+
+
+@cache.command()
+@click.option("--dry-run", "is_dry", is_flag=True, help="Remove nothing.")
+@_store_options
+@click.pass_context
+def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dry: bool) -> None:
+    """Check every stored invoice, and remove damaged ones: they are downloaded again.
+
+    Ends with 1 where some were damaged.
+    """
+    from invoicefs.upkeep import verify as verify_store
+
+    is_whole = True
+    for folder in _chosen_stores(cache_dir, url):
+        verdict = verify_store(folder, is_dry=is_dry)
+        is_whole = is_whole and not verdict.damaged
+        fate = "damaged" if is_dry else "damaged and removed"
+        click.echo(f"{folder}: {verdict.whole} invoices are whole, {verdict.damaged} {fate}")
+    ctx.exit(0 if is_whole else 1)
+
+
+@cache.command()
+@click.option("--all", "everything", is_flag=True, help="Forget lists, sizes and dates, too.")
+@click.option(
+    "--dry-run", "is_dry", is_flag=True, help="Say what would be freed, and free nothing."
+)
+@_store_options
+def clear(cache_dir: Path | None, url: str | None, everything: bool, is_dry: bool) -> None:
+    """Remove all stored invoices: they are downloaded again when they are opened.
+
+    Lists, sizes and dates stay, so that backups see the same files, unless --all is given.
+    """
+    from invoicefs.upkeep import clear as clear_store
+    from invoicefs.upkeep import usage
+
+    for before in map(usage, _chosen_stores(cache_dir, url)):
+        size_bytes, verb = before.size_bytes if everything else before.pdf_bytes, "would free"
+        if not is_dry:
+            clear_store(before.folder, everything=everything)
+            size_bytes, verb = before.size_bytes - usage(before.folder).size_bytes, "freed"
+        click.echo(f"{before.folder}: {verb} {_rounded(size_bytes)}, {before.pdf_count} invoices")
+
+
+def _rounded(size_bytes: int) -> str:
+    for unit, factor in (("GiB", config.GIB), ("MiB", config.MIB), ("KiB", config.KIB)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes} B"
 
 
 @cli.command()

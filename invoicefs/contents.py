@@ -14,10 +14,10 @@ Invariants:
 5. One PDF call per version of an invoice, however many ask for it: what is fetched ahead is held
    in memory until it is opened, because the store need not keep it.
 
-Threading: `_lock` guards `_downloads` and the handle counts in `_pins`, and is held for no I/O.
-Records and pins are frozen and replaced by one assignment, so ``stat`` reads them without a lock,
-and once: what it shows comes from one of them, never from two. `_is_evicted` changes by single
-assignments.
+Threading: `_lock` guards `_downloads`, `_hits` and the handle counts in `_pins`, and is held for
+no I/O. Records and pins are frozen and replaced by one assignment, so ``stat`` reads them without
+a lock, and once: what it shows comes from one of them, never from two. `_is_evicted` and
+`_looked_again_ns` change by single assignments.
 """
 
 import hashlib
@@ -102,6 +102,8 @@ class Contents:
         self._active = Hold(max(HELD_BYTES, max_pdf_size_bytes))
         self._ahead = Hold(max(HELD_BYTES, max_pdf_size_bytes))
         self._is_evicted = False  # what was looked for last, and was in the store once
+        self._looked_again_ns: dict[str, int] = {}
+        self._hits = 0
 
     # What it looks like.
 
@@ -193,6 +195,25 @@ class Contents:
             else:
                 del self._pins[invoice.key]
 
+    def fetched_bytes(self, invoice: Invoice) -> int | None:
+        """The size of what was downloaded last, or None where nothing was; memory only."""
+        record, _ = self._shown(invoice)
+        return record.content.size_bytes if record and record.content else None
+
+    @property
+    def open_count(self) -> int:
+        """How many invoices are open."""
+        return len(self._pins)
+
+    @property
+    def hits(self) -> int:
+        """How often content was at hand from an earlier time when it was wanted."""
+        return self._hits
+
+    def look_again(self, namespace: str) -> None:
+        """Have the next open of each active invoice of a namespace download it, however fresh."""
+        self._looked_again_ns[namespace] = self._clock.wall_ns()
+
     @property
     def downloads(self) -> int:
         """How many contents have been downloaded."""
@@ -213,10 +234,13 @@ class Contents:
 
         Raises whatever keeps the call from bringing it, or `TimedOut` where the disk hangs.
         """
+        was_fetched_for_it = self._ahead.get(invoice.key) is not None
         at_hand = self._held(invoice)
         if at_hand is None:
             at_hand = self._disk.run(lambda: self._fresh_from_store(invoice))
         if at_hand is not None:
+            with self._lock:
+                self._hits += not was_fetched_for_it
             return at_hand
         content = self._fetcher.fetch(*self._call_for(invoice), deadline)
         facts = content.record.content
@@ -353,8 +377,11 @@ class Contents:
             return False
         if record.content.version != invoice.version:
             return False
-        age_ns = self._clock.wall_ns() - record.content.fetched_ns
-        return not invoice.active or 0 <= age_ns < self._active_ttl_ns
+        if not invoice.active:
+            return True
+        fetched_ns = record.content.fetched_ns
+        is_young = 0 <= self._clock.wall_ns() - fetched_ns < self._active_ttl_ns
+        return is_young and fetched_ns > self._looked_again_ns.get(invoice.namespace, 0)
 
 
 def _mtime_ns(invoice: Invoice, record: Record | None) -> int:

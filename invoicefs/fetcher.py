@@ -28,7 +28,7 @@ import logging
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -67,6 +67,15 @@ class Limits:
 
     parallel: int
     max_wait_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pressure:
+    """How many calls run and wait now, and for how long kinds of calls pause because of a 429."""
+
+    running: int
+    waiting: int
+    cool_downs_s: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +179,17 @@ class Fetcher:
             return
         with self._lock:
             self._join_or_queue(key, kind, call, deadline, Priority.BACKGROUND)
+
+    def pressure(self) -> Pressure:
+        """What it does just now; a pause counts that holds back who waits for a call."""
+        with self._lock:
+            now_s = self._clock.monotonic_s()
+            left_s = {
+                kind: throttle.cool_until_s(Priority.FOREGROUND) - now_s
+                for kind, throttle in self._throttles.items()
+            }
+            cool_downs_s = {kind: each_s for kind, each_s in left_s.items() if each_s > 0}
+            return Pressure(len(self._running), len(self._queue), cool_downs_s)
 
     def close(self) -> None:
         """Make no further call. Those that run end by their deadlines; nobody waits for them."""

@@ -100,6 +100,19 @@ class Usage:
     files: int
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What is known and what was done, in numbers; `open` counts invoices that are open now."""
+
+    namespaces: int
+    invoices: int
+    fetched: int
+    fetched_bytes: int
+    open: int
+    downloads: int
+    hits: int
+
+
 class Library:
     """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``."""
 
@@ -220,6 +233,37 @@ class Library:
         """What is known of the size of it all; no call."""
         files = 1 + self._catalog.namespace_count() + self._catalog.invoice_count()
         return Usage(self._contents.known_size_bytes(), files)
+
+    def counts(self) -> Counts:
+        """What is known and what was done; no call."""
+        invoices = [each for listing in self._catalog.shown() for each in listing.invoices]
+        sizes_bytes = [self._contents.fetched_bytes(each) for each in invoices]
+        fetched_bytes = [each for each in sizes_bytes if each is not None]
+        return Counts(
+            namespaces=self._catalog.namespace_count(),
+            invoices=len(invoices),
+            fetched=len(fetched_bytes),
+            fetched_bytes=sum(fetched_bytes),
+            open=self._contents.open_count,
+            downloads=self._contents.downloads,
+            hits=self._contents.hits,
+        )
+
+    def refresh(self, path: str) -> None:
+        """List again now, and have active invoices downloaded again when they are next opened.
+
+        All that has been listed, or the namespace that the path is in. Raises what the calls bring.
+        """
+        deadline = self._deadline()
+        match _parts(path):
+            case []:
+                self._catalog.refresh(None, deadline)
+                namespaces = self._catalog.namespaces(deadline)
+            case [directory, *_]:
+                namespaces = (self._catalog.namespace(directory, deadline),)
+                self._catalog.refresh(namespaces[0], deadline)
+        for each in namespaces:
+            self._contents.look_again(each)
 
     def _refill_store(self) -> bool:
         """Keep once more what the store has lost and is known here; whether that was possible."""

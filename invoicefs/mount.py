@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from invoicefs import mountpoint
+from invoicefs.answering import Answering, Identity
 from invoicefs.api import Api
 from invoicefs.background import run_in_background
 from invoicefs.catalog import View
 from invoicefs.clock import Clock, SystemClock
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
+from invoicefs.control import ControlSocket
 from invoicefs.credentials import Credentials
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import (
@@ -35,6 +37,7 @@ from invoicefs.errors import (
 )
 from invoicefs.fetcher import Fetcher, Limits
 from invoicefs.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership, serve
+from invoicefs.journal import Journal
 from invoicefs.library import Library, Policy
 from invoicefs.looker import Looker
 from invoicefs.memory import give_back_large_blocks
@@ -132,11 +135,14 @@ def _serve_tenant(
             f"The store {folder} cannot be used now: {store.trouble}. "
             "Invoices are downloaded each time they are opened."
         )
+    journal = Journal(clock)
+    logging.getLogger().addHandler(journal)
     api = Api(
         settings.url,
         credentials,
         parallel=settings.parallel,
         max_pdf_size_bytes=settings.max_pdf_size_bytes,
+        count_request=journal.count_request,
     )
     fetcher = Fetcher(Limits(settings.parallel, settings.max_wait_s), clock)
     disk = DiskThreads(settings.timeout_s)
@@ -159,7 +165,17 @@ def _serve_tenant(
             disk=disk,
         )
         _check_tenant(library, settings, credentials, warn)
-        _serve_library(library, settings, place, clock, events)
+        identity = Identity(
+            mount_point=os.path.realpath(place.path),
+            url=settings.url,
+            credential=credentials.description,
+            since_ns=clock.wall_ns(),
+            parallel=settings.parallel,
+            store=str(folder),
+        )
+        answering = Answering(identity, library, fetcher, journal, store, clock)
+        with closing(ControlSocket(identity.mount_point, folder, answering.answer)):
+            _serve_library(library, settings, place, clock, events)
 
 
 def _serve_library(

@@ -50,6 +50,22 @@ def _last_mount(real_path: str) -> Mount | None:
     return next((mount for mount in reversed(mounts()) if mount.path == real_path), None)
 
 
+def our_mounts() -> tuple[Mount, ...]:
+    """All mounts of invoicefs, of whomever."""
+    return tuple(each for each in mounts() if each.filesystem_type == FILESYSTEM_TYPE)
+
+
+def mount_of(path: str) -> Mount | None:
+    """The mount of invoicefs that a path is in, if it is; does not touch it."""
+    parts = Path(os.path.abspath(path))
+    inside = {mount.path: mount for mount in our_mounts()}
+    for folder in (parts, *parts.parents):
+        mount = inside.get(str(folder)) or mount_at(str(folder))
+        if mount is not None:
+            return mount if mount.filesystem_type == FILESYSTEM_TYPE else None
+    return None
+
+
 def make_free(path: str) -> None:
     """Make sure that the path is an empty folder that we may mount on.
 

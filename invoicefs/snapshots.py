@@ -163,6 +163,10 @@ class Snapshots:
         """All listings that are in memory."""
         return tuple(filter(None, tuple(self._listings.values())))
 
+    def listed_namespaces(self) -> tuple[str, ...]:
+        """The namespaces that have a listing in memory."""
+        return tuple(name for name, each in tuple(self._listings.items()) if each)
+
     def refill_store(self) -> bool:
         """Keep the lists in memory that the store has lost; whether that was possible.
 

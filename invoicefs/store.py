@@ -17,23 +17,26 @@ module. Threading: see `cache`.
 import hashlib
 import os
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from invoicefs import records
-from invoicefs.cache import Cache, own_folder
+from invoicefs.cache import Cache
 from invoicefs.clock import Clock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 from invoicefs.names import directory_name, file_name
+from invoicefs.own_folders import own_folder
 from invoicefs.sqlite_errors import PASSING_ERRNOS
 
 _NAMESPACES_KEY: Final = "namespaces"
 _INLINE_BYTES = 32 * 1024  # smaller values are kept in the database itself
 # diskcache removes a replaced file before the transaction ends, so if that fails both are lost.
 _NEVER_IN_FILES = 2**30
+_ANY_NUMBER = sys.maxsize
 _CULL_LIMIT = 2  # at most so many are evicted per write; 10 can empty a small cache (measured)
 
 
@@ -161,6 +164,39 @@ class Store:
             if was_there and self.pdf(facts) is None:
                 self._pdfs.set({facts.sha256: content.pdf})
         self.save_records({invoice: content.record})
+
+    # Upkeep, also beside mounts that use the store.
+
+    def pdf_count(self) -> int | None:
+        """How many contents are kept; None where that cannot be read."""
+        keys = self._pdfs.keys(at_most=_ANY_NUMBER)
+        return None if keys is None else len(keys)
+
+    def remove_damaged(self, *, is_dry: bool) -> tuple[int, int] | None:
+        """Check every content against its SHA-256, and remove what is not whole, unless `is_dry`.
+
+        How many are whole, and how many were not; None where they cannot be read. What is removed
+        is downloaded again when it is opened.
+        """
+        keys = self._pdfs.keys(at_most=_ANY_NUMBER)
+        if keys is None:
+            return None
+        damaged = [key for key in keys if not self._is_whole(key)]
+        if not is_dry:
+            for key in damaged:
+                self._pdfs.remove(key)
+        return len(keys) - len(damaged), len(damaged)
+
+    def clear(self, *, everything: bool) -> bool:
+        """Remove all contents, or `everything`: lists, sizes and dates, too.
+
+        Whether that was possible.
+        """
+        return self._pdfs.clear() and (not everything or self._meta.clear())
+
+    def _is_whole(self, key: str) -> bool:
+        pdf = self._pdfs.get(key)
+        return isinstance(pdf, bytes) and hashlib.sha256(pdf).hexdigest() == key
 
     def _keep(self, key: str, value: object) -> bool:
         return self._meta.set({key: records.sealed(key, value)})

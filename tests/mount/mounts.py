@@ -106,6 +106,12 @@ class Mounts:
         self._variables = variables
         self._numbers = count(1)
         self._paths: list[Path] = []
+        self.run("mkdir", "--parents", "--mode=700", self._runtime).good()
+
+    @property
+    def _runtime(self) -> Path:
+        """What ``XDG_RUNTIME_DIR`` is."""
+        return self.folder / "runtime"
 
     @property
     def cache(self) -> Path:
@@ -118,6 +124,7 @@ class Mounts:
         return {
             "HOME": str(self.folder / "home"),
             "XDG_CACHE_HOME": str(self.cache),
+            "XDG_RUNTIME_DIR": str(self._runtime),
             "INVOICEFS_TOKEN": self.sandbox.token,
             "INVOICEFS_URL": self.sandbox.url,
             "PYTHONPATH": str(CHECKOUT),

@@ -108,7 +108,7 @@ def vesctl(mounts: Mounts, client: Identity, folder: Path) -> Environment:
 
 @pytest.mark.promise(
     "Neither token nor key, password or invoice is in an argument, in the environment of a "
-    "process, in the log, in an attribute or in a temporary file."
+    "process, in the log, in `status`, in an attribute or in a temporary file."
 )
 @pytest.mark.parametrize(
     "place",

@@ -68,7 +68,7 @@ def planted(tmp_path: Path, variables: Mapping[str, str]) -> Iterator[Mounts]:
 
 @pytest.mark.promise(
     "Neither token nor key, password or invoice is in an argument, in the environment of a "
-    "process, in the log, in an attribute or in a temporary file."
+    "process, in the log, in `status`, in an attribute or in a temporary file."
 )
 @pytest.mark.parametrize("source", ["variable", "file"])
 def test_neither_token_nor_invoice_is_in_anything_but_the_store(
@@ -91,6 +91,8 @@ def test_neither_token_nor_invoice_is_in_anything_but_the_store(
     planted.sandbox.heal()
     traces += [*traces_of_attributes(mount), *traces_of_processes(mount)]
     traces += traces_of_files(tmp_path / "tmp")
+    told = planted.command("status", "--json").good().out + planted.command("status").good().out
+    traces.append(Trace("status", told))
     planted.umount(mount)
     token_file.unlink()
     logged = Trace("the log", mount.log.read_bytes())

@@ -85,7 +85,7 @@ def test_the_help_names_the_commands(run: Run) -> None:
     ended = run("--help")
 
     assert (ended.code, ended.err) == (0, "")
-    assert {"mount", "umount", "demo"} <= set(ended.out.split())
+    assert {"mount", "umount", "demo", "status", "refresh"} <= set(ended.out.split())
     assert run("-h").out == ended.out
 
 
@@ -144,7 +144,7 @@ def test_the_help_of_mount_says_when_invoices_are_downloaded(run: Run) -> None:
     assert "INVOICEFS_FETCH; default: on-open]" in text
 
 
-@pytest.mark.parametrize("command", ["mount", "umount", "demo"])
+@pytest.mark.parametrize("command", ["mount", "umount", "demo", "status"])
 def test_every_command_has_help(run: Run, command: str) -> None:
     ended = run(command, "--help")
 

@@ -337,6 +337,55 @@ def test_the_known_sizes_add_up(desk: Desk, mount: Mount, clock: CrowdClock) -> 
     assert after.contents.known_size_bytes() == 2000
 
 
+def test_what_was_fetched_has_its_size_also_when_it_is_outdated(
+    desk: Desk, clock: CrowdClock
+) -> None:
+    assert desk.contents.fetched_bytes(ACTIVE) is None
+    desk.read(ACTIVE)
+    clock.advance(ACTIVE_TTL_S)
+    assert desk.contents.fetched_bytes(ACTIVE) == 1000
+
+
+def test_contents_at_hand_and_downloaded_are_counted(desk: Desk) -> None:
+    for invoice in (FINAL, FINAL, ACTIVE):
+        desk.read(invoice)
+    with desk.opened(FINAL), desk.opened(FINAL):
+        assert desk.contents.open_count == 1
+    assert (desk.contents.downloads, desk.contents.hits) == (2, 2)
+
+
+# Looking again.
+
+
+def test_a_second_look_downloads_what_is_active_once_and_nothing_final(
+    desk: Desk, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    desk.read(FINAL)
+    desk.read(ACTIVE)
+    tenant.take_calls()
+    clock.advance(1)
+
+    desk.contents.look_again(ACTIVE.namespace)
+
+    assert is_unknown(desk.stat(ACTIVE))
+    assert not is_unknown(desk.stat(FINAL))
+    clock.advance(1)
+    for _ in range(2):
+        desk.read(FINAL)
+        desk.read(ACTIVE)
+    assert len(tenant.take_calls()) == 1
+
+
+def test_a_second_look_at_another_namespace_downloads_nothing(
+    desk: Desk, tenant: FakeTenant
+) -> None:
+    desk.read(ACTIVE)
+    tenant.take_calls()
+    desk.contents.look_again("another")
+    desk.read(ACTIVE)
+    assert tenant.take_calls() == []
+
+
 # Times.
 
 

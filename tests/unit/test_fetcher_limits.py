@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoicefs.errors import InvoicefsError, NotFound, RateLimited, ServerFault
-from invoicefs.fetcher import FOREGROUND_SLOTS
+from invoicefs.fetcher import FOREGROUND_SLOTS, Pressure
 from tests.fetcher_stage import Call, SetStage, Stage
 
 COOL_DOWN_S = 60.0  # longer than any call waits to be tried again
@@ -297,3 +297,14 @@ def test_nobody_is_refused_for_the_pace(set_stage: SetStage) -> None:
     for caller in callers:
         stage.play(until=caller)
     assert {caller.result() for caller in callers} == {"content"}
+
+
+def test_the_pressure_is_what_runs_and_waits_and_how_long_kinds_pause(set_stage: SetStage) -> None:
+    stage = set_stage(parallel=3)
+    assert stage.fetcher.pressure() == Pressure(0, 0, {})
+
+    running = crowd(stage, calls=5)
+
+    pressure = stage.fetcher.pressure()
+    assert (pressure.running, pressure.waiting) == (len(running), 5 - len(running))
+    assert pressure.cool_downs_s == {}

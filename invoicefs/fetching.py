@@ -1,0 +1,90 @@
+"""Downloads all invoices below some paths of a mount, by opening them, several at one time.
+
+The mount does the work: what it has already costs no call, its limits hold, and whatever fails
+is tried again by the next run.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+Why = Callable[[str], str | None]
+"""Why the last open of a path failed, in words, if somebody knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of one file or folder: its size in bytes, or why it could not be had."""
+
+    path: str
+    size_bytes: int = 0
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is below some paths: files to fetch, files that are there, folders that are closed."""
+
+    missing: tuple[str, ...]
+    present_count: int
+    failures: tuple[Fetched, ...]
+
+
+def find(paths: Iterable[str], why: Why) -> Found:
+    """Look for invoices that were not downloaded yet: they have no blocks, see README."""
+    missing: list[str] = []
+    failures: list[Fetched] = []
+    present_count = 0
+    for path in _walk(paths, lambda path, error: failures.append(_failed(path, error, why))):
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            failures.append(_failed(path, error, why))
+            continue
+        if status.st_blocks:
+            present_count += 1
+        else:
+            missing.append(path)
+    return Found(tuple(missing), present_count, tuple(failures))
+
+
+def fetch(files: Sequence[str], parallel: int, why: Why) -> Generator[Fetched]:
+    """Open each file, `parallel` at one time; tells of each when it is over.
+
+    Whoever stops listening stops it: no further file is opened then.
+    """
+    with ThreadPoolExecutor(parallel, thread_name_prefix="fetch") as threads:
+        try:
+            for done in as_completed([threads.submit(_fetch, each, why) for each in files]):
+                yield done.result()
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _fetch(path: str, why: Why) -> Fetched:
+    try:
+        with open(path, "rb") as file:
+            return Fetched(path, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        return _failed(path, error, why)
+
+
+def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterator[str]:
+    """The files at and below some paths, in the order of the mount."""
+    for path in paths:
+        try:
+            if not stat.S_ISDIR(os.stat(path).st_mode):
+                yield path
+                continue
+            with os.scandir(path) as entries:
+                inside = [entry.path for entry in entries]
+        except OSError as error:
+            fail(path, error)
+            continue
+        yield from _walk(inside, fail)
+
+
+def _failed(path: str, error: OSError, why: Why) -> Fetched:
+    return Fetched(path, failure=why(path) or error.strerror or str(error))

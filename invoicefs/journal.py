@@ -1,0 +1,67 @@
+"""What a mount has done, in numbers, and what went wrong lately, in words.
+
+Threading: `_lock` guards every field of a `Journal`; nothing is called with it held.
+"""
+
+import logging
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
+
+from invoicefs.clock import Clock
+
+MOST_TROUBLES: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that went wrong: the words of its line in the log, when last, and how often."""
+
+    words: str
+    last_ns: int
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JournalPage:
+    """What a journal says at one moment: requests by kind and result, the latest trouble last."""
+
+    requests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    troubles: tuple[Trouble, ...] = ()
+
+
+class Journal(logging.Handler):
+    """Counts requests, and keeps the last `MOST_TROUBLES` distinct warnings and errors.
+
+    As a handler of the log it hears of each, also of those that the log itself tells only once.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(logging.WARNING)
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._requests: dict[str, Counter[str]] = {}
+        self._troubles: OrderedDict[str, Trouble] = OrderedDict()
+
+    def count_request(self, kind: str, result: str) -> None:
+        """Count a request of a kind by its result."""
+        with self._guard:
+            self._requests.setdefault(kind, Counter())[result] += 1
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the words of a warning or an error."""
+        words, now_ns = record.getMessage(), self._clock.wall_ns()
+        with self._guard:
+            known = self._troubles.pop(words, Trouble(words, now_ns, count=0))
+            self._troubles[words] = replace(known, last_ns=now_ns, count=known.count + 1)
+            if len(self._troubles) > MOST_TROUBLES:
+                self._troubles.popitem(last=False)
+
+    def page(self) -> JournalPage:
+        """What there is to say now."""
+        with self._guard:
+            requests = {kind: dict(counts) for kind, counts in self._requests.items()}
+            return JournalPage(MappingProxyType(requests), tuple(self._troubles.values()))

@@ -1,0 +1,131 @@
+"""``invoicefs fetch``: downloads all that is below some paths, and says what it could not have."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, Fault, SampleNamespace, SampleTenant, Sandbox, faults
+from tests.mount.gate import Gate
+from tests.mount.mounts import Mounts
+from tests.mount.programs import LIMIT_S, eventually, run
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice
+
+INVOICES = tuple(invoice(number) for number in range(30))
+TENANT = SampleTenant(
+    "acme",
+    (
+        SampleNamespace(NAMESPACE, INVOICES),
+        SampleNamespace("other", INVOICES[:5]),
+        SampleNamespace("closed", INVOICES[:1], frozenset({Endpoint.INVOICES})),
+    ),
+)
+CONTENTS = contents(TENANT)
+BAD = INVOICES[3]
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(TENANT) as sandbox:
+        yield sandbox
+
+
+@pytest.mark.promise(
+    "`invoicefs fetch PATH` downloads all that is below, several at one time, and a second run "
+    "fetches only what is missing."
+)
+def test_all_below_a_path_is_fetched_once_and_a_second_run_has_nothing_to_do(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.latency_s = 0.02
+    mount = mounts.mount("--parallel", "4")
+
+    first = mounts.command("fetch", mount / NAMESPACE).good()
+    second = mounts.command("fetch", mount / NAMESPACE, mount / "other").good()
+
+    assert first.lines[-1] == "30 fetched, 0 were there, 0 failed."
+    assert second.lines[-1] == "5 fetched, 30 were there, 0 failed."
+    assert sandbox.count(Endpoint.PDF) == 35
+    assert 1 < sandbox.peak_concurrency <= 4
+    sandbox.go_away()
+    assert run("cat", mount / NAMESPACE / file_name(BAD)).good().out == CONTENTS[file_name(BAD)]
+    sandbox.come_back()
+
+
+def test_elsewhere_than_on_a_terminal_it_tells_each_tenth_in_a_line(mounts: Mounts) -> None:
+    mount = mounts.mount()
+
+    lines = mounts.command("fetch", mount / NAMESPACE).good().lines
+
+    assert [line.partition(",")[0] for line in lines[:-1]] == [
+        f"{number} of 30" for number in range(3, 31, 3)
+    ]
+
+
+@pytest.mark.promise(
+    "It says what could not be had and why, ends with 1 then, and fetches it when it is run again."
+)
+def test_what_cannot_be_had_is_told_in_words_and_had_by_a_later_run(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    mount = mounts.mount("--max-wait", "0s", "--read-ahead", "0")
+    refused = faults.status(403, "not for you")
+    sandbox.inject(Fault(refused, Endpoint.PDF, NAMESPACE, BAD.name))
+
+    ended = mounts.command("fetch", mount.path)
+
+    assert ended.code == 1
+    assert ended.lines[-1] == "34 fetched, 0 were there, 2 failed."
+    bad, closed = sorted(ended.err.splitlines(), key=lambda line: NAMESPACE not in line)
+    assert bad == f"{mount / NAMESPACE / file_name(BAD)}: the server answered 403: not for you"
+    assert closed == f"{mount / 'closed'}: Permission denied"
+    sandbox.heal()
+
+    def runs_to_its_end() -> bool:  # a failure is remembered for some seconds
+        return mounts.command("fetch", mount / NAMESPACE).code == 0
+
+    eventually(runs_to_its_end)
+    assert sandbox.count(Endpoint.PDF, NAMESPACE, BAD.name) == 2
+    assert sandbox.count(Endpoint.PDF, NAMESPACE) == len(INVOICES) + 1
+
+
+def test_a_path_that_is_not_there_is_told_and_the_others_are_fetched(mounts: Mounts) -> None:
+    mount = mounts.mount()
+
+    ended = mounts.command("fetch", mount / "other", mount / NAMESPACE / "no-such.pdf")
+
+    assert ended.code == 1
+    assert ended.err == f"{mount / NAMESPACE / 'no-such.pdf'}: No such file or directory\n"
+    assert ended.lines[-1] == "5 fetched, 0 were there, 1 failed."
+
+
+def test_a_path_in_no_mount_is_refused(mounts: Mounts, tmp_path: Path) -> None:
+    ended = mounts.command("fetch", tmp_path)
+
+    assert (ended.code, ended.out) == (1, b"")
+    assert "in no mount of invoicefs" in ended.err
+
+
+@pytest.mark.promise("Ctrl-C stops it after the downloads that are under way.")
+def test_ctrl_c_stops_it_and_the_next_run_goes_on(sandbox: Sandbox, mounts: Mounts) -> None:
+    mount, gate = mounts.mount("--parallel", "3", "--read-ahead", "0"), Gate()
+    run("ls", mount / NAMESPACE).good()
+    sandbox.inject(Fault(gate, Endpoint.PDF, times=3))
+    with mounts.started("fetch", mount / NAMESPACE) as running:
+        assert gate.arrived.wait(LIMIT_S)
+        running.process.send_signal(signal.SIGINT)
+        gate.open()
+        ended = running.end()
+
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    before = sandbox.count(Endpoint.PDF)
+    assert before < len(INVOICES)
+    assert (
+        mounts.command("fetch", mount / NAMESPACE)
+        .good()
+        .lines[-1]
+        .startswith(f"{len(INVOICES) - before} fetched")
+    )
+    assert sandbox.count(Endpoint.PDF) == len(INVOICES)

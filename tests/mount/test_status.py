@@ -1,0 +1,204 @@
+"""``invoicefs status`` and ``refresh``: a mount tells what it does, and looks again."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, Fault, RateLimit, Sandbox, faults
+from tests.mount.gate import Gate
+from tests.mount.mounts import Mount, Mounts
+from tests.mount.programs import LIMIT_S, eventually, run
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+
+INVOICES = tuple(invoice(number) for number in range(6))
+CONTENTS = contents(tenant(*INVOICES))
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(tenant(*INVOICES)) as sandbox:
+        yield sandbox
+
+
+def status(mounts: Mounts, *arguments: str | Path) -> list[dict[str, Any]]:
+    found = json.loads(mounts.command("status", "--json", *arguments).good().out)
+    assert isinstance(found, list)
+    return found
+
+
+def counted(sandbox: Sandbox) -> Mapping[str, Mapping[str, int]]:
+    """What the server counted, as status tells it."""
+    found: dict[str, Counter[str]] = {}
+    for call in sandbox.calls:
+        assert call.endpoint is not None
+        found.setdefault(call.endpoint.value, Counter())[str(call.status)] += 1
+    return found
+
+
+@pytest.mark.promise(
+    "`invoicefs status` shows what a mount does, without a call, and its numbers are those "
+    "that the server counts."
+)
+def test_the_numbers_are_those_that_the_server_counted(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.inject(
+        Fault(faults.status(503), Endpoint.PDF, name=INVOICES[0].name, times=1),
+        Fault(faults.status(404), Endpoint.PDF, name=INVOICES[1].name),
+    )
+    mount = mounts.mount("--read-ahead", "0")
+    folder = mount / NAMESPACE
+    run("cat", *(folder / name for name in CONTENTS))
+    run("cat", *(folder / name for name in CONTENTS))
+
+    (found,) = status(mounts, mount.path)
+
+    assert found["requests"] == counted(sandbox)
+    assert (found["namespaces"], found["invoices"]) == (1, len(CONTENTS))
+    assert found["fetched"] == found["downloads"] == len(CONTENTS) - 1
+    fetched = sum(map(len, CONTENTS.values())) - len(CONTENTS[file_name(INVOICES[1])])
+    assert found["fetched_bytes"] == fetched
+    assert found["store_hits"] == len(CONTENTS) - 1
+    assert found["url"] == sandbox.url
+    assert "INVOICEFS_TOKEN" in found["credential"]
+    assert sandbox.token not in json.dumps(found)
+
+
+@pytest.mark.promise("It says what went wrong lately, with the path and the reason in words.")
+def test_what_went_wrong_is_told_with_its_path_and_in_words(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    mount = mounts.mount("--max-wait", "0s")
+    refused = faults.status(403, "not for you")
+    sandbox.inject(Fault(refused, Endpoint.PDF, name=INVOICES[2].name))
+    run("cat", mount / NAMESPACE / file_name(INVOICES[2]))
+
+    screen = mounts.command("status", mount.path).good()
+
+    assert f"/{NAMESPACE}/{file_name(INVOICES[2])}: the server answered 403: not for you" in (
+        screen.text
+    )
+    assert screen.text.startswith(str(mount.path))
+    assert screen.err == ""
+
+
+def test_a_pause_after_a_limit_is_told(sandbox: Sandbox, mounts: Mounts) -> None:
+    mount = mounts.mount("--max-wait", "0s", "--read-ahead", "0")
+    sandbox.throttle(RateLimit(per_second=0.01, burst=1))
+    run("cat", *(mount / NAMESPACE / name for name in CONTENTS))
+
+    (found,) = status(mounts, mount.path)
+
+    assert found["cool_downs_s"].keys() == {"pdf"}
+    assert found["requests"] == counted(sandbox)
+
+
+@pytest.mark.promise("It shows all your mounts and nobody else's.")
+def test_all_mounts_of_a_user_are_shown_and_none_of_others(
+    mounts: Mounts, unprivileged_mounts: Mounts
+) -> None:
+    mine = [mounts.mount(), mounts.mount()]
+    theirs = unprivileged_mounts.mount()
+
+    assert [each["mount_point"] for each in status(mounts)] == [str(each.path) for each in mine]
+    assert [each["mount_point"] for each in status(unprivileged_mounts)] == [str(theirs.path)]
+    refused = unprivileged_mounts.command("status", mine[0].path)
+    assert (refused.code, "No mount of yours" in refused.err) == (1, True)
+
+
+def test_without_a_mount_there_is_nothing_to_show(mounts: Mounts, tmp_path: Path) -> None:
+    assert mounts.command("status").good().text == "You have mounted nothing.\n"
+    assert status(mounts) == []
+    refused = mounts.command("status", tmp_path)
+    assert (refused.code, "in no mount of invoicefs" in refused.err) == (1, True)
+
+
+@pytest.mark.parametrize("inside", ["", NAMESPACE, f"{NAMESPACE}/x.pdf"])
+def test_a_mount_is_found_from_any_path_in_it(mount: Mount, mounts: Mounts, inside: str) -> None:
+    (found,) = status(mounts, mount.path / inside)
+
+    assert found["mount_point"] == str(mount.path)
+
+
+def test_a_mount_answers_while_a_download_waits(sandbox: Sandbox, mounts: Mounts) -> None:
+    mount, gate = mounts.mount(), Gate()
+    sandbox.inject(Fault(gate, Endpoint.PDF))
+    with mounts.started_python(
+        "import sys; open(sys.argv[1])", mount / NAMESPACE / file_name(INVOICES[0])
+    ) as reader:
+        assert gate.arrived.wait(LIMIT_S)
+        (found,) = status(mounts, mount.path)
+        gate.open()
+        reader.end().good()
+
+    assert found["calls"]["running"] == 1
+
+
+# Looking again
+
+
+@pytest.mark.promise(
+    "`invoicefs refresh` lists again at once, and has invoices of running periods "
+    "downloaded again when they are next opened."
+)
+def test_refresh_lists_again_at_once(sandbox: Sandbox, mounts: Mounts) -> None:
+    mount = mounts.mount("--list-ttl", "1h")
+    run("ls", mount / NAMESPACE).good()
+    new = invoice(7)
+    sandbox.tenant = tenant(*INVOICES, new)
+    assert file_name(new) not in run("ls", mount / NAMESPACE).good().lines
+
+    assert mounts.command("refresh", mount.path).good().out == b""
+
+    assert file_name(new) in run("ls", mount / NAMESPACE).good().lines
+    assert sandbox.count(Endpoint.INVOICES) == 2
+
+
+def test_refresh_of_a_namespace_lists_that_one_and_the_working_folder_will_do(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    mount = mounts.mount("--list-ttl", "1h")
+    run("ls", mount / NAMESPACE).good()
+
+    mounts.command("refresh", cwd=mount / NAMESPACE).good()
+
+    assert sandbox.count(Endpoint.INVOICES, namespace=NAMESPACE) == 2
+    assert sandbox.count(Endpoint.NAMESPACES) == 1
+
+
+@pytest.mark.promise(
+    "`invoicefs refresh` lists again at once, and has invoices of running periods "
+    "downloaded again when they are next opened."
+)
+def test_refresh_has_active_invoices_downloaded_again_and_final_ones_not(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    active = replace(invoice(8), active=True)
+    sandbox.tenant = tenant(*INVOICES, active)
+    mount = mounts.mount("--read-ahead", "0")
+    paths = [mount / NAMESPACE / file_name(each) for each in (INVOICES[0], active)]
+    run("cat", *paths).good()
+    run("cat", *paths).good()
+    assert sandbox.count(Endpoint.PDF) == 2
+
+    mounts.command("refresh", mount.path).good()
+    eventually(lambda: status(mounts, mount.path)[0]["open"] == 0)
+    run("cat", *paths).good()
+
+    assert sandbox.count(Endpoint.PDF, name=INVOICES[0].name) == 1
+    assert sandbox.count(Endpoint.PDF, name=active.name) == 2
+
+
+def test_refresh_says_what_keeps_it_from_listing(sandbox: Sandbox, mounts: Mounts) -> None:
+    mount = mounts.mount("--max-wait", "0s")
+    run("ls", mount / NAMESPACE).good()
+    sandbox.inject(Fault(faults.status(500, "out of order")))
+
+    ended = mounts.command("refresh", mount.path)
+
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert "out of order" in ended.err
+    assert run("ls", mount / NAMESPACE).good().lines == sorted(CONTENTS)

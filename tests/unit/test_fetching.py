@@ -1,0 +1,84 @@
+"""Finding and fetching below a path, on ordinary folders: what has no blocks is to be fetched."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from invoicefs import fetching
+from invoicefs.fetching import Fetched, Found
+
+
+def nobody_knows(_: str) -> None:
+    return None
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for part in ("a", "b"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "new.pdf").touch()  # an empty file has no blocks
+        (tmp_path / part / "old.pdf").write_bytes(b"x" * 5000)
+    return tmp_path
+
+
+def test_files_without_blocks_are_found_everywhere_below(folder: Path) -> None:
+    found = fetching.find([str(folder)], nobody_knows)
+
+    assert sorted(found.missing) == [f"{folder}/{part}/new.pdf" for part in "ab"]
+    assert (found.present_count, found.failures) == (2, ())
+
+
+def test_a_file_may_be_named_itself(folder: Path) -> None:
+    paths = [f"{folder}/a/new.pdf", f"{folder}/b/old.pdf"]
+
+    assert fetching.find(paths, nobody_knows) == Found((paths[0],), 1, ())
+
+
+def test_what_is_not_there_is_told_with_the_reason_of_the_system_or_a_better_one(
+    folder: Path,
+) -> None:
+    path = f"{folder}/missing"
+
+    plain = fetching.find([path], nobody_knows)
+    better = fetching.find([path], lambda each: f"{each} was never issued")
+
+    assert plain.failures == (Fetched(path, failure="No such file or directory"),)
+    assert better.failures == (Fetched(path, failure=f"{path} was never issued"),)
+
+
+def test_a_file_that_cannot_be_opened_is_told_and_the_others_are_fetched(folder: Path) -> None:
+    files = [f"{folder}/a/old.pdf", f"{folder}/a/missing.pdf", f"{folder}/b/old.pdf"]
+
+    outcomes = sorted(fetching.fetch(files, 2, nobody_knows), key=lambda each: each.path)
+
+    assert [each.path for each in outcomes] == sorted(files)
+    assert [each.size_bytes for each in outcomes] == [0, 5000, 5000]
+    assert [bool(each.failure) for each in outcomes] == [True, False, False]
+
+
+def test_whoever_stops_listening_stops_it(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    asked: list[str] = []
+    is_stopped = threading.Event()
+    shut_down = ThreadPoolExecutor.shutdown
+
+    def shut_down_and_tell(
+        threads: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False
+    ) -> None:
+        shut_down(threads, wait=False, cancel_futures=cancel_futures)
+        is_stopped.set()
+        shut_down(threads, wait=wait)
+
+    def why(path: str) -> None:
+        asked.append(path)
+        if len(asked) > 3:
+            is_stopped.wait(20)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", shut_down_and_tell)
+    outcomes = fetching.fetch([f"{folder}/missing-{each}" for each in range(500)], 1, why)
+    assert len(list(islice(outcomes, 3))) == 3
+    outcomes.close()
+
+    assert len(asked) == 4

@@ -1,0 +1,82 @@
+"""The screen of ``status``: all of it in words, whatever the numbers are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from invoicefs.status_screen import screen
+
+STATUS: Mapping[str, Any] = {
+    "version": "1.2.3",
+    "pid": 77,
+    "mount_point": "/home/alice/invoices",
+    "url": "https://acme.example",
+    "credential": "the token from the token file /t (--token-file)",
+    "since_s": 1_000_000_000.0,
+    "now_s": 1_000_000_000.0 + 2 * 86_400 + 3 * 3600 + 4 * 60 + 5,
+    "namespaces": 3,
+    "invoices": 412,
+    "fetched": 398,
+    "fetched_bytes": 40_000_000,
+    "open": 2,
+    "store": {"folder": "/cache/acme", "trouble": None},
+    "store_hits": 1204,
+    "downloads": 398,
+    "requests": {"pdf": {"404": 2, "200": 398}, "namespaces": {"no answer": 1, "200": 3}},
+    "calls": {"running": 2, "waiting": 5, "parallel": 8},
+    "cool_downs_s": {},
+    "troubles": [],
+}
+
+
+def test_everything_is_told() -> None:
+    text = screen(STATUS)
+
+    for part in (
+        "/home/alice/invoices\n",
+        "https://acme.example",
+        "the token from the token file /t (--token-file)",
+        "(2 d 3 h 4 min), process 77, 1.2.3",
+        "412 listed in 3 namespaces, 398 fetched (38.1 MiB), 2 open",
+        "/cache/acme, 1204 times used instead of a call",
+        "PDFs 398 x 200, 2 x 404; lists of namespaces 3 x 200, 1 x no answer",
+        "2 of at most 8 calls, 5 waiting",
+    ):
+        assert part in text
+    assert "wrong" not in text
+    assert "pause" not in text
+
+
+def test_what_went_wrong_comes_latest_first_and_with_its_count() -> None:
+    troubles = [
+        {"words": f"/system/{number}.pdf: no", "last_s": 1e9 + 60 * number, "count": number}
+        for number in range(1, 20)
+    ]
+    lines = screen({**STATUS, "troubles": troubles}).splitlines()
+
+    begin = lines.index("  went wrong lately") + 1
+    assert lines[begin].endswith("  /system/19.pdf: no (19 times)")
+    assert len(lines[begin:]) == 8
+    assert screen({**STATUS, "troubles": troubles[:1]}).endswith("/system/1.pdf: no")
+
+
+def test_a_pause_and_a_store_that_is_away_are_told() -> None:
+    store = {"folder": "/cache/acme", "trouble": "the disk is full"}
+    text = screen({**STATUS, "cool_downs_s": {"pdf": 12.4}, "store": store})
+
+    assert "5 waiting; PDFs pause for 12 s more" in text
+    assert "cannot be used now: the disk is full" in text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [(0, "(0 B)"), (1023, "(1023 B)"), (1024, "(1.0 KiB)"), (5 * 2**40, "(5.0 TiB)")],
+)
+def test_sizes_are_told_in_their_unit(size_bytes: int, text: str) -> None:
+    assert text in screen({**STATUS, "fetched_bytes": size_bytes})
+
+
+@pytest.mark.parametrize(("age_s", "text"), [(0, "(0 s)"), (59, "(59 s)"), (61, "(1 min)")])
+def test_a_young_mount_is_told_its_age(age_s: float, text: str) -> None:
+    assert text in screen({**STATUS, "now_s": STATUS["since_s"] + age_s})
