@@ -9,7 +9,7 @@ import functools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from invoicefs import __version__, config
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
-from invoicefs.errors import InvoicefsError, UsageError
+from invoicefs.errors import InvoicefsError, UsageError, UserError
 from invoicefs.families import OUR_VARIABLES, Family, choose, take_secrets
 from invoicefs.mount_options import HelperCall, arguments_of, parse_helper_call
 
@@ -247,6 +247,14 @@ def _mount_options(command: Command) -> Command:
     return command
 
 
+_INSECURE_HTTP = _option(
+    "--insecure-http",
+    "is_insecure",
+    "Allow http:// to other machines: whoever is on the way can read the token.",
+    is_flag=True,
+)
+
+
 class _MountCommand(click.Command):
     """A command whose options can also be given as one ``-o`` list, see mount(8)."""
 
@@ -284,12 +292,7 @@ def cli() -> None:
 @cli.command(cls=_MountCommand)
 @click.argument("mount_point", metavar="MOUNTPOINT", type=_PATH)
 @_mount_options
-@_option(
-    "--insecure-http",
-    "is_insecure",
-    "Allow http:// to other machines: whoever is on the way can read the token.",
-    is_flag=True,
-)
+@_INSECURE_HTTP
 @_option("--foreground", "is_foreground", "Stay in the foreground.", is_flag=True)
 @_option("--log-file", "log_file", "Write the log to this file.", type=_PATH)
 @click.option(
@@ -461,6 +464,39 @@ def refresh(path: Path, cache_dir: Path | None) -> None:
     from invoicefs.questions import refresh as refresh_path
 
     refresh_path(str(path), cache_dir)
+
+
+@cli.command()
+@_mount_options
+@_INSECURE_HTTP
+@click.pass_context
+def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
+    """Check all that a mount needs, and say how to mend what is amiss.
+
+    Takes the same options and variables as mount. Ends with 1 where something is amiss.
+    """
+    from invoicefs import doctor as checks
+    from invoicefs.credentials import read_credentials
+
+    is_well = True
+
+    def tell(findings: "Iterable[checks.Finding]") -> None:
+        nonlocal is_well
+        for each in findings:
+            is_well = is_well and each.is_well
+            click.echo(f"{'✓' if each.is_well else '✗'} {each.words}")
+
+    tell(checks.of_machine())
+    try:
+        choice = choose(_family_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
+        credentials = read_credentials(choice, _ask if sys.stdin.isatty() else None)
+        settings = _settings(choice.url, fields)
+    except UserError as error:
+        tell([checks.Finding(False, str(error))])
+    else:
+        tell([checks.Finding(True, f"the URL is from {choice.url_origin}")])
+        tell(checks.of_tenant(settings, credentials))
+    ctx.exit(0 if is_well else 1)
 
 
 @cli.group()

@@ -5,16 +5,13 @@ failure only as a number. The order is: the machine and the folder (in the calli
 the store and the API (where the mount will live), then the mount.
 """
 
-import ctypes.util
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
-from invoicefs import mountpoint
+from invoicefs import machine, mountpoint
 from invoicefs.answering import Answering, Identity
 from invoicefs.api import Api
 from invoicefs.background import run_in_background
@@ -48,10 +45,7 @@ log = logging.getLogger(__name__)
 
 Warn = Callable[[str], None]
 
-_FUSE_DEVICE = Path("/dev/fuse")
-_FUSE_CONF = Path("/etc/fuse.conf")
 _UMASK = 0o077  # whatever a mount writes is for its owner alone
-_SYSTEM_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"  # also looked through where PATH is not set
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +82,7 @@ def mount(
     gets sentences about what works only in part.
     """
     manager = ServiceManager.of_environment()
-    check_machine(settings)
+    machine.check(allow_other=settings.allow_other)
     mountpoint.make_free(path)
 
     def serve(events: _Events) -> None:
@@ -98,27 +92,6 @@ def mount(
         serve(_Events(manager.tell_ready, manager.tell_stopping))
     else:
         run_in_background(lambda on_ready: serve(_Events(on_ready, lambda: None)))
-
-
-def check_machine(settings: Settings) -> None:
-    """Make sure that this machine can mount; raises `UserError` that says what to install."""
-    library = os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")
-    if library is None:
-        raise UserError("libfuse 2 is missing: apt install libfuse2 (or libfuse2t64).")
-    if "libfuse3" in library:
-        raise UserError(
-            f"{library} is libfuse 3, which this program cannot use: apt install libfuse2 "
-            "(or libfuse2t64) and unset FUSE_LIBRARY_PATH."
-        )
-    search_path = f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"
-    if shutil.which("fusermount", path=search_path) is None:
-        raise UserError("The program fusermount is missing: apt install fuse3.")
-    if not _FUSE_DEVICE.exists():
-        raise UserError(f"{_FUSE_DEVICE} is missing: modprobe fuse, or allow it in the container.")
-    if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):
-        raise UserError(f"You may not use {_FUSE_DEVICE}: chmod 666 {_FUSE_DEVICE} (as root).")
-    if settings.allow_other and os.geteuid() != 0 and not _others_are_allowed():
-        raise UserError(f"--allow-other needs the line user_allow_other in {_FUSE_CONF}.")
 
 
 def _serve_tenant(
@@ -254,11 +227,3 @@ def _judge(error: InvoicefsError, library: Library, settings: Settings, warn: Wa
         warn(f"{url} cannot be reached now ({error}): what is known of it is shown.")
     else:
         warn(f"The namespaces cannot be listed now: {error}. Open invoices by their full path.")
-
-
-def _others_are_allowed() -> bool:
-    try:
-        lines = _FUSE_CONF.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    return any(line.split("#")[0].strip() == "user_allow_other" for line in lines)

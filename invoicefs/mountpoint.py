@@ -72,7 +72,7 @@ def make_free(path: str) -> None:
     A mount of ours that its process left behind, by a crash, is unmounted for it. Raises
     `UserError` where the path is anything else.
     """
-    if _is_dead(path):
+    if is_dead(path):
         mount = mount_at(path)
         if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
             raise UserError(f"{path} holds a dead mount that is not ours: unmount it first.")
@@ -130,7 +130,7 @@ def _unmount_command(lazy: bool) -> list[str]:
     raise UserError("It cannot be unmounted without a helper: apt install fuse3.")
 
 
-def _is_dead(path: str) -> bool:
+def is_dead(path: str) -> bool:
     """Whether the path is a FUSE mount without a process: the kernel answers ENOTCONN."""
     try:
         os.stat(path)

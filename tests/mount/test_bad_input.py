@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Behaviour, Endpoint, Fault, Sandbox, Sent, faults
-from tests.mount.mounts import CHECKOUT, Environment, Mounts, is_mounted, permissions, processes_of
+from tests.mount.mounts import Environment, Mounts, is_mounted, permissions, processes_of
+from tests.mount.poorer_machines import (
+    CLOSED_DEVICE,
+    NO_DEVICE,
+    NO_FUSERMOUNT,
+    NO_LIBFUSE,
+    ONLY_LIBFUSE3,
+    python_path_with,
+)
 from tests.mount.programs import Argument, Ended, eventually, run, wait_for_exit
 from tests.mount.tenants import NAMESPACE
 
@@ -461,36 +469,6 @@ def test_a_command_that_cannot_be_meant(mounts: Mounts, arguments: tuple[str, ..
 
 
 # The machine. It is made poorer by a module that Python runs at its start.
-
-
-def python_path_with(folder: Path, *changes: str) -> str:
-    """A ``PYTHONPATH`` with which these statements are run before the command."""
-    (folder / "sitecustomize.py").write_text("\n".join(changes), encoding="utf-8")
-    return f"{folder}:{CHECKOUT}"
-
-
-NO_LIBFUSE = ("import ctypes.util", "ctypes.util.find_library = lambda name: None")
-ONLY_LIBFUSE3 = (
-    "import ctypes.util",
-    "ctypes.util.find_library = lambda name: 'libfuse3.so.3' if name == 'fuse' else None",
-)
-NO_FUSERMOUNT = (
-    "import shutil",
-    "which = shutil.which",
-    "shutil.which = lambda name, *args, **more:"
-    " None if name.startswith('fusermount') else which(name, *args, **more)",
-)
-NO_DEVICE = (
-    "import os, pathlib",
-    "exists = pathlib.Path.exists",
-    "pathlib.Path.exists = lambda path: str(path) != '/dev/fuse' and exists(path)",
-)
-CLOSED_DEVICE = (
-    "import os",
-    "access = os.access",
-    "os.access = lambda path, *args, **more:"
-    " str(path) != '/dev/fuse' and access(path, *args, **more)",
-)
 
 
 @pytest.mark.parametrize(

@@ -894,6 +894,29 @@ def test_an_error_of_a_user_is_no_traceback_even_in_the_demo(
 # In a process of its own
 
 
+@pytest.mark.promise("Completion for bash, zsh and fish knows commands and options.")
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script_for_completion(shell: str) -> None:
+    ended = run_process(_INVOICEFS_COMPLETE=f"{shell}_source")
+
+    assert (ended.code, ended.err) == (0, "")
+    assert "_INVOICEFS_COMPLETE" in ended.out
+
+
+@pytest.mark.promise("Completion for bash, zsh and fish knows commands and options.")
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("mo", "mount"), ("cache ve", "verify"), ("mount --read", "--read-ahead")],
+)
+def test_what_is_begun_is_completed(words: str, expected: str) -> None:
+    count = len(words.split())
+    ended = run_process(
+        _INVOICEFS_COMPLETE="bash_complete", COMP_WORDS=f"invoicefs {words}", COMP_CWORD=str(count)
+    )
+
+    assert [line.rpartition(",")[2] for line in ended.out.split()] == [expected]
+
+
 def test_the_module_runs_as_the_command() -> None:
     ended = run_process("--version")
 

@@ -63,17 +63,19 @@ ALLOWED: Mapping[str, set[str]] = {
         "background": "errors",
         "memory": "",
         "mountpoint": "errors",
+        "machine": "errors",
         "journal": "clock",
         "control": "errors own_folders",
         "answering": "__init__ errors clock fetcher journal library store",
         "questions": "__init__ errors config mountpoint control",
         "status_screen": "",
+        "doctor": "__init__ errors clock config credentials api store machine mountpoint",
         "upkeep": "errors clock config store",
         "fetching": "",
         "logs": "errors",
         "service_manager": "",
         "mount": "errors clock config credentials api disk fetcher store catalog library"
-        " filesystem looker background memory mountpoint service_manager journal control"
+        " filesystem looker background memory machine mountpoint service_manager journal control"
         " answering",
         "sandbox.calls": "",
         "sandbox.pdfs": "",
@@ -90,7 +92,7 @@ ALLOWED: Mapping[str, set[str]] = {
         " sandbox.exchange sandbox.throttle sandbox.faults sandbox.sample sandbox.server",
         "demo": "errors families mountpoint sandbox.__init__",
         "cli": "__init__ errors config mount_options families credentials mountpoint logs mount"
-        " demo questions status_screen fetching upkeep",
+        " demo questions status_screen fetching upkeep doctor",
         "__main__": "cli",
     }.items()
 }

@@ -1,0 +1,114 @@
+"""``invoicefs doctor``: every part of a mount is checked, and each cross says how to mend it."""
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
+from tests.mount.mounts import Mounts
+from tests.mount.poorer_machines import (
+    CLOSED_DEVICE,
+    NO_DEVICE,
+    NO_FUSERMOUNT,
+    NO_LIBFUSE,
+    ONLY_LIBFUSE3,
+    python_path_with,
+)
+from tests.mount.programs import Ended
+
+WELL = "\u2713 "
+AMISS = "\u2717 "
+
+
+def crosses(mounts: Mounts, ended: Ended) -> list[str]:
+    """What is amiss, less the dead mounts of tests beside this one."""
+    assert ended.err == ""
+    assert all(line.startswith((WELL, AMISS)) for line in ended.lines)
+    found = [line.removeprefix(AMISS) for line in ended.lines if line.startswith(AMISS)]
+    assert ended.code == (1 if found else 0)
+    return [each for each in found if "process" not in each or str(mounts.folder) in each]
+
+
+@pytest.mark.promise(
+    "`invoicefs doctor` checks the machine, the credential, the API and the store, and says how to "
+    "mend each."
+)
+def test_where_all_is_well_every_line_has_a_tick(sandbox: Sandbox, mounts: Mounts) -> None:
+    ended = mounts.command("doctor")
+
+    assert crosses(mounts, ended) == []
+    for part in ("libfuse 2", "fusermount", "/dev/fuse", "INVOICEFS_TOKEN", str(mounts.cache)):
+        assert part in ended.text
+    assert sandbox.count() == sandbox.count(Endpoint.NAMESPACES) == 1
+    assert sandbox.token not in ended.text
+
+
+@pytest.mark.promise(
+    "`invoicefs doctor` checks the machine, the credential, the API and the store, and says how to "
+    "mend each."
+)
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (NO_LIBFUSE, "apt install libfuse2"),
+        (ONLY_LIBFUSE3, "apt install libfuse2"),
+        (NO_FUSERMOUNT, "apt install fuse3"),
+        (NO_DEVICE, "modprobe fuse"),
+        (CLOSED_DEVICE, "chmod 666 /dev/fuse"),
+    ],
+)
+def test_what_the_machine_lacks_is_one_cross_with_the_command_that_mends_it(
+    mounts: Mounts, tmp_path: Path, changes: Sequence[str], words: str
+) -> None:
+    path = python_path_with(tmp_path, *changes)
+
+    (cross,) = crosses(mounts, mounts.command("doctor", env={"PYTHONPATH": path}))
+
+    assert words in cross
+
+
+def test_a_dead_mount_is_a_cross_and_its_command_mends_it(mounts: Mounts) -> None:
+    mount = mounts.mount()
+    for pid in reversed(mount.pids):  # the helper first, which would clean up
+        os.kill(pid, signal.SIGKILL)
+    mount.wait_until_ended()
+
+    (cross,) = crosses(mounts, mounts.command("doctor"))
+
+    assert cross.endswith(f": invoicefs umount --lazy {mount.path}")
+    mounts.command("umount", "--lazy", mount.path).good()
+    assert crosses(mounts, mounts.command("doctor")) == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"INVOICEFS_TOKEN": "wrong"}, "Make a new one in the console"),
+        ({"INVOICEFS_TOKEN": None}, "--token-file"),
+        ({"INVOICEFS_URL": None}, "--url"),
+        ({"INVOICEFS_URL": "http://127.0.0.1:1"}, "Connection refused"),
+        ({"INVOICEFS_CACHE_DIR": "/proc/nowhere"}, "--cache-dir"),
+        ({"INVOICEFS_P12": "/missing", "INVOICEFS_TOKEN": None}, "/missing"),
+    ],
+)
+def test_what_is_amiss_with_the_tenant_is_one_cross_that_says_what_to_do(
+    mounts: Mounts, variables: dict[str, str | None], words: str
+) -> None:
+    (cross,) = crosses(mounts, mounts.command("doctor", env=variables))
+
+    assert words in cross
+
+
+def test_whoever_may_not_list_may_mount_all_the_same(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.inject(Fault(faults.status(403), Endpoint.NAMESPACES))
+
+    assert crosses(mounts, mounts.command("doctor")) == []
+
+
+def test_bad_usage_is_no_finding(mounts: Mounts) -> None:
+    ended = mounts.command("doctor", "--no-such-option")
+
+    assert ended.code == 2
