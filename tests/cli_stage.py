@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import click
 import pytest
 
-from invoicefs import cli, errors
+from invoicefs import errors
+from invoicefs.cli.mounting import mount
 from invoicefs.config import Settings
 from invoicefs.credentials import Credentials
 from invoicefs.errors import InvoicefsError
@@ -25,7 +26,7 @@ DOMAIN_ERRORS = [
 
 OPTIONS_OF_MOUNT = [
     (name.removeprefix("--").replace("-", "_"), option)
-    for option in cli.mount.params
+    for option in mount.params
     if isinstance(option, click.Option)
     for name in option.opts
     if name.startswith("--")

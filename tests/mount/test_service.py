@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.cli import mount as mount_command
-from invoicefs.cli import takes_value
+from invoicefs.cli.mounting import mount as mount_command
+from invoicefs.cli.options import takes_value
 from invoicefs.mount_options import arguments_of
 from invoicefs.sandbox import Sandbox
 from tests.mount.mounts import CHECKOUT, Mount, Mounts, is_mounted, processes_of

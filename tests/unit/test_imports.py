@@ -91,16 +91,21 @@ ALLOWED: Mapping[str, set[str]] = {
         "sandbox.__init__": "sandbox.calls sandbox.pdfs sandbox.tenant sandbox.answers"
         " sandbox.exchange sandbox.throttle sandbox.faults sandbox.sample sandbox.server",
         "demo": "errors families mountpoint sandbox.__init__",
-        "cli": "__init__ errors config mount_options families credentials mountpoint logs mount"
-        " demo questions status_screen fetching upkeep doctor",
-        "__main__": "cli",
+        "cli.options": "__init__ errors config mount_options families",
+        "cli.mounting": "__init__ errors families credentials mountpoint logs mount demo doctor"
+        " cli.options",
+        "cli.asking": "__init__ config questions status_screen fetching cli.options",
+        "cli.stores": "config upkeep cli.options",
+        "cli.__init__": "__init__ errors families mount_options cli.options cli.mounting cli.asking"
+        " cli.stores",
+        "__main__": "cli.__init__",
     }.items()
 }
 """Modules in their order, each with what it may import."""
 
 LAZY = {
-    ("cli", "demo"),
-    ("cli", "mount"),
+    ("cli.mounting", "demo"),
+    ("cli.mounting", "mount"),
     ("certificates", "cryptography"),
     ("vesconfig", "yaml"),
     ("filesystem", "fuse"),
@@ -117,7 +122,7 @@ IMPORTER = {
     "click": "cli",
     "fpdf": "sandbox.pdfs",
 }
-"""The one module that imports a third-party library."""
+"""The one module, or package of modules, that imports a third-party library."""
 
 
 class Import(NamedTuple):
@@ -134,6 +139,12 @@ def modules(package: Path) -> dict[str, ast.Module]:
         ".".join(path.relative_to(package).with_suffix("").parts): ast.parse(path.read_bytes())
         for path in sorted(package.rglob("*.py"))
     }
+
+
+def home_of(importer: str) -> str:
+    """The package that a module is in, where that imports a library as a whole; else the module."""
+    package = importer.partition(".")[0]
+    return package if package in IMPORTER.values() else importer
 
 
 def imports_of(name: str, tree: ast.AST, known: set[str]) -> Iterator[Import]:
@@ -189,7 +200,7 @@ IMPORTS = all_imports()
 MODULES = set(modules(REPOSITORY / PACKAGE))
 INNER = {(each.importer, each.imported) for each in IMPORTS if each.imported in MODULES}
 OUTER = {
-    (each.importer, each.imported)
+    (home_of(each.importer), each.imported)
     for each in IMPORTS
     if each.imported not in MODULES and each.imported not in sys.stdlib_module_names
 }

@@ -1,0 +1,97 @@
+"""The programs ``invoicefs`` and ``mount.invoicefs``: exceptions out as sentences and exit codes.
+
+What is heavy to import is imported by the command that needs it, so that ``--help`` answers at
+once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, NoReturn
+
+import click
+
+from invoicefs import __version__
+from invoicefs.cli.asking import fetch, refresh, status
+from invoicefs.cli.mounting import demo, doctor, mount, umount
+from invoicefs.cli.options import Call, say, takes_value
+from invoicefs.cli.stores import cache
+from invoicefs.errors import InvoicefsError, UsageError
+from invoicefs.families import OUR_VARIABLES, take_secrets
+from invoicefs.mount_options import parse_helper_call
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="invoicefs")
+def cli() -> None:
+    """Mount the billing invoices of an F5 Distributed Cloud tenant as a read-only folder."""
+
+
+for _command in (mount, umount, status, refresh, fetch, cache, doctor, demo):
+    cli.add_command(_command)
+
+
+class _ExitCodes(NamedTuple):
+    """What a program ends with where it was used wrongly, failed, or the system refused."""
+
+    usage: int
+    failure: int
+    system: int
+    interrupt: int
+
+
+_OURS = _ExitCodes(usage=2, failure=1, system=1, interrupt=1)
+_OF_MOUNT = _ExitCodes(usage=1, failure=32, system=2, interrupt=8)  # see mount(8)
+
+
+def main() -> NoReturn:
+    """Run the command line; a failure is one sentence on stderr, never a traceback."""
+    _run("invoicefs", _OURS, lambda secrets: cli(prog_name="invoicefs", obj=Call(secrets)))
+
+
+def main_of_mount_helper() -> NoReturn:
+    """Run ``mount.invoicefs``, which mount(8) calls for ``mount -t invoicefs`` and fstab(5)."""
+    _run("mount.invoicefs", _OF_MOUNT, _mount_for_mount)
+
+
+def _mount_for_mount(secrets: Mapping[str, str]) -> None:
+    # What a shell has set for itself is not for fstab, INVOICEFS_FOREGROUND least of all.
+    for name in [each for each in os.environ if each.startswith("INVOICEFS_")]:
+        if name not in OUR_VARIABLES.values():
+            del os.environ[name]
+    call = parse_helper_call(sys.argv[1:], takes_value(mount))
+    # The source comes last, so that it wins over a url= among the options.
+    arguments = ["mount", *call.arguments, "--url", call.source, "--", call.mount_point]
+    cli(arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=Call(secrets, call))
+
+
+def _run(name: str, codes: _ExitCodes, run: Callable[[Mapping[str, str]], None]) -> NoReturn:
+    def end(code: int, sentence: str) -> NoReturn:
+        say(name, " ".join(sentence.splitlines()))
+        sys.exit(code)
+
+    _open_closed_streams()
+    try:
+        run(take_secrets())
+    except click.ClickException as error:
+        end(codes.usage, error.format_message())
+    except UsageError as error:
+        end(codes.usage, str(error))
+    except click.Abort:
+        end(codes.interrupt, "Interrupted.")
+    except InvoicefsError as error:
+        end(codes.failure, str(error))
+    except OSError as error:  # no working folder, no more processes, ...
+        end(codes.system, f"The system refuses: {error.strerror or error}.")
+    sys.exit(0)
+
+
+def _open_closed_streams() -> None:
+    """Put nothing in the place of standard streams that are closed (``2>&-`` in a crontab).
+
+    Else the first files and pipes that are opened would take their numbers.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 # for good
+            setattr(sys, name, stream)

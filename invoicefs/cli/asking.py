@@ -1,0 +1,98 @@
+"""The commands that ask mounts: what they do, to look again, and to download."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from invoicefs import config
+from invoicefs.cli.options import CACHE_DIR, PATH
+
+if TYPE_CHECKING:
+    from invoicefs.fetching import Fetched
+
+
+@click.command()
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
+@click.option("--json", "is_json", is_flag=True, help="Print JSON, an array of all mounts.")
+@CACHE_DIR
+def status(mount_point: Path | None, is_json: bool, cache_dir: Path | None) -> None:
+    """Show what a mount does, or all of yours: calls, downloads, and what went wrong lately.
+
+    Asks the mounts themselves; no API call is made.
+    """
+    import json
+
+    from invoicefs.questions import all_statuses, status_of
+    from invoicefs.status_screen import screen
+
+    found = (status_of(str(mount_point), cache_dir),) if mount_point else all_statuses(cache_dir)
+    if is_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo("\n\n".join(map(screen, found)) or "You have mounted nothing.")
+
+
+@click.command()
+@click.argument("paths", metavar="PATH...", type=PATH, nargs=-1, required=True)
+@CACHE_DIR
+@click.pass_context
+def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None) -> None:
+    """Download all invoices below PATH... now, several at one time.
+
+    What the mount has already costs no call. Ends with 1 where something could not be had; the same
+    command again goes on from there.
+    """
+    from invoicefs import fetching, questions
+
+    def why(path: str) -> str | None:
+        return questions.why(path, cache_dir)
+
+    parallel = min(questions.status_of(str(path), cache_dir)["calls"]["parallel"] for path in paths)
+    found = fetching.find(map(str, paths), why)
+    failures = list(found.failures)
+    fetched = fetching.fetch(found.missing, parallel, why)
+    failures += [each for each in _with_progress(fetched, len(found.missing)) if each.failure]
+    for each in failures:
+        click.echo(f"{each.path}: {each.failure}", err=True)
+    count = len(found.missing) + len(found.failures) - len(failures)
+    click.echo(f"{count} fetched, {found.present_count} were there, {len(failures)} failed.")
+    ctx.exit(1 if failures else 0)
+
+
+def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetched]":
+    """The same, with a bar on a terminal and a line for each tenth elsewhere."""
+    size_bytes = 0
+
+    def so_far(_: object) -> str:
+        return config.format_size_bytes(size_bytes // config.KIB * config.KIB)
+
+    if count == 0:
+        return
+    if not sys.stdout.isatty():
+        for number, each in enumerate(fetched, start=1):
+            size_bytes += each.size_bytes
+            if number * 10 // count > (number - 1) * 10 // count:
+                click.echo(f"{number} of {count}, {so_far(None)}")
+            yield each
+        return
+    with click.progressbar(fetched, count, item_show_func=so_far, show_pos=True) as bar:
+        for each in bar:
+            size_bytes += each.size_bytes
+            yield each
+
+
+@click.command()
+@click.argument("path", type=PATH, default=".")
+@CACHE_DIR
+def refresh(path: Path, cache_dir: Path | None) -> None:
+    """Ask the API for the lists again now, and for unfinished invoices when they are opened next.
+
+    For the namespace that PATH is in, or for all that have been listed; without PATH for the folder
+    that you are in.
+    """
+    from invoicefs.questions import refresh as refresh_path
+
+    refresh_path(str(path), cache_dir)

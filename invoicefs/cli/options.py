@@ -1,0 +1,254 @@
+"""What the commands take: the types of values, the options of a mount, and how it was called."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from invoicefs import config
+from invoicefs.config import URL_EXAMPLE, Fetch, Settings
+from invoicefs.errors import UsageError
+from invoicefs.families import Family
+from invoicefs.mount_options import HelperCall, arguments_of
+
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # which older versions cannot subscript
+
+_DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
+
+Command = Callable[..., None]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """How the program was called beside its arguments: its secret variables, and by mount(8)."""
+
+    secrets: Mapping[str, str] = dataclasses.field(repr=False)
+    helper: HelperCall | None = None
+
+
+class _Parsed(_ParamType):
+    """A value that a function of `config` understands."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
+        try:
+            return self._parse(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+_SIZE = _Parsed("size", config.parse_size_bytes)
+_DURATION = _Parsed("duration", config.parse_duration_s)
+_STATUS = _Parsed("status", config.parse_status)
+_OCTAL = _Parsed("octal", config.parse_octal)
+# Paths are not looked at here: a mount point may hang.
+PATH = _Parsed("path", Path)
+_ID = click.IntRange(min=0, max=2**32 - 2)  # the one above stands for "leave it", see chown(2)
+
+
+def option(name: str, field: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
+    """An option that can also be given as ``INVOICEFS_NAME`` in the environment."""
+    variable = "INVOICEFS_" + name.removeprefix("--").replace("-", "_").upper()
+    return click.option(name, field, help=text, envvar=variable, show_envvar=True, **attributes)
+
+
+def _size(name: str, field: str, text: str) -> Callable[[Command], Command]:
+    default = config.format_size_bytes(_DEFAULTS[field])
+    return option(name, field, text, type=_SIZE, default=default, show_default=True)
+
+
+def _duration(name: str, field: str, text: str) -> Callable[[Command], Command]:
+    default = f"{_DEFAULTS[field]:g}s"
+    return option(name, field, text, type=_DURATION, default=default, show_default=True)
+
+
+# What `credentials.Family` is made of, by its fields.
+_TENANT_OPTIONS = {
+    "url": ("--url", f"URL of the tenant, like {URL_EXAMPLE}.", "URL"),
+    "token_file": ("--token-file", "File that holds the API token.", "FILE"),
+    "p12": ("--p12", "Client certificate in a P12 bundle.", "FILE"),
+    "p12_password_file": ("--p12-password-file", "File that holds the password of --p12.", "FILE"),
+    "cert": ("--cert", "Client certificate in PEM form, with --key or its key in it.", "FILE"),
+    "key": ("--key", "Private key of --cert in PEM form.", "FILE"),
+    "ca_bundle": (
+        "--ca-bundle",
+        "Trust the certificates in this PEM file instead of the public ones.",
+        "FILE",
+    ),
+}
+
+# Every option whose name is that of a field of `Settings`.
+_SETTINGS_OPTIONS = (
+    option(
+        "--namespace",
+        "namespaces",
+        "Show only this namespace; can be repeated. Invoices usually are in 'system'.",
+        multiple=True,
+        metavar="NAME",
+    ),
+    option(
+        "--status",
+        "statuses",
+        "Show only invoices in this state, like 'paid'; can be repeated.",
+        multiple=True,
+        type=_STATUS,
+    ),
+    option(
+        "--cache-dir",
+        "cache_dir",
+        "Parent folder of the stores.  [default: ~/.cache/invoicefs]",
+        type=PATH,
+    ),
+    _size("--cache-size", "cache_size_bytes", "Keep PDFs up to this size in sum."),
+    option(
+        "--fetch",
+        "fetch",
+        "Download when a file is opened, or already when it is looked at: for programs that trust"
+        " the size before they open.",
+        type=click.Choice([each.value for each in Fetch]),
+        default=_DEFAULTS["fetch"].value,
+        show_default=True,
+    ),
+    option(
+        "--parallel",
+        "parallel",
+        "Make at most so many API calls at one time.",
+        type=click.IntRange(min=1),
+        default=_DEFAULTS["parallel"],
+        show_default=True,
+    ),
+    option(
+        "--read-ahead",
+        "read_ahead",
+        "Fetch up to so many invoices ahead of a program that opens one after the other.",
+        type=click.IntRange(min=0),
+        default=_DEFAULTS["read_ahead"],
+        show_default=True,
+    ),
+    _duration("--timeout", "timeout_s", "Give up an operation after this time."),
+    option(
+        "--max-wait",
+        "max_wait_s",
+        "Try again for so long when the API is busy or away.  [default: 5s, at most --timeout]",
+        type=_DURATION,
+    ),
+    _duration("--list-ttl", "list_ttl_s", "Use a listing for so long."),
+    _duration("--active-ttl", "active_ttl_s", "Use the PDF of an unfinished invoice for so long."),
+    _size("--max-pdf-size", "max_pdf_size_bytes", "Open no PDF that is larger than this."),
+    option("--uid", "uid", "Owner of the files.  [default: you]", type=_ID),
+    option("--gid", "gid", "Group of the files.  [default: yours]", type=_ID),
+    option("--umask", "umask", "Permission bits to take away.", type=_OCTAL, default="000"),
+    option("--allow-other", "allow_other", "Let other users look in.", is_flag=True),
+    option(
+        "--xattr",
+        "xattr",
+        "Show status, period, amount and SHA-256 as extended attributes, for getfattr -d.",
+        is_flag=True,
+    ),
+)
+
+
+def mount_options(command: Command) -> Command:
+    """Give a command the options of a mount, less those of the mount process."""
+    tenant = [
+        option(name, field, text, metavar=metavar)
+        for field, (name, text, metavar) in _TENANT_OPTIONS.items()
+    ]
+    for each in reversed((*tenant, *_SETTINGS_OPTIONS)):
+        command = each(command)
+    return command
+
+
+INSECURE_HTTP = option(
+    "--insecure-http",
+    "is_insecure",
+    "Allow http:// to other machines: whoever is on the way can read the token.",
+    is_flag=True,
+)
+
+
+class MountCommand(click.Command):
+    """A command whose options can also be given as one ``-o`` list, see mount(8)."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put what ``-o`` stands for in front, so that other options win over it."""
+        given, _, _ = self.make_parser(ctx).parse_args(list(args))
+        lists = given.get("mount_options", [])
+        explicit = {name for each in self.params if each.name in given for name in each.opts}
+        stands_for = [
+            each
+            for text in lists
+            for each in arguments_of(text, takes_value(self))
+            if each.partition("=")[0] not in explicit
+        ]
+        return super().parse_args(ctx, [*stands_for, *args])
+
+
+def takes_value(command: click.Command) -> Mapping[str, bool]:
+    """The long options of a command without their dashes, and whether they take a value."""
+    return {
+        name.removeprefix("--").replace("-", "_"): not (option.is_flag or option.count)
+        for option in command.params
+        if isinstance(option, click.Option)
+        for name in option.opts
+        if name.startswith("--") and name != "--help"
+    }
+
+
+CACHE_DIR = option(
+    "--cache-dir",
+    "cache_dir",
+    "What was given to the mount, where the mount was made without a login.",
+    type=PATH,
+)
+
+
+def family_of_options(ctx: click.Context) -> Family:
+    """What the command line says of the tenant; its variables are left to `families`."""
+    call: Call = ctx.obj
+    names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
+    if call.helper:
+        names["url"] = "the source"
+    given = {
+        names[field]: ctx.params[field]
+        for field in names
+        if ctx.get_parameter_source(field) is ParameterSource.COMMANDLINE
+    }
+    for name, text in given.items():
+        if not text:
+            raise UsageError(f"{name} is empty.")
+    return Family.of(given, names, is_ours=True)
+
+
+def settings_of(url: str, options: dict[str, Any]) -> Settings:
+    """The settings from the options that were given; the others keep their defaults."""
+    given = {name: options[name] for name in _DEFAULTS.keys() & options.keys() - {"url"}}
+    given = {name: value for name, value in given.items() if value is not None}
+    given["statuses"] = frozenset(given["statuses"])
+    given["fetch"] = Fetch(given["fetch"])
+    given.setdefault("max_wait_s", min(_DEFAULTS["max_wait_s"], given["timeout_s"]))
+    if "cache_dir" in given:
+        given["cache_dir"] = given["cache_dir"].absolute()
+    return Settings(url, **given)
+
+
+def ask(what: str) -> str:
+    """Ask who sits at the terminal for a secret, which does not appear."""
+    secret: str = click.prompt(what, hide_input=True, err=True)
+    return secret
+
+
+def say(name: str, sentence: str) -> None:
+    """Say something on stderr, in the name of a program."""
+    click.echo(f"{name}: {sentence}", err=True)
