@@ -192,6 +192,18 @@ def format_size_bytes(size_bytes: int) -> str:
     return str(size_bytes)
 
 
+def rounded_size(size_bytes: int) -> str:
+    """A size for people, in the unit that suits it.
+
+    >>> rounded_size(40_000_000)
+    '38.1 MiB'
+    """
+    for unit, factor in (("TiB", 1024 * GIB), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
 def parse_duration_s(text: str) -> float:
     """Seconds of a duration like ``30``, ``90s``, ``5m`` or ``1h``."""
     match = _DURATION.fullmatch(text.strip())

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from invoicefs.config import rounded_size
+
 _KINDS: Final = {
     "namespaces": "lists of namespaces",
     "invoices": "lists of invoices",
@@ -11,7 +13,6 @@ _KINDS: Final = {
 }
 _MOST_TROUBLES: Final = 8
 _LABEL_CHARACTERS: Final = 12
-_UNITS: Final = ("KiB", "MiB", "GiB", "TiB")
 
 
 def screen(status: Mapping[str, Any]) -> str:
@@ -39,7 +40,7 @@ def _since(status: Mapping[str, Any]) -> str:
 
 def _invoices(status: Mapping[str, Any]) -> str:
     known = f"{status['invoices']} listed in {status['namespaces']} namespaces"
-    fetched = f"{status['fetched']} fetched ({_size(status['fetched_bytes'])})"
+    fetched = f"{status['fetched']} fetched ({rounded_size(status['fetched_bytes'])})"
     return f"{known}, {fetched}, {status['open']} open"
 
 
@@ -85,12 +86,3 @@ def _duration(seconds: float) -> str:
     days, hours = divmod(hours, 24)
     parts = ((days, "d"), (hours, "h"), (minutes, "min"))
     return " ".join(f"{number} {unit}" for number, unit in parts if number)
-
-
-def _size(size_bytes: int) -> str:
-    size, unit = float(size_bytes), "B"
-    for larger in _UNITS:
-        if size < 1024:
-            break
-        size, unit = size / 1024, larger
-    return f"{size:.{0 if unit == 'B' else 1}f} {unit}"

@@ -1,14 +1,15 @@
 """The commands that ask mounts: what they do, to look again, and to download."""
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs import config
 from invoicefs.cli.options import CACHE_DIR, PATH
+from invoicefs.config import rounded_size
 
 if TYPE_CHECKING:
     from invoicefs.fetching import Fetched
@@ -64,10 +65,11 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None
 
 def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetched]":
     """The same, with a bar on a terminal and a line for each tenth elsewhere."""
-    size_bytes = 0
+    size_bytes, began_s = 0, time.monotonic()
 
     def so_far(_: object) -> str:
-        return config.format_size_bytes(size_bytes // config.KIB * config.KIB)
+        per_second = size_bytes / max(time.monotonic() - began_s, 0.001)
+        return f"{rounded_size(size_bytes)}, {rounded_size(round(per_second))}/s"
 
     if count == 0:
         return

@@ -6,6 +6,7 @@ import click
 
 from invoicefs import config
 from invoicefs.cli.options import PATH, Command, option
+from invoicefs.config import rounded_size
 
 
 @click.group()
@@ -40,8 +41,8 @@ def info(cache_dir: Path | None, url: str | None) -> None:
 
     for each in map(usage, _chosen_stores(cache_dir, url)):
         click.echo(
-            f"{each.folder}: {each.pdf_count} invoices in {_rounded(each.pdf_bytes)}, "
-            f"{_rounded(each.size_bytes)} with lists and sizes"
+            f"{each.folder}: {each.pdf_count} invoices in {rounded_size(each.pdf_bytes)}, "
+            f"{rounded_size(each.size_bytes)} with lists and sizes"
         )
 
 
@@ -84,11 +85,6 @@ def clear(cache_dir: Path | None, url: str | None, everything: bool, is_dry: boo
         if not is_dry:
             clear_store(before.folder, everything=everything)
             size_bytes, verb = before.size_bytes - usage(before.folder).size_bytes, "freed"
-        click.echo(f"{before.folder}: {verb} {_rounded(size_bytes)}, {before.pdf_count} invoices")
-
-
-def _rounded(size_bytes: int) -> str:
-    for unit, factor in (("GiB", config.GIB), ("MiB", config.MIB), ("KiB", config.KIB)):
-        if size_bytes >= factor:
-            return f"{size_bytes / factor:.1f} {unit}"
-    return f"{size_bytes} B"
+        click.echo(
+            f"{before.folder}: {verb} {rounded_size(size_bytes)}, {before.pdf_count} invoices"
+        )

@@ -25,6 +25,7 @@ from invoicefs.config import (
     parse_octal,
     parse_size_bytes,
     parse_status,
+    rounded_size,
 )
 from invoicefs.errors import UsageError
 
@@ -204,6 +205,21 @@ def test_a_size_is_written_in_the_largest_unit_that_is_exact(size_bytes: int, te
 
 
 # Durations
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (KIB, "1.0 KiB"),
+        (40_000_000, "38.1 MiB"),
+        (3 * GIB // 2, "1.5 GiB"),
+        (5 * 1024 * GIB, "5.0 TiB"),
+    ],
+)
+def test_a_size_is_told_in_the_unit_that_suits_it(size_bytes: int, text: str) -> None:
+    assert rounded_size(size_bytes) == text
 
 
 @pytest.mark.parametrize(

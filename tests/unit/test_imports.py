@@ -68,7 +68,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "control": "errors own_folders",
         "answering": "__init__ errors clock fetcher journal library store",
         "questions": "__init__ errors config mountpoint control",
-        "status_screen": "",
+        "status_screen": "config",
         "doctor": "__init__ errors clock config credentials api store machine mountpoint",
         "upkeep": "errors clock config store",
         "fetching": "",
