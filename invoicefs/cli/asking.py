@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import CACHE_DIR, PATH
+from invoicefs.cli.options import CACHE_DIR, PATH, examples
 from invoicefs.config import rounded_size
 
 if TYPE_CHECKING:
     from invoicefs.fetching import Fetched
 
 
-@click.command()
+@click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, an array of all mounts.")
 @CACHE_DIR
@@ -36,7 +36,11 @@ def status(mount_point: Path | None, is_json: bool, cache_dir: Path | None) -> N
         click.echo("\n\n".join(map(screen, found)) or "You have mounted nothing.")
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "invoicefs fetch ~/invoices", "invoicefs fetch ~/invoices/system ~/invoices/shared"
+    )
+)
 @click.argument("paths", metavar="PATH...", type=PATH, nargs=-1, required=True)
 @CACHE_DIR
 @click.pass_context
@@ -86,7 +90,9 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
             yield each
 
 
-@click.command()
+@click.command(
+    epilog=examples("invoicefs refresh ~/invoices", "invoicefs refresh ~/invoices/system")
+)
 @click.argument("path", type=PATH, default=".")
 @CACHE_DIR
 def refresh(path: Path, cache_dir: Path | None) -> None:

@@ -15,19 +15,28 @@ from invoicefs.cli.options import (
     Call,
     MountCommand,
     ask,
+    examples,
     family_of_options,
     mount_options,
     option,
     say,
     settings_of,
 )
+from invoicefs.config import URL_EXAMPLE
 from invoicefs.errors import UserError
 from invoicefs.families import choose
 
 log = logging.getLogger(__name__)
 
 
-@click.command(cls=MountCommand)
+@click.command(
+    cls=MountCommand,
+    epilog=examples(
+        f"invoicefs mount --url {URL_EXAMPLE} --token-file ~/.invoicefs-token ~/invoices",
+        "invoicefs mount -o namespace=system,status=paid,list_ttl=5m ~/invoices",
+        "invoicefs mount --p12 me.p12 --ca-bundle company.pem --foreground ~/invoices",
+    ),
+)
 @click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
 @mount_options
 @INSECURE_HTTP
@@ -102,7 +111,7 @@ def mount(
     )
 
 
-@click.command()
+@click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))
 @click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
 @click.option("--lazy", is_flag=True, help="Detach now, end when nothing uses it any more.")
 def umount(mount_point: Path, lazy: bool) -> None:
@@ -112,7 +121,9 @@ def umount(mount_point: Path, lazy: bool) -> None:
     unmount(str(mount_point.absolute()), lazy=lazy)
 
 
-@click.command()
+@click.command(
+    epilog=examples(f"invoicefs doctor --url {URL_EXAMPLE} --token-file ~/.invoicefs-token")
+)
 @mount_options
 @INSECURE_HTTP
 @click.pass_context
@@ -145,7 +156,7 @@ def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
     ctx.exit(0 if is_well else 1)
 
 
-@click.command()
+@click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
 @click.option("--once", is_flag=True, help="Unmount and end after the tour.")
 def demo(mount_point: Path | None, once: bool) -> None:

@@ -57,6 +57,12 @@ PATH = _Parsed("path", Path)
 _ID = click.IntRange(min=0, max=2**32 - 2)  # the one above stands for "leave it", see chown(2)
 
 
+def examples(*lines: str) -> str:
+    """The end of a help text, with command lines as they are typed."""
+    # Click leaves a paragraph alone that begins with this character.
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def option(name: str, field: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
     """An option that can also be given as ``INVOICEFS_NAME`` in the environment."""
     variable = "INVOICEFS_" + name.removeprefix("--").replace("-", "_").upper()

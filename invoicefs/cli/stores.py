@@ -5,8 +5,8 @@ from pathlib import Path
 import click
 
 from invoicefs import config
-from invoicefs.cli.options import PATH, Command, option
-from invoicefs.config import rounded_size
+from invoicefs.cli.options import PATH, Command, examples, option
+from invoicefs.config import URL_EXAMPLE, rounded_size
 
 
 @click.group()
@@ -33,7 +33,7 @@ def _chosen_stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
     return found
 
 
-@cache.command()
+@cache.command(epilog=examples("invoicefs cache info"))
 @_store_options
 def info(cache_dir: Path | None, url: str | None) -> None:
     """Show where the stores are, and what they take."""
@@ -46,7 +46,7 @@ def info(cache_dir: Path | None, url: str | None) -> None:
         )
 
 
-@cache.command()
+@cache.command(epilog=examples("invoicefs cache verify --dry-run"))
 @click.option("--dry-run", "is_dry", is_flag=True, help="Remove nothing.")
 @_store_options
 @click.pass_context
@@ -66,7 +66,12 @@ def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dr
     ctx.exit(0 if is_whole else 1)
 
 
-@cache.command()
+@cache.command(
+    epilog=examples(
+        "invoicefs cache clear --dry-run",
+        f"invoicefs cache clear --all --url {URL_EXAMPLE}",
+    )
+)
 @click.option("--all", "everything", is_flag=True, help="Forget lists, sizes and dates, too.")
 @click.option(
     "--dry-run", "is_dry", is_flag=True, help="Say what would be freed, and free nothing."

@@ -119,6 +119,19 @@ def test_options_for_all_file_systems_are_accepted_and_the_mount_is_read_only(
     assert "Read-only file system" in ended.err
 
 
+@pytest.mark.promise(
+    "`x-gvfs-show` and `x-gvfs-name=NAME` in a line of fstab reach file managers, which go by them."
+)
+def test_what_fstab_says_to_file_managers_is_in_the_table_of_mounts(machine: Machine) -> None:
+    """GIO reads it there, by libmount."""
+    options = f"x-gvfs-show,x-gvfs-name=Invoices,{machine.options}"
+    machine.write_fstab(f"{machine.url} {machine.path} invoicefs {options} 0 0")
+
+    shown = machine.run("mount $DIR && mount | grep --fixed-strings $DIR").good().text
+
+    assert ",x-gvfs-show,x-gvfs-name=Invoices)" in shown
+
+
 def test_options_of_a_line_are_those_of_the_command(machine: Machine) -> None:
     options = f"{machine.options},allow_other,uid=12,gid=34,umask=027,xattr,namespace=system"
     machine.write_fstab(f"{machine.url} {machine.path} invoicefs {options} 0 0")

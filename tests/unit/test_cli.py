@@ -1,6 +1,7 @@
 """The command line: options and variables in, settings or one sentence and an exit code out."""
 
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -150,6 +152,31 @@ def test_every_command_has_help(run: Run, command: str) -> None:
 
     assert ended.code == 0
     assert "MOUNTPOINT" in ended.out
+
+
+def commands_below(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from commands_below(command)
+        else:
+            yield command
+
+
+@pytest.mark.parametrize(
+    "command", tuple(commands_below(cli.cli)), ids=lambda command: command.name
+)
+def test_the_help_of_each_command_ends_with_examples_that_it_understands(
+    command: click.Command,
+) -> None:
+    _, *lines = (command.epilog or "").split("Examples:")[-1].splitlines()
+
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line)
+        assert program == "invoicefs"
+        rest = words[words.index(str(command.name)) + 1 :]
+        with click.Context(command) as context:
+            command.make_parser(context).parse_args(rest)
 
 
 # Bad usage

@@ -92,8 +92,8 @@ ALLOWED: Mapping[str, set[str]] = {
         " sandbox.exchange sandbox.throttle sandbox.faults sandbox.sample sandbox.server",
         "demo": "errors families mountpoint sandbox.__init__",
         "cli.options": "__init__ errors config mount_options families",
-        "cli.mounting": "__init__ errors families credentials mountpoint logs mount demo doctor"
-        " cli.options",
+        "cli.mounting": "__init__ errors config families credentials mountpoint logs mount demo"
+        " doctor cli.options",
         "cli.asking": "__init__ config questions status_screen fetching cli.options",
         "cli.stores": "config upkeep cli.options",
         "cli.__init__": "__init__ errors families mount_options cli.options cli.mounting cli.asking"
