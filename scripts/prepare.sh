@@ -30,12 +30,16 @@ missing_packages() {
         is_there "$program" && continue
         case $program in
             borg) echo borgbackup ;;
+            dbus-daemon) echo "dbus-daemon|dbus" ;;
             getfattr) echo attr ;;
             gio) echo libglib2.0-bin ;;
+            gvfsd) echo gvfs ;;
             libnss_wrapper.so) echo libnss-wrapper ;;
             mksquashfs) echo squashfs-tools ;;
             mutool) echo mupdf-tools ;;
             pdftotext) echo poppler-utils ;;
+            tumblerd) echo tumbler ;;
+            Xvfb) echo xvfb ;;
             *) echo "$program" ;;
         esac
     done
@@ -45,6 +49,9 @@ is_there() {
     case $1 in
         # Not all libraries are in the list of ldconfig: only those with a version are.
         lib*.so) python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null ;;
+        # The message bus starts these, from folders that are not on PATH.
+        gvfsd) compgen -G "/usr/lib*/gvfsd" >/dev/null ;;
+        tumblerd) compgen -G "/usr/lib/*/tumbler-1/tumblerd" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
 }

@@ -1,0 +1,73 @@
+"""A desktop without a monitor: an X server, a message bus, a window manager."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.mount.programs import Argument, Running, eventually, missing, run, started
+
+
+class Screen:
+    """The session of one user, with an empty home, which ends with all programs that it runs.
+
+    File managers start further programs by the message bus, thumbnailers among them: they end when
+    the bus does.
+    """
+
+    def __init__(self, home: Path, runtime: Path) -> None:
+        home.mkdir(exist_ok=True)
+        self.home = home
+        self._running = ExitStack()
+        self._environment = {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
+        with ExitStack() as unless_it_comes_up:
+            unless_it_comes_up.callback(self.close)
+            self._environment["DISPLAY"] = self._display()
+            bus = self.start("dbus-daemon", "--session", "--print-address", "--nofork")
+            self._environment["DBUS_SESSION_BUS_ADDRESS"] = bus.line()
+            self.start("openbox")
+            unless_it_comes_up.pop_all()
+
+    def start(self, *argv: Argument) -> Running:
+        """Start a program of the session."""
+        quietly = ("sh", "-c", 'exec "$@" 2> /dev/null', "sh")  # they warn of much, and fill pipes
+        return self._running.enter_context(started(*quietly, *argv, env=self._environment))
+
+    def run(self, *argv: Argument) -> str:
+        """Run a program of the session to its good end; what it wrote to stdout."""
+        return run(*argv, env=self._environment).good().text
+
+    def wait_for_window(self, *words: str) -> str:
+        """Wait for a window that has all these words in its title; its number."""
+        return eventually(lambda: next(iter(self._windows(words)), ""))
+
+    def press(self, window: str, *keys: str) -> None:
+        """Press keys in a window."""
+        self.run("xdotool", "windowfocus", "--sync", window, "key", "--window", window, *keys)
+
+    @property
+    def thumbnails(self) -> list[Path]:
+        """The pictures of files that were made in this session."""
+        return list((self.home / ".cache/thumbnails").glob("*/*.png"))
+
+    def close(self) -> None:
+        """End the programs, the last one first."""
+        self._running.close()
+
+    def _windows(self, words: Sequence[str]) -> list[str]:
+        found = run("xdotool", "search", "--onlyvisible", "--name", ".", env=self._environment)
+        numbers = found.lines if found.code == 0 else []  # 1 where there is no window
+        return [number for number in numbers if all(word in self._title(number) for word in words)]
+
+    def _title(self, window: str) -> str:
+        """The title of a window; nothing where it has just been closed."""
+        return run("xdotool", "getwindowname", window, env=self._environment).text
+
+    def _display(self) -> str:
+        """Start an X server, which chooses a number that is free, and tells it on its stdout."""
+        server = self.start(
+            *("Xvfb", "-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp")
+        )
+        number = server.line()
+        if not number:
+            missing("the program Xvfb is missing")
+        return f":{number}"
