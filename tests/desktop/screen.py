@@ -40,14 +40,13 @@ class Screen:
         """Wait for a window that has all these words in its title; its number."""
         return eventually(lambda: next(iter(self._windows(words)), ""))
 
+    def has_window(self, *words: str) -> bool:
+        """Whether there is a window that has all these words in its title."""
+        return bool(self._windows(words))
+
     def press(self, window: str, *keys: str) -> None:
         """Press keys in a window."""
         self.run("xdotool", "windowfocus", "--sync", window, "key", "--window", window, *keys)
-
-    @property
-    def thumbnails(self) -> list[Path]:
-        """The pictures of files that were made in this session."""
-        return list((self.home / ".cache/thumbnails").glob("*/*.png"))
 
     def close(self) -> None:
         """End the programs, the last one first."""
