@@ -18,6 +18,7 @@ fetcher makes one call per key at a time. `_denied_s` changes by single assignme
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from invoicefs import names
@@ -179,15 +180,34 @@ class Catalog:
         known = self._snapshots.listing_by_now(namespace)
         return known is not None and any(not each.active for each in known.everything.invoices)
 
-    def refresh(self, namespace: str | None, deadline: Deadline) -> None:
-        """List a namespace again now, or all that have been listed; raises what that brings."""
-        if namespace is not None:
-            self._fetch_listing(namespace, deadline)
-            return
+    def listed_namespaces(self) -> tuple[str, ...]:
+        """The namespaces that have been listed; no call."""
+        return self._snapshots.listed_namespaces()
+
+    def refresh(self, namespace: str, deadline: Deadline) -> None:
+        """List a namespace again now; raises what that brings."""
+        self._fetch_listing(namespace, deadline)
+
+    def refresh_all(self, deadline: Deadline) -> None:
+        """List again now what has been listed; raises what one of them brings, after all of them.
+
+        A namespace that is gone has nothing to list, and is no failure.
+        """
+        fetches: list[Callable[[], object]] = [
+            partial(self._fetch_listing, each, deadline) for each in self.listed_namespaces()
+        ]
         if not self._view.namespaces:
-            self._fetch_namespaces(deadline)
-        for each in self._snapshots.listed_namespaces():
-            self._fetch_listing(each, deadline)
+            fetches.insert(0, partial(self._fetch_namespaces, deadline))
+        failure: InvoicefsError | None = None
+        for fetch in fetches:
+            try:
+                fetch()
+            except NotFound:
+                continue
+            except InvoicefsError as error:
+                failure = failure or error
+        if failure:
+            raise failure
 
     # Invoices.
 

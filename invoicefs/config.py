@@ -24,6 +24,7 @@ _SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.IGNORECASE | re.ASCII)
 _DURATION_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}", re.ASCII)
+SERVICE_CACHE_DIR = Path("/var/cache/invoicefs")  # of who has no home, as at boot
 _LARGEST_BYTES = 2**63 - 1  # of an off_t
 _MOST_PARALLEL = 1000  # each takes a thread, and a place for a connection before the first call
 _MOST_READ_AHEAD = 1000  # each is held in memory until it is opened
@@ -146,7 +147,7 @@ def default_cache_dir() -> Path:
     if Path(cache_home).is_absolute():
         return Path(cache_home) / "invoicefs"
     home = home_folder()
-    return home / ".cache" / "invoicefs" if home else Path("/var/cache/invoicefs")
+    return home / ".cache" / "invoicefs" if home else SERVICE_CACHE_DIR
 
 
 def home_folder() -> Path | None:

@@ -30,7 +30,7 @@ Answer = Callable[[Message], Message]
 
 _SUFFIX: Final = ".socket"
 _FOLDER: Final = "invoicefs"
-_LONGEST_ANSWER_S = 40.0  # to be listed anew may take as long as --timeout, and a little more
+_LONGEST_PAUSE_S = 40.0  # of whoever is at the other end
 _LONGEST_LINE_BYTES = 1024 * 1024
 
 
@@ -78,12 +78,14 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         with _opened(path.parent) as folder:
             super().__init__(f"{folder}/{path.name}", _Conversation)
             path.chmod(0o600)
+        self._identity = _identity_of(path)
         self._is_closed = False
         self._accepting = threading.Thread(target=self._accept, name="control", daemon=True)
         self._accepting.start()
 
     def close(self) -> None:
-        self._path.unlink(missing_ok=True)
+        if _identity_of(self._path) == self._identity:  # else it is that of the next mount here
+            self._path.unlink()
         self._is_closed = True
         self.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
         self._accepting.join()
@@ -101,7 +103,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 class _Conversation(socketserver.StreamRequestHandler):
     server: _Server
-    timeout = _LONGEST_ANSWER_S
+    timeout = _LONGEST_PAUSE_S
 
     def handle(self) -> None:
         answer = self._answer(self.rfile.readline(_LONGEST_LINE_BYTES))
@@ -121,46 +123,47 @@ class _Conversation(socketserver.StreamRequestHandler):
             return {"error": str(error)}
 
 
-def ask(mount_path: str, store_folders: Iterable[Path], question: Message) -> Message:
-    """The answer of the mount on a path.
+def ask(
+    mount_path: str,
+    store_folders: Iterable[Path],
+    question: Message,
+    *,
+    answer_within_s: float | None = _LONGEST_PAUSE_S,
+) -> Message | None:
+    """The answer of the mount on a path; None where no mount of this user listens for that path.
 
-    Raises `UserError` where no mount of ours answers there, or with the words of its refusal.
+    Raises `UserError` with the words of its refusal, and where it does not answer in time; None is
+    for ever.
     """
-    path = _socket_of(mount_path, store_folders)
-    if path is None:
-        raise UserError(
-            f"No mount of yours answers for {mount_path}: it may be somebody else's, or have its "
-            "store elsewhere (--cache-dir)."
-        )
-    return _ask(path, question)
-
-
-def can_ask(mount_path: str, store_folders: Iterable[Path]) -> bool:
-    """Whether the mount on a path is one that this user may ask."""
-    return _socket_of(mount_path, store_folders) is not None
-
-
-def _socket_of(mount_path: str, store_folders: Iterable[Path]) -> Path | None:
     name = _name(mount_path)
-    paths = (folder / name for folder in (*_runtime_folders(), *store_folders))
-    return next((path for path in paths if _is_socket(path)), None)
+    for folder in (*_runtime_folders(), *store_folders):
+        if channel := _connected(folder / name):
+            with channel:
+                return _answer_on(channel, folder / name, question, answer_within_s)
+    return None
 
 
-def _is_socket(path: Path) -> bool:
+def _connected(path: Path) -> socket.socket | None:
+    """A connection to whoever listens on a socket; None where nobody does, or it is not ours."""
+    channel = socket.socket(socket.AF_UNIX)
     try:
-        return path.is_socket()
-    except PermissionError:  # of somebody else
-        return False
-
-
-def _ask(path: Path, question: Message) -> Message:
-    try:
-        with socket.socket(socket.AF_UNIX) as channel, _opened(path.parent) as folder:
-            channel.settimeout(_LONGEST_ANSWER_S)
+        channel.settimeout(_LONGEST_PAUSE_S)
+        with _opened(path.parent) as folder:
             channel.connect(f"{folder}/{path.name}")
-            channel.sendall(json.dumps(question).encode() + b"\n")
-            with channel.makefile("rb") as lines:
-                answer = json.loads(lines.readline())
+    except OSError:
+        channel.close()
+        return None
+    return channel
+
+
+def _answer_on(
+    channel: socket.socket, path: Path, question: Message, answer_within_s: float | None
+) -> Message:
+    try:
+        channel.sendall(json.dumps(question).encode() + b"\n")
+        channel.settimeout(answer_within_s)
+        with channel.makefile("rb") as lines:
+            answer = json.loads(lines.readline())
     except (OSError, ValueError) as error:
         raise UserError(f"The mount does not answer on {path}: {error}.") from error
     if not isinstance(answer, dict):
@@ -168,6 +171,15 @@ def _ask(path: Path, question: Message) -> Message:
     if "error" in answer:
         raise UserError(str(answer["error"]))
     return answer
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a socket from the next one there, which may get the same inode."""
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 @contextlib.contextmanager

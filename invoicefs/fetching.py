@@ -37,13 +37,10 @@ def find(paths: Iterable[str], why: Why) -> Found:
     missing: list[str] = []
     failures: list[Fetched] = []
     present_count = 0
-    for path in _walk(paths, lambda path, error: failures.append(_failed(path, error, why))):
-        try:
-            status = os.stat(path)
-        except OSError as error:
-            failures.append(_failed(path, error, why))
-            continue
-        if status.st_blocks:
+    for path, blocks in _walk(
+        paths, lambda path, error: failures.append(_failed(path, error, why))
+    ):
+        if blocks:
             present_count += 1
         else:
             missing.append(path)
@@ -71,12 +68,13 @@ def _fetch(path: str, why: Why) -> Fetched:
         return _failed(path, error, why)
 
 
-def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterator[str]:
-    """The files at and below some paths, in the order of the mount."""
+def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterator[tuple[str, int]]:
+    """The files at and below some paths with their blocks, in the order of the mount."""
     for path in paths:
         try:
-            if not stat.S_ISDIR(os.stat(path).st_mode):
-                yield path
+            status = os.stat(path)
+            if not stat.S_ISDIR(status.st_mode):
+                yield path, status.st_blocks
                 continue
             with os.scandir(path) as entries:
                 inside = [entry.path for entry in entries]

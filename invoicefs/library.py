@@ -257,13 +257,13 @@ class Library:
         deadline = self._deadline()
         match _parts(path):
             case []:
-                self._catalog.refresh(None, deadline)
-                namespaces = self._catalog.namespaces(deadline)
+                for each in self._catalog.listed_namespaces():
+                    self._contents.look_again(each)
+                self._catalog.refresh_all(deadline)
             case [directory, *_]:
-                namespaces = (self._catalog.namespace(directory, deadline),)
-                self._catalog.refresh(namespaces[0], deadline)
-        for each in namespaces:
-            self._contents.look_again(each)
+                namespace = self._catalog.namespace(directory, deadline)
+                self._contents.look_again(namespace)
+                self._catalog.refresh(namespace, deadline)
 
     def _refill_store(self) -> bool:
         """Keep once more what the store has lost and is known here; whether that was possible."""

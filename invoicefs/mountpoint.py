@@ -55,15 +55,12 @@ def our_mounts() -> tuple[Mount, ...]:
     return tuple(each for each in mounts() if each.filesystem_type == FILESYSTEM_TYPE)
 
 
-def mount_of(path: str) -> Mount | None:
-    """The mount of invoicefs that a path is in, if it is; does not touch it."""
-    parts = Path(os.path.abspath(path))
-    inside = {mount.path: mount for mount in our_mounts()}
-    for folder in (parts, *parts.parents):
-        mount = inside.get(str(folder)) or mount_at(str(folder))
-        if mount is not None:
-            return mount if mount.filesystem_type == FILESYSTEM_TYPE else None
-    return None
+def mount_of(real_path: str) -> Mount | None:
+    """The mount of invoicefs that a path without links is in, if it is; does not touch it."""
+    last = {mount.path: mount for mount in mounts()}
+    above = (real_path, *map(str, Path(real_path).parents))
+    mount = next((last[folder] for folder in above if folder in last), None)
+    return mount if mount and mount.filesystem_type == FILESYSTEM_TYPE else None
 
 
 def make_free(path: str) -> None:

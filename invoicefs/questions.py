@@ -3,13 +3,11 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from invoicefs import control, mountpoint
-from invoicefs.config import default_cache_dir
+from invoicefs.config import SERVICE_CACHE_DIR, default_cache_dir
 from invoicefs.errors import UserError
-
-_SERVICE_CACHE_DIR: Final = Path("/var/cache/invoicefs")  # of mounts without HOME, as at boot
 
 Status = Mapping[str, Any]
 """See `answering.Answering`."""
@@ -17,55 +15,63 @@ Status = Mapping[str, Any]
 
 def status_of(path: str, cache_dir: Path | None) -> Status:
     """What the mount that a path is in does; raises `UserError` where it cannot be asked."""
-    return control.ask(_mount_of(path).path, _store_folders(cache_dir), {"ask": "status"})
+    mount_point, _ = _place_of(path)
+    return _asked(mount_point, cache_dir, {"ask": "status"})
 
 
 def all_statuses(cache_dir: Path | None) -> tuple[Status, ...]:
     """What each mount does that answers to this user."""
     folders = tuple(_store_folders(cache_dir))
-    paths = [
-        mount.path for mount in mountpoint.our_mounts() if control.can_ask(mount.path, folders)
-    ]
-    return tuple(control.ask(path, folders, {"ask": "status"}) for path in paths)
+    answers = (
+        control.ask(mount.path, folders, {"ask": "status"}) for mount in mountpoint.our_mounts()
+    )
+    return tuple(answer for answer in answers if answer is not None)
 
 
 def refresh(path: str, cache_dir: Path | None) -> None:
     """Have the mount that a path is in list it again; raises `UserError` where that fails."""
-    mount = _mount_of(path)
-    question = {"ask": "refresh", "path": _inside(mount, path)}
-    control.ask(mount.path, _store_folders(cache_dir), question)
+    mount_point, inside = _place_of(path)
+    question = {"ask": "refresh", "path": inside}
+    _asked(mount_point, cache_dir, question, answer_within_s=None)  # --timeout ends it there
 
 
 def why(path: str, cache_dir: Path | None) -> str | None:
     """Why the last open of a path failed, in words; None where it did not, or nobody knows."""
     try:
-        mount = _mount_of(path)
-        question = {"ask": "why", "path": _inside(mount, path)}
-        answer = control.ask(mount.path, _store_folders(cache_dir), question).get("why")
+        mount_point, inside = _place_of(path)
+        answer = _asked(mount_point, cache_dir, {"ask": "why", "path": inside}).get("why")
     except UserError:
         return None
     return answer if isinstance(answer, str) else None
 
 
-def _inside(mount: mountpoint.Mount, path: str) -> str:
-    inside = os.path.relpath(_real(path), mount.path)
-    return "/" if inside == "." else f"/{inside}"
+def _asked(
+    mount_point: str, cache_dir: Path | None, question: Mapping[str, str], **limits: float | None
+) -> Mapping[str, Any]:
+    answer = control.ask(mount_point, _store_folders(cache_dir), question, **limits)
+    if answer is None:
+        raise UserError(
+            f"No mount of yours answers for {mount_point}: it may be somebody else's, have lost "
+            "its process, or have its store elsewhere (--cache-dir)."
+        )
+    return answer
 
 
-def _mount_of(path: str) -> mountpoint.Mount:
-    mount = mountpoint.mount_of(_real(path))
-    if mount is None:
-        raise UserError(f"{path} is in no mount of invoicefs.")
-    return mount
+def _place_of(path: str) -> tuple[str, str]:
+    """The mount point above a path, and the path as the mount knows it.
 
-
-def _real(path: str) -> str:
-    """The path without links on the way to a mount; what is in the mount is not looked at."""
-    return os.path.realpath(path)
+    Links on the way to a mount are followed; a path that has none is not looked at.
+    """
+    for real in (os.path.abspath(path), os.path.realpath(path)):
+        mount = mountpoint.mount_of(real)
+        if mount is not None:
+            inside = os.path.relpath(real, mount.path)
+            return mount.path, "/" if inside == "." else f"/{inside}"
+    raise UserError(f"{path} is in no mount of invoicefs.")
 
 
 def _store_folders(cache_dir: Path | None) -> Iterator[Path]:
-    for parent in dict.fromkeys((cache_dir or default_cache_dir(), _SERVICE_CACHE_DIR)):
+    for parent in dict.fromkeys((cache_dir or default_cache_dir(), SERVICE_CACHE_DIR)):
         try:
             yield from sorted(parent.iterdir())
         except OSError:  # no store, or not ours

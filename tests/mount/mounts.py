@@ -13,6 +13,8 @@ from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
+import pytest
+
 import invoicefs
 from invoicefs import looker
 from invoicefs.mountpoint import FILESYSTEM_TYPE, mounts
@@ -21,6 +23,7 @@ from tests.mount.programs import LIMIT_S, Argument, Ended, Running, run, started
 
 Environment = Mapping[str, str | None]
 
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 FUSERMOUNT = shutil.which("fusermount3") or "fusermount"
 CHECKOUT = Path(invoicefs.__file__).parents[1]
 _LOOKER = os.fsencode(looker.__file__)

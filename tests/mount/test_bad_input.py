@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Behaviour, Endpoint, Fault, Sandbox, Sent, faults
-from tests.mount.mounts import Environment, Mounts, is_mounted, permissions, processes_of
+from tests.mount.mounts import (
+    NEEDS_ROOT,
+    Environment,
+    Mounts,
+    is_mounted,
+    permissions,
+    processes_of,
+)
 from tests.mount.poorer_machines import (
     CLOSED_DEVICE,
     NO_DEVICE,
@@ -19,8 +26,6 @@ from tests.mount.poorer_machines import (
 )
 from tests.mount.programs import Argument, Ended, eventually, run, wait_for_exit
 from tests.mount.tenants import NAMESPACE
-
-NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 
 
 def refuse(

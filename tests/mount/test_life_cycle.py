@@ -13,6 +13,7 @@ from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
 from tests.mount.gate import Gate
 from tests.mount.mounts import (
     FUSERMOUNT,
+    NEEDS_ROOT,
     Mount,
     Mounts,
     is_mounted,
@@ -21,8 +22,6 @@ from tests.mount.mounts import (
 )
 from tests.mount.programs import LIMIT_S, eventually, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
-
-NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 
 TENANT = tenant(*(invoice(number, 20_000 + number) for number in range(12)))
 CONTENTS = contents(TENANT)

@@ -9,9 +9,17 @@ from typing import Any
 
 import pytest
 
-from invoicefs.sandbox import Endpoint, Fault, RateLimit, Sandbox, faults
+from invoicefs.sandbox import (
+    Endpoint,
+    Fault,
+    RateLimit,
+    SampleNamespace,
+    SampleTenant,
+    Sandbox,
+    faults,
+)
 from tests.mount.gate import Gate
-from tests.mount.mounts import Mount, Mounts
+from tests.mount.mounts import NEEDS_ROOT, Mount, Mounts
 from tests.mount.programs import LIMIT_S, eventually, run
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
@@ -96,6 +104,7 @@ def test_a_pause_after_a_limit_is_told(sandbox: Sandbox, mounts: Mounts) -> None
     assert found["requests"] == counted(sandbox)
 
 
+@NEEDS_ROOT
 @pytest.mark.promise("It shows all your mounts and nobody else's.")
 def test_all_mounts_of_a_user_are_shown_and_none_of_others(
     mounts: Mounts, unprivileged_mounts: Mounts
@@ -104,9 +113,23 @@ def test_all_mounts_of_a_user_are_shown_and_none_of_others(
     theirs = unprivileged_mounts.mount()
 
     assert [each["mount_point"] for each in status(mounts)] == [str(each.path) for each in mine]
-    assert [each["mount_point"] for each in status(unprivileged_mounts)] == [str(theirs.path)]
-    refused = unprivileged_mounts.command("status", mine[0].path)
-    assert (refused.code, "No mount of yours" in refused.err) == (1, True)
+    # They know where my sockets are, and must not get at them.
+    my_places = {name: mounts.environment[name] for name in ("XDG_RUNTIME_DIR", "XDG_CACHE_HOME")}
+    for places in ({}, my_places):
+        found = json.loads(unprivileged_mounts.command("status", "--json", env=places).good().out)
+        assert [each["mount_point"] for each in found] == [str(theirs.path)][: not places]
+        refused = unprivileged_mounts.command("status", mine[0].path, env=places)
+        assert (refused.code, "No mount of yours" in refused.err) == (1, True)
+
+
+@pytest.mark.promise("It shows all your mounts and nobody else's.")
+def test_a_killed_mount_hides_no_other(mounts: Mounts) -> None:
+    killed, alive = mounts.mount(), mounts.mount()
+    killed.kill()
+
+    assert [each["mount_point"] for each in status(mounts)] == [str(alive.path)]
+    refused = mounts.command("status", killed.path)
+    assert (refused.code, "have lost its process" in refused.err) == (1, True)
 
 
 def test_without_a_mount_there_is_nothing_to_show(mounts: Mounts, tmp_path: Path) -> None:
@@ -202,3 +225,27 @@ def test_refresh_says_what_keeps_it_from_listing(sandbox: Sandbox, mounts: Mount
     assert (ended.code, ended.err.count("\n")) == (1, 1)
     assert "out of order" in ended.err
     assert run("ls", mount / NAMESPACE).good().lines == sorted(CONTENTS)
+
+
+def test_what_is_gone_or_closed_keeps_nothing_else_from_being_listed(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    new, before = invoice(7), ("gone", "closed", NAMESPACE)
+    active = replace(invoice(8), active=True)  # a final one would stay, and its namespace with it
+    listed = tuple(SampleNamespace(name, (active,)) for name in before)
+    sandbox.tenant = SampleTenant("acme", listed)
+    mount = mounts.mount("--list-ttl", "1h", "--max-wait", "0s")
+    for name in before:
+        run("ls", mount / name).good()
+    closed, own = listed[1], SampleNamespace(NAMESPACE, (new,))
+    sandbox.tenant = SampleTenant("acme", (closed, own))
+    assert mounts.command("refresh", mount.path).good().err == ""
+    assert run("ls", mount / NAMESPACE).good().lines == [file_name(new)]
+
+    closed = replace(closed, forbidden=frozenset({Endpoint.INVOICES}))
+    own = SampleNamespace(NAMESPACE, (new, *INVOICES))
+    sandbox.tenant = SampleTenant("acme", (closed, own))
+    ended = mounts.command("refresh", mount.path)
+
+    assert (ended.code, "403" in ended.err) == (1, True)
+    assert len(run("ls", mount / NAMESPACE).good().lines) == 1 + len(INVOICES)
