@@ -95,6 +95,18 @@ class Cache:
 
         return self._attempt("read", all_keys)
 
+    def judge(self, is_whole: Callable[[str, object], bool]) -> dict[str, bool] | None:
+        """Which values are whole, by key; None where they cannot be read.
+
+        What goes while it is looked at is not among them.
+        """
+
+        def judge_all(cache: Any) -> dict[str, bool]:
+            found = {key: is_whole(key, _readable(cache, key)) for key in cache.iterkeys()}
+            return {key: whole for key, whole in found.items() if whole or key in cache}
+
+        return self._attempt("read", judge_all)
+
     def add(self, key: str, value: str | bytes) -> bool | None:
         """Keep the value under a new key; whether it was new, or None where it failed."""
         return self._attempt("write", lambda cache: bool(cache.add(key, value)))
@@ -129,8 +141,8 @@ class Cache:
         return self._attempt("write", set_all) or False
 
     def remove(self, key: str) -> bool:
-        """Forget the value under a key; whether that was possible."""
-        return self._attempt("write", lambda cache: bool(cache.delete(key))) or False
+        """Forget the value under a key, if there is one; whether that was possible."""
+        return self._attempt("write", lambda cache: cache.delete(key)) is not None
 
     def clear(self) -> bool:
         """Forget all values; whether that was possible."""

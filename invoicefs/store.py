@@ -153,7 +153,7 @@ class Store:
         pdf = self._pdfs.get(facts.sha256)
         if not isinstance(pdf, bytes) or len(pdf) != facts.size_bytes:
             return None
-        return pdf if hashlib.sha256(pdf).hexdigest() == facts.sha256 else None
+        return pdf if _is_content(facts.sha256, pdf) else None
 
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record, the content first: a record promises it."""
@@ -175,17 +175,16 @@ class Store:
     def remove_damaged(self, *, is_dry: bool) -> tuple[int, int] | None:
         """Check every content against its SHA-256, and remove what is not whole, unless `is_dry`.
 
-        How many are whole, and how many were not; None where they cannot be read. What is removed
-        is downloaded again when it is opened.
+        How many are whole, and how many were not; None where they cannot be read or removed. What
+        is removed is downloaded again when it is opened.
         """
-        keys = self._pdfs.keys(at_most=_ANY_NUMBER)
-        if keys is None:
+        found = self._pdfs.judge(_is_content)
+        if found is None:
             return None
-        damaged = [key for key in keys if not self._is_whole(key)]
-        if not is_dry:
-            for key in damaged:
-                self._pdfs.remove(key)
-        return len(keys) - len(damaged), len(damaged)
+        damaged = [key for key, is_whole in found.items() if not is_whole]
+        if not is_dry and not all(map(self._pdfs.remove, damaged)):
+            return None
+        return len(found) - len(damaged), len(damaged)
 
     def clear(self, *, everything: bool) -> bool:
         """Remove all contents, or `everything`: lists, sizes and dates, too.
@@ -194,15 +193,15 @@ class Store:
         """
         return self._pdfs.clear() and (not everything or self._meta.clear())
 
-    def _is_whole(self, key: str) -> bool:
-        pdf = self._pdfs.get(key)
-        return isinstance(pdf, bytes) and hashlib.sha256(pdf).hexdigest() == key
-
     def _keep(self, key: str, value: object) -> bool:
         return self._meta.set({key: records.sealed(key, value)})
 
     def _load(self, key: str) -> object:
         return records.unsealed(key, self._meta.get(key))
+
+
+def _is_content(key: str, pdf: object) -> bool:
+    return isinstance(pdf, bytes) and hashlib.sha256(pdf).hexdigest() == key
 
 
 def _is_record(key: str, stored: object) -> bool:

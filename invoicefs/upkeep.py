@@ -3,6 +3,7 @@
 Whatever is removed here costs a download, never an invoice: a mount verifies what it loads.
 """
 
+import os
 import re
 from contextlib import closing
 from dataclasses import dataclass
@@ -92,12 +93,17 @@ def _is_store(folder: Path) -> bool:
 
 def _size_bytes(folder: Path) -> int:
     """What lasts: the journals of SQLite come and go with who uses it."""
-    lasting = (path for path in folder.rglob("*") if not path.name.endswith(_JOURNALS))
-    return sum(map(_allocated_bytes, lasting))
+    # Not rglob, which fails where a mount removes a folder that it is about to list.
+    paths = (
+        os.path.join(parent, name)
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    )
+    return sum(_allocated_bytes(path) for path in paths if not path.endswith(_JOURNALS))
 
 
-def _allocated_bytes(path: Path) -> int:
+def _allocated_bytes(path: str) -> int:
     try:
-        return path.lstat().st_blocks * _BLOCK_BYTES
+        return os.lstat(path).st_blocks * _BLOCK_BYTES
     except OSError:  # a mount has just removed it
         return 0

@@ -6,6 +6,7 @@ What it does not believe is in `test_store_damage`.
 import logging
 import os
 import resource
+import sqlite3
 import stat
 import threading
 from collections import UserDict
@@ -704,6 +705,40 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
     assert (cache.get("slow"), cache.get("quick")) == ("1", "2")
     assert not caplog.messages
     cache.close()
+
+
+def test_what_goes_while_it_is_judged_is_not_damaged(folder: Path) -> None:
+    with (
+        closing(Cache(folder, "cache", SystemClock(), refill=lambda: True)) as cache,
+        closing(Cache(folder, "cache", SystemClock(), refill=lambda: True)) as other,
+    ):
+        cache.set({"stays": "1", "damaged": "2", "goes": "3"})
+
+        def is_whole(key: str, value: object) -> bool:
+            if key == "goes":
+                other.remove(key)
+            return (key, value) == ("stays", "1")
+
+        assert cache.judge(is_whole) == {"stays": True, "damaged": False}
+        assert cache.remove("goes")
+
+
+def test_what_cannot_be_read_now_is_not_damaged(
+    open_: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = open_()
+    use_for_everything(one)
+    assert one.remove_damaged(is_dry=False) == (1, 0)
+
+    def locked(*_: object, **__: object) -> None:
+        error = sqlite3.OperationalError("database is locked")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+    with monkeypatch.context() as patched:  # readers of a WAL are hardly ever locked out for real
+        patched.setattr("diskcache.Cache.get", locked)
+        assert one.remove_damaged(is_dry=False) is None
+    assert open_().remove_damaged(is_dry=False) == (1, 0)
 
 
 def test_what_one_store_keeps_the_other_finds(open_: OpenStore) -> None:
