@@ -81,7 +81,7 @@ class Answering:
             "store": {"folder": identity.store, "trouble": self._store.trouble},
             "store_hits": counts.hits,
             "downloads": counts.downloads,
-            "requests": {kind: dict(results) for kind, results in page.requests.items()},
+            "requests": page.requests,
             "calls": {
                 "running": pressure.running,
                 "waiting": pressure.waiting,

@@ -27,7 +27,7 @@ class PasswordNeeded(UserError):
     """A bundle that has a password, and none was given."""
 
 
-_NEW_ONE = "make a new one in the console under Personal Management, Credentials"
+NEW_ONE = "make a new one in the console under Personal Management, Credentials"
 
 
 def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
@@ -136,7 +136,7 @@ def _check_time_of_pem(file: Path) -> None:
 def _check_time(certificate: "Certificate", file: Path) -> None:
     now = datetime.now(UTC)
     if now >= (end := certificate.not_valid_after_utc):
-        raise UserError(f"The certificate in {file} has expired on {end:%Y-%m-%d}: {_NEW_ONE}.")
+        raise UserError(f"The certificate in {file} has expired on {end:%Y-%m-%d}: {NEW_ONE}.")
     if now < (begin := certificate.not_valid_before_utc):
         raise UserError(
             f"The certificate in {file} is not valid before {begin:%Y-%m-%d}: "

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from invoicefs.certificates import PasswordNeeded, check_ca_bundle, load_p12, load_pem
-from invoicefs.errors import UserError
+from invoicefs.certificates import NEW_ONE, PasswordNeeded, check_ca_bundle, load_p12, load_pem
+from invoicefs.errors import Unauthenticated, UserError
 from invoicefs.families import OUR_VARIABLES, Choice, Family, Given
 from invoicefs.secret_sources import is_open_to_others, read_secret
 from invoicefs.tokens import FixedToken, Token, TokenFile
@@ -54,6 +54,14 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
         return credentials
     check_ca_bundle(family.ca_bundle.path)
     return replace(credentials, ca_bundle=family.ca_bundle.path)
+
+
+def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserError:
+    """What to tell people of a server that does not accept their credentials."""
+    return UserError(
+        f"{url} does not accept {credentials.description}: {error}. It may be wrong, expired or "
+        f"revoked: {NEW_ONE}."
+    )
 
 
 def _nothing_for(choice: Choice) -> str:

@@ -8,7 +8,7 @@ from invoicefs import machine, mountpoint
 from invoicefs.api import Api
 from invoicefs.clock import Deadline, SystemClock
 from invoicefs.config import GIB, Settings
-from invoicefs.credentials import Credentials
+from invoicefs.credentials import Credentials, refusal
 from invoicefs.errors import Denied, InvoicefsError, Unauthenticated, UserError
 from invoicefs.store import open_store, store_folder
 
@@ -38,6 +38,8 @@ def of_tenant(settings: Settings, credentials: Credentials) -> Iterator[Finding]
     for path in credentials.open_files:
         yield Finding(False, f"Others can read or change {path}: chmod 600 {path}")
     yield _found(f"the API answers to {credentials.description}", _asking(settings, credentials))
+    if settings.allow_other:
+        yield _found("others may be let in", machine.check_others)
     yield _found(f"the store in {settings.cache_dir} can be used", lambda: _check_store(settings))
 
 
@@ -53,10 +55,7 @@ def _asking(settings: Settings, credentials: Credentials) -> Callable[[], None]:
             try:
                 api.namespaces(Deadline.after(settings.timeout_s, SystemClock()))
             except Unauthenticated as error:
-                raise UserError(
-                    f"{settings.url} does not accept {credentials.description}: {error}. "
-                    "Make a new one in the console under Personal Management, Credentials."
-                ) from error
+                raise refusal(settings.url, credentials, error) from error
             except Denied:
                 pass  # whoever may not list may download all the same
             except InvoicefsError as error:

@@ -7,8 +7,7 @@ import logging
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 from typing import Final
 
 from invoicefs.clock import Clock
@@ -29,8 +28,8 @@ class Trouble:
 class JournalPage:
     """What a journal says at one moment: requests by kind and result, the latest trouble last."""
 
-    requests: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    troubles: tuple[Trouble, ...] = ()
+    requests: Mapping[str, Mapping[str, int]]
+    troubles: tuple[Trouble, ...]
 
 
 class Journal(logging.Handler):
@@ -64,4 +63,4 @@ class Journal(logging.Handler):
         """What there is to say now."""
         with self._guard:
             requests = {kind: dict(counts) for kind, counts in self._requests.items()}
-            return JournalPage(MappingProxyType(requests), tuple(self._troubles.values()))
+            return JournalPage(requests, tuple(self._troubles.values()))

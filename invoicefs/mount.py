@@ -19,7 +19,7 @@ from invoicefs.catalog import View
 from invoicefs.clock import Clock, SystemClock
 from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.control import ControlSocket
-from invoicefs.credentials import Credentials
+from invoicefs.credentials import Credentials, refusal
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import (
     InvoicefsError,
@@ -198,11 +198,7 @@ def _check_tenant(
     try:
         found = library.first_contact()
     except Unauthenticated as error:
-        raise UserError(
-            f"{settings.url} does not accept {credentials.description}: {error}. It may be wrong, "
-            "expired or revoked: make a new one in the console under Personal Management, "
-            "Credentials."
-        ) from error
+        raise refusal(settings.url, credentials, error) from error
     except InvoicefsError as error:
         _judge(error, library, settings, warn)
         return

@@ -208,7 +208,7 @@ def takes_value(command: click.Command) -> Mapping[str, bool]:
         for option in command.params
         if isinstance(option, click.Option)
         for name in option.opts
-        if name.startswith("--") and name != "--help"
+        if name.startswith("--")
     }
 
 

@@ -27,6 +27,12 @@ NO_DEVICE = (
     "exists = pathlib.Path.exists",
     "pathlib.Path.exists = lambda path: str(path) != '/dev/fuse' and exists(path)",
 )
+NOTHING_ALLOWED = (
+    "import pathlib",
+    "read_text = pathlib.Path.read_text",
+    "pathlib.Path.read_text = lambda path, *args, **more:"
+    " '' if str(path) == '/etc/fuse.conf' else read_text(path, *args, **more)",
+)
 CLOSED_DEVICE = (
     "import os",
     "access = os.access",

@@ -14,6 +14,7 @@ from tests.mount.poorer_machines import (
     NO_DEVICE,
     NO_FUSERMOUNT,
     NO_LIBFUSE,
+    NOTHING_ALLOWED,
     ONLY_LIBFUSE3,
     python_path_with,
 )
@@ -86,7 +87,7 @@ def test_a_dead_mount_is_a_cross_and_its_command_mends_it(mounts: Mounts) -> Non
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"INVOICEFS_TOKEN": "wrong"}, "Make a new one in the console"),
+        ({"INVOICEFS_TOKEN": "wrong"}, "make a new one in the console"),
         ({"INVOICEFS_TOKEN": None}, "--token-file"),
         ({"INVOICEFS_URL": None}, "--url"),
         ({"INVOICEFS_URL": "http://127.0.0.1:1"}, "Connection refused"),
@@ -100,6 +101,18 @@ def test_what_is_amiss_with_the_tenant_is_one_cross_that_says_what_to_do(
     (cross,) = crosses(mounts, mounts.command("doctor", env=variables))
 
     assert words in cross
+
+
+def test_that_others_may_not_be_let_in_is_a_cross_where_they_are_to_be(
+    unprivileged_mounts: Mounts, tmp_path: Path
+) -> None:
+    mounts = unprivileged_mounts
+    env = {"PYTHONPATH": python_path_with(tmp_path, *NOTHING_ALLOWED)}
+
+    (cross,) = crosses(mounts, mounts.command("doctor", "--allow-other", env=env))
+
+    assert "user_allow_other in /etc/fuse.conf" in cross
+    assert crosses(mounts, mounts.command("doctor", env=env)) == []
 
 
 def test_whoever_may_not_list_may_mount_all_the_same(sandbox: Sandbox, mounts: Mounts) -> None:
