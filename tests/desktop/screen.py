@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.mount.programs import Argument, Running, eventually, missing, run, started
+from tests.mount.programs import LIMIT_S, Argument, Running, eventually, missing, run, started
 
 
 class Screen:
@@ -32,9 +32,9 @@ class Screen:
         quietly = ("sh", "-c", 'exec "$@" 2> /dev/null', "sh")  # they warn of much, and fill pipes
         return self._running.enter_context(started(*quietly, *argv, env=self._environment))
 
-    def run(self, *argv: Argument) -> str:
+    def run(self, *argv: Argument, timeout_s: float = LIMIT_S) -> str:
         """Run a program of the session to its good end; what it wrote to stdout."""
-        return run(*argv, env=self._environment).good().text
+        return run(*argv, env=self._environment, timeout_s=timeout_s).good().text
 
     def wait_for_window(self, *words: str) -> str:
         """Wait for a window that has all these words in its title; its number."""
@@ -47,6 +47,11 @@ class Screen:
     def press(self, window: str, *keys: str) -> None:
         """Press keys in a window."""
         self.run("xdotool", "windowfocus", "--sync", window, "key", "--window", window, *keys)
+
+    @property
+    def thumbnails(self) -> list[Path]:
+        """The pictures of files that were made in this session."""
+        return list((self.home / ".cache/thumbnails").glob("*/*.png"))
 
     def close(self) -> None:
         """End the programs, the last one first."""

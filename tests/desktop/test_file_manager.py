@@ -1,4 +1,6 @@
-"""A folder of invoices in Thunar."""
+"""A folder of invoices in Thunar, with and without its thumbnailer."""
+
+from collections import Counter
 
 import pytest
 
@@ -6,6 +8,35 @@ from invoicefs.sandbox import Endpoint, Sandbox
 from tests.desktop.screen import Screen
 from tests.mount.mounts import Mount
 from tests.mount.programs import eventually
+
+THUMBNAILER = "org.freedesktop.thumbnails.Thumbnailer1"
+SOME = 4  # of those in view
+PARALLEL = 8  # the default of --parallel
+# tumblerd runs at nice 19, so whatever else is busy on this machine goes first.
+PREVIEWS_S = 200
+
+
+@pytest.mark.timeout(2 * PREVIEWS_S)
+@pytest.mark.promise(
+    "A file manager that shows previews downloads each invoice in view once, within `--parallel`."
+)
+def test_a_folder_with_previews_costs_one_call_per_invoice_within_the_limit(
+    screen: Screen, mount: Mount, sandbox: Sandbox
+) -> None:
+    # Thunar asks once, and shows no preview at all where its thumbnailer takes 25 s to start.
+    screen.run(
+        *("gdbus", "wait", "--session", "--timeout", str(PREVIEWS_S)),
+        *("--activate", THUMBNAILER, THUMBNAILER),
+        timeout_s=PREVIEWS_S,
+    )
+    screen.start("thunar", mount / "system")
+    screen.wait_for_window("system - Thunar")
+    eventually(lambda: len(screen.thumbnails) >= SOME, PREVIEWS_S)
+    downloads = Counter(call.name for call in sandbox.calls if call.endpoint is Endpoint.PDF)
+    assert len(downloads) >= SOME
+    assert set(downloads.values()) == {1}
+    assert sandbox.peak_concurrency <= PARALLEL
+    assert sandbox.count(Endpoint.INVOICES) == 1
 
 
 @pytest.mark.promise(
