@@ -39,9 +39,11 @@ def check(traces: list[Trace], *secrets: bytes) -> None:
 
 def traces_of_processes(mount: Mount) -> list[Trace]:
     """The arguments and the environments of all that serves a mount."""
+    pids = processes_of(mount.path)
+    assert pids
     return [
         Trace(f"{name} of process {pid}", Path(f"/proc/{pid}/{name}").read_bytes())
-        for pid in processes_of(mount.path)
+        for pid in pids
         for name in ("cmdline", "environ")
     ]
 

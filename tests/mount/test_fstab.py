@@ -278,7 +278,7 @@ def installed(machine: Machine) -> Path:
     helper = root / "bin" / "mount.invoicefs"
     helper.write_text(f"#!{root}/bin/python3\nprint('not run here')\n")
     helper.chmod(0o755)
-    package = next((root / "lib").glob("python*")) / "site-packages" / "invoicefs"
+    package = site_packages(helper) / "invoicefs"
     package.mkdir()
     (package / "__init__.py").touch()
     return helper

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def open_(folder: Path) -> Iterator[OpenStore]:
 @pytest.fixture
 def store(open_: OpenStore) -> Store:
     return open_()
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that everybody may enter; those of pytest are private."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o755)  # noqa: S103
+        yield Path(name)
 
 
 @pytest.fixture

@@ -204,9 +204,6 @@ def test_a_size_is_written_in_the_largest_unit_that_is_exact(size_bytes: int, te
     assert format_size_bytes(size_bytes) == text
 
 
-# Durations
-
-
 @pytest.mark.parametrize(
     ("size_bytes", "text"),
     [
@@ -220,6 +217,9 @@ def test_a_size_is_written_in_the_largest_unit_that_is_exact(size_bytes: int, te
 )
 def test_a_size_is_told_in_the_unit_that_suits_it(size_bytes: int, text: str) -> None:
     assert rounded_size(size_bytes) == text
+
+
+# Durations
 
 
 @pytest.mark.parametrize(

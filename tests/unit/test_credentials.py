@@ -6,7 +6,6 @@ import secrets
 import ssl
 import subprocess
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -619,16 +618,13 @@ def test_a_bad_place_is_an_error_that_tells_no_secret_and_the_next_is_not_tried(
     ],
 )
 def test_the_secret_files_that_everybody_can_read_are_told(
-    monkeypatch: pytest.MonkeyPatch, find: Find, texts: Texts, files: list[str]
+    monkeypatch: pytest.MonkeyPatch, find: Find, public: Path, texts: Texts, files: list[str]
 ) -> None:
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # those of pytest are private
-        folder = Path(name)
-        monkeypatch.chdir(folder)
-        folder.chmod(0o755)
-        for file, mode in (("open", 0o644), ("closed", 0o640)):
-            Path(file).write_text("secret")
-            Path(file).chmod(mode)
-        credentials = find({"--url": A, **texts}).credentials(None)
-        monkeypatch.chdir("/")
+    monkeypatch.chdir(public)
+    for file, mode in (("open", 0o644), ("closed", 0o640)):
+        Path(file).write_text("secret")
+        Path(file).chmod(mode)
 
-    assert credentials.open_files == tuple(folder / file for file in files)
+    credentials = find({"--url": A, **texts}).credentials(None)
+
+    assert credentials.open_files == tuple(public / file for file in files)

@@ -299,7 +299,7 @@ def test_nobody_is_refused_for_the_pace(set_stage: SetStage) -> None:
     assert {caller.result() for caller in callers} == {"content"}
 
 
-def test_the_pressure_is_what_runs_and_waits_and_how_long_kinds_pause(set_stage: SetStage) -> None:
+def test_the_pressure_is_what_runs_and_waits(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
     assert stage.fetcher.pressure() == Pressure(0, 0, {})
 
@@ -308,3 +308,15 @@ def test_the_pressure_is_what_runs_and_waits_and_how_long_kinds_pause(set_stage:
     pressure = stage.fetcher.pressure()
     assert (pressure.running, pressure.waiting) == (len(running), 5 - len(running))
     assert pressure.cool_downs_s == {}
+    assert len(running) == free_slots(3)
+
+
+def test_the_pressure_tells_how_long_a_kind_pauses(set_stage: SetStage) -> None:
+    stage = set_stage(parallel=3, max_wait_s=5.0)
+    stage.caller("limited", stage.call(RateLimited("429", retry_after_s=4.0), "content"))
+    stage.settle()
+    stage.pass_time(1.0)
+
+    (left_s,) = stage.fetcher.pressure().cool_downs_s.values()
+
+    assert 2.0 < left_s <= 3.5

@@ -69,14 +69,6 @@ def test_a_pause_and_a_store_that_is_away_are_told() -> None:
     assert "cannot be used now: the disk is full" in text
 
 
-@pytest.mark.parametrize(
-    ("size_bytes", "text"),
-    [(0, "(0 B)"), (1023, "(1023 B)"), (1024, "(1.0 KiB)"), (5 * 2**40, "(5.0 TiB)")],
-)
-def test_sizes_are_told_in_their_unit(size_bytes: int, text: str) -> None:
-    assert text in screen({**STATUS, "fetched_bytes": size_bytes})
-
-
 @pytest.mark.parametrize(("age_s", "text"), [(0, "(0 s)"), (59, "(59 s)"), (61, "(1 min)")])
 def test_a_young_mount_is_told_its_age(age_s: float, text: str) -> None:
     assert text in screen({**STATUS, "now_s": STATUS["since_s"] + age_s})
