@@ -1,11 +1,20 @@
 """What tests of several tiers stand on."""
 
+from collections.abc import Iterator
 from shutil import which
 
 import pytest
 
+from invoicefs.sandbox.listener import reserve_port
 from tests.certificates import Authority, Identity
 from tests.mount.programs import missing
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that refuses connections for as long as the test lasts."""
+    with reserve_port() as closed:
+        yield closed.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

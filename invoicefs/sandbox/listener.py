@@ -22,8 +22,26 @@ Serve = Callable[[Call, socket.socket], bool]
 """Answers a call on a socket; says whether the connection can be used again."""
 
 
+def reserve_port(port: int = 0) -> socket.socket:
+    """Keep a port of the loopback interface, 0 for any free one, until the socket is closed.
+
+    Nobody listens on it: connections are refused. The kernel gives the port to no other program
+    that asks for any, whether to serve or to connect from; a `Listener` may take it meanwhile.
+    Raises `OSError` where another program has it.
+    """
+    reservation = socket.socket()
+    try:
+        # Both need it, and the first must not listen, for two sockets to share a port: socket(7).
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind((_HOST, port))
+    except OSError:
+        reservation.close()
+        raise
+    return reservation
+
+
 class Listener(TCPServer):
-    """Serves HTTP/1.1 with keep-alive on the loopback interface, from construction to `close`.
+    """Serves HTTP/1.1 with keep-alive on a reserved port, from construction to `close`.
 
     With `tls` it is HTTPS, and may ask for a certificate of the client. A client that does not
     like the server's certificate hangs up.
@@ -33,9 +51,13 @@ class Listener(TCPServer):
     request_queue_size = 1024  # with the usual 5, a burst of connections waits 1 s for a second SYN
 
     def __init__(
-        self, port: int, path_prefix: str, serve: Serve, tls: ssl.SSLContext | None
+        self,
+        reservation: socket.socket,
+        path_prefix: str,
+        serve: Serve,
+        tls: ssl.SSLContext | None,
     ) -> None:
-        super().__init__((_HOST, port), _RequestHandler)
+        super().__init__(reservation.getsockname(), _RequestHandler)
         self.path_prefix = path_prefix
         self.serve = serve
         self._tls = tls
@@ -46,12 +68,7 @@ class Listener(TCPServer):
     def url(self) -> str:
         """Where the listener is, without a trailing slash."""
         scheme = "https" if self._tls else "http"
-        return f"{scheme}://{_HOST}:{self.port}{self.path_prefix}"
-
-    @property
-    def port(self) -> int:
-        """The port that it has, also where it was given 0."""
-        return int(self.server_address[1])
+        return f"{scheme}://{_HOST}:{self.server_address[1]}{self.path_prefix}"
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Take a new connection. Its thread shakes hands: a client may take its time for that."""

@@ -14,7 +14,7 @@ from invoicefs.sandbox.answers import Answer, honest_answer
 from invoicefs.sandbox.calls import Call, Endpoint
 from invoicefs.sandbox.exchange import Exchange
 from invoicefs.sandbox.faults import Behaviour, Fault, honest
-from invoicefs.sandbox.listener import Listener
+from invoicefs.sandbox.listener import Listener, reserve_port
 from invoicefs.sandbox.sample import sample_tenant
 from invoicefs.sandbox.tenant import SampleTenant
 from invoicefs.sandbox.throttle import RateLimit, TokenBucket
@@ -58,7 +58,8 @@ class Sandbox:
         self._limit: RateLimit | None = None
         self._buckets: dict[Endpoint | None, TokenBucket] = {}
         self._closing = threading.Event()
-        self._listener = self._listen(port)
+        self._reservation = reserve_port(port)
+        self._listener = self._listen()
 
     def __enter__(self) -> Self:
         return self
@@ -75,14 +76,15 @@ class Sandbox:
         """Stop serving. Calls in progress are hung up on; all threads and sockets are gone."""
         self._closing.set()
         self._listener.close()
+        self._reservation.close()
 
     def go_away(self) -> None:
-        """Hang up on everyone; from then on connections to the port are refused."""
+        """Hang up on everyone; from then on connections to the port, still ours, are refused."""
         self._listener.close()
 
     def come_back(self) -> None:
         """Serve again, on the same port."""
-        self._listener = self._listen(self._listener.port)
+        self._listener = self._listen()
 
     @property
     def url(self) -> str:
@@ -139,8 +141,8 @@ class Sandbox:
             self._calls.clear()
             self._peak_concurrency = len(self._in_progress)
 
-    def _listen(self, port: int) -> Listener:
-        return Listener(port, self._path_prefix, self._serve, self.tls)
+    def _listen(self) -> Listener:
+        return Listener(self._reservation, self._path_prefix, self._serve, self.tls)
 
     def _serve(self, call: Call, connection: socket.socket) -> bool:
         number, behaviour, refusal = self._arrive(call)

@@ -266,11 +266,10 @@ def dead_address() -> Iterator[tuple[str, int]]:
 
 
 @EVERY_CALL
-def test_a_refused_connection_is_unreachable(connect: Connect, endpoint: Endpoint) -> None:
-    with Sandbox() as closed:
-        api = connect(closed.url)
-
-    error = failure_of(api, endpoint)
+def test_a_refused_connection_is_unreachable(
+    connect: Connect, closed_port: int, endpoint: Endpoint
+) -> None:
+    error = failure_of(connect(f"http://127.0.0.1:{closed_port}"), endpoint)
 
     assert type(error) is Unreachable
     assert "refused" in str(error)
@@ -292,10 +291,9 @@ def test_a_name_that_does_not_resolve_is_unreachable(
 
 
 def test_a_proxy_that_refuses_a_connection_is_unreachable(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Sandbox() as closed:
-        monkeypatch.setenv("HTTPS_PROXY", closed.url)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port}")
 
     assert type(failure_of(connect("https://tenant.invalid"))) is Unreachable
 

@@ -3,7 +3,6 @@
 import base64
 import logging
 import re
-import socket
 from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
@@ -206,10 +205,14 @@ def test_a_request_without_an_answer_in_time_is_told_too(
     ("scheme", "kind"), [("http", Unreachable), ("https", UntrustedServer)], ids=["TCP", "TLS"]
 )
 def test_a_request_without_a_connection_is_told_too(
-    sandbox: Sandbox, connect: Connect, told: Told, scheme: str, kind: type[InvoicefsError]
+    sandbox: Sandbox,
+    connect: Connect,
+    closed_port: int,
+    told: Told,
+    scheme: str,
+    kind: type[InvoicefsError],
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    url = f"http://127.0.0.1:{closed_port}"
     if scheme == "https":
         url = sandbox.url.replace("http", "https")
 

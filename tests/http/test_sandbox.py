@@ -6,6 +6,7 @@ The faults are in `test_sandbox_faults`.
 import base64
 import hashlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -492,6 +493,20 @@ def test_while_it_is_away_connections_are_refused(own_sandbox: Sandbox) -> None:
         connection.close()
         connection.request("GET", NAMESPACES)
         assert connection.getresponse().read()
+
+
+def test_while_it_is_away_its_port_is_given_to_no_other_program(own_sandbox: Sandbox) -> None:
+    port = int(own_sandbox.url.rpartition(":")[2])
+    own_sandbox.go_away()
+    with closing(socket.socket()) as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
+    own_sandbox.come_back()
+    assert requests.get(own_sandbox.url, timeout=10).status_code == 401
+
+
+def test_a_port_that_another_program_has_is_refused(own_sandbox: Sandbox) -> None:
+    with pytest.raises(OSError, match="in use"):
+        Sandbox(port=int(own_sandbox.url.rpartition(":")[2]))
 
 
 def test_going_away_ends_calls_that_hang(own_sandbox: Sandbox) -> None:

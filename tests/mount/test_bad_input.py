@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from pathlib import Path
 
 import pytest
@@ -109,10 +108,8 @@ def test_a_token_file_that_is_a_folder(mounts: Mounts, tmp_path: Path) -> None:
 # The URL.
 
 
-def test_a_url_where_nobody_listens(mounts: Mounts) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
+def test_a_url_where_nobody_listens(mounts: Mounts, closed_port: int) -> None:
+    url = f"http://127.0.0.1:{closed_port}"
     sentence = refuse(mounts, "--max-wait", "0s", env={"INVOICEFS_URL": url})
     assert "cannot be used" in sentence
     assert "Connection refused" in sentence

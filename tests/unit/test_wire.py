@@ -19,6 +19,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.exceptions import TimeoutError as SocketTimeout
 
+from invoicefs.sandbox.listener import reserve_port
 from invoicefs.wire import Guard, WatchedConnection, watch_connections
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
@@ -404,10 +405,10 @@ def test_call_through_a_proxy(timers: Timers, tls: bool) -> None:
 
 
 def test_next_address_of_a_name_is_tried_where_one_refuses(
-    pool: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch
+    pool: urllib3.PoolManager, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Server(send(OK)) as server:
-        ports = [port_that_refuses(), server.port]
+        ports = [closed_port, server.port]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [address(p) for p in ports])
 
         assert get(pool, "http://invoices.example/") == b"content"
@@ -415,12 +416,6 @@ def test_next_address_of_a_name_is_tried_where_one_refuses(
 
 def address(port: int) -> tuple[int, int, int, str, tuple[str, int]]:
     return (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))
-
-
-def port_that_refuses() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -438,10 +433,10 @@ def test_name_that_does_not_resolve_is_an_error_of_the_library(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_refused_connection_is_an_error_of_the_library(
-    pool: urllib3.PoolManager, scheme: str
+    pool: urllib3.PoolManager, closed_port: int, scheme: str
 ) -> None:
     with ends_early():
-        get(pool, f"{scheme}://127.0.0.1:{port_that_refuses()}/")
+        get(pool, f"{scheme}://127.0.0.1:{closed_port}/")
 
 
 # A guard leaves alone what is not its own.
@@ -658,8 +653,8 @@ def shut_in_its_body(server: Server, pool: urllib3.PoolManager, timers: Timers) 
 
 
 def refused(_: Server, pool: urllib3.PoolManager, __: Timers) -> None:
-    with ends_early():
-        get(pool, f"http://127.0.0.1:{port_that_refuses()}/")
+    with reserve_port() as closed, ends_early():
+        get(pool, f"http://127.0.0.1:{closed.getsockname()[1]}/")
 
 
 @BOTH_SCHEMES
