@@ -30,15 +30,22 @@ missing_packages() {
         is_there "$program" && continue
         case $program in
             borg) echo borgbackup ;;
+            at-spi-bus-launcher) echo at-spi2-core ;;
             dbus-daemon) echo "dbus-daemon|dbus" ;;
             getfattr) echo attr ;;
             gio) echo libglib2.0-bin ;;
+            gi.repository.Atspi)
+                echo gir1.2-atspi-2.0
+                echo python3-gi
+                ;;
             gvfsd) echo gvfs ;;
+            import) echo imagemagick ;;
             libnss_wrapper.so) echo libnss-wrapper ;;
             mksquashfs) echo squashfs-tools ;;
             mutool) echo mupdf-tools ;;
             pdftotext) echo poppler-utils ;;
             tumblerd) echo tumbler ;;
+            updatedb) echo plocate ;;
             Xvfb) echo xvfb ;;
             *) echo "$program" ;;
         esac
@@ -49,8 +56,13 @@ is_there() {
     case $1 in
         # Not all libraries are in the list of ldconfig: only those with a version are.
         lib*.so) python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null ;;
+        # A module for the system's Python.
+        gi.repository.*) /usr/bin/python3 -c "
+import gi
+gi.require_version('${1##*.}', '2.0')
+import $1" 2>/dev/null ;;
         # The message bus starts these, from folders that are not on PATH.
-        gvfsd) compgen -G "/usr/lib*/gvfsd" >/dev/null ;;
+        at-spi-bus-launcher | gvfsd) compgen -G "/usr/lib*/$1" >/dev/null ;;
         tumblerd) compgen -G "/usr/lib/*/tumbler-1/tumblerd" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac

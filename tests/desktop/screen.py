@@ -1,9 +1,10 @@
 """A desktop without a monitor: an X server, a message bus, a window manager."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
+from fnmatch import fnmatchcase
 from pathlib import Path
 
+from tests.desktop.window import Window, read_page
 from tests.mount.programs import LIMIT_S, Argument, Running, eventually, missing, run, started
 
 
@@ -18,13 +19,19 @@ class Screen:
         home.mkdir(exist_ok=True)
         self.home = home
         self._running = ExitStack()
-        self._environment = {"HOME": str(home), "XDG_RUNTIME_DIR": str(runtime)}
+        self._environment = {
+            "HOME": str(home),
+            "XDG_RUNTIME_DIR": str(runtime),
+            "GSETTINGS_BACKEND": "keyfile",  # settings of GNOME are a file below the home
+        }
         with ExitStack() as unless_it_comes_up:
             unless_it_comes_up.callback(self.close)
             self._environment["DISPLAY"] = self._display()
             bus = self.start("dbus-daemon", "--session", "--print-address", "--nofork")
             self._environment["DBUS_SESSION_BUS_ADDRESS"] = bus.line()
             self.start("openbox")
+            # GTK asks once, when a program starts, whether there is somebody to read its windows.
+            read_page("", self._environment)
             unless_it_comes_up.pop_all()
 
     def start(self, *argv: Argument) -> Running:
@@ -36,17 +43,9 @@ class Screen:
         """Run a program of the session to its good end; what it wrote to stdout."""
         return run(*argv, env=self._environment, timeout_s=timeout_s).good().text
 
-    def wait_for_window(self, *words: str) -> str:
-        """Wait for a window that has all these words in its title; its number."""
-        return eventually(lambda: next(iter(self._windows(words)), ""))
-
-    def has_window(self, *words: str) -> bool:
-        """Whether there is a window that has all these words in its title."""
-        return bool(self._windows(words))
-
-    def press(self, window: str, *keys: str) -> None:
-        """Press keys in a window."""
-        self.run("xdotool", "windowfocus", "--sync", window, "key", "--window", window, *keys)
+    def wait_for_window(self, pattern: str) -> Window:
+        """Wait for a window whose title is like this, with stars for what is not known."""
+        return eventually(lambda: self._windows(pattern))[0]
 
     @property
     def thumbnails(self) -> list[Path]:
@@ -57,14 +56,19 @@ class Screen:
         """End the programs, the last one first."""
         self._running.close()
 
-    def _windows(self, words: Sequence[str]) -> list[str]:
+    def _windows(self, pattern: str) -> list[Window]:
         found = run("xdotool", "search", "--onlyvisible", "--name", ".", env=self._environment)
         numbers = found.lines if found.code == 0 else []  # 1 where there is no window
-        return [number for number in numbers if all(word in self._title(number) for word in words)]
+        titles = {number: self._title(number) for number in numbers}
+        return [
+            Window(number, title, self._environment)
+            for number, title in titles.items()
+            if fnmatchcase(title, pattern)
+        ]
 
     def _title(self, window: str) -> str:
         """The title of a window; nothing where it has just been closed."""
-        return run("xdotool", "getwindowname", window, env=self._environment).text
+        return run("xdotool", "getwindowname", window, env=self._environment).text.rstrip("\n")
 
     def _display(self) -> str:
         """Start an X server, which chooses a number that is free, and tells it on its stdout."""

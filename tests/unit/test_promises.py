@@ -2,7 +2,7 @@
 
 A test quotes with ``@pytest.mark.promise("...")``. The sentences are the items of the lists in that
 section, each with its tests in brackets; markup and line breaks do not count. The table of
-failures is the one that the fault matrix plays.
+failures is the one that the fault matrix plays, that of calls the one that a desktop is held to.
 """
 
 import ast
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.desktop import costs
 from tests.mount import ailments
 
 REPOSITORY = Path(__file__).parents[2]
@@ -82,3 +83,7 @@ def test_each_promise_is_one_sentence(promise: str) -> None:
 
 def test_readme_shows_the_table_of_the_fault_matrix() -> None:
     assert ailments.table() in README
+
+
+def test_readme_shows_the_table_of_calls_of_a_desktop() -> None:
+    assert costs.table() in README

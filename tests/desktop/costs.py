@@ -1,0 +1,73 @@
+"""What the programs of a desktop cost in calls of the API.
+
+README shows the table that `table` makes; each row is held by the tests that `check` it.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+
+from invoicefs.sandbox import Endpoint, Sandbox
+from tests.mount.tenants import contents
+
+SOME = 4  # invoices that any window with a folder has in view
+
+
+class Pdfs(Enum):
+    """How many PDFs are asked for, as README says it."""
+
+    NONE = "none"
+    ONE = "1"
+    IN_VIEW = "each in view, once"
+    EACH = "each, once"
+
+    def are(self, downloads: Counter[str], names: set[str]) -> bool:
+        """Whether these are the downloads of a folder with these invoices."""
+        is_once = set(downloads.values()) == {1}
+        match self:
+            case Pdfs.NONE:
+                return not downloads
+            case Pdfs.ONE:
+                return is_once and len(downloads) == 1
+            case Pdfs.IN_VIEW:
+                return is_once and len(downloads) >= SOME
+            case Pdfs.EACH:
+                return is_once and set(downloads) == names
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What somebody does for the first time, and the calls that this makes."""
+
+    what: str
+    lists: int
+    pdfs: Pdfs
+
+
+LOOK = Cost("a file manager shows a folder (Thunar, Nautilus)", 1, Pdfs.NONE)
+PREVIEWS = Cost("... with previews", 1, Pdfs.IN_VIEW)
+DOUBLE_CLICK = Cost("... and a double click opens an invoice (Atril, Evince, MuPDF)", 1, Pdfs.ONE)
+VIEWER = Cost("a viewer opens an invoice by itself (Atril, Evince, MuPDF)", 1, Pdfs.ONE)
+PASTE = Cost("copy and paste of a whole folder (Thunar, Nautilus)", 1, Pdfs.EACH)
+GIO_COPY = Cost("`gio copy` of a whole folder", 1, Pdfs.EACH)
+UPDATEDB = Cost("`updatedb`, in each namespace", 1, Pdfs.NONE)
+PRUNED = Cost("... with `fuse.invoicefs` in `PRUNEFS`", 0, Pdfs.NONE)
+COSTS = (LOOK, PREVIEWS, DOUBLE_CLICK, VIEWER, PASTE, GIO_COPY, UPDATEDB, PRUNED)
+
+
+def check(cost: Cost, sandbox: Sandbox, namespace: str = "system") -> None:
+    """Hold what was asked of the server so far to what it should cost."""
+    lists = sandbox.count(Endpoint.INVOICES, namespace)
+    assert lists == cost.lists, f"{lists} lists"
+    assert lists == sandbox.count(Endpoint.INVOICES), "other namespaces were listed, too"
+    downloads = Counter(str(call.name) for call in sandbox.calls if call.endpoint is Endpoint.PDF)
+    names = {name.removesuffix(".pdf") for name in contents(sandbox.tenant, namespace)}
+    assert cost.pdfs.are(downloads, names), f"{downloads}, of {len(names)}"
+
+
+def table() -> str:
+    """The table of README."""
+    head = ("| what | lists | PDFs |", "|---|---|---|")
+    return "\n".join(
+        (*head, *(f"| {each.what} | {each.lists} | {each.pdfs.value} |" for each in COSTS))
+    )

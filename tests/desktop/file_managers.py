@@ -1,0 +1,73 @@
+"""The file managers: how each is set up, started and recognised."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.desktop.screen import Screen
+from tests.desktop.window import Window
+
+PREVIEWS_S = 200  # tumblerd runs at nice 19: whatever else is busy on this machine goes first
+
+
+@dataclass(frozen=True)
+class FileManager:
+    """A file manager, which shows a folder as a list with names, sizes and dates.
+
+    `settings` goes into a file below the home of its user, with `when_previews` or `when_plain` in
+    it. `thumbnailer` is what makes its previews, where that is a service of the message bus.
+    `new_invoice` is what is beside the name of one that was never opened, of February 2024.
+    """
+
+    program: str
+    title: str
+    settings_path: str
+    settings: str
+    when_previews: str
+    when_plain: str
+    thumbnailer: str | None
+    new_invoice: tuple[str, ...]
+
+    def show(self, folder: Path, screen: Screen, *, previews: bool = False) -> Window:
+        """Open a window with a folder."""
+        file = screen.home / self.settings_path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(self.settings.format(self.when_previews if previews else self.when_plain))
+        if previews and self.thumbnailer:
+            # Thunar asks once, and shows no preview at all where this takes 25 s to start.
+            wait = ("gdbus", "wait", "--session", "--timeout", str(PREVIEWS_S))
+            screen.run(
+                *wait, "--activate", self.thumbnailer, self.thumbnailer, timeout_s=PREVIEWS_S
+            )
+        screen.start(self.program, folder)
+        return screen.wait_for_window(self.title.format(folder.name))
+
+
+THUNAR = FileManager(
+    program="thunar",
+    title="{} - Thunar",
+    settings_path=".config/xfce4/xfconf/xfce-perchannel-xml/thunar.xml",
+    settings="""<?xml version="1.0" encoding="UTF-8"?>
+        <channel name="thunar" version="1.0">
+            <property name="last-view" type="string" value="ThunarDetailsView"/>
+            <property name="misc-thumbnail-mode" type="string" value="THUNAR_THUMBNAIL_MODE_{}"/>
+        </channel>
+        """,
+    when_previews="ALWAYS",
+    when_plain="NEVER",
+    thumbnailer="org.freedesktop.thumbnails.Thumbnailer1",
+    new_invoice=("16.0 MiB", "PDF document", "02/29/24"),
+)
+
+NAUTILUS = FileManager(
+    program="nautilus",
+    title="{}",
+    settings_path=".config/glib-2.0/settings/keyfile",
+    settings="""[org/gnome/nautilus/preferences]
+        default-folder-viewer='list-view'
+        show-image-thumbnails='{}'
+        """.replace("    ", ""),
+    when_previews="always",
+    when_plain="never",
+    thumbnailer=None,
+    new_invoice=("16.8 MB", "29 Feb 2024"),
+)

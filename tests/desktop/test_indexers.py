@@ -1,0 +1,31 @@
+"""What looks for files to index, where a mount is among them."""
+
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Sandbox
+from tests.desktop import costs
+from tests.mount.mounts import NEEDS_ROOT, Mounts
+from tests.mount.programs import run
+from tests.mount.tenants import NAMESPACE, invoice, tenant
+
+LIKE_AT_NIGHT = ("updatedb", "--require-visibility", "no", "--prunepaths", "")
+
+
+@pytest.mark.promise("`updatedb` downloads nothing, and leaves alone what is in its `PRUNEFS`.")
+@NEEDS_ROOT
+def test_updatedb_lists_once_and_downloads_nothing(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.tenant = tenant(invoice(1))
+    mount, database = mounts.mount(), tmp_path / "database"
+    updatedb = (*LIKE_AT_NIGHT, "--database-root", mount.path.parent, "--output", database)
+
+    run(*updatedb, "--prunefs", "fuse.invoicefs").good()
+    costs.check(costs.PRUNED, sandbox)
+
+    run(*updatedb, "--prunefs", "").good()
+    costs.check(costs.UPDATEDB, sandbox)
+    found = run("locate", "--database", database, "invoice").good().lines
+    assert str(mount / NAMESPACE / "invoice-2020-02.pdf") in found

@@ -1,0 +1,61 @@
+"""Prints the texts that a window shows and where, a line of JSON each.
+
+    /usr/bin/python3 visible_labels.py TITLE
+
+It asks the accessibility bus, so it is run by the system's Python, which has the bindings for that
+(Debian: gir1.2-atspi-2.0 and python3-gi). Places are in pixels, from the upper left corner of the
+window.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+
+import gi
+
+gi.require_version("Atspi", "2.0")
+from gi.repository import Atspi, GLib  # noqa: E402 # after the version was chosen
+
+_ROLES = {Atspi.Role.LABEL, Atspi.Role.TABLE_CELL}
+
+
+def _children(node: Atspi.Accessible) -> Iterator[Atspi.Accessible]:
+    for index in range(node.get_child_count()):
+        child = node.get_child_at_index(index)
+        if child is not None:
+            yield child
+
+
+def _windows(title: str) -> Iterator[Atspi.Accessible]:
+    for program in _children(Atspi.get_desktop(0)):
+        yield from (window for window in _children(program) if window.get_name() == title)
+
+
+def _is_nameless(node: Atspi.Accessible) -> bool:
+    """Whether its name is just that of its class, which GTK 4 gives where there is no other."""
+    return str(node.get_name()).startswith("Gtk")
+
+
+def _print_labels(node: Atspi.Accessible) -> None:
+    if not node.get_state_set().contains(Atspi.StateType.VISIBLE):  # GTK 4.8 knows no SHOWING
+        return
+    if node.get_role() in _ROLES and node.get_name() and not _is_nameless(node):
+        place = node.get_component_iface().get_extents(Atspi.CoordType.WINDOW)
+        if min(place.x, place.y, place.width) > 0:  # not scrolled out of view
+            where = (place.x, place.y, place.width, place.height)
+            text = node.get_name().replace("\xa0", " ")
+            sys.stdout.write(json.dumps([text, *where]) + "\n")
+    for child in _children(node):
+        _print_labels(child)
+
+
+def main() -> None:
+    for window in _windows(sys.argv[1]):
+        try:
+            _print_labels(window)
+        except GLib.Error:
+            continue  # it changes while it is being read
+
+
+if __name__ == "__main__":
+    main()
