@@ -151,3 +151,20 @@ def test_a_folder_is_copied_by_the_desktops_own_command(
     (archive / NOTE).unlink()
     assert in_folder(archive) == contents(sandbox.tenant)
     costs.check(costs.GIO_COPY, sandbox)
+
+
+@pytest.mark.promise(
+    "A mount in your home is in the side bar of file managers, and can be ejected like a disk."
+)
+@IN_EACH_MANAGER
+def test_a_mount_in_the_home_is_in_the_side_bar_and_can_be_ejected(
+    screen: Screen, mounts: Mounts, manager: FileManager
+) -> None:
+    path = screen.home / "My invoices"
+    path.mkdir()
+    mount = mounts.mount(path=path)
+    window = manager.show(screen.home.parent, screen)
+    window.wait_for(path.name)
+    screen.run("gio", "mount", "--unmount", path)
+    mount.wait_until_ended()
+    assert not mount.is_mounted

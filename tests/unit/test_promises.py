@@ -1,8 +1,7 @@
 """README's "What it promises": each sentence names the tests that hold it, and they quote it.
 
 A test quotes with ``@pytest.mark.promise("...")``. The sentences are the items of the lists in that
-section, each with its tests in brackets; markup and line breaks do not count. The table of
-failures is the one that the fault matrix plays, that of calls the one that a desktop is held to.
+section, each with its tests in brackets; markup and line breaks do not count.
 """
 
 import ast
@@ -12,9 +11,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from tests.desktop import costs
-from tests.mount import ailments
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -79,11 +75,3 @@ def test_each_quote_is_a_promise(quote: str) -> None:
 def test_each_promise_is_one_sentence(promise: str) -> None:
     assert promise.endswith(".")
     assert ". " not in promise
-
-
-def test_readme_shows_the_table_of_the_fault_matrix() -> None:
-    assert ailments.table() in README
-
-
-def test_readme_shows_the_table_of_calls_of_a_desktop() -> None:
-    assert costs.table() in README

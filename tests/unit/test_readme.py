@@ -1,0 +1,61 @@
+"""README's tables, links and pictures are what the program and the tests have."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from invoicefs.cli import cli
+from invoicefs.cli.mounting import mount
+from tests.desktop import costs
+from tests.mount import ailments
+
+REPOSITORY = Path(__file__).parents[2]
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+HEADINGS = re.findall(r"^#+ (.*)", README, re.MULTILINE)
+DEFAULT_IN_WORDS = re.compile(r"  \[default: (.*)\]$")
+LINKS = re.findall(r"\]\(([^)]*)\)", README)
+
+
+def anchor(heading: str) -> str:
+    """What a heading is called in a link, on the sites that show README."""
+    return "#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+
+
+def option_row(option: click.Option) -> str:
+    names = ", ".join(f"`{name}`" for name in option.opts)
+    in_words = DEFAULT_IN_WORDS.search(option.help or "")
+    default = in_words[1] if in_words else option.default
+    shown = default if isinstance(default, str | int) and not option.is_flag else ""
+    what = DEFAULT_IN_WORDS.sub("", option.help or "")
+    return f"| {names} | {'' if option.count else shown} | {what} |"
+
+
+OPTIONS = [each for each in mount.params if isinstance(each, click.Option)]
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda each: each.name)
+def test_readme_has_each_option_with_its_default(option: click.Option) -> None:
+    assert option_row(option) in README.splitlines()
+
+
+@pytest.mark.parametrize("command", cli.commands)
+def test_readme_has_each_command(command: str) -> None:
+    assert re.search(rf"^\| `invoicefs {command}\b", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_links_of_readme_lead_somewhere(link: str) -> None:
+    if link.startswith("#"):
+        assert link in map(anchor, HEADINGS)
+    else:
+        assert (REPOSITORY / link).is_file()
+
+
+def test_readme_shows_the_table_of_the_fault_matrix() -> None:
+    assert ailments.table() in README
+
+
+def test_readme_shows_the_table_of_calls_of_a_desktop() -> None:
+    assert costs.table() in README
