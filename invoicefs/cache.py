@@ -148,6 +148,15 @@ class Cache:
         """Forget all values; whether that was possible."""
         return self._attempt("write", lambda cache: cache.clear()) is not None
 
+    def settle(self) -> bool:
+        """Move SQLite's journal into the database, so that the files are as large as they stay.
+
+        Whether that was possible: not while somebody reads.
+        """
+        return (
+            self._attempt("write", lambda _: _settle(self._folder / diskcache.core.DBNAME)) or False
+        )
+
     def close(self) -> None:
         """Close the connection of the calling thread."""
         if self._cache is not None:
@@ -375,6 +384,12 @@ def _check_unlocked(database: Path, timeout_s: float) -> None:
     with closing(sqlite3.connect(database, timeout=timeout_s)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
+
+
+def _settle(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=_LOCK_TIMEOUT_S)) as connection:
+        (is_busy, *_), *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return not is_busy
 
 
 def _readable(cache: Any, key: str) -> object:

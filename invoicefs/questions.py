@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from invoicefs import control, mountpoint
 from invoicefs.config import SERVICE_CACHE_DIR, default_cache_dir
@@ -12,20 +12,22 @@ from invoicefs.errors import UserError
 Status = Mapping[str, Any]
 """See `answering.Answering`."""
 
+Failures = tuple[str, ...]
+"""Why mounts did not do what they were asked for: a sentence each."""
+
+_STATUS: Final = {"ask": "status"}
+_FROM_MEMORY_S = 10.0  # a mount that has to make no call, and needs longer, is stuck
+
 
 def status_of(path: str, cache_dir: Path | None) -> Status:
     """What the mount that a path is in does; raises `UserError` where it cannot be asked."""
     mount_point, _ = _place_of(path)
-    return _asked(mount_point, cache_dir, {"ask": "status"})
+    return _asked(mount_point, cache_dir, _STATUS, answer_within_s=_FROM_MEMORY_S)
 
 
-def all_statuses(cache_dir: Path | None) -> tuple[Status, ...]:
-    """What each mount does that answers to this user."""
-    folders = tuple(_store_folders(cache_dir))
-    answers = (
-        control.ask(mount.path, folders, {"ask": "status"}) for mount in mountpoint.our_mounts()
-    )
-    return tuple(answer for answer in answers if answer is not None)
+def all_statuses(cache_dir: Path | None) -> tuple[tuple[Status, ...], Failures]:
+    """What each mount does that listens to this user."""
+    return _all_asked(cache_dir, _STATUS, answer_within_s=_FROM_MEMORY_S)
 
 
 def refresh(path: str, cache_dir: Path | None) -> None:
@@ -33,6 +35,12 @@ def refresh(path: str, cache_dir: Path | None) -> None:
     mount_point, inside = _place_of(path)
     question = {"ask": "refresh", "path": inside}
     _asked(mount_point, cache_dir, question, answer_within_s=None)  # --timeout ends it there
+
+
+def refresh_all(cache_dir: Path | None) -> Failures:
+    """Have each mount that listens to this user list again."""
+    question = {"ask": "refresh", "path": "/"}
+    return _all_asked(cache_dir, question, answer_within_s=None)[1]
 
 
 def why(path: str, cache_dir: Path | None) -> str | None:
@@ -55,6 +63,19 @@ def _asked(
             "its process, or have its store elsewhere (--cache-dir)."
         )
     return answer
+
+
+def _all_asked(
+    cache_dir: Path | None, question: Mapping[str, str], **limits: float | None
+) -> tuple[tuple[Mapping[str, Any], ...], Failures]:
+    folders = tuple(_store_folders(cache_dir))
+    answers, failures = [], []
+    for mount in mountpoint.our_mounts():
+        try:
+            answers.append(control.ask(mount.path, folders, question, **limits))
+        except UserError as error:
+            failures.append(f"{mount.path}: {error}")
+    return tuple(answer for answer in answers if answer is not None), tuple(failures)
 
 
 def _place_of(path: str) -> tuple[str, str]:

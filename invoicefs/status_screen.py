@@ -39,7 +39,8 @@ def _since(status: Mapping[str, Any]) -> str:
 
 
 def _invoices(status: Mapping[str, Any]) -> str:
-    known = f"{status['invoices']} listed in {status['namespaces']} namespaces"
+    plural = "" if status["namespaces"] == 1 else "s"
+    known = f"{status['invoices']} listed in {status['namespaces']} namespace{plural}"
     fetched = f"{status['fetched']} fetched ({rounded_size(status['fetched_bytes'])})"
     return f"{known}, {fetched}, {status['open']} open"
 

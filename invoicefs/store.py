@@ -172,6 +172,11 @@ class Store:
         keys = self._pdfs.keys(at_most=_ANY_NUMBER)
         return None if keys is None else len(keys)
 
+    def settle(self) -> None:
+        """Give the files of the store the sizes that last, unless somebody is reading."""
+        self._pdfs.settle()
+        self._meta.settle()
+
     def remove_damaged(self, *, is_dry: bool) -> tuple[int, int] | None:
         """Check every content against its SHA-256, and remove what is not whole, unless `is_dry`.
 

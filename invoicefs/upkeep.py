@@ -53,6 +53,7 @@ def usage(folder: Path) -> Usage:
     """What a store takes now; raises `StoreUnusable` where it cannot be read."""
     with _opened(folder) as store:
         count = store.pdf_count()
+        store.settle()
     if count is None:
         raise StoreUnusable(f"The store {folder} cannot be read now.")
     sizes = {part: _size_bytes(part) for part in folder.iterdir() if _PARTS.fullmatch(part.name)}
@@ -92,7 +93,7 @@ def _is_store(folder: Path) -> bool:
 
 
 def _size_bytes(folder: Path) -> int:
-    """What lasts: the journals of SQLite come and go with who uses it."""
+    """What lasts: the journals of SQLite, which `settle` empties, come and go with who uses it."""
     # Not rglob, which fails where a mount removes a folder that it is about to list.
     paths = (
         os.path.join(parent, name)

@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.cli.options import CACHE_DIR, PATH, examples
+from invoicefs.cli.options import CACHE_DIR, PATH, examples, say
 from invoicefs.config import rounded_size
 
 if TYPE_CHECKING:
@@ -19,21 +19,29 @@ if TYPE_CHECKING:
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, an array of all mounts.")
 @CACHE_DIR
-def status(mount_point: Path | None, is_json: bool, cache_dir: Path | None) -> None:
+@click.pass_context
+def status(
+    ctx: click.Context, /, mount_point: Path | None, is_json: bool, cache_dir: Path | None
+) -> None:
     """Show what a mount does, or all of yours: calls, downloads, and what went wrong lately.
 
-    Asks the mounts themselves; no API call is made.
+    Asks the mounts themselves; no API call is made. Ends with 1 where one does not answer.
     """
     import json
 
     from invoicefs.questions import all_statuses, status_of
     from invoicefs.status_screen import screen
 
-    found = (status_of(str(mount_point), cache_dir),) if mount_point else all_statuses(cache_dir)
+    failures: tuple[str, ...] = ()
+    if mount_point:
+        found: tuple[Mapping[str, Any], ...] = (status_of(str(mount_point), cache_dir),)
+    else:
+        found, failures = all_statuses(cache_dir)
     if is_json:
         click.echo(json.dumps(found, indent=2))
-    else:
+    elif found or not failures:
         click.echo("\n\n".join(map(screen, found)) or "You have mounted nothing.")
+    _end_with(failures, ctx)
 
 
 @click.command(
@@ -90,17 +98,26 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
             yield each
 
 
-@click.command(
-    epilog=examples("invoicefs refresh ~/invoices", "invoicefs refresh ~/invoices/system")
-)
-@click.argument("path", type=PATH, default=".")
+@click.command(epilog=examples("invoicefs refresh", "invoicefs refresh ~/invoices/system"))
+@click.argument("path", metavar="[PATH]", type=PATH, required=False)
 @CACHE_DIR
-def refresh(path: Path, cache_dir: Path | None) -> None:
+@click.pass_context
+def refresh(ctx: click.Context, /, path: Path | None, cache_dir: Path | None) -> None:
     """Ask the API for the lists again now, and for unfinished invoices when they are opened next.
 
-    For the namespace that PATH is in, or for all that have been listed; without PATH for the folder
-    that you are in.
+    For the namespace that PATH is in, or for all of a mount that have been listed; without PATH for
+    all your mounts. Ends with 1 where that fails.
     """
-    from invoicefs.questions import refresh as refresh_path
+    from invoicefs import questions
 
-    refresh_path(str(path), cache_dir)
+    if path:
+        questions.refresh(str(path), cache_dir)
+    else:
+        _end_with(questions.refresh_all(cache_dir), ctx)
+
+
+def _end_with(failures: tuple[str, ...], ctx: click.Context) -> None:
+    """End with 1 and these sentences, if there are any."""
+    for failure in failures:
+        say("invoicefs", failure)
+    ctx.exit(1 if failures else 0)

@@ -62,6 +62,24 @@ def test_info_says_what_a_store_takes(mounts: Mounts, read: Mount, is_mounted: b
     assert kib_in(line, "6 invoices in ") >= SUM_KIB
 
 
+@WITH_OR_WITHOUT
+def test_small_invoices_take_and_free_as_much_as_is_said(
+    sandbox: Sandbox, mounts: Mounts, is_mounted: bool
+) -> None:
+    """They are in the database itself, and in its journal while it is in use."""
+    sandbox.tenant = tenant(*(invoice(number, 4_000) for number in range(48)))
+    sum_kib = 48 * 4_000 / 1024
+    mount = mounts.mount("--list-ttl", "1h")
+    run("cat", *(mount / NAMESPACE / name for name in contents(sandbox.tenant))).good()
+    is_mounted_or_not(mounts, mount, is_mounted)
+
+    assert kib_in(mounts.command("cache", "info").good().text, "48 invoices in ") >= sum_kib
+    would = kib_in(mounts.command("cache", "clear", "--dry-run").good().text, "would free ")
+    assert would >= sum_kib
+    freed = kib_in(mounts.command("cache", "clear").good().text, ": freed ")
+    assert sum_kib <= freed <= would
+
+
 def test_without_a_store_there_is_nothing_to_look_after(mounts: Mounts) -> None:
     for command in ("info", "verify", "clear"):
         (line,) = mounts.command("cache", command).good().lines

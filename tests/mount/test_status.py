@@ -1,6 +1,8 @@
 """``invoicefs status`` and ``refresh``: a mount tells what it does, and looks again."""
 
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -132,6 +134,20 @@ def test_a_killed_mount_hides_no_other(mounts: Mounts) -> None:
     assert (refused.code, "have lost its process" in refused.err) == (1, True)
 
 
+@pytest.mark.promise("It shows all your mounts and nobody else's.")
+def test_a_mount_that_does_not_answer_hides_no_other_and_is_told(mounts: Mounts) -> None:
+    silent, alive = mounts.mount(), mounts.mount()
+    os.kill(silent.daemon, signal.SIGSTOP)
+    try:
+        ended = mounts.command("status", "--json")
+    finally:
+        os.kill(silent.daemon, signal.SIGCONT)
+
+    assert ended.code == 1
+    assert [each["mount_point"] for each in json.loads(ended.out)] == [str(alive.path)]
+    assert ended.err.startswith(f"invoicefs: {silent.path}: ")
+
+
 def test_without_a_mount_there_is_nothing_to_show(mounts: Mounts, tmp_path: Path) -> None:
     assert mounts.command("status").good().text == "You have mounted nothing.\n"
     assert status(mounts) == []
@@ -180,13 +196,11 @@ def test_refresh_lists_again_at_once(sandbox: Sandbox, mounts: Mounts) -> None:
     assert sandbox.count(Endpoint.INVOICES) == 2
 
 
-def test_refresh_of_a_namespace_lists_that_one_and_the_working_folder_will_do(
-    sandbox: Sandbox, mounts: Mounts
-) -> None:
+def test_refresh_of_a_namespace_lists_that_one(sandbox: Sandbox, mounts: Mounts) -> None:
     mount = mounts.mount("--list-ttl", "1h")
     run("ls", mount / NAMESPACE).good()
 
-    mounts.command("refresh", cwd=mount / NAMESPACE).good()
+    mounts.command("refresh", ".", cwd=mount / NAMESPACE).good()
 
     assert sandbox.count(Endpoint.INVOICES, namespace=NAMESPACE) == 2
     assert sandbox.count(Endpoint.NAMESPACES) == 1
@@ -213,6 +227,18 @@ def test_refresh_has_active_invoices_downloaded_again_and_final_ones_not(
 
     assert sandbox.count(Endpoint.PDF, name=INVOICES[0].name) == 1
     assert sandbox.count(Endpoint.PDF, name=active.name) == 2
+
+
+def test_refresh_without_a_path_is_for_all_mounts(sandbox: Sandbox, mounts: Mounts) -> None:
+    for mount in (mounts.mount("--list-ttl", "1h"), mounts.mount("--list-ttl", "1h")):
+        run("ls", mount / NAMESPACE).good()
+
+    assert mounts.command("refresh").good().err == ""
+    assert sandbox.count(Endpoint.INVOICES) == 4
+
+    sandbox.inject(Fault(faults.status(500, "out of order")))
+    ended = mounts.command("refresh")
+    assert (ended.code, ended.err.count("out of order")) == (1, 2)
 
 
 def test_refresh_says_what_keeps_it_from_listing(sandbox: Sandbox, mounts: Mounts) -> None:
