@@ -27,7 +27,7 @@ class Identity:
 
 
 class Answering:
-    """Answers the questions ``status``, ``refresh`` and ``why``; each has its name under ``ask``.
+    """Answers the questions that the cases of `answer` name, each by its name under ``ask``.
 
     Threading: called from the threads of the control socket; it has no state of its own.
     """
@@ -56,6 +56,8 @@ class Answering:
             case "refresh":
                 self._library.refresh(_path_in(question))
                 return {}
+            case "dropped":
+                return {"dropped": self._library.dropped()}
             case "why":
                 return {"why": self._library.open_error(_path_in(question))}
             case other:

@@ -23,7 +23,7 @@ a lock, and once: what it shows comes from one of them, never from two. `_is_evi
 import hashlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -60,6 +60,9 @@ class ContentStore(RecordStore, Protocol):
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
+
+    def digests(self) -> set[str] | None:
+        """The SHA-256 of all contents that are kept; None where they cannot be read."""
 
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record."""
@@ -228,6 +231,20 @@ class Contents:
         if record is None or record.content is None:
             record = self._disk.run(lambda: self._recall_active(invoice))
         return record.content is not None
+
+    def dropped(self, invoices: Iterable[Invoice]) -> tuple[Invoice, ...]:
+        """Those that were downloaded once, and are not in the store any more: evicted, cleared.
+
+        None of them where the store cannot be read. Raises `TimedOut` where the disk hangs.
+        """
+        digests = self._disk.run(self._store.digests)
+        records = ((each, self._remembered.get(each)) for each in invoices)
+        return tuple(
+            invoice
+            for invoice, record in records
+            if digests is not None and record and record.content
+            if record.content.sha256 not in digests
+        )
 
     def bring(self, invoice: Invoice, deadline: Deadline) -> Content:
         """The content of an invoice from the store where it is fresh, or else from the API.

@@ -6,7 +6,7 @@ is tried again by the next run.
 
 import os
 import stat
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
@@ -32,19 +32,16 @@ class Found:
     failures: tuple[Fetched, ...]
 
 
-def find(paths: Iterable[str], why: Why) -> Found:
-    """Look for invoices that were not downloaded yet: they have no blocks, see README."""
-    missing: list[str] = []
+def find(paths: Iterable[str], dropped: Callable[[], Container[str]], why: Why) -> Found:
+    """Look for invoices that were not downloaded yet: they have no blocks, see README.
+
+    Those that were `dropped` from the store since have. A mount knows them once they are listed.
+    """
     failures: list[Fetched] = []
-    present_count = 0
-    for path, blocks in _walk(
-        paths, lambda path, error: failures.append(_failed(path, error, why))
-    ):
-        if blocks:
-            present_count += 1
-        else:
-            missing.append(path)
-    return Found(tuple(missing), present_count, tuple(failures))
+    files = list(_walk(paths, lambda path, error: failures.append(_failed(path, error, why))))
+    gone = dropped()
+    missing = tuple(path for path, blocks in files if not blocks or path in gone)
+    return Found(missing, len(files) - len(missing), tuple(failures))
 
 
 def fetch(files: Sequence[str], parallel: int, why: Why) -> Generator[Fetched]:

@@ -249,6 +249,14 @@ class Library:
             hits=self._contents.hits,
         )
 
+    def dropped(self) -> tuple[str, ...]:
+        """The paths of listed invoices that were downloaded once, and are not in the store now.
+
+        Raises `TimedOut` where the disk hangs.
+        """
+        invoices = (each for listing in self._catalog.shown() for each in listing.invoices)
+        return tuple(f"/{each.key}" for each in self._contents.dropped(invoices))
+
     def refresh(self, path: str) -> None:
         """List again now, and have active invoices downloaded again when they are next opened.
 

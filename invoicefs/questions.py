@@ -43,6 +43,22 @@ def refresh_all(cache_dir: Path | None) -> Failures:
     return _all_asked(cache_dir, question, answer_within_s=None)[1]
 
 
+def real_path(path: str) -> str:
+    """A path by way of the mount that it is in; raises `UserError` where it is in none."""
+    mount_point, inside = _place_of(path)
+    return os.path.join(mount_point, inside.lstrip("/")).rstrip("/")
+
+
+def dropped(path: str, cache_dir: Path | None) -> frozenset[str]:
+    """The files that the store of the mount that a path is in has had and dropped; see `Library`.
+
+    Raises `UserError` where it cannot be asked.
+    """
+    mount_point, _ = _place_of(path)
+    answer = _asked(mount_point, cache_dir, {"ask": "dropped"})
+    return frozenset(f"{mount_point}{each}" for each in answer["dropped"])
+
+
 def why(path: str, cache_dir: Path | None) -> str | None:
     """Why the last open of a path failed, in words; None where it did not, or nobody knows."""
     try:

@@ -155,6 +155,10 @@ class Store:
             return None
         return pdf if _is_content(facts.sha256, pdf) else None
 
+    def digests(self) -> set[str] | None:
+        """The SHA-256 of all contents that are kept; None where they cannot be read."""
+        return self._pdfs.keys(at_most=_ANY_NUMBER)
+
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record, the content first: a record promises it."""
         facts = content.record.content
@@ -166,11 +170,6 @@ class Store:
         self.save_records({invoice: content.record})
 
     # Upkeep, also beside mounts that use the store.
-
-    def pdf_count(self) -> int | None:
-        """How many contents are kept; None where that cannot be read."""
-        keys = self._pdfs.keys(at_most=_ANY_NUMBER)
-        return None if keys is None else len(keys)
 
     def settle(self) -> None:
         """Give the files of the store the sizes that last, unless somebody is reading."""

@@ -52,13 +52,13 @@ def stores(cache_dir: Path, url: str | None) -> tuple[Path, ...]:
 def usage(folder: Path) -> Usage:
     """What a store takes now; raises `StoreUnusable` where it cannot be read."""
     with _opened(folder) as store:
-        count = store.pdf_count()
+        digests = store.digests()
         store.settle()
-    if count is None:
+    if digests is None:
         raise StoreUnusable(f"The store {folder} cannot be read now.")
     sizes = {part: _size_bytes(part) for part in folder.iterdir() if _PARTS.fullmatch(part.name)}
     pdf_bytes = sum(size for part, size in sizes.items() if part.name.startswith("pdf-"))
-    return Usage(folder, count, sum(sizes.values()), pdf_bytes)
+    return Usage(folder, len(digests), sum(sizes.values()), pdf_bytes)
 
 
 def verify(folder: Path, *, is_dry: bool) -> Verdict:

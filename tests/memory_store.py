@@ -59,6 +59,9 @@ class MemoryStore:
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256) if self.finds else None
 
+    def digests(self) -> set[str] | None:
+        return set(self.pdfs) if self.finds else None
+
     def save(self, invoice: Invoice, content: Content) -> None:
         if self.keeps and content.record.content is not None:
             self.pdfs[content.record.content.sha256] = content.pdf

@@ -60,11 +60,16 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None
     """
     from invoicefs import fetching, questions
 
+    real_paths = [questions.real_path(str(path)) for path in paths]
+
+    def dropped() -> frozenset[str]:
+        return frozenset().union(*(questions.dropped(each, cache_dir) for each in real_paths))
+
     def why(path: str) -> str | None:
         return questions.why(path, cache_dir)
 
-    parallel = min(questions.status_of(str(path), cache_dir)["calls"]["parallel"] for path in paths)
-    found = fetching.find(map(str, paths), why)
+    parallel = min(questions.status_of(each, cache_dir)["calls"]["parallel"] for each in real_paths)
+    found = fetching.find(real_paths, dropped, why)
     failures = list(found.failures)
     fetched = fetching.fetch(found.missing, parallel, why)
     failures += [each for each in _with_progress(fetched, len(found.missing)) if each.failure]

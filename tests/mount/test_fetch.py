@@ -53,6 +53,30 @@ def test_all_below_a_path_is_fetched_once_and_a_second_run_has_nothing_to_do(
     sandbox.come_back()
 
 
+@pytest.mark.promise(
+    "`invoicefs fetch PATH` downloads all that is below, several at one time, and a second run "
+    "fetches only what is missing."
+)
+@pytest.mark.parametrize("is_mounted_anew", [False, True], ids=["same mount", "mounted anew"])
+def test_what_was_cleared_from_the_store_is_fetched_again_also_by_way_of_a_link(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, is_mounted_anew: bool
+) -> None:
+    mount = mounts.mount()
+    mounts.command("fetch", mount / NAMESPACE).good()
+    mounts.command("cache", "clear").good()
+    if is_mounted_anew:
+        mounts.umount(mount)
+        mount = mounts.mount(path=mount.path)
+    link = tmp_path / "link"
+    link.symlink_to(mount.path)
+
+    ended = mounts.command("fetch", link / NAMESPACE).good()
+
+    assert ended.lines[-1] == "30 fetched, 0 were there, 0 failed."
+    sandbox.go_away()
+    assert run("cat", mount / NAMESPACE / file_name(BAD)).good().out == CONTENTS[file_name(BAD)]
+
+
 def test_elsewhere_than_on_a_terminal_it_tells_each_tenth_in_a_line(mounts: Mounts) -> None:
     mount = mounts.mount()
 

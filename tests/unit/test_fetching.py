@@ -15,6 +15,10 @@ def nobody_knows(_: str) -> None:
     return None
 
 
+def nothing() -> frozenset[str]:
+    return frozenset()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for part in ("a", "b"):
@@ -25,16 +29,25 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_files_without_blocks_are_found_everywhere_below(folder: Path) -> None:
-    found = fetching.find([str(folder)], nobody_knows)
+    found = fetching.find([str(folder)], nothing, nobody_knows)
 
     assert sorted(found.missing) == [f"{folder}/{part}/new.pdf" for part in "ab"]
     assert (found.present_count, found.failures) == (2, ())
 
 
+def test_what_was_dropped_is_found_though_it_has_blocks(folder: Path) -> None:
+    dropped = {f"{folder}/b/old.pdf"}
+
+    found = fetching.find([f"{folder}/b"], lambda: dropped, nobody_knows)
+
+    assert sorted(found.missing) == [f"{folder}/b/new.pdf", *dropped]
+    assert found.present_count == 0
+
+
 def test_a_file_may_be_named_itself(folder: Path) -> None:
     paths = [f"{folder}/a/new.pdf", f"{folder}/b/old.pdf"]
 
-    assert fetching.find(paths, nobody_knows) == Found((paths[0],), 1, ())
+    assert fetching.find(paths, nothing, nobody_knows) == Found((paths[0],), 1, ())
 
 
 def test_what_is_not_there_is_told_with_the_reason_of_the_system_or_a_better_one(
@@ -42,8 +55,8 @@ def test_what_is_not_there_is_told_with_the_reason_of_the_system_or_a_better_one
 ) -> None:
     path = f"{folder}/missing"
 
-    plain = fetching.find([path], nobody_knows)
-    better = fetching.find([path], lambda each: f"{each} was never issued")
+    plain = fetching.find([path], nothing, nobody_knows)
+    better = fetching.find([path], nothing, lambda each: f"{each} was never issued")
 
     assert plain.failures == (Fetched(path, failure="No such file or directory"),)
     assert better.failures == (Fetched(path, failure=f"{path} was never issued"),)
