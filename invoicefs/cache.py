@@ -148,14 +148,12 @@ class Cache:
         """Forget all values; whether that was possible."""
         return self._attempt("write", lambda cache: cache.clear()) is not None
 
-    def settle(self) -> bool:
+    def settle(self) -> None:
         """Move SQLite's journal into the database, so that the files are as large as they stay.
 
-        Whether that was possible: not while somebody reads.
+        As far as nobody reads just then.
         """
-        return (
-            self._attempt("write", lambda _: _settle(self._folder / diskcache.core.DBNAME)) or False
-        )
+        self._attempt("write", lambda _: _settle(self._folder / diskcache.core.DBNAME))
 
     def close(self) -> None:
         """Close the connection of the calling thread."""
@@ -386,10 +384,10 @@ def _check_unlocked(database: Path, timeout_s: float) -> None:
         connection.rollback()
 
 
-def _settle(database: Path) -> bool:
-    with closing(sqlite3.connect(database, timeout=_LOCK_TIMEOUT_S)) as connection:
-        (is_busy, *_), *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return not is_busy
+def _settle(database: Path) -> None:
+    # It waits for nobody: whoever writes would have to wait, too.
+    with closing(sqlite3.connect(database, timeout=0)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _readable(cache: Any, key: str) -> object:

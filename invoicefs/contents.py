@@ -233,17 +233,22 @@ class Contents:
         return record.content is not None
 
     def dropped(self, invoices: Iterable[Invoice]) -> tuple[Invoice, ...]:
-        """Those that were downloaded once, and are not in the store any more: evicted, cleared.
+        """Those that were downloaded once, and that an open would download again: evicted, cleared.
 
         None of them where the store cannot be read. Raises `TimedOut` where the disk hangs.
         """
+        # The records first: what is downloaded meanwhile is in the store by then.
+        records = [(each, self._remembered.get(each)) for each in invoices]
         digests = self._disk.run(self._store.digests)
-        records = ((each, self._remembered.get(each)) for each in invoices)
+        if digests is None:
+            return ()
         return tuple(
             invoice
             for invoice, record in records
-            if digests is not None and record and record.content
-            if record.content.sha256 not in digests
+            if record
+            and record.content
+            and record.content.sha256 not in digests
+            and self._held(invoice) is None
         )
 
     def bring(self, invoice: Invoice, deadline: Deadline) -> Content:

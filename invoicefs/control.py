@@ -30,8 +30,11 @@ Answer = Callable[[Message], Message]
 
 _SUFFIX: Final = ".socket"
 _FOLDER: Final = "invoicefs"
-_LONGEST_PAUSE_S = 40.0  # of whoever is at the other end
+LONGEST_PAUSE_S = 40.0
+"""Of whoever is at the other end."""
+
 _LONGEST_LINE_BYTES = 1024 * 1024
+_SILENT: Final = "The mount does not answer on {}: {}."
 
 
 def _runtime_folders() -> tuple[Path, ...]:
@@ -69,6 +72,7 @@ class ControlSocket:
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    request_queue_size = 64  # with the usual 5, a few who ask at one time are turned away
 
     def __init__(self, path: Path, answer: Answer) -> None:
         self.answer = answer
@@ -103,7 +107,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
 
 class _Conversation(socketserver.StreamRequestHandler):
     server: _Server
-    timeout = _LONGEST_PAUSE_S
+    timeout = LONGEST_PAUSE_S
 
     def handle(self) -> None:
         answer = self._answer(self.rfile.readline(_LONGEST_LINE_BYTES))
@@ -128,7 +132,7 @@ def ask(
     store_folders: Iterable[Path],
     question: Message,
     *,
-    answer_within_s: float | None = _LONGEST_PAUSE_S,
+    answer_within_s: float | None = LONGEST_PAUSE_S,
 ) -> Message | None:
     """The answer of the mount on a path; None where no mount of this user listens for that path.
 
@@ -147,9 +151,12 @@ def _connected(path: Path) -> socket.socket | None:
     """A connection to whoever listens on a socket; None where nobody does, or it is not ours."""
     channel = socket.socket(socket.AF_UNIX)
     try:
-        channel.settimeout(_LONGEST_PAUSE_S)
+        channel.settimeout(LONGEST_PAUSE_S)
         with _opened(path.parent) as folder:
             channel.connect(f"{folder}/{path.name}")
+    except (BlockingIOError, TimeoutError) as error:  # others wait for an answer already
+        channel.close()
+        raise UserError(_SILENT.format(path, error)) from error
     except OSError:
         channel.close()
         return None
@@ -165,7 +172,7 @@ def _answer_on(
         with channel.makefile("rb") as lines:
             answer = json.loads(lines.readline())
     except (OSError, ValueError) as error:
-        raise UserError(f"The mount does not answer on {path}: {error}.") from error
+        raise UserError(_SILENT.format(path, error)) from error
     if not isinstance(answer, dict):
         raise UserError(f"What answers on {path} is no mount of invoicefs.")
     if "error" in answer:

@@ -26,8 +26,17 @@ def status_of(path: str, cache_dir: Path | None) -> Status:
 
 
 def all_statuses(cache_dir: Path | None) -> tuple[tuple[Status, ...], Failures]:
-    """What each mount does that listens to this user."""
-    return _all_asked(cache_dir, _STATUS, answer_within_s=_FROM_MEMORY_S)
+    """What each mount does that listens to this user, and which of them are silent."""
+    folders = tuple(_store_folders(cache_dir))
+    statuses, failures = [], []
+    for mount in mountpoint.our_mounts():
+        try:
+            statuses.append(
+                control.ask(mount.path, folders, _STATUS, answer_within_s=_FROM_MEMORY_S)
+            )
+        except UserError as error:
+            failures.append(f"{mount.path}: {error}")
+    return tuple(status for status in statuses if status is not None), tuple(failures)
 
 
 def refresh(path: str, cache_dir: Path | None) -> None:
@@ -38,9 +47,20 @@ def refresh(path: str, cache_dir: Path | None) -> None:
 
 
 def refresh_all(cache_dir: Path | None) -> Failures:
-    """Have each mount that listens to this user list again."""
-    question = {"ask": "refresh", "path": "/"}
-    return _all_asked(cache_dir, question, answer_within_s=None)[1]
+    """Have each mount that listens to this user list again, unless it is silent.
+
+    Raises `UserError` where there is none.
+    """
+    statuses, silent = all_statuses(cache_dir)
+    if not statuses and not silent:
+        raise UserError("You have mounted nothing.")
+    failures = []
+    for mount_point in (status["mount_point"] for status in statuses):
+        try:
+            refresh(mount_point, cache_dir)
+        except UserError as error:
+            failures.append(f"{mount_point}: {error}")
+    return (*silent, *failures)
 
 
 def real_path(path: str) -> str:
@@ -49,12 +69,16 @@ def real_path(path: str) -> str:
     return os.path.join(mount_point, inside.lstrip("/")).rstrip("/")
 
 
-def dropped(path: str, cache_dir: Path | None) -> frozenset[str]:
-    """The files that the store of the mount that a path is in has had and dropped; see `Library`.
+def mount_point_of(path: str) -> str:
+    """The mount that a path is in; raises `UserError` where it is in none."""
+    return _place_of(path)[0]
+
+
+def dropped(mount_point: str, cache_dir: Path | None) -> frozenset[str]:
+    """The files that the store of a mount has had and dropped; see `Library.dropped`.
 
     Raises `UserError` where it cannot be asked.
     """
-    mount_point, _ = _place_of(path)
     answer = _asked(mount_point, cache_dir, {"ask": "dropped"})
     return frozenset(f"{mount_point}{each}" for each in answer["dropped"])
 
@@ -70,28 +94,19 @@ def why(path: str, cache_dir: Path | None) -> str | None:
 
 
 def _asked(
-    mount_point: str, cache_dir: Path | None, question: Mapping[str, str], **limits: float | None
+    mount_point: str,
+    cache_dir: Path | None,
+    question: Mapping[str, str],
+    answer_within_s: float | None = control.LONGEST_PAUSE_S,
 ) -> Mapping[str, Any]:
-    answer = control.ask(mount_point, _store_folders(cache_dir), question, **limits)
+    folders = _store_folders(cache_dir)
+    answer = control.ask(mount_point, folders, question, answer_within_s=answer_within_s)
     if answer is None:
         raise UserError(
             f"No mount of yours answers for {mount_point}: it may be somebody else's, have lost "
             "its process, or have its store elsewhere (--cache-dir)."
         )
     return answer
-
-
-def _all_asked(
-    cache_dir: Path | None, question: Mapping[str, str], **limits: float | None
-) -> tuple[tuple[Mapping[str, Any], ...], Failures]:
-    folders = tuple(_store_folders(cache_dir))
-    answers, failures = [], []
-    for mount in mountpoint.our_mounts():
-        try:
-            answers.append(control.ask(mount.path, folders, question, **limits))
-        except UserError as error:
-            failures.append(f"{mount.path}: {error}")
-    return tuple(answer for answer in answers if answer is not None), tuple(failures)
 
 
 def _place_of(path: str) -> tuple[str, str]:

@@ -45,7 +45,6 @@ missing_packages() {
             mutool) echo mupdf-tools ;;
             pdftotext) echo poppler-utils ;;
             tumblerd) echo tumbler ;;
-            updatedb) echo plocate ;;
             Xvfb) echo xvfb ;;
             *) echo "$program" ;;
         esac

@@ -2,9 +2,9 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,7 @@ from invoicefs.config import rounded_size
 
 if TYPE_CHECKING:
     from invoicefs.fetching import Fetched
+    from invoicefs.questions import Status
 
 
 @click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
@@ -34,7 +35,7 @@ def status(
 
     failures: tuple[str, ...] = ()
     if mount_point:
-        found: tuple[Mapping[str, Any], ...] = (status_of(str(mount_point), cache_dir),)
+        found: tuple[Status, ...] = (status_of(str(mount_point), cache_dir),)
     else:
         found, failures = all_statuses(cache_dir)
     if is_json:
@@ -61,14 +62,16 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None
     from invoicefs import fetching, questions
 
     real_paths = [questions.real_path(str(path)) for path in paths]
+    mount_points = {questions.mount_point_of(path) for path in real_paths}
 
     def dropped() -> frozenset[str]:
-        return frozenset().union(*(questions.dropped(each, cache_dir) for each in real_paths))
+        return frozenset().union(*(questions.dropped(each, cache_dir) for each in mount_points))
 
     def why(path: str) -> str | None:
         return questions.why(path, cache_dir)
 
-    parallel = min(questions.status_of(each, cache_dir)["calls"]["parallel"] for each in real_paths)
+    statuses = [questions.status_of(each, cache_dir) for each in mount_points]
+    parallel = min(status["calls"]["parallel"] for status in statuses)
     found = fetching.find(real_paths, dropped, why)
     failures = list(found.failures)
     fetched = fetching.fetch(found.missing, parallel, why)
@@ -77,6 +80,8 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None
         click.echo(f"{each.path}: {each.failure}", err=True)
     count = len(found.missing) + len(found.failures) - len(failures)
     click.echo(f"{count} fetched, {found.present_count} were there, {len(failures)} failed.")
+    if lost := len(dropped().intersection(found.missing)):
+        say("invoicefs", f"{lost} did not stay: mount with a --cache-size that all fit into.")
     ctx.exit(1 if failures else 0)
 
 

@@ -79,7 +79,7 @@ class Sandbox:
         self._reservation.close()
 
     def go_away(self) -> None:
-        """Hang up on everyone; from then on connections to the port, still ours, are refused."""
+        """Hang up on everyone; from then on connections to the port, which is kept, are refused."""
         self._listener.close()
 
     def come_back(self) -> None:

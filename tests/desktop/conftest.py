@@ -10,7 +10,6 @@ from tests.desktop.screen import Screen
 from tests.mount.conftest import (  # noqa: F401 - fixtures, which pytest finds by their names
     _machine,
     _nothing_left_mounted,
-    mount,
     mounts,
     sandbox,
 )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.desktop.costs import PREVIEWS_IN_VIEW, PREVIEWS_OF_ALL, Cost
 from tests.desktop.screen import Screen
 from tests.desktop.window import Window
 
@@ -14,7 +15,8 @@ class FileManager:
     """A file manager, which shows a folder as a list with names, sizes and dates.
 
     `settings` goes into a file below the home of its user, with `when_previews` or `when_plain` in
-    it. `thumbnailer` is what makes its previews, where that is a service of the message bus.
+    it. `thumbnailer` is what makes its previews, where that is a service of the message bus, and
+    `cost_of_previews` what they cost.
     `new_invoice` is what is beside the name of one that was never opened, of February 2024.
     """
 
@@ -25,6 +27,7 @@ class FileManager:
     when_previews: str
     when_plain: str
     thumbnailer: str | None
+    cost_of_previews: Cost
     new_invoice: tuple[str, ...]
 
     def show(self, folder: Path, screen: Screen, *, previews: bool = False) -> Window:
@@ -55,6 +58,7 @@ THUNAR = FileManager(
     when_previews="ALWAYS",
     when_plain="NEVER",
     thumbnailer="org.freedesktop.thumbnails.Thumbnailer1",
+    cost_of_previews=PREVIEWS_IN_VIEW,
     new_invoice=("16.0 MiB", "PDF document", "02/29/24"),
 )
 
@@ -69,5 +73,6 @@ NAUTILUS = FileManager(
     when_previews="always",
     when_plain="never",
     thumbnailer=None,
+    cost_of_previews=PREVIEWS_OF_ALL,
     new_invoice=("16.8 MB", "29 Feb 2024"),
 )

@@ -14,7 +14,7 @@ from tests.mount.programs import eventually, run
 
 _PICTURES = CHECKOUT / "scripts" / "pictures"
 _FOLDER = Path("/tmp/acme")  # noqa: S108 # the pictures show it, so it has a short name
-_SHOWN = 30  # invoices at most that are in view
+_EQUAL = 30  # pictures in a row, after which nothing comes any more
 _TERMINAL = (
     "xterm",
     "-T",
@@ -68,7 +68,7 @@ def _take(window: Window, name: str, screen: Screen) -> None:
     def has_come_to_rest() -> bool:
         screen.run("import", "-window", window.number, "-frame", f"png24:{target}")
         seen.append(target.read_bytes())
-        return len(seen) > _SHOWN and len(set(seen[-_SHOWN:])) == 1
+        return len(seen) > _EQUAL and len(set(seen[-_EQUAL:])) == 1
 
     eventually(has_come_to_rest)
 

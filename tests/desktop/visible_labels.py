@@ -26,11 +26,6 @@ def _children(node: Atspi.Accessible) -> Iterator[Atspi.Accessible]:
             yield child
 
 
-def _windows(title: str) -> Iterator[Atspi.Accessible]:
-    for program in _children(Atspi.get_desktop(0)):
-        yield from (window for window in _children(program) if window.get_name() == title)
-
-
 def _is_nameless(node: Atspi.Accessible) -> bool:
     """Whether its name is just that of its class, which GTK 4 gives where there is no other."""
     return str(node.get_name()).startswith("Gtk")
@@ -49,12 +44,18 @@ def _print_labels(node: Atspi.Accessible) -> None:
         _print_labels(child)
 
 
-def main() -> None:
-    for window in _windows(sys.argv[1]):
-        try:
+def _print_windows(program: Atspi.Accessible, title: str) -> None:
+    for window in _children(program):
+        if window.get_name() == title:
             _print_labels(window)
+
+
+def main() -> None:
+    for program in _children(Atspi.get_desktop(0)):
+        try:
+            _print_windows(program, sys.argv[1])
         except GLib.Error:
-            continue  # it changes while it is being read
+            continue  # it has ended, or its window changes while it is being read
 
 
 if __name__ == "__main__":

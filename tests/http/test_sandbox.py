@@ -495,7 +495,7 @@ def test_while_it_is_away_connections_are_refused(own_sandbox: Sandbox) -> None:
         assert connection.getresponse().read()
 
 
-def test_while_it_is_away_its_port_is_given_to_no_other_program(own_sandbox: Sandbox) -> None:
+def test_while_it_is_away_its_port_is_in_use(own_sandbox: Sandbox) -> None:
     port = int(own_sandbox.url.rpartition(":")[2])
     own_sandbox.go_away()
     with closing(socket.socket()) as other, pytest.raises(OSError, match="in use"):

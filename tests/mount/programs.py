@@ -9,6 +9,7 @@ import select
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,11 +149,12 @@ def python(source: str, *arguments: Argument, timeout_s: float = LIMIT_S) -> End
 def eventually(check: Callable[[], T], timeout_s: float = LIMIT_S) -> T:
     """The first true result of `check`; fails where there is none in time."""
     never = threading.Event()
-    for _ in range(int(timeout_s / _POLL_S)):
+    give_up_s = time.monotonic() + timeout_s
+    while True:
         if result := check():
             return result
+        assert time.monotonic() < give_up_s, f"it did not happen within {timeout_s:g} s"
         never.wait(_POLL_S)
-    raise AssertionError(f"it did not happen within {timeout_s:g} s")
 
 
 def wait_for_exit(pid: int, timeout_s: float = LIMIT_S) -> bool:

@@ -155,7 +155,10 @@ def ailing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox, 
             yield sandbox, made.mount(*STRICT)
 
 
-@pytest.mark.promise("You get the whole invoice or an error, never a wrong, short or empty file.")
+@pytest.mark.promise(
+    "Whoever opens an invoice and reads it gets all of it or an error, never wrong, short or empty "
+    "content."
+)
 @pytest.mark.parametrize("case", ANSWERS)
 def test_open_gives_the_errno_of_the_answer(ailing: tuple[Sandbox, Mount], case: str) -> None:
     _, mount = ailing

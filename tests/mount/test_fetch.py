@@ -10,7 +10,7 @@ from invoicefs.sandbox import Endpoint, Fault, SampleNamespace, SampleTenant, Sa
 from tests.mount.gate import Gate
 from tests.mount.mounts import Mounts
 from tests.mount.programs import LIMIT_S, eventually, run
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice
+from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 INVOICES = tuple(invoice(number) for number in range(30))
 TENANT = SampleTenant(
@@ -75,6 +75,16 @@ def test_what_was_cleared_from_the_store_is_fetched_again_also_by_way_of_a_link(
     assert ended.lines[-1] == "30 fetched, 0 were there, 0 failed."
     sandbox.go_away()
     assert run("cat", mount / NAMESPACE / file_name(BAD)).good().out == CONTENTS[file_name(BAD)]
+
+
+def test_what_the_store_has_no_room_for_is_told(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.tenant = tenant(*(invoice(number, 100_000) for number in range(30)))
+    mount = mounts.mount("--cache-size", "1MiB")
+
+    ended = mounts.command("fetch", mount / NAMESPACE).good()
+
+    assert ended.lines[-1] == "30 fetched, 0 were there, 0 failed."
+    assert "did not stay: mount with a --cache-size that all fit into" in ended.err
 
 
 def test_elsewhere_than_on_a_terminal_it_tells_each_tenth_in_a_line(mounts: Mounts) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,14 +135,21 @@ def test_a_killed_mount_hides_no_other(mounts: Mounts) -> None:
     assert (refused.code, "have lost its process" in refused.err) == (1, True)
 
 
+@contextmanager
+def stopped(mount: Mount) -> Iterator[None]:
+    """Have the process of a mount do nothing."""
+    os.kill(mount.daemon, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(mount.daemon, signal.SIGCONT)
+
+
 @pytest.mark.promise("It shows all your mounts and nobody else's.")
 def test_a_mount_that_does_not_answer_hides_no_other_and_is_told(mounts: Mounts) -> None:
     silent, alive = mounts.mount(), mounts.mount()
-    os.kill(silent.daemon, signal.SIGSTOP)
-    try:
+    with stopped(silent):
         ended = mounts.command("status", "--json")
-    finally:
-        os.kill(silent.daemon, signal.SIGCONT)
 
     assert ended.code == 1
     assert [each["mount_point"] for each in json.loads(ended.out)] == [str(alive.path)]
@@ -153,6 +161,8 @@ def test_without_a_mount_there_is_nothing_to_show(mounts: Mounts, tmp_path: Path
     assert status(mounts) == []
     refused = mounts.command("status", tmp_path)
     assert (refused.code, "in no mount of invoicefs" in refused.err) == (1, True)
+    refused = mounts.command("refresh")
+    assert (refused.code, refused.err) == (1, "invoicefs: You have mounted nothing.\n")
 
 
 @pytest.mark.parametrize("inside", ["", NAMESPACE, f"{NAMESPACE}/x.pdf"])
@@ -239,6 +249,19 @@ def test_refresh_without_a_path_is_for_all_mounts(sandbox: Sandbox, mounts: Moun
     sandbox.inject(Fault(faults.status(500, "out of order")))
     ended = mounts.command("refresh")
     assert (ended.code, ended.err.count("out of order")) == (1, 2)
+
+
+def test_refresh_without_a_path_passes_by_a_mount_that_does_not_answer(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    silent, alive = mounts.mount("--list-ttl", "1h"), mounts.mount("--list-ttl", "1h")
+    run("ls", alive / NAMESPACE).good()
+    with stopped(silent):
+        ended = mounts.command("refresh")
+
+    assert (ended.code, ended.err.count("\n")) == (1, 1)
+    assert ended.err.startswith(f"invoicefs: {silent.path}: ")
+    assert sandbox.count(Endpoint.INVOICES) == 2
 
 
 def test_refresh_says_what_keeps_it_from_listing(sandbox: Sandbox, mounts: Mounts) -> None:

@@ -58,7 +58,10 @@ def each_with(tools: Iterable[Tool]) -> pytest.MarkDecorator:
     "`cp`, `rsync`, `tar`, `zip`, `gio copy` and PDF viewers ask for the size after "
     "opening, and are right either way."
 )
-@pytest.mark.promise("You get the whole invoice or an error, never a wrong, short or empty file.")
+@pytest.mark.promise(
+    "Whoever opens an invoice and reads it gets all of it or an error, never wrong, short or empty "
+    "content."
+)
 @each_with(TOOLS)
 def test_a_tool_gets_the_servers_bytes_of_a_never_opened_file(
     stage: Stage, room: Path, tool: Tool, subject: str

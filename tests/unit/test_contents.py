@@ -902,6 +902,32 @@ def test_what_is_stored_is_known_before_it_is_listed(mount: Mount) -> None:
     assert not mount().contents.is_stored(ACTIVE)
 
 
+def test_what_the_store_has_dropped_is_told_unless_the_next_open_has_it_in_memory(
+    mount: Mount, store: MemoryStore, tenant: FakeTenant
+) -> None:
+    desk = mount()
+    desk.list(FINAL, ACTIVE, UNDATED)
+    assert desk.contents.dropped((FINAL, ACTIVE, UNDATED)) == ()
+    for each in (FINAL, ACTIVE):
+        desk.read(each)
+    assert desk.contents.dropped((FINAL, ACTIVE, UNDATED)) == ()
+
+    store.pdfs.clear()
+
+    assert desk.contents.dropped((FINAL, ACTIVE, UNDATED)) == (FINAL,)
+    tenant.take_calls()
+    desk.read(ACTIVE)
+    assert tenant.take_calls() == []
+
+
+def test_a_store_that_cannot_be_read_has_dropped_nothing(mount: Mount, store: MemoryStore) -> None:
+    desk = mount()
+    desk.read(FINAL)
+    store.pdfs.clear()
+    store.finds = False
+    assert desk.contents.dropped((FINAL,)) == ()
+
+
 def test_is_stored_makes_no_call(mount: Mount, tenant: FakeTenant) -> None:
     mount().contents.is_stored(FINAL)
     assert tenant.take_calls() == []

@@ -177,6 +177,24 @@ def test_a_mount_without_any_place_does_without_a_socket(
 # Questions
 
 
+def test_a_mount_that_nobody_gets_through_to_is_told_as_such(
+    runtime: Path, serve: Serve, store: Path
+) -> None:
+    """It is not taken for one that is gone: many have asked, and none was answered."""
+    serve()
+    (path,) = sockets_in(runtime)
+    path.unlink()
+    with closing(socket.socket(socket.AF_UNIX)) as silent, ExitStack() as waiting:
+        silent.bind(str(path))
+        silent.listen(0)
+        for _ in range(2):
+            client = waiting.enter_context(closing(socket.socket(socket.AF_UNIX)))
+            client.setblocking(False)
+            client.connect_ex(str(path))
+        with pytest.raises(UserError, match="does not answer"):
+            ask(MOUNT, [store], {})
+
+
 def test_a_refusal_comes_with_its_words(serve: Serve, store: Path) -> None:
     def refuse(_: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Unreachable("nobody answers")

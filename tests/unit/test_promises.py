@@ -14,7 +14,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-SECTION = re.compile(r"^## What it promises\n(.*?)^## ", re.DOTALL | re.MULTILINE)
+SECTION = r"^## {}\n(.*?)^## "
 ITEM = re.compile(r"^- (.*(?:\n  .*)*)", re.MULTILINE)
 TESTS = re.compile(r" \[((?:test_\w+(?:, )?)+)\]$")
 
@@ -23,13 +23,17 @@ def plain(text: str) -> str:
     return re.sub(r"\s+", " ", text.replace("`", "")).strip()
 
 
+def items(heading: str) -> list[str]:
+    section = re.search(SECTION.format(heading), README, re.DOTALL | re.MULTILINE)
+    assert section, f"README has lost its section {heading}"
+    return [plain(item) for item in ITEM.findall(section[1])]
+
+
 @cache
 def promises() -> dict[str, set[str]]:
     """The sentences of README, and the tests that it names after each."""
-    section = SECTION.search(README)
-    assert section, "README has lost its section"
     found = {}
-    for item in map(plain, ITEM.findall(section[1])):
+    for item in items("What it promises"):
         tests = TESTS.search(item)
         sentence = item[: tests.start()] if tests else item
         found[sentence] = set(tests[1].split(", ")) if tests else set()
@@ -64,6 +68,11 @@ def test_each_promise_names_the_tests_that_quote_it(promise: str) -> None:
     tests = promises()[promise]
     assert tests
     assert tests == quotes().get(promise)
+
+
+@pytest.mark.parametrize("promise", items("In short"))
+def test_what_is_said_in_short_is_a_promise(promise: str) -> None:
+    assert promise in promises()
 
 
 @pytest.mark.parametrize("quote", quotes())
