@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tests.desktop.window import Window, read_page
+from tests.desktop.window import PATIENCE_S, Window, read_page
 from tests.mount.programs import LIMIT_S, Argument, Running, eventually, missing, run, started
 
 
@@ -18,11 +18,16 @@ class Screen:
     def __init__(self, home: Path, runtime: Path) -> None:
         home.mkdir(exist_ok=True)
         self.home = home
+        # On a busy machine Nautilus would do nothing but draw the wheel that says it is loading.
+        still = home / ".config/gtk-4.0/settings.ini"
+        still.parent.mkdir(parents=True, exist_ok=True)
+        still.write_text("[Settings]\ngtk-enable-animations=false\n")
         self._running = ExitStack()
         self._environment = {
             "HOME": str(home),
             "XDG_RUNTIME_DIR": str(runtime),
             "GSETTINGS_BACKEND": "keyfile",  # settings of GNOME are a file below the home
+            "GSK_RENDERER": "cairo",  # a graphics card that is only calculated is slow
         }
         with ExitStack() as unless_it_comes_up:
             unless_it_comes_up.callback(self.close)
@@ -45,7 +50,7 @@ class Screen:
 
     def wait_for_window(self, pattern: str) -> Window:
         """Wait for a window whose title is like this, with stars for what is not known."""
-        return eventually(lambda: self._windows(pattern))[0]
+        return eventually(lambda: self._windows(pattern), PATIENCE_S)[0]
 
     @property
     def thumbnails(self) -> list[Path]:

@@ -9,7 +9,7 @@ from tests.desktop import costs
 from tests.desktop.file_managers import NAUTILUS, PREVIEWS_S, THUNAR, FileManager
 from tests.desktop.screen import Screen
 from tests.desktop.viewers import ATRIL, EVINCE, MUPDF, Viewer
-from tests.desktop.window import Page
+from tests.desktop.window import PATIENCE_S, Page
 from tests.mount.files import in_folder
 from tests.mount.mounts import Mounts
 from tests.mount.programs import eventually, run
@@ -19,6 +19,8 @@ INVOICE = "invoice-acme-2024-02"
 FILE = f"{INVOICE}.pdf"
 NOTE = "A note.txt"
 PARALLEL = 8  # the default of --parallel
+
+pytestmark = pytest.mark.timeout(2 * PREVIEWS_S + 3 * PATIENCE_S)
 
 IN_EACH_MANAGER = pytest.mark.parametrize(
     "manager", [NAUTILUS, THUNAR], ids=lambda each: each.program
@@ -82,7 +84,6 @@ def test_a_downloaded_invoice_looks_like_an_ordinary_file(
     assert icon != ordinary.icon(page.label(NOTE))
 
 
-@pytest.mark.timeout(3 * PREVIEWS_S)
 @pytest.mark.promise(
     "A file manager that shows previews downloads each invoice that it makes one of once, within "
     "`--parallel`."
@@ -145,7 +146,8 @@ def test_a_folder_is_copied_and_pasted(
     target.click(target.wait_for(NOTE).label(NOTE))
     target.press("ctrl+v")
     note = (archive / NOTE).read_bytes()
-    eventually(lambda: in_folder(archive) == {NOTE: note, **contents(sandbox.tenant)})
+    copied = {NOTE: note, **contents(sandbox.tenant)}
+    eventually(lambda: in_folder(archive) == copied, PATIENCE_S)
     costs.check(costs.PASTE, sandbox)
 
 

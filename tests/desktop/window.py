@@ -9,6 +9,9 @@ from tests.mount.programs import eventually, run
 
 _VISIBLE_LABELS = Path(__file__).with_name("visible_labels.py")
 _SYSTEMS_PYTHON = "/usr/bin/python3"
+PATIENCE_S = 100.0
+"""What a window may take: on a busy machine programs wait 25 s for a service that begins late."""
+
 _ICON_PX = 34  # room to the left of a name that has the icon in it, in all file managers
 
 
@@ -86,7 +89,7 @@ class Window:
             self.press("End", "Home")  # Thunar may begin in the middle of a folder
             return None
 
-        page = eventually(look)
+        page = eventually(look, PATIENCE_S)
         assert page
         return page
 
@@ -104,5 +107,5 @@ class Window:
 def read_page(title: str, environment: Mapping[str, str]) -> Page:
     """The texts in the window with this title; some may be missing while it changes."""
     program = (_SYSTEMS_PYTHON, "-W", "ignore", _VISIBLE_LABELS, title)
-    lines = run(*program, env=environment).good().lines
+    lines = run(*program, env=environment, timeout_s=PATIENCE_S).good().lines
     return Page(tuple(Label(*json.loads(line)) for line in lines))
