@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from invoicefs import control, mountpoint
 from invoicefs.config import SERVICE_CACHE_DIR, default_cache_dir
@@ -19,9 +19,34 @@ _STATUS: Final = {"ask": "status"}
 _FROM_MEMORY_S = 10.0  # a mount that has to make no call, and needs longer, is stuck
 
 
+class Place(NamedTuple):
+    """A path in a mount: the mount point above it, and what the mount calls it, from ``/`` on."""
+
+    mount_point: str
+    inside: str
+
+    @property
+    def path(self) -> str:
+        """The whole path, without links on the way."""
+        return f"{self.mount_point}{self.inside}".rstrip("/")
+
+
+def place_of(path: str) -> Place:
+    """Where a path is; raises `UserError` where it is in no mount.
+
+    Links on the way to a mount are followed; a path that has none is not looked at.
+    """
+    for real in (os.path.abspath(path), os.path.realpath(path)):
+        mount = mountpoint.mount_of(real)
+        if mount is not None:
+            inside = os.path.relpath(real, mount.path)
+            return Place(mount.path, "/" if inside == "." else f"/{inside}")
+    raise UserError(f"{path} is in no mount of invoicefs.")
+
+
 def status_of(path: str, cache_dir: Path | None) -> Status:
     """What the mount that a path is in does; raises `UserError` where it cannot be asked."""
-    mount_point, _ = _place_of(path)
+    mount_point, _ = place_of(path)
     return _asked(mount_point, cache_dir, _STATUS, answer_within_s=_FROM_MEMORY_S)
 
 
@@ -41,7 +66,7 @@ def all_statuses(cache_dir: Path | None) -> tuple[tuple[Status, ...], Failures]:
 
 def refresh(path: str, cache_dir: Path | None) -> None:
     """Have the mount that a path is in list it again; raises `UserError` where that fails."""
-    mount_point, inside = _place_of(path)
+    mount_point, inside = place_of(path)
     question = {"ask": "refresh", "path": inside}
     _asked(mount_point, cache_dir, question, answer_within_s=None)  # --timeout ends it there
 
@@ -63,17 +88,6 @@ def refresh_all(cache_dir: Path | None) -> Failures:
     return (*silent, *failures)
 
 
-def real_path(path: str) -> str:
-    """A path by way of the mount that it is in; raises `UserError` where it is in none."""
-    mount_point, inside = _place_of(path)
-    return os.path.join(mount_point, inside.lstrip("/")).rstrip("/")
-
-
-def mount_point_of(path: str) -> str:
-    """The mount that a path is in; raises `UserError` where it is in none."""
-    return _place_of(path)[0]
-
-
 def dropped(mount_point: str, cache_dir: Path | None) -> frozenset[str]:
     """The files that the store of a mount has had and dropped; see `Library.dropped`.
 
@@ -86,7 +100,7 @@ def dropped(mount_point: str, cache_dir: Path | None) -> frozenset[str]:
 def why(path: str, cache_dir: Path | None) -> str | None:
     """Why the last open of a path failed, in words; None where it did not, or nobody knows."""
     try:
-        mount_point, inside = _place_of(path)
+        mount_point, inside = place_of(path)
         answer = _asked(mount_point, cache_dir, {"ask": "why", "path": inside}).get("why")
     except UserError:
         return None
@@ -107,19 +121,6 @@ def _asked(
             "its process, or have its store elsewhere (--cache-dir)."
         )
     return answer
-
-
-def _place_of(path: str) -> tuple[str, str]:
-    """The mount point above a path, and the path as the mount knows it.
-
-    Links on the way to a mount are followed; a path that has none is not looked at.
-    """
-    for real in (os.path.abspath(path), os.path.realpath(path)):
-        mount = mountpoint.mount_of(real)
-        if mount is not None:
-            inside = os.path.relpath(real, mount.path)
-            return mount.path, "/" if inside == "." else f"/{inside}"
-    raise UserError(f"{path} is in no mount of invoicefs.")
 
 
 def _store_folders(cache_dir: Path | None) -> Iterator[Path]:

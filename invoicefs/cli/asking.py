@@ -61,8 +61,8 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None
     """
     from invoicefs import fetching, questions
 
-    real_paths = [questions.real_path(str(path)) for path in paths]
-    mount_points = {questions.mount_point_of(path) for path in real_paths}
+    places = [questions.place_of(str(path)) for path in paths]
+    mount_points = {place.mount_point for place in places}
 
     def dropped() -> frozenset[str]:
         return frozenset().union(*(questions.dropped(each, cache_dir) for each in mount_points))
@@ -72,7 +72,7 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None
 
     statuses = [questions.status_of(each, cache_dir) for each in mount_points]
     parallel = min(status["calls"]["parallel"] for status in statuses)
-    found = fetching.find(real_paths, dropped, why)
+    found = fetching.find([place.path for place in places], dropped, why)
     failures = list(found.failures)
     fetched = fetching.fetch(found.missing, parallel, why)
     failures += [each for each in _with_progress(fetched, len(found.missing)) if each.failure]
@@ -81,7 +81,8 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None
     count = len(found.missing) + len(found.failures) - len(failures)
     click.echo(f"{count} fetched, {found.present_count} were there, {len(failures)} failed.")
     if lost := len(dropped().intersection(found.missing)):
-        say("invoicefs", f"{lost} did not stay: mount with a --cache-size that all fit into.")
+        why_lost = "it is too small (--cache-size), or its disk is full"
+        say("invoicefs", f"{lost} did not stay in the store: {why_lost}.")
     ctx.exit(1 if failures else 0)
 
 

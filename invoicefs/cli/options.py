@@ -79,6 +79,11 @@ def _duration(name: str, field: str, text: str) -> Callable[[Command], Command]:
     return option(name, field, text, type=_DURATION, default=default, show_default=True)
 
 
+def _number(name: str, field: str, text: str, *, at_least: int) -> Callable[[Command], Command]:
+    numbers = click.IntRange(min=at_least)
+    return option(name, field, text, type=numbers, default=_DEFAULTS[field], show_default=True)
+
+
 # What `credentials.Family` is made of, by its fields.
 _TENANT_OPTIONS = {
     "url": ("--url", f"URL of the tenant, like {URL_EXAMPLE}.", "URL"),
@@ -126,21 +131,12 @@ _SETTINGS_OPTIONS = (
         default=_DEFAULTS["fetch"].value,
         show_default=True,
     ),
-    option(
-        "--parallel",
-        "parallel",
-        "Make at most so many API calls at one time.",
-        type=click.IntRange(min=1),
-        default=_DEFAULTS["parallel"],
-        show_default=True,
-    ),
-    option(
+    _number("--parallel", "parallel", "Make at most so many API calls at one time.", at_least=1),
+    _number(
         "--read-ahead",
         "read_ahead",
         "Fetch up to so many invoices ahead of a program that opens one after the other.",
-        type=click.IntRange(min=0),
-        default=_DEFAULTS["read_ahead"],
-        show_default=True,
+        at_least=0,
     ),
     _duration("--timeout", "timeout_s", "Give up an operation after this time."),
     option(

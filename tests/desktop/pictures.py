@@ -16,15 +16,8 @@ _PICTURES = CHECKOUT / "scripts" / "pictures"
 _FOLDER = Path("/tmp/acme")  # noqa: S108 # the pictures show it, so it has a short name
 _EQUAL = 30  # pictures in a row, after which nothing comes any more
 _TERMINAL = (
-    "xterm",
-    "-T",
-    "Terminal",
-    "-geometry",
-    "136x13",
-    "-fa",
-    "DejaVu Sans Mono",
-    "-fs",
-    "10",
+    *("xterm", "-T", "Terminal", "-geometry", "136x13"),
+    *("-fa", "DejaVu Sans Mono", "-fs", "10"),
 )
 _SESSION = 'echo "$ invoicefs status"; invoicefs status; exec sleep 600'
 

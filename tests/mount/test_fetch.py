@@ -84,7 +84,7 @@ def test_what_the_store_has_no_room_for_is_told(sandbox: Sandbox, mounts: Mounts
     ended = mounts.command("fetch", mount / NAMESPACE).good()
 
     assert ended.lines[-1] == "30 fetched, 0 were there, 0 failed."
-    assert "did not stay: mount with a --cache-size that all fit into" in ended.err
+    assert "did not stay in the store: it is too small (--cache-size)" in ended.err
 
 
 def test_elsewhere_than_on_a_terminal_it_tells_each_tenth_in_a_line(mounts: Mounts) -> None:
