@@ -22,12 +22,13 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from invoicefs import names
+from invoicefs.access import INVOICES, NAMESPACES, Access
 from invoicefs.clock import Clock, Deadline
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
 from invoicefs.fetcher import Fetcher
 from invoicefs.model import Invoice, Listing, NamespaceList, unlisted_invoice
-from invoicefs.snapshots import Listed, ListStore, Namespaces, Snapshots
+from invoicefs.snapshots import NO_NAMESPACES, Listed, ListStore, Namespaces, Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +72,10 @@ class Catalog:
         list_ttl_s: float,
         learn: Callable[[Listing], None],
         disk: DiskThreads,
+        access: Access,
     ) -> None:
         self._api = api
+        self._access = access
         self._fetcher = fetcher
         self._clock = clock
         self._view = view
@@ -97,30 +100,35 @@ class Catalog:
     @property
     def is_known(self) -> bool:
         """Whether the tenant has been listed before, in this mount or an earlier one."""
-        if self._snapshots.namespaces().names:
+        if self._access.has_seen(NAMESPACES) and self._snapshots.namespaces().by_directory:
             return True
-        return any(map(self._snapshots.listing, self._view.namespaces))
+        return any(
+            self._access.has_seen(INVOICES, each) and self._snapshots.listing(each)
+            for each in self._view.namespaces
+        )
 
     def namespaces(self, deadline: Deadline) -> tuple[str, ...]:
         """The namespaces that the mount shows."""
         if self._view.namespaces:
             return self._view.namespaces
-        known = self._snapshots.namespaces()
+        known = self._known_namespaces()
         if not self._is_fresh(known.fetched_s, self._list_ttl_s):
             try:
                 known = self._fetch_namespaces(deadline)
             except Denied:
                 raise
             except InvoicefsError as error:
-                known = self._snapshots.namespaces()
-                if not known.names:
+                if not self._access.may_see(NAMESPACES):
+                    raise
+                known = self._known_namespaces()
+                if not known.by_directory:
                     raise
                 log.warning("The last good list of namespaces is shown: %s", error)
         return known.names
 
     def namespace_count(self) -> int:
         """How many namespaces the last list has; no call."""
-        return len(self._view.namespaces or self._snapshots.namespaces().names)
+        return len(self._view.namespaces or self._snapshots.namespaces().by_directory)
 
     def namespace(self, directory: str, deadline: Deadline) -> str:
         """The namespace that a directory stands for; raises `NotFound` where it is none."""
@@ -128,7 +136,7 @@ class Catalog:
             if directory in self._view.namespaces:
                 return directory
             raise NotFound(f"{directory} is not among the namespaces of this mount")
-        known = self._snapshots.namespaces().by_directory.get(directory)
+        known = self._known_namespaces().by_directory.get(directory)
         if known is not None:
             return known
         if not names.can_be_namespace(directory):
@@ -139,7 +147,7 @@ class Catalog:
         """Look for a namespace in a fresh list; where none is to be had, believe in the name."""
         if self._was_denied(_NAMESPACES):
             return directory
-        known = self._snapshots.namespaces()
+        known = self._known_namespaces()
         if not self._is_fresh(known.fetched_s, UNLISTED_RECHECK_S):
             try:
                 known = self._fetch_namespaces(deadline)
@@ -169,7 +177,8 @@ class Catalog:
         if answer.is_partial:
             log.warning("The server could list only a part of the namespaces.")
             found = tuple(dict.fromkeys((*found, *known)))
-        vanished = [each for each in known if each not in found]
+        listed = frozenset(found)
+        vanished = [each for each in known if each not in listed]
         found += tuple(filter(self._has_final_invoices, vanished))
         return self._snapshots.replace_namespaces(
             found, fetched_s=self._clock.monotonic_s(), is_partial=answer.is_partial
@@ -217,7 +226,7 @@ class Catalog:
 
     def last_listing(self, namespace: str) -> Listing:
         """The last listing of a namespace, empty where there is none; no call."""
-        known = self._snapshots.listing(namespace)
+        known = self._known_listing(namespace)
         return known.shown if known else Listing()
 
     def last_listed(self, directory: str, file_name: str) -> Invoice | None:
@@ -271,7 +280,7 @@ class Catalog:
         )
 
     def _unlisted_invoice(self, namespace: str, file_name: str) -> tuple[Invoice, bool]:
-        listed_before = self._snapshots.listing(namespace)
+        listed_before = self._known_listing(namespace)
         if listed_before is not None and file_name in listed_before.everything.by_file_name:
             return self._shown(listed_before, file_name), True
         name = names.invoice_name(file_name)
@@ -280,7 +289,7 @@ class Catalog:
         return unlisted_invoice(namespace, name), False
 
     def _listed(self, namespace: str, deadline: Deadline) -> Listed:
-        known = self._snapshots.listing(namespace)
+        known = self._known_listing(namespace)
         if known is not None and self._is_fresh(known.fetched_s, self._list_ttl_s):
             return known
         try:
@@ -288,7 +297,9 @@ class Catalog:
         except Denied:
             raise
         except InvoicefsError as error:
-            known = self._snapshots.listing(namespace)
+            if not self._access.may_see(INVOICES, namespace):
+                raise
+            known = self._known_listing(namespace)
             if known is None:
                 raise
             log.warning("The last good list of %s is shown: %s", namespace, error)
@@ -303,7 +314,7 @@ class Catalog:
                 deadline,
             )
         except NotFound as error:
-            if namespace in self._view.namespaces or self._is_listed(namespace):
+            if self._is_listed(namespace):
                 raise UnusableAnswer(f"a namespace that is listed has no list: {error}") from error
             raise
 
@@ -320,9 +331,20 @@ class Catalog:
         )
 
     def _is_listed(self, namespace: str) -> bool:
-        return namespace in self._snapshots.namespaces().names
+        directory = names.directory_name(namespace) or namespace
+        return directory in self._snapshots.namespaces().by_directory
 
     # Both.
+
+    def _known_namespaces(self) -> Namespaces:
+        """The last list of namespaces, as far as the credential has ever seen one."""
+        return self._snapshots.namespaces() if self._access.has_seen(NAMESPACES) else NO_NAMESPACES
+
+    def _known_listing(self, namespace: str) -> Listed | None:
+        """The last listing of a namespace, if the credential has ever seen one."""
+        if not self._access.has_seen(INVOICES, namespace):
+            return None
+        return self._snapshots.listing(namespace)
 
     def _fetch(self, name: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
         """Make a call, and remember a 403: looking up single names need not run into it again."""

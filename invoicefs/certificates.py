@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from invoicefs.errors import UserError
+from invoicefs.secret_sources import CA_BUNDLE_BYTES, SECRET_BYTES, read_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.serialization.pkcs12 import PKCS12KeyAndCertificates
@@ -94,7 +95,7 @@ def load_p12(bundle: Path, password: str | None) -> ssl.SSLContext:
 
 def check_ca_bundle(bundle: Path) -> None:
     """Make sure that a file has certificates to trust; raises `UserError`."""
-    _read(bundle)
+    _read(bundle, CA_BUNDLE_BYTES)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with suppress(ssl.SSLError):
         context.load_verify_locations(bundle)
@@ -130,7 +131,7 @@ def _check_time_of_pem(file: Path) -> None:
         from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 
         with suppress(ValueError, InvalidVersion), warnings.catch_warnings(action="ignore"):
-            _check_time(load_pem_x509_certificate(file.read_bytes()), file)
+            _check_time(load_pem_x509_certificate(_read(file)), file)
 
 
 def _check_time(certificate: "Certificate", file: Path) -> None:
@@ -144,13 +145,8 @@ def _check_time(certificate: "Certificate", file: Path) -> None:
         )
 
 
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"The file {file} cannot be read: {error.strerror}.") from error
-    except ValueError:  # of a NUL in the path
-        raise UserError(f"{str(file)!r} is not the path of a file.") from None
+def _read(file: Path, most_bytes: int = SECRET_BYTES) -> bytes:
+    return read_file(file, f"the file {file}", most_bytes)
 
 
 def _why(error: Exception) -> str:

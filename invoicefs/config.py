@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from invoicefs.errors import UsageError
+from invoicefs.model import STATUSES
 from invoicefs.names import can_be_namespace
 
 URL_EXAMPLE = "https://TENANT.console.ves.volterra.io"
@@ -31,6 +32,7 @@ _MOST_READ_AHEAD = 1000  # each is held in memory until it is opened
 _LONGEST_S = 365 * 86_400.0  # locks cannot be waited for much longer
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _HOST = re.compile(r"(?!-)[\w-]+(\.[\w-]+)*\.?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _TENANT_DOMAIN = "console.ves.volterra.io"
 
 
@@ -226,8 +228,8 @@ def parse_octal(text: str) -> int:
 def parse_status(text: str) -> str:
     """The state named by ``paid``, ``PAID`` or the vendor's ``STATUS_PAID``."""
     status = text.strip().lower().removeprefix("status_")
-    if not status.isidentifier():
-        raise UsageError(f"{text!r} is not a status: try paid, issued, pending or overdue.")
+    if status not in STATUSES:
+        raise UsageError(f"{text!r} is not a status: the API has {', '.join(STATUSES)}.")
     return status
 
 
@@ -274,6 +276,15 @@ def _split(url: str, shown: str) -> SplitResult:
 def _is_host(host: str) -> bool:
     # The scheme written twice makes a host of the second one.
     return ":" in host or (_HOST.fullmatch(host) is not None and host not in ("http", "https"))
+
+
+def origin(url: str) -> tuple[str, str | None, int]:
+    """Scheme, host and effective port of an http(s) URL, to be compared: see RFC 6454.
+
+    Raises `ValueError` for a port that is none.
+    """
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
 
 
 def is_loopback(host: str) -> bool:

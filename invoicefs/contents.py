@@ -27,9 +27,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from invoicefs.access import PDF, Access
 from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.disk import DiskThreads
-from invoicefs.errors import NoAnswer
+from invoicefs.errors import Denied, InvoicefsError, NoAnswer
 from invoicefs.fetcher import Fetcher
 from invoicefs.hold import Hold
 from invoicefs.model import (
@@ -51,8 +52,8 @@ HELD_BYTES = 64 * 1024 * 1024  # hundreds of usual PDFs, four of the largest tha
 class PdfApi(Protocol):
     """The call that downloads."""
 
-    def invoice_pdf(self, namespace: str, name: str, deadline: Deadline) -> bytes:
-        """Download the PDF of one invoice."""
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
+        """Download the PDF of one invoice, if need be past caches that may have an older one."""
 
 
 class ContentStore(RecordStore, Protocol):
@@ -90,8 +91,10 @@ class Contents:
         active_ttl_s: float,
         max_pdf_size_bytes: int,
         disk: DiskThreads,
+        access: Access,
     ) -> None:
         self._api = api
+        self._access = access
         self._store = store
         self._remembered = Remembered(store, clock)
         self._fetcher = fetcher
@@ -227,6 +230,8 @@ class Contents:
 
         Raises `TimedOut` where the disk hangs.
         """
+        if not self._access.has_seen(PDF, invoice.namespace):
+            return False
         record = self._remembered.get(invoice)
         if record is None or record.content is None:
             record = self._disk.run(lambda: self._recall_active(invoice))
@@ -261,15 +266,29 @@ class Contents:
         if at_hand is None:
             at_hand = self._disk.run(lambda: self._fresh_from_store(invoice))
         if at_hand is not None:
+            content = self._with_proof(invoice, at_hand, deadline)
             with self._lock:
-                self._hits += not was_fetched_for_it
-            return at_hand
+                self._hits += content is at_hand and not was_fetched_for_it
+            return content
         content = self._fetcher.fetch(*self._call_for(invoice), deadline)
         facts = content.record.content
         if facts is not None and facts.version != invoice.version:
             # It came from a call that began before the listing changed.
             content = self._fetcher.fetch(*self._call_for(invoice), deadline)
         return content
+
+    def download_again(self, invoice: Invoice, deadline: Deadline) -> None:
+        """Replace what is stored of an invoice, final or not, by what the API has now.
+
+        Raises whatever keeps it from being downloaded; then all stays as it is. Handles that are
+        open keep what they have.
+        """
+
+        def download(until: Deadline) -> Content:
+            return self._download_anew(invoice, until, past_caches=True)
+
+        self._fetcher.fetch(f"again/{invoice.key}", "pdf", download, deadline)
+        self._ahead.discard(invoice.key)
 
     def bring_in_background(self, invoice: Invoice, deadline: Deadline) -> None:
         """Have the content downloaded for later, unless that is under way or has just failed."""
@@ -306,11 +325,37 @@ class Contents:
         try:
             return self.bring(invoice, deadline)
         except NoAnswer as error:
+            if not self._access.may_see(PDF, invoice.namespace):
+                raise
             outdated = self._disk.run(lambda: self._from_store(self._remembered.recall(invoice)))
             if outdated is None:
                 raise
             log.warning("The stored copy of %s is served: %s", invoice.key, error)
             return outdated
+
+    def _with_proof(self, invoice: Invoice, at_hand: Content, deadline: Deadline) -> Content:
+        """What is at hand, once the API has let the credential have a PDF of its namespace.
+
+        Where it has not yet, one invoice is downloaded for all that wait, and its answer counts.
+        """
+        if self._access.may_see(PDF, invoice.namespace):
+            return at_hand
+        proof: list[Content] = []
+
+        def download(until: Deadline) -> None:
+            proof.append(self._download_anew(invoice, until))
+
+        try:
+            self._fetcher.fetch(f"access/{invoice.namespace}", "pdf", download, deadline)
+        except Denied:
+            raise
+        except InvoicefsError:
+            # For another invoice it may be different, unless this is the one that was tried.
+            if self._access.may_see(PDF, invoice.namespace):
+                return at_hand
+            key, kind, _ = self._call_for(invoice)
+            self._fetcher.fetch(key, kind, download, deadline)
+        return proof[0] if proof else at_hand
 
     def _pin(self, pin: _Pin) -> Content:
         self._pins[pin.invoice.key] = pin
@@ -319,10 +364,18 @@ class Contents:
 
     def _download(self, invoice: Invoice, deadline: Deadline) -> Content:
         """The content from the API, unless it has been brought in the meantime."""
-        at_hand = self._held(invoice) or self._fresh_from_store(invoice)
-        if at_hand is not None:
-            return at_hand
-        pdf = self._api.invoice_pdf(invoice.namespace, invoice.name, deadline)
+        if self._access.may_see(PDF, invoice.namespace):
+            at_hand = self._held(invoice) or self._fresh_from_store(invoice)
+            if at_hand is not None:
+                return at_hand
+        return self._download_anew(invoice, deadline)
+
+    def _download_anew(
+        self, invoice: Invoice, deadline: Deadline, *, past_caches: bool = False
+    ) -> Content:
+        """The content from the API, whatever is stored, and kept from now on."""
+        past_caches = past_caches or invoice.active
+        pdf = self._api.invoice_pdf(invoice, deadline, past_caches=past_caches)
         content = Content(self._record_of(invoice, pdf), pdf)
         self._store.save(invoice, content)
         self._remembered.replace(invoice, content.record)

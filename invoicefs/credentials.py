@@ -1,5 +1,6 @@
 """What a tenant is asked with: a token or a client certificate, read and checked."""
 
+import hashlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from invoicefs.certificates import NEW_ONE, PasswordNeeded, check_ca_bundle, load_p12, load_pem
 from invoicefs.errors import Unauthenticated, UserError
 from invoicefs.families import OUR_VARIABLES, Choice, Family, Given
-from invoicefs.secret_sources import is_open_to_others, read_secret
+from invoicefs.secret_sources import is_open_to_others, read_file, read_secret
 from invoicefs.tokens import FixedToken, Token, TokenFile
 
 Ask = Callable[[str], str]
@@ -27,11 +28,18 @@ class Credentials:
     certificate: ssl.SSLContext | None = None
     """What TLS connections are made with; holds the client certificate and trusts nobody yet."""
 
+    certificate_digest: str = ""
+    """The SHA-256 of the file that the client certificate is from."""
+
     ca_bundle: Path | None = None
     """Trust the certificates in this file instead of the public ones."""
 
     open_files: tuple[Path, ...] = ()
     """Files of secrets that others on this machine can read or change."""
+
+    def identity(self, token: str) -> str:
+        """What stands for the credential when it was used with this token, or without any."""
+        return f"token {token}" if token else f"certificate {self.certificate_digest}"
 
 
 def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
@@ -84,28 +92,35 @@ def _with_token(family: Family) -> Credentials:
 
 
 def _with_p12(family: Family, bundle: Given, ask: Ask | None) -> Credentials:
-    description = f"the certificate in {bundle.path} ({bundle.origin})"
-    password = _p12_password(family)
-    if password is not None:
-        certificate = load_p12(bundle.path, password)
-        open_files = _open_files(family.p12_password_file)
-        return Credentials(description, certificate=certificate, open_files=open_files)
+    password, open_files = _p12_password(family), _open_files(family.p12_password_file)
     try:
-        certificate = load_p12(bundle.path, None)
+        certificate = load_p12(bundle.path, password)
+        if password is None:
+            open_files = _open_files(bundle)  # without a password it is as good as the key itself
     except PasswordNeeded:
         if ask is None:
             raise
         certificate = load_p12(bundle.path, ask(f"Password of {bundle.path}"))
-        return Credentials(description, certificate=certificate)
-    # Without a password it is as good as the key itself.
-    return Credentials(description, certificate=certificate, open_files=_open_files(bundle))
+    return _with_certificate(
+        f"the certificate in {bundle.path} ({bundle.origin})", bundle.path, certificate, open_files
+    )
 
 
 def _with_pem(cert: Given, key: Given | None) -> Credentials:
+    certificate = load_pem(cert.path, key.path if key else None)
+    description = f"the certificate {cert.path} ({cert.origin})"
+    return _with_certificate(description, cert.path, certificate, _open_files(key or cert))
+
+
+def _with_certificate(
+    description: str, file: Path, certificate: ssl.SSLContext, open_files: tuple[Path, ...]
+) -> Credentials:
+    digest = hashlib.sha256(read_file(file, f"the file {file}")).hexdigest()
     return Credentials(
-        f"the certificate {cert.path} ({cert.origin})",
-        certificate=load_pem(cert.path, key.path if key else None),
-        open_files=_open_files(key or cert),
+        description,
+        certificate=certificate,
+        certificate_digest=digest,
+        open_files=open_files,
     )
 
 

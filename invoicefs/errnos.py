@@ -14,6 +14,8 @@ from invoicefs.errors import (
     NoAttribute,
     NotFound,
     Outdated,
+    OutOfDescriptors,
+    OutOfMemory,
     RateLimited,
     ReadOnly,
     ServerFault,
@@ -35,6 +37,8 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         TimedOut: errno.ETIMEDOUT,
         # Not ECONNREFUSED: programs take that for an answer of the file's own server.
         Unreachable: errno.EHOSTUNREACH,
+        OutOfDescriptors: errno.EMFILE,
+        OutOfMemory: errno.ENOMEM,
         UntrustedServer: errno.EIO,
         ServerFault: errno.EIO,
         UnusableAnswer: errno.EIO,

@@ -54,6 +54,10 @@ class ServerFault(NoAnswer):
     """The server failed: 500 and other statuses that nothing else stands for."""
 
 
+class BadRequest(ServerFault):
+    """400: the server does not take what it was asked, such as a limit above its maximum."""
+
+
 class Misdirected(ServerFault):
     """The server redirects to another host, or in a circle; neither is followed."""
 
@@ -64,6 +68,14 @@ class UntrustedServer(NoAnswer):
 
 class UnusableAnswer(NoAnswer):
     """The answer is not what the API promises: not JSON, a part missing, not a PDF, cut short."""
+
+
+class OutOfDescriptors(NoAnswer):
+    """The process, or the machine, has as many files open as it may."""
+
+
+class OutOfMemory(NoAnswer):
+    """The machine has no more memory, or threads, for us."""
 
 
 class Refusal(InvoicefsError):

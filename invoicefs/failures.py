@@ -5,10 +5,21 @@ the standard library, so nothing here depends on how they wrap it, nor on the te
 texts hold object addresses, and words that a server made up.
 """
 
+import errno
 import http.client
 import ssl
+from collections.abc import Iterator
 
-from invoicefs.errors import NoAnswer, Unreachable, UntrustedServer, UnusableAnswer
+from invoicefs.connections import NotGiven, ProxyUnreachable
+from invoicefs.errors import (
+    NoAnswer,
+    OutOfDescriptors,
+    OutOfMemory,
+    Unreachable,
+    UntrustedServer,
+    UnusableAnswer,
+)
+from invoicefs.framing import NotHttp
 
 _LOST = Unreachable, "the connection was lost"
 
@@ -26,39 +37,43 @@ _ALERTS = {
 }
 
 
-def translated(error: Exception, *, is_cut_short: bool) -> NoAnswer:
-    """The exception of the domain that says the same as a foreign one, in words.
-
-    `is_cut_short` where the library says that an answer ended too early, without a reason.
-    """
-    if type(error) is OSError:
+def translated(error: Exception) -> NoAnswer:
+    """The exception of the domain that says the same as a foreign one, in words."""
+    if type(error) is OSError and error.errno is None:
         # Bare, it comes from requests itself: the bundle of certificates cannot be found.
         return UntrustedServer(str(error))
-    kind, words = _judged(_innermost(error), is_cut_short)
+    kind, words = _judged(error)
     return kind(words)
 
 
-def _judged(reason: BaseException, is_cut_short: bool) -> tuple[type[NoAnswer], str]:
-    match reason:
-        case ssl.SSLCertVerificationError():
-            return UntrustedServer, f"its certificate is not trusted: {reason.verify_message}"
+def _judged(error: BaseException) -> tuple[type[NoAnswer], str]:
+    chain = tuple(_chain(error))
+    if any(isinstance(each, ProxyUnreachable) for each in chain):
+        return Unreachable, "no connection to the proxy"
+    match chain[-1]:
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            return OutOfDescriptors, "this machine allows no more open files just now"
+        case OSError(errno=errno.ENOMEM | errno.ENOBUFS):
+            return OutOfMemory, "this machine has no more memory just now"
+        case ssl.SSLCertVerificationError(verify_message=words):
+            return UntrustedServer, f"its certificate is not trusted: {words}"
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError():
             return _LOST
-        case ssl.SSLError():
-            why = getattr(reason, "reason", None) or ""  # those that Python itself raises have none
-            return UntrustedServer, _words_of_alert(why)
+        case ssl.SSLError() as failure:
+            # Those that Python itself raises have no reason.
+            return UntrustedServer, _words_of_alert(getattr(failure, "reason", None) or "")
         case TimeoutError():
             return Unreachable, "nobody answers at its address"
         case OSError(strerror=str(words)):
             return Unreachable, f"no connection: {words}"
         case http.client.IncompleteRead():
             return _LOST
+        case NotHttp() as failure:
+            return UnusableAnswer, f"the answer {failure}"
+        case NotGiven() | OSError():
+            return Unreachable, "no connection is given"  # by a proxy, which has its own words
         case http.client.HTTPException():
             return UnusableAnswer, "the answer is not HTTP"
-        case OSError():
-            return Unreachable, "no connection is given"  # by a proxy, which has its own words
-        case _ if is_cut_short:
-            return _LOST
         case _:
             return UnusableAnswer, "the answer cannot be read"
 
@@ -70,8 +85,10 @@ def _words_of_alert(why: str) -> str:
     return f"there is no TLS connection ({why or 'for no given reason'})"
 
 
-def _innermost(error: BaseException) -> BaseException:
-    """The end of the chain of wrapped exceptions."""
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and those that it wraps, the innermost one at the end."""
+    yield error
     candidates = (getattr(error, "reason", None), *error.args, error.__cause__)
     inner = next((each for each in candidates if isinstance(each, BaseException)), None)
-    return error if inner is None else _innermost(inner)
+    if inner is not None:
+        yield from _chain(inner)

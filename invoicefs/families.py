@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final, NamedTuple, Self
-from urllib.parse import urlsplit
 
 from invoicefs.config import URL_EXAMPLE, home_folder, normalise_url
+from invoicefs.config import origin as url_origin
 from invoicefs.errors import UsageError
 from invoicefs.secret_sources import take_variable
 from invoicefs.vesconfig import read_vesconfig
@@ -84,7 +84,7 @@ class Family:
             own = _normalised(self.url, may_be_unencrypted=may_be_unencrypted)
         except UsageError:
             return False
-        return _origin(own) == _origin(url)
+        return url_origin(own) == url_origin(url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,9 +229,3 @@ def _normalised(url: Given, *, may_be_unencrypted: bool) -> str:
         return normalise_url(url.text, may_be_unencrypted=may_be_unencrypted)
     except UsageError as error:
         raise UsageError(f"{url.origin}: {error}") from None
-
-
-def _origin(url: str) -> tuple[str, str | None, int]:
-    """Scheme, host and port: what is meant for TLS does not go without, see RFC 6454."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from invoicefs import xattrs
+from invoicefs.access import Access, AccessStore
 from invoicefs.catalog import Catalog, ListApi, View
 from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.contents import Contents, ContentStore, PdfApi
@@ -42,7 +43,7 @@ class LibraryApi(ListApi, PdfApi, Protocol):
     """The calls that a library makes."""
 
 
-class LibraryStore(ListStore, ContentStore, Protocol):
+class LibraryStore(ListStore, ContentStore, AccessStore, Protocol):
     """Where a library keeps things across remounts."""
 
     def when_lost(self, refill: Callable[[], bool]) -> None:
@@ -126,8 +127,10 @@ class Library:
         view: View,
         policy: Policy,
         disk: DiskThreads,
+        access: Access,
     ) -> None:
         self._clock = clock
+        self._access = access
         self._timeout_s = policy.timeout_s
         self._open_errors: dict[str, str] = {}
         self._contents = Contents(
@@ -138,6 +141,7 @@ class Library:
             active_ttl_s=policy.active_ttl_s,
             max_pdf_size_bytes=policy.max_pdf_size_bytes,
             disk=disk,
+            access=access,
         )
         self._read_ahead = ReadAhead(
             self._contents.bring_ahead,
@@ -162,6 +166,7 @@ class Library:
             list_ttl_s=policy.list_ttl_s,
             learn=self._contents.learn,
             disk=disk,
+            access=access,
         )
 
         store.when_lost(self._refill_store)
@@ -273,9 +278,16 @@ class Library:
                 self._contents.look_again(namespace)
                 self._catalog.refresh(namespace, deadline)
 
+    def download_again(self, path: str) -> None:
+        """Replace what is stored of an invoice by what the API has now; raises what prevents it."""
+        deadline = self._deadline()
+        invoice, _ = self._find(path, deadline)
+        self._contents.download_again(invoice, deadline)
+
     def _refill_store(self) -> bool:
         """Keep once more what the store has lost and is known here; whether that was possible."""
-        kept = [self._contents.refill_store(each) for each in self._catalog.listings()]
+        kept = [self._access.refill_store()]
+        kept += [self._contents.refill_store(each) for each in self._catalog.listings()]
         return self._catalog.refill_store() and all(kept)
 
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:

@@ -6,24 +6,32 @@ Everything here is frozen. Times are nanoseconds since 1970-01-01 UTC (``_ns``),
 import enum
 import hashlib
 import json
+import operator
 import re
 import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from types import MappingProxyType
+from typing import Final
 
 from invoicefs import names
 from invoicefs.clock import NS_PER_S
 
+UNKNOWN_STATUS: Final = "unknown"
+STATUSES: Final = ("paid", "issued", "pending", "overdue", "refunded", "cancelled", UNKNOWN_STATUS)
+"""The vendor's enumeration, in lower case and without ``STATUS_``."""
+
 BLOCK_BYTES = 512  # the unit of st_blocks, see stat(2)
 ROOT_INODE = 1  # FUSE_ROOT_ID
+_PDF_MARGIN_BYTES = 1024
 
 _HASH_BITS = 48
 _MAX_DAYS = (1 << (64 - _HASH_BITS)) - 1  # the year 2149
 _S_PER_DAY = 86_400
+_LAST_S = 15_032_385_535  # 2446-05-10: what ext4 can hold, see its i_ctime_extra
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)",
@@ -53,7 +61,7 @@ class Invoice:
     namespace: str
     name: str
     active: bool = False
-    status: str = "unknown"
+    status: str = UNKNOWN_STATUS
     amount: str = ""
     currency: str = ""
     period_start: str = ""
@@ -180,19 +188,27 @@ class Listing:
         return tuple(sorted(self.invoices, key=Order.NAME.key))
 
     def succeeded_by(self, newer: "Listing") -> "Listing":
-        """The newer listing, with the final invoices that it no longer names.
+        """The newer listing, with what it leaves out that cannot have gone away.
 
-        A final invoice never goes away, so an answer without it is a short answer.
+        A final invoice never does, so an answer without it is a short answer. Nor does a status:
+        where the newer one has none that is understood, the last one counts.
         """
+        before = {invoice.name: invoice for invoice in self.invoices}
+        invoices = [_with_status_of(before.get(each.name), each) for each in newer.invoices]
         named = {invoice.name for invoice in newer.invoices}
         kept = [each for each in self.invoices if not each.active and each.name not in named]
-        return Listing.of([*newer.invoices, *kept]) if kept else newer
+        is_whole = not kept and all(map(operator.is_, invoices, newer.invoices))
+        return newer if is_whole else Listing.of([*invoices, *kept])
 
     def only(self, statuses: frozenset[str]) -> "Listing":
-        """The part of the listing in one of these states; all of it where none is named."""
+        """The part of the listing in one of these states; all of it where none is named.
+
+        What nobody knows the status of is shown: hidden, it would be missing in an archive.
+        """
         if not statuses:
             return self
-        return Listing(tuple(each for each in self.invoices if each.status in statuses))
+        shown = statuses | {UNKNOWN_STATUS}
+        return Listing(tuple(each for each in self.invoices if each.status in shown))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +231,15 @@ class Content:
     pdf: bytes = field(repr=False)
 
 
+def is_whole_pdf(pdf: bytes) -> bool:
+    """Whether this begins and ends like a PDF, as viewers want it.
+
+    ISO 32000-1, annex H: the header may stand anywhere in the first 1024 bytes, and the mark of
+    the end in the last 1024.
+    """
+    return b"%PDF-" in pdf[:_PDF_MARGIN_BYTES] and b"%%EOF" in pdf[-_PDF_MARGIN_BYTES:]
+
+
 def unlisted_invoice(namespace: str, name: str) -> Invoice:
     """An invoice of which nothing is known but its name, so its content may still change."""
     return Invoice(namespace, name, active=True)
@@ -229,6 +254,9 @@ def namespace_inode(namespace: str) -> int:
 def parse_time_ns(text: str) -> int | None:
     """Nanoseconds since 1970 of an RFC 3339 time, or None where it is not one.
 
+    Nor is one that no archive can hold, before 1970 or after 2446: it would get another time there,
+    and every ``rsync -a`` would take the file for a changed one.
+
     >>> parse_time_ns("1970-01-01T00:00:01.000000002Z")
     1000000002
     """
@@ -241,6 +269,8 @@ def parse_time_ns(text: str) -> int | None:
         seconds = (moment - _EPOCH) // timedelta(seconds=1)
     except (ValueError, OverflowError):
         return None
+    if not 0 <= seconds <= _LAST_S:
+        return None
     return seconds * NS_PER_S + int((fraction or "").ljust(9, "0"))
 
 
@@ -252,6 +282,12 @@ def _folder_of(namespace: str) -> str:
 @lru_cache(4096)  # of those that are looked at now
 def _version(*fields: object) -> str:
     return _digest(*map(str, fields)).hex()[:16]
+
+
+def _with_status_of(before: Invoice | None, invoice: Invoice) -> Invoice:
+    if before is None or invoice.status != UNKNOWN_STATUS or before.status == UNKNOWN_STATUS:
+        return invoice
+    return replace(invoice, status=before.status)
 
 
 def _rank_among_namesakes(invoice: Invoice) -> tuple[bool, str, str]:

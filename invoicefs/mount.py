@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from invoicefs import machine, mountpoint
+from invoicefs.access import Access
 from invoicefs.answering import Answering, Identity
 from invoicefs.api import Api
 from invoicefs.background import run_in_background
@@ -110,15 +111,18 @@ def _serve_tenant(
         )
     journal = Journal(clock)
     logging.getLogger().addHandler(journal)
+    disk = DiskThreads(settings.timeout_s)
+    token = credentials.token.token() if credentials.token else ""
+    access = Access(store, disk, credentials.identity(token))
     api = Api(
         settings.url,
         credentials,
         parallel=settings.parallel,
         max_pdf_size_bytes=settings.max_pdf_size_bytes,
         count_request=journal.count_request,
+        note_access=access.note,
     )
     fetcher = Fetcher(Limits(settings.parallel, settings.max_wait_s), clock)
-    disk = DiskThreads(settings.timeout_s)
     with closing(store), closing(api), closing(disk), closing(fetcher):
         library = Library(
             api,
@@ -136,6 +140,7 @@ def _serve_tenant(
                 read_ahead=settings.read_ahead,
             ),
             disk=disk,
+            access=access,
         )
         _check_tenant(library, settings, credentials, warn)
         identity = Identity(

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from invoicefs.answers import hidden, on_one_line
 from invoicefs.errors import InvoicefsError, NoAnswer
+from invoicefs.redaction import hidden, on_one_line
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ list is replaced: else a final invoice that only the store knows of would be los
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from invoicefs import names
 from invoicefs.disk import DiskThreads
@@ -50,6 +50,10 @@ class Namespaces:
     def names(self) -> tuple[str, ...]:
         """The namespaces in their order."""
         return tuple(self.by_directory.values())
+
+
+NO_NAMESPACES: Final = Namespaces({})
+"""Where nothing has been listed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Snapshots:
         """The last list of namespaces, empty where there is none."""
         if self._namespaces is None:
             self._disk.run(self._recall_namespaces)
-        return self._namespaces or _namespaces(())
+        return self._namespaces or NO_NAMESPACES
 
     def namespaces_by_now(self) -> Namespaces:
         """The same, with what the store has; reads the store in the calling thread."""

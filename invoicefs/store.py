@@ -24,6 +24,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from invoicefs import records
+from invoicefs.access import Question
 from invoicefs.cache import Cache
 from invoicefs.clock import Clock
 from invoicefs.errors import StoreUnusable
@@ -33,6 +34,7 @@ from invoicefs.own_folders import own_folder
 from invoicefs.sqlite_errors import PASSING_ERRNOS
 
 _NAMESPACES_KEY: Final = "namespaces"
+_FINGERPRINT_KEY: Final = "fingerprint-key"
 _INLINE_BYTES = 32 * 1024  # smaller values are kept in the database itself
 # diskcache removes a replaced file before the transaction ends, so if that fails both are lost.
 _NEVER_IN_FILES = 2**30
@@ -148,6 +150,22 @@ class Store:
         """
         return self._meta.fill(_sealed_records(known), _is_record)
 
+    def fingerprint_key(self, proposed: bytes) -> bytes:
+        """The secret that fingerprints are keyed with: what is kept, else from now on this."""
+        self._meta.add(_FINGERPRINT_KEY, records.sealed(_FINGERPRINT_KEY, proposed.hex()))
+        kept = self._load(_FINGERPRINT_KEY)
+        return bytes.fromhex(kept) if isinstance(kept, str) else proposed
+
+    def verdict(self, question: Question) -> str | None:
+        """What was kept of what a credential may see, or None where nothing was."""
+        kept = self._load(_verdict_key(question))
+        return kept if isinstance(kept, str) else None
+
+    def save_verdicts(self, verdicts: Mapping[Question, str]) -> bool:
+        """Keep what credentials may see; whether that was possible."""
+        keyed = {_verdict_key(question): verdict for question, verdict in verdicts.items()}
+        return self._meta.set({key: records.sealed(key, each) for key, each in keyed.items()})
+
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""
         pdf = self._pdfs.get(facts.sha256)
@@ -214,6 +232,11 @@ def _is_record(key: str, stored: object) -> bool:
 
 def _listing_key(namespace: str) -> str:
     return f"listing/{directory_name(namespace) or file_name(namespace)}"
+
+
+def _verdict_key(question: Question) -> str:
+    folder = directory_name(question.namespace) or file_name(question.namespace)
+    return f"access/{question.fingerprint}/{question.kind}/{folder}"
 
 
 def _record_key(invoice: Invoice) -> str:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from invoicefs.errors import UserError
+from invoicefs.secret_sources import read_file
 
 _FIRST_OF_LIST = "server-urls"
 
@@ -17,11 +18,11 @@ def read_vesconfig(file: Path) -> dict[str, str]:
     Empty where there is no such file. Raises `UserError` where there is one that cannot be used.
     """
     try:
-        content = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise UserError(f"The file {file} cannot be read: {error.strerror}.") from error
+        content = read_file(file, f"the file {file}")
+    except UserError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            return {}
+        raise
     try:
         import yaml
     except ImportError:

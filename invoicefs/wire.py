@@ -1,15 +1,15 @@
-"""Ends a connection at a deadline, whatever it is doing.
+"""Ends a request at its deadline, whatever its connection is doing.
 
 The timeouts of HTTP libraries are per socket operation: a server that dribbles its headers held
-a call for 11 s with a timeout of 1 s (measured), and a name with many addresses gets the connect
-timeout once for each. So each call runs under a `Guard`, which shuts the sockets that the call
+a request for 11 s with a timeout of 1 s (measured), and a name with many addresses gets the connect
+timeout once for each. So each request runs under a `Guard`, which shuts the sockets that it
 uses when its time is over. The thread that waits on them then sees the end of the stream at once.
 
 A guard keeps duplicates of the descriptors: the TLS handshake takes the socket away from its
 connection, and the last answer of a connection takes it along. Shutting one descriptor shuts the
 connection behind all of them.
 
-Threading: a guard is entered by one thread and fired by its timer's. `_lock` guards
+Threading: a guard is entered by one thread and fired by that of the `Alarm`. `_lock` guards
 `_duplicates`; shutting a socket does not block.
 """
 
@@ -19,40 +19,60 @@ import socket
 import threading
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
-if TYPE_CHECKING:
-    from http.client import HTTPConnection as _Connection
-else:
-    _Connection = object
+from invoicefs.alarm import Alarm
 
-_current: ContextVar["Guard | None"] = ContextVar("current guard", default=None)
+_current: ContextVar["Guard"] = ContextVar("current guard")
 
 
 class Guard:
-    """Shuts every connection used inside its ``with`` block when `seconds` have passed."""
+    """Shuts every connection used inside its ``with`` block when `seconds` have passed.
 
-    def __init__(self, seconds: float) -> None:
+    With `needs_new_connection` none is used that served another request before.
+    """
+
+    def __init__(self, seconds: float, alarm: Alarm, *, needs_new_connection: bool = False) -> None:
+        self.needs_new_connection = needs_new_connection
+        self._alarm = alarm
         self._lock = threading.Lock()
         self._duplicates: list[socket.socket] = []
         self._ends_s = time.monotonic() + seconds
-        self._timer = threading.Timer(seconds, self._fire)
-        self._timer.daemon = True
+        self._is_reused = False
+        self._has_answer_begun = False
 
     def __enter__(self) -> Self:
+        self._entry = self._alarm.set(self._ends_s, self._fire)
         self._outer = _current.set(self)
-        self._timer.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
+        self._alarm.cancel(self._entry)
         _current.reset(self._outer)
         with self._lock:
-            # A timer that is late finds nothing left to shut: by now a connection may be back in
-            # its pool and in use for another call.
+            # An alarm that is late finds nothing left to shut: by now a connection may be back in
+            # its pool and in use for another request.
             for duplicate in self._duplicates:
                 duplicate.close()
             self._duplicates.clear()
+
+    @property
+    def is_on_reused_connection(self) -> bool:
+        """Whether the request went out on a connection that had served another one before."""
+        return self._is_reused
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether it did, and not one byte of an answer came."""
+        return self._is_reused and not self._has_answer_begun
+
+    def note_request(self, *, is_reused: bool) -> None:
+        """Take note that a request goes out."""
+        self._is_reused, self._has_answer_begun = is_reused, False
+
+    def note_first_byte(self) -> None:
+        """Take note that an answer to it has begun."""
+        self._has_answer_begun = True
 
     def watch(self, stream: socket.socket) -> None:
         """Shut this stream, too, when the time is over; raises `TimeoutError` if it is over."""
@@ -64,7 +84,7 @@ class Guard:
     def check(self) -> None:
         """Raise `TimeoutError` if the time is over."""
         if time.monotonic() >= self._ends_s:
-            raise TimeoutError("the time of this call is over")
+            raise TimeoutError("the time of this request is over")
 
     def _fire(self) -> None:
         with self._lock:
@@ -73,63 +93,6 @@ class Guard:
                     duplicate.shutdown(socket.SHUT_RDWR)
 
 
-class WatchedConnection(_Connection):
-    """Mixed into a connection class of urllib3: puts each connection under the guard."""
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request; a pooled connection comes under the guard of the call it serves now."""
-        guard = _current.get()
-        if guard is not None and self.sock is not None:
-            guard.watch(self.sock)
-        super().request(*args, **kwargs)
-
-    def _tunnel(self) -> None:
-        """Ask a proxy for a tunnel; what it says after the time is over counts for nothing."""
-        super()._tunnel()  # type: ignore[misc] # of http.client
-        guard = _current.get()
-        if guard is not None:
-            guard.check()
-
-    def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers while there is time."""
-        host = self.host.strip("[]")  # of an IPv6 address in a URL
-        failure = OSError("the name has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            host, self.port, type=socket.SOCK_STREAM
-        ):
-            stream = socket.socket(family, kind, protocol)
-            try:
-                self._connect(stream, address)
-            except OSError as error:
-                stream.close()
-                failure = error
-            else:
-                return stream
-        # Not the failure itself: urllib3 takes some for failures of a connection that was made.
-        raise ConnectionAbortedError("no address answers") from failure
-
-    def _connect(self, stream: socket.socket, address: Any) -> None:
-        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        stream.settimeout(self.timeout)
-        guard = _current.get()
-        if guard is None:
-            stream.connect(address)
-            return
-        guard.watch(stream)
-        stream.connect(address)
-        guard.check()  # a stream that is shut while it connects counts as connected
-
-
-def watch_connections(pool_manager: Any) -> None:
-    """Make a urllib3 ``PoolManager`` (or ``ProxyManager``) use watched connections."""
-    pool_manager.pool_classes_by_scheme = {
-        scheme: _watched_pool(pool) for scheme, pool in pool_manager.pool_classes_by_scheme.items()
-    }
-
-
-def _watched_pool(pool: type) -> type:
-    connection: type = pool.ConnectionCls  # type: ignore[attr-defined] # of urllib3's pools
-    if issubclass(connection, WatchedConnection):
-        return pool
-    watched = type(f"Watched{connection.__name__}", (WatchedConnection, connection), {})
-    return type(f"Watched{pool.__name__}", (pool,), {"ConnectionCls": watched})
+def current_guard() -> Guard:
+    """The guard that the calling thread is under; raises `LookupError` where it is under none."""
+    return _current.get()

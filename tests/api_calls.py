@@ -56,7 +56,11 @@ def ask(
         case Endpoint.INVOICES:
             return api.invoices("system", deadline)
         case Endpoint.PDF:
-            return api.invoice_pdf("system", "i", deadline)
+            return pdf_of(api, "system", "i", deadline)
+
+
+def pdf_of(api: Api, namespace: str, name: str, deadline: Deadline) -> bytes:
+    return api.invoice_pdf(Invoice(namespace, name), deadline, past_caches=False)
 
 
 def failure_of(
@@ -73,7 +77,9 @@ def credentials(
     token: FixedToken | None = None,
     certificate: ssl.SSLContext | None = None,
 ) -> Credentials:
-    return Credentials("a test's", token, certificate, trusted.certificate if trusted else None)
+    return Credentials(
+        "a test's", token, certificate, ca_bundle=trusted.certificate if trusted else None
+    )
 
 
 def with_pem(identity: Identity, trusted: Authority | None) -> Credentials:

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from invoicefs.access import INVOICES, NAMESPACES, PDF
+from invoicefs.api import NoteAccess
 from invoicefs.clock import Deadline
-from invoicefs.errors import NotFound
+from invoicefs.errors import Denied, NotFound
 from invoicefs.model import Invoice, NamespaceList
 
 _HANG_S = 20.0  # a call that never comes, or is never let go, is a bug: let the test fail
@@ -55,6 +57,9 @@ class FakeTenant:
         self.invoices_of: dict[str, dict[str, Invoice]] = {}
         self.is_partial = False
         self.deadlines_left_s: dict[str, float] = {}
+        self.was_past_caches: dict[str, bool] = {}
+        self.credential = "token"
+        self.noting: list[NoteAccess] = []  # one for each mount
         self._pdfs: dict[str, bytes] = {}
         self._failures: dict[str, Exception] = {}
         self._hooks: dict[str, Callable[[], None]] = {}
@@ -118,23 +123,25 @@ class FakeTenant:
     # The calls.
 
     def namespaces(self, deadline: Deadline) -> NamespaceList:
-        self._take("namespaces", deadline)
+        self._take("namespaces", deadline, NAMESPACES)
         return NamespaceList(tuple(self.invoices_of), self.is_partial)
 
     def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
-        self._take(f"list {namespace}", deadline)
+        self._take(f"list {namespace}", deadline, INVOICES, namespace)
         if namespace not in self.invoices_of:
             raise NotFound("the server answered 404: no such namespace")
         return tuple(self.invoices_of[namespace].values())
 
-    def invoice_pdf(self, namespace: str, name: str, deadline: Deadline) -> bytes:
-        self._take(f"pdf {namespace}/{name}", deadline)
-        pdf = self._pdfs.get(f"{namespace}/{name}")
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
+        key = f"{invoice.namespace}/{invoice.name}"
+        self.was_past_caches[key] = past_caches
+        self._take(f"pdf {key}", deadline, PDF, invoice.namespace)
+        pdf = self._pdfs.get(key)
         if pdf is None:
             raise NotFound("the server answered 404: no such invoice")
         return pdf
 
-    def _take(self, call: str, deadline: Deadline) -> None:
+    def _take(self, call: str, deadline: Deadline, kind: str, namespace: str = "") -> None:
         with self._lock:
             self._calls.append(call)
             self.deadlines_left_s[call] = deadline.left_s()
@@ -143,7 +150,14 @@ class FakeTenant:
                 self._hooks[each]()
         for each in {call, call.split()[0]}:
             if each in self._failures:
+                if type(self._failures[each]) is Denied:
+                    self._note(kind, namespace, is_allowed=False)
                 raise self._failures[each]
+        self._note(kind, namespace, is_allowed=True)
+
+    def _note(self, kind: str, namespace: str, *, is_allowed: bool) -> None:
+        for note in self.noting:
+            note(self.credential, kind, namespace, is_allowed=is_allowed)
 
 
 def pdf_of(text: str, size_bytes: int = 0) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from invoicefs.access import Question
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 
 
@@ -15,6 +16,8 @@ class MemoryStore:
         self.keeps = True
         self.finds = True
         self.pdfs: dict[str, bytes] = {}
+        self.key = b"key"
+        self.verdicts: dict[Question, str] = {}
         self.refill: Callable[[], bool] | None = None
         self._namespaces: tuple[str, ...] = ()
         self._listings: dict[str, Listing] = {}
@@ -54,6 +57,17 @@ class MemoryStore:
     def add_records(self, known: Mapping[Invoice, Record]) -> bool:
         if self.keeps:
             self._records = {invoice.key: each for invoice, each in known.items()} | self._records
+        return self.keeps
+
+    def fingerprint_key(self, proposed: bytes) -> bytes:
+        return self.key or proposed
+
+    def verdict(self, question: Question) -> str | None:
+        return self.verdicts.get(question) if self.finds else None
+
+    def save_verdicts(self, verdicts: Mapping[Question, str]) -> bool:
+        if self.keeps:
+            self.verdicts |= verdicts
         return self.keeps
 
     def pdf(self, facts: StoredContent) -> bytes | None:

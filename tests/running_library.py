@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from invoicefs.access import Access
 from invoicefs.catalog import View
 from invoicefs.disk import DiskThreads
 from invoicefs.errors import (
@@ -88,6 +89,13 @@ def call_threads(
         yield fetcher, disk
 
 
+def access_of(tenant: FakeTenant, store: LibraryStore, disk: DiskThreads) -> Access:
+    """What the tenant lets see who asks with its credential."""
+    access = Access(store, disk, tenant.credential)
+    tenant.noting.append(access.note)
+    return access
+
+
 @contextmanager
 def running_library(
     tenant: FakeTenant,
@@ -116,6 +124,7 @@ def running_library(
             view=view or View(),
             policy=replace(usual, **policy or {}),
             disk=disk,
+            access=access_of(tenant, store, disk),
         )
 
 

@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from invoicefs import __version__
-from invoicefs import api as api_module
+from invoicefs import __version__, list_limits
 from invoicefs.api import Api
 from invoicefs.errors import (
     CredentialRenewed,
@@ -43,6 +42,7 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
+from invoicefs.sandbox.answers import failure
 from invoicefs.tokens import TokenFile
 from tests import schema
 from tests.api_calls import (
@@ -55,6 +55,7 @@ from tests.api_calls import (
     ample,
     ask,
     over_tls,
+    pdf_of,
     tenant_with,
 )
 from tests.schema import vendor
@@ -177,7 +178,7 @@ def test_a_pdf_arrives_byte_for_byte(
     sandbox.tenant = tenant_with(SampleInvoice("i", content))
     sandbox.inject(Fault(behaviour))
 
-    assert api.invoice_pdf("system", "i", ample()) == content
+    assert pdf_of(api, "system", "i", ample()) == content
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_the_name_of_an_invoice_arrives_as_it_is(sandbox: Sandbox, api: Api, nam
 
     (listed,) = api.invoices("system", ample())
     assert listed.name == name
-    assert api.invoice_pdf("system", name, ample()) == CONTENT
+    assert pdf_of(api, "system", name, ample()) == CONTENT
     assert sandbox.calls[-1].name == name
     check_requests(sandbox)
 
@@ -228,7 +229,7 @@ def test_the_name_of_a_namespace_arrives_as_it_is(sandbox: Sandbox, api: Api, na
     sandbox.tenant = SampleTenant("t", (SampleNamespace(name, (SampleInvoice("i", CONTENT),)),))
 
     assert [each.namespace for each in api.invoices(name, ample())] == [name]
-    assert api.invoice_pdf(name, "i", ample()) == CONTENT
+    assert pdf_of(api, name, "i", ample()) == CONTENT
     assert {call.namespace for call in sandbox.calls} == {name}
     check_requests(sandbox)
 
@@ -240,7 +241,7 @@ def test_what_no_path_can_hold_is_not_found_and_not_asked_for_elsewhere(
     with pytest.raises(NotFound):
         api.invoices(name, ample())
     with pytest.raises(NotFound):
-        api.invoice_pdf(name, "i", ample())
+        pdf_of(api, name, "i", ample())
 
     check_requests(sandbox)
 
@@ -267,7 +268,7 @@ def test_a_list_is_asked_for_until_fewer_come_than_were_asked_for(
     count: int,
     limits: list[int],
 ) -> None:
-    monkeypatch.setattr(api_module, "FIRST_LIMIT", 3)
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
     sandbox.tenant = tenant_with(*numbered(count))
 
     listed = api.invoices("system", ample())
@@ -280,13 +281,13 @@ def test_a_list_is_asked_for_until_fewer_come_than_were_asked_for(
 def test_the_first_limit_is_that_of_the_module(sandbox: Sandbox, api: Api) -> None:
     api.invoices("system", ample())
 
-    assert limits_asked(sandbox) == [api_module.FIRST_LIMIT]
+    assert limits_asked(sandbox) == [list_limits.FIRST_LIMIT]
 
 
 def test_an_invoice_that_cannot_be_shown_counts_towards_the_limit(
     sandbox: Sandbox, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_module, "FIRST_LIMIT", 3)
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
     nameless = SampleInvoice("nameless", fields={"name": OMITTED})
     sandbox.tenant = tenant_with(nameless, *numbered(4))
 
@@ -308,7 +309,7 @@ def test_a_server_with_a_cap_of_its_own_is_told_of_once_and_asked_no_further(
         body = sandbox.tenant.by_name["system"].invoices_json(most)
         exchange.answer(Answer(200, body))
 
-    monkeypatch.setattr(api_module, "FIRST_LIMIT", 3)
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
     sandbox.tenant = tenant_with(*numbered(99))
     sandbox.inject(Fault(capped))
 
@@ -327,7 +328,7 @@ def test_a_list_that_ends_below_the_limit_is_not_told_of(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(api_module, "FIRST_LIMIT", 3)
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
     sandbox.tenant = tenant_with(*numbered(4))
 
     api.invoices("system", ample())
@@ -338,7 +339,7 @@ def test_a_list_that_ends_below_the_limit_is_not_told_of(
 def test_a_failure_on_the_way_to_a_whole_list_is_an_error_not_a_shorter_list(
     sandbox: Sandbox, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_module, "FIRST_LIMIT", 3)
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
     sandbox.tenant = tenant_with(*numbered(4))
     sandbox.inject(Fault(faults.honest, times=1), Fault(faults.status(503), times=1))
 
@@ -666,7 +667,7 @@ def test_many_threads_get_each_its_own_answer(sandbox: Sandbox, api: Api) -> Non
 
     def fetch(invoice: SampleInvoice) -> bytes:
         together.wait()
-        return api.invoice_pdf("system", invoice.name, ample())
+        return pdf_of(api, "system", invoice.name, ample())
 
     with ThreadPoolExecutor(8) as threads:
         fetched = list(threads.map(fetch, invoices))
@@ -690,3 +691,85 @@ def test_any_number_of_calls_runs_at_once(own_sandbox: Sandbox, connect: Connect
 
     assert answers == 8 * [NamespaceList(("system", "shared"))]
     assert own_sandbox.peak_concurrency == 8
+
+
+@pytest.mark.parametrize("largest", [500, 120, 50])
+def test_a_server_that_refuses_a_limit_is_asked_for_less_and_for_that_from_then_on(
+    sandbox: Sandbox, api: Api, largest: int
+) -> None:
+    def strict(exchange: Exchange) -> None:
+        is_refused = (exchange.call.limit or 0) > largest
+        exchange.answer(failure(400, "limit too large") if is_refused else exchange.honest)
+
+    sandbox.tenant = tenant_with(*numbered(12))
+    sandbox.inject(Fault(strict))
+
+    assert len(api.invoices("system", ample())) == 12
+    tries = len(limits_asked(sandbox))
+    assert len(api.invoices("system", ample())) == 12
+    assert len(limits_asked(sandbox)) == tries + 1
+
+
+def test_a_server_whose_maximum_comes_is_told_of_in_the_log(
+    sandbox: Sandbox, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    def strict(exchange: Exchange) -> None:
+        is_refused = (exchange.call.limit or 0) > 200
+        exchange.answer(failure(400, "limit too large") if is_refused else exchange.honest)
+
+    sandbox.tenant = tenant_with(*numbered(300))
+    sandbox.inject(Fault(strict))
+
+    assert len(api.invoices("system", ample())) == 200
+    assert "there may be more" in caplog.text
+
+
+def test_a_server_that_takes_no_limit_at_all_is_asked_without_one(
+    sandbox: Sandbox, api: Api
+) -> None:
+    def strict(exchange: Exchange) -> None:
+        has_limit = "limit" in exchange.call.query
+        exchange.answer(failure(400, "no such parameter") if has_limit else exchange.honest)
+
+    sandbox.tenant = tenant_with(*numbered(12))
+    sandbox.inject(Fault(strict))
+
+    assert len(api.invoices("system", ample())) == 12
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "{scheme}://{HOST}:{port}{path}",
+        "{SCHEME}://{host}:{port}{path}",
+        "//{host}:{port}{path}",
+    ],
+)
+def test_a_redirect_to_the_same_origin_is_followed_however_it_is_written(
+    sandbox: Sandbox, api: Api, where: str
+) -> None:
+    parts = urlsplit(sandbox.url)
+    location = where.format(
+        scheme=parts.scheme,
+        SCHEME=parts.scheme.upper(),
+        host=parts.hostname,
+        HOST=(parts.hostname or "").upper(),
+        port=parts.port,
+        path="/api/web/namespaces",
+    )
+    sandbox.inject(Fault(faults.redirect(location), times=1))
+
+    assert api.namespaces(ample()).names == ("system", "shared")
+
+
+@pytest.mark.parametrize("past_caches", [False, True])
+def test_a_pdf_request_tells_caches_which_version_it_is_for(
+    sandbox: Sandbox, api: Api, past_caches: bool
+) -> None:
+    (invoice,) = api.invoices("system", ample())
+
+    api.invoice_pdf(invoice, ample(), past_caches=past_caches)
+
+    headers = sandbox.calls[-1].headers
+    assert headers["x-invoicefs-version"] == invoice.version
+    assert headers.get("cache-control") == ("no-cache" if past_caches else None)

@@ -8,7 +8,6 @@ import os
 import queue
 import socket
 import ssl
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs import api as api_module
+from invoicefs import list_limits
 from invoicefs.api import Api
 from invoicefs.config import KIB
 from invoicefs.errors import (
@@ -151,7 +150,7 @@ def test_redirects_are_followed_until_the_deadline_and_not_longer(
 def test_one_deadline_covers_all_calls_for_a_list(
     sandbox: Sandbox, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_module, "FIRST_LIMIT", 1)
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 1)
     sandbox.inject(Fault(faults.honest, times=1), Fault(faults.stall()))
 
     assert type(failure_of(api, Endpoint.INVOICES, within(SHORT_S))) is TimedOut
@@ -296,19 +295,6 @@ def test_a_proxy_that_refuses_a_connection_is_unreachable(
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port}")
 
     assert type(failure_of(connect("https://tenant.invalid"))) is Unreachable
-
-
-@EVERY_CALL
-def test_a_proxy_of_a_kind_that_needs_a_package_is_told_as_such(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch, endpoint: Endpoint
-) -> None:
-    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1")
-    monkeypatch.setitem(sys.modules, "socks", None)
-
-    error = failure_of(connect("https://tenant.invalid"), endpoint)
-
-    assert type(error) is Unreachable
-    assert "pysocks" in str(error)
 
 
 @pytest.mark.parametrize("status", [403, 407, 502])

@@ -23,6 +23,7 @@ from invoicefs import errors
 from invoicefs.api import Api
 from invoicefs.config import KIB, MIB
 from invoicefs.errors import (
+    BadRequest,
     Busy,
     Denied,
     InvoicefsError,
@@ -57,6 +58,7 @@ from tests.api_calls import (
     ample,
     ask,
     failure_of,
+    pdf_of,
 )
 
 SECRET = "s3cr3t-t0k3n-0123456789abcdef"
@@ -108,7 +110,7 @@ def cut_error(status: int, after: Sent) -> Behaviour:
         (204, ServerFault),
         (206, ServerFault),
         (304, ServerFault),
-        (400, ServerFault),
+        (400, BadRequest),
         (401, Unauthenticated),
         (403, Denied),
         (404, NotFound),
@@ -132,7 +134,8 @@ def test_every_status_has_its_exception(
     error = failure_of(api, endpoint)
 
     assert type(error) is expected
-    assert sandbox.count() == 1
+    is_taken_for_the_limit = expected is BadRequest and endpoint is Endpoint.INVOICES
+    assert sandbox.count() == (6 if is_taken_for_the_limit else 1)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +299,9 @@ def test_any_header_is_a_wait_that_ends_or_none(sandbox: Sandbox, api: Api, head
 
     error = failure_of(api)
 
+    if "\0" in header:  # which curl does not take either
+        assert isinstance(error, UnusableAnswer)
+        return
     assert isinstance(error, RateLimited)
     assert error.retry_after_s is None or 0.0 <= error.retry_after_s < math.inf
 
@@ -445,7 +451,7 @@ def test_an_answer_that_is_not_what_was_promised_is_unusable(
         pytest.param(faults.json_body({"pdf": "JVBERi0\ud800"}), id="lone surrogate"),
         pytest.param(faults.not_a_pdf(), id="not a PDF"),
         pytest.param(faults.not_a_pdf(b""), id="empty"),
-        pytest.param(faults.not_a_pdf(b"\n%PDF-1.4"), id="late header"),
+        pytest.param(faults.not_a_pdf(b"%PDF-1.4\n1 0 obj"), id="half a PDF"),
     ],
 )
 def test_a_pdf_that_is_none_is_unusable(sandbox: Sandbox, api: Api, behaviour: Behaviour) -> None:
@@ -460,8 +466,8 @@ def test_a_pdf_that_is_none_is_unusable(sandbox: Sandbox, api: Api, behaviour: B
         raw(b"SSH-2.0-OpenSSH_9.2\r\n"),
         raw(b"\x1b[2J\x07\x00\r\n\r\n"),
         raw(b"HTTP/1.1 two hundred\r\n\r\n"),
-        raw(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 100_000, b"\r\n\r\n{}"),
-        raw(b"HTTP/1.1 200 OK\r\n", 1000 * b"X: x\r\n", b"\r\n{}"),
+        raw(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 300_000, b"\r\n\r\n{}"),
+        raw(b"HTTP/1.1 200 OK\r\n", 100_000 * b"X: x\r\n", b"\r\n{}"),
         chunked(b"\x1b[2Jzz\r\n{}\r\n0\r\n\r\n"),
         faults.redirect("http://[/"),
         faults.redirect("http://\u00ff\u00fe/"),
@@ -517,12 +523,12 @@ def test_messages_are_one_printable_line_without_internals(
 def test_a_pdf_of_the_largest_size_is_had_however_it_is_written(
     sandbox: Sandbox, connect: Connect, written: Callable[[str], str]
 ) -> None:
-    content = b"%PDF-" + b"\xff" * (MIB - 5)  # in base64 this is nothing but slashes
+    content = b"%PDF-" + b"\xff" * (MIB - 10) + b"%%EOF"  # in base64 nearly nothing but slashes
     encoded = base64.b64encode(content).decode()
     sandbox.inject(Fault(faults.reply(200, f'{{"pdf": "{written(encoded)}"}}'.encode())))
     api = connect(sandbox.url, max_pdf_size_bytes=MIB)
 
-    assert api.invoice_pdf("system", "i", ample()) == content
+    assert pdf_of(api, "system", "i", ample()) == content
 
 
 @pytest.mark.parametrize(
@@ -603,13 +609,9 @@ def test_a_large_body_is_not_read_to_its_end(
     assert ends.get(timeout=10) == "the client hung up"
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_a_gzip_bomb_takes_no_memory(sandbox: Sandbox, api: Api, layers: int) -> None:
-    body = b'{"pdf":"' + b"A" * UNREAD_BYTES
-    for _ in range(layers):
-        body = gzip.compress(body, compresslevel=1)
-    encoding = {"Content-Encoding": ", ".join(layers * ["gzip"])}
-    sandbox.inject(Fault(faults.reply(200, body, encoding)))
+def test_a_gzip_bomb_takes_no_memory(sandbox: Sandbox, api: Api) -> None:
+    body = gzip.compress(b'{"pdf":"' + b"A" * UNREAD_BYTES, compresslevel=1)
+    sandbox.inject(Fault(faults.reply(200, body, {"Content-Encoding": "gzip"})))
 
     tracemalloc.start()
     error = failure_of(api, Endpoint.PDF)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from invoicefs import api as api_module
+from invoicefs import list_limits
 from invoicefs.api import Api
 from invoicefs.errors import (
     InvoicefsError,
@@ -38,6 +38,7 @@ from tests.api_calls import (
     ample,
     ask,
     failure_of,
+    pdf_of,
     tenant_with,
     within,
 )
@@ -119,7 +120,7 @@ def test_a_request_makes_one_line_of_its_facts(
 def test_a_call_of_several_requests_makes_a_line_of_each(
     sandbox: Sandbox, api: Api, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api_module, "FIRST_LIMIT", 1)
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 1)
     sandbox.tenant = tenant_with(SampleInvoice("i"), SampleInvoice("j"))
     path = PATHS[Endpoint.INVOICES]
     sandbox.inject(
@@ -291,7 +292,7 @@ def test_neither_query_nor_token_nor_pdf_is_told(
     )
     api = connect(sandbox.url, FixedToken(SECRET, "a test"))
 
-    assert api.invoice_pdf("system", name, ample()) == CONTENT
+    assert pdf_of(api, "system", name, ample()) == CONTENT
     error = failure_of(api)
 
     assert len(told()) == 4
@@ -304,7 +305,7 @@ def test_neither_query_nor_token_nor_pdf_is_told(
     "request_id",
     [
         b"a\x1b[2Jb\x07c",
-        b"\x00\x01\x7f",
+        b"x\x01\x7f",
         b"a\r\n b",
         b"a\n\tb",
         b"a\x0b\x0cb\x1c\x1d\x1e",

@@ -142,8 +142,8 @@ def _invoices(year: int, names: Sequence[str]) -> Iterator[SampleInvoice]:
     """An invoice for each file, one a month. squashfs keeps no fractions of a second."""
     for month, (size, name) in enumerate(zip(SIZES, names, strict=False)):
         bare = invoice(12 * year + month, name=name.removesuffix(".pdf"))
-        pdf = b"%PDF-1.4\n"
-        pdf += Random(name).randbytes(size - len(pdf))  # noqa: S311 # the same on every run
+        body = Random(name).randbytes(size - 15)  # noqa: S311 # the same on every run
+        pdf = b"%PDF-1.4\n" + body + b"%%EOF\n"
         yield replace(bare, pdf=pdf, period_end=bare.period_end.replace(".999999999", ""))
 
 

@@ -121,7 +121,7 @@ ANSWERS: dict[str, tuple[Behaviour, str]] = {
     "not ASCII": (faults.json_body({"pdf": "JVBERi0x\u00e9"}), "EIO"),
     "not a PDF": (faults.not_a_pdf(), "EIO"),
     "an empty file": (faults.not_a_pdf(b""), "EIO"),
-    "blanks before the PDF": (faults.not_a_pdf(b"\n%PDF-1.4\n"), "EIO"),
+    "half a PDF": (faults.not_a_pdf(b"%PDF-1.4\n1 0 obj\n"), "EIO"),
     "not the gzip it is said to be": (
         faults.reply(200, b"{}", {"Content-Encoding": "gzip"}),
         "EIO",

@@ -14,7 +14,7 @@ from tests.mount.mounts import Mounts
 from tests.mount.programs import LIMIT_S, Argument, eventually, run, started
 from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
-OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 for letter in (b"o", b"n"))
+OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 + b"%%EOF\n" for letter in (b"o", b"n"))
 NUMBER = 5
 FINAL = replace(invoice(NUMBER), pdf=NEW)
 NAME = file_name(FINAL)
@@ -33,7 +33,7 @@ def active(pdf: bytes, amount: str = "100") -> SampleInvoice:
     "Once a file was opened, its date changes when its content does, and at no other time."
 )
 @pytest.mark.parametrize(
-    "new", [NEW, NEW[:70_000], NEW + NEW], ids=["same size", "shorter", "longer"]
+    "new", [NEW, NEW[:9] + NEW[-70_000:], NEW + NEW], ids=["same size", "shorter", "longer"]
 )
 def test_an_invoice_that_became_final_shows_its_new_size_and_time_for_one_call(
     sandbox: Sandbox, mounts: Mounts, new: bytes

@@ -265,7 +265,7 @@ def test_a_change_is_seen_by_rsync_whatever_the_clock_says(
     mount = clocked_mounts.mount("--list-ttl", "0s")
     for number, shift in enumerate((0, shift_s, 0)):
         clock.set_to(shift)
-        pdf = b"%PDF-1.4 " + bytes([number]) * 100
+        pdf = b"%PDF-1.4 " + bytes([number]) * 100 + b"%%EOF"
         changed = replace(invoice(0), pdf=pdf, amount=str(number))
         sandbox.tenant = tenant(changed)
         run("rsync", "-au", f"{mount / NAMESPACE}/", tmp_path / "archive").good()

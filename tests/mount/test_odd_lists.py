@@ -11,7 +11,7 @@ from tests.mount.mounts import Mount, Mounts
 from tests.mount.programs import run
 from tests.mount.tenants import NAMESPACE, file_name, invoice, tenant
 
-PDF = b"%PDF-1.4 odd"
+PDF = b"%PDF-1.4 odd %%EOF"
 ALL_OMITTED = dict.fromkeys(
     ("active", "amount", "currency", "period_start", "period_end", "status"), OMITTED
 )

@@ -143,7 +143,7 @@ for offset, length in json.loads(sys.argv[2]):
 
 def test_random_reads_bring_the_bytes_at_their_offsets(sandbox: Sandbox, mounts: Mounts) -> None:
     numbers = random.Random(1)  # noqa: S311 # the same on every run
-    pdf = b"%PDF-1.4\n" + numbers.randbytes(1_500_001)
+    pdf = b"%PDF-1.4\n" + numbers.randbytes(1_500_001) + b"%%EOF\n"
     sandbox.tenant = tenant(replace(invoice(1), pdf=pdf))
     places = [(numbers.randrange(len(pdf) + 9), numbers.randrange(200_000)) for _ in range(60)]
     places += [(len(pdf), 10), (len(pdf) - 1, 10), (0, 1), (2**40, 1)]
@@ -507,7 +507,7 @@ def test_time_of_a_folder_is_that_of_its_newest_listed_invoice(mount: Mount) -> 
 def test_an_invoice_without_a_period_keeps_its_time_over_a_remount(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
-    bare = SampleInvoice("bare", b"%PDF-1.4 bare", period_start="", period_end="")
+    bare = SampleInvoice("bare", b"%PDF-1.4 bare %%EOF", period_start="", period_end="")
     sandbox.tenant = tenant(bare)
     mount = mounts.mount()
     before = stat_of(mount / NAMESPACE / "bare.pdf")

@@ -135,10 +135,10 @@ def test_an_unexpected_failure_is_told_without_secrets(planted: Mounts, tmp_path
     source = """if True:
         import sys
         from invoicefs import api, cli
-        def fail(response, *_):
-            headers = dict(response.request.headers)
+        def fail(reply, *_):
+            headers = dict(reply.headers)
             raise RuntimeError("planted failure")
-        api._whole_body = fail
+        api._body = fail
         cli.main()
     """
     log = tmp_path / "failure.txt"

@@ -29,6 +29,8 @@ _NOT_FOUND = 127  # so ``sh`` and ``env`` end where a program is missing
 # So that no desktop daemon is asked or started, and no settings of the user's are read.
 _ENVIRONMENT = {"GIO_USE_VFS": "local", "RCLONE_CONFIG": "/dev/null"}
 
+_END = b"%%EOF\n"
+
 Copies = Mapping[str, bytes]
 
 
@@ -36,12 +38,12 @@ Copies = Mapping[str, bytes]
 
 
 def _blocks(size_bytes: int) -> bytes:
-    """Something that begins like a PDF, and in which all pages differ but for some holes."""
+    """Begins and ends like a PDF, and all its pages differ but for some holes."""
     numbers = Random(size_bytes)  # noqa: S311 # the same on every run
     parts = [b"%PDF-1.4\n"]
     for _ in range(0, size_bytes, 60_000):
         parts += [numbers.randbytes(3000), bytes(9000), numbers.randbytes(50_000)]
-    return b"".join(parts)[: size_bytes - 1] + b"\n"
+    return b"".join(parts)[: size_bytes - len(_END)] + _END
 
 
 def _statement(lines: int) -> bytes:

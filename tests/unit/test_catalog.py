@@ -28,6 +28,7 @@ from tests.running_library import (
     NO_ANSWERS,
     OTHER_REFUSALS,
     CrowdClock,
+    access_of,
     call_threads,
     crowd,
 )
@@ -117,6 +118,7 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
                 list_ttl_s=list_ttl_s,
                 learn=learn or learnt.append,
                 disk=disk,
+                access=access_of(tenant, store, disk),
             )
             return Shelf(catalog, clock, learnt)
 
@@ -128,7 +130,9 @@ def final(name: str, namespace: str = "system", status: str = "paid") -> Invoice
 
 
 def active(name: str, namespace: str = "system") -> Invoice:
-    return Invoice(namespace, name, active=True, period_start="2026-02-01T00:00:00Z")
+    return Invoice(
+        namespace, name, active=True, status="pending", period_start="2026-02-01T00:00:00Z"
+    )
 
 
 # How often a list is asked for.
@@ -500,7 +504,7 @@ def test_404_for_the_list_of_a_listed_namespace_is_no_absence(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, view: View
 ) -> None:
     shelf = mount(view)
-    shelf.namespaces()
+    shelf.catalog.first_contact(shelf.deadline)
     tenant.fail("list", NotFound("the server answered 404"))
     with pytest.raises(UnusableAnswer):
         shelf.names()
@@ -792,6 +796,32 @@ def test_a_view_of_some_states_shows_these(
     assert shelf.names() == ["old", "unpaid"]
 
 
+def test_a_list_without_a_status_hides_nothing_that_was_shown_also_after_a_remount(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    """``rsync --delete`` emptied an archive for want of a status."""
+    tenant.bill(final("unpaid", status="issued"))
+    view = View(statuses=frozenset({"paid"}))
+    shelf = mount(view)
+    shelf.names()
+    tenant.bill(final("old", status="unknown"))
+    tenant.bill(final("unpaid", status="unknown"))
+    clock.advance(LIST_TTL_S)
+    assert shelf.names() == ["old"]
+    remounted = mount(view)
+    assert remounted.names() == ["old"]
+    tenant.bill(final("old", status="refunded"))
+    clock.advance(LIST_TTL_S)
+    assert remounted.names() == []
+
+
+def test_an_invoice_that_never_had_a_status_is_shown_in_every_view(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    tenant.bill(final("new", status="unknown"))
+    assert mount(View(statuses=frozenset({"paid"}))).names() == ["new", "old"]
+
+
 def test_what_a_view_hides_is_hidden_where_listing_is_forbidden_too(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
@@ -825,11 +855,10 @@ def test_everything_is_learnt_before_it_is_shown(
     assert shelf.learnt == [Listing.of([final("old"), active("new")])]
 
 
-def test_a_slow_recall_does_not_replace_a_fresh_list(
-    mount: Mount, tenant: FakeTenant, store: MemoryStore
-) -> None:
+def test_a_slow_recall_does_not_replace_a_fresh_list(mount: Mount, tenant: FakeTenant) -> None:
     """Two threads recall the stored list; one is slow, the other has asked the API meanwhile."""
-    store.save_listing("system", Listing((final("old"),)))
+    mount().names()
+    tenant.take_calls()
     first, slow_may_go_on = threading.Event(), threading.Event()
 
     def learn(_: Listing) -> None:

@@ -147,7 +147,7 @@ def test_a_missing_file_and_a_folder_are_told_by_name(tmp_path: Path, load: Load
     missing_file = tmp_path / "missing"
 
     assert f"{missing_file} cannot be read: No such file" in refusal(load, missing_file)
-    assert f"{tmp_path} cannot be read: Is a directory" in refusal(load, tmp_path)
+    assert f"{tmp_path} is not a regular file" in refusal(load, tmp_path)
 
 
 @EVERY_LOADER

@@ -21,6 +21,7 @@ from invoicefs.config import (
     default_cache_dir,
     format_size_bytes,
     normalise_url,
+    origin,
     parse_duration_s,
     parse_octal,
     parse_size_bytes,
@@ -320,7 +321,6 @@ def test_an_octal_number_is_read_as_it_was_written(number: int, form: str) -> No
         ("status_paid", "paid"),
         ("OVERDUE", "overdue"),
         ("STATUS_UNKNOWN", "unknown"),
-        ("partly_paid", "partly_paid"),
     ],
 )
 def test_a_state_may_be_written_as_the_vendor_does(text: str, status: str) -> None:
@@ -723,3 +723,18 @@ def test_without_home_a_user_has_that_of_the_user_database_and_root_none(
     monkeypatch.setattr("pwd.getpwuid", user)
 
     assert default_cache_dir() == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("https://a.example", "https://a.example:443/x", True),
+        ("https://a.example", "HTTPS://A.Example/", True),
+        ("http://a.example:80", "http://a.example", True),
+        ("http://a.example", "https://a.example", False),
+        ("https://a.example", "https://a.example:8443", False),
+        ("https://a.example", "ftp://a.example", False),
+    ],
+)
+def test_origins_are_compared_by_what_they_mean(one: str, other: str, is_same: bool) -> None:
+    assert (origin(one) == origin(other)) is is_same

@@ -110,6 +110,7 @@ def certificates_stay_unread(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("invoicefs.credentials.load_p12", made_of)
     monkeypatch.setattr("invoicefs.credentials.load_pem", made_of)
+    monkeypatch.setattr("invoicefs.credentials.read_file", lambda *_: b"")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """What an exception of the HTTP stack means, however it is wrapped."""
 
+import errno
 import http.client
 import socket
 import ssl
@@ -9,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicefs.errors import NoAnswer, Unreachable, UntrustedServer, UnusableAnswer
+from invoicefs.connections import NotGiven, ProxyUnreachable
+from invoicefs.errors import (
+    NoAnswer,
+    OutOfDescriptors,
+    OutOfMemory,
+    Unreachable,
+    UntrustedServer,
+    UnusableAnswer,
+)
 from invoicefs.failures import translated
+from invoicefs.framing import NotHttp
 
 Wrap = Callable[[Exception], Exception]
 
@@ -50,6 +60,12 @@ REASONS: list[tuple[Callable[[], Exception], type[NoAnswer]]] = [
     (lambda: TimeoutError("timed out"), Unreachable),
     (lambda: http.client.IncompleteRead(b"%PDF"), Unreachable),
     (lambda: http.client.BadStatusLine("\x1b[2J\n"), UnusableAnswer),
+    (lambda: NotHttp("changes to another protocol"), UnusableAnswer),
+    (ProxyUnreachable, Unreachable),
+    (NotGiven, Unreachable),
+    (lambda: OSError(errno.EMFILE, "Too many open files"), OutOfDescriptors),
+    (lambda: OSError(errno.ENFILE, "Too many open files in system"), OutOfDescriptors),
+    (lambda: OSError(errno.ENOMEM, "Cannot allocate memory"), OutOfMemory),
     (lambda: ValueError("of <object at 0x7f00>"), UnusableAnswer),
 ]
 
@@ -82,19 +98,18 @@ wraps = st.lists(
 
 @pytest.mark.parametrize(("reason", "kind"), REASONS)
 @settings(deadline=None, max_examples=40)
-@given(wraps=wraps, is_cut_short=st.booleans())
+@given(wraps=wraps)
 def test_a_reason_means_the_same_however_it_is_wrapped(
-    reason: Callable[[], Exception], kind: type[NoAnswer], wraps: list[Wrap], is_cut_short: bool
+    reason: Callable[[], Exception], kind: type[NoAnswer], wraps: list[Wrap]
 ) -> None:
     error = reason()
     for wrap in wraps:
         error = wrap(error)
 
-    meant = translated(error, is_cut_short=is_cut_short)
+    meant = translated(error)
 
-    says_nothing = type(reason()) is ValueError
-    assert type(meant) is (Unreachable if says_nothing and is_cut_short else kind)
-    assert str(meant) == str(translated(reason(), is_cut_short=is_cut_short))
+    assert type(meant) is kind
+    assert str(meant) == str(translated(reason()))
     assert str(meant).isprintable()
     assert "0x" not in str(meant)
 
@@ -117,7 +132,7 @@ def test_a_reason_means_the_same_however_it_is_wrapped(
 def test_what_a_server_says_of_a_client_certificate_is_told_in_words(
     alert: str | None, words: str
 ) -> None:
-    meant = translated(refused(alert), is_cut_short=False)
+    meant = translated(refused(alert))
 
     assert type(meant) is UntrustedServer
     assert words in str(meant)

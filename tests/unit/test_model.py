@@ -30,6 +30,7 @@ from invoicefs.model import (
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 REPOSITORY = Path(__file__).parents[2]
+LAST_S = 15_032_385_535  # what ext4 can hold
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_BITS_SHIFT = 48
 AUGUST = Invoice(
@@ -84,7 +85,6 @@ def starting(day: str, name: str = "a") -> Invoice:
         ("1970-01-01T00:00:00.5Z", 500_000_000),
         ("1970-01-01T00:00:00.000001Z", 1_000),
         ("1970-01-01T00:00:00.1234567891Z", 123_456_789),
-        ("1969-12-31T23:59:59.999999999Z", -1),
         ("2026-08-31T23:59:59.999999999Z", 1_788_220_799_999_999_999),
         ("2024-02-29T00:00:00Z", 1_709_164_800 * NS_PER_S),
         ("1970-01-01T01:00:00+01:00", 0),
@@ -92,8 +92,7 @@ def starting(day: str, name: str = "a") -> Invoice:
         ("1970-01-01T00:00:00-00:00", 0),
         ("1970-01-01t00:00:00z", 0),
         ("1970-01-01 00:00:00Z", 0),
-        ("0001-01-01T00:00:00Z", -62_135_596_800 * NS_PER_S),
-        ("9999-12-31T23:59:59.999999999Z", 253_402_300_799_999_999_999),
+        ("2446-05-10T22:38:55.999999999Z", LAST_S * NS_PER_S + 999_999_999),
     ],
 )
 def test_a_time_is_read_to_the_nanosecond(text: str, ns: int) -> None:
@@ -123,6 +122,10 @@ def test_a_time_is_read_to_the_nanosecond(text: str, ns: int) -> None:
         "2026-08-31T23:59:59+24:00",
         "20260831T235959Z",
         "12026-08-31T23:59:59Z",
+        "1969-12-31T23:59:59.999999999Z",
+        "2446-05-10T22:38:56Z",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59Z",
         " 2026-08-31T23:59:59Z",
         "2026-08-31T23:59:59Z\n",
         "2026-08-31T23:59:59Z2026-08-31T23:59:59Z",
@@ -151,7 +154,9 @@ def test_any_moment_in_any_zone_comes_back(moment: datetime, fraction_ns: int) -
 
     ns = parse_time_ns(f"{day_and_time}.{fraction_ns:09}{zone}")
 
-    assert ns == (whole - EPOCH) // timedelta(seconds=1) * NS_PER_S + fraction_ns
+    seconds = (whole - EPOCH) // timedelta(seconds=1)
+    can_be_kept = 0 <= seconds <= LAST_S
+    assert ns == (seconds * NS_PER_S + fraction_ns if can_be_kept else None)
 
 
 # Inodes
@@ -210,9 +215,8 @@ def test_inodes_grow_with_the_period(
         ("1970-01-02T00:00:00Z", 1),
         ("2026-08-01T00:00:00Z", 20_666),
         ("2026-08-01T00:00:00+02:00", 20_665),
-        ("1969-01-01T00:00:00Z", 0),
-        ("0001-01-01T00:00:00Z", 0),
-        ("9999-12-31T00:00:00Z", 2**16 - 1),
+        ("1970-01-01T00:00:00Z", 0),
+        ("2400-01-01T00:00:00Z", 2**16 - 1),
     ],
 )
 def test_the_high_bits_of_an_inode_are_the_day_of_the_period(period_start: str, days: int) -> None:

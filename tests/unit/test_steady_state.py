@@ -33,7 +33,7 @@ OWNERSHIP = Ownership(uid=1000, gid=100, file_mode=0o444, directory_mode=0o755)
 class WatchedStore(MemoryStore):
     """A store that notes who asks it for what."""
 
-    READS = ("namespaces", "listing", "record", "records", "pdf")
+    READS = ("namespaces", "listing", "record", "records", "pdf", "verdict")
     WRITES = ("save_namespaces", "save_listing", "save_records", "add_records", "save")
 
     def __init__(self) -> None:
@@ -258,7 +258,8 @@ def assert_one_use_each(store: WatchedStore, rest: Rest, adapter: InvoiceFilesys
         store.take_uses()
         read(adapter, invoice)
         rest.await_()
-        assert len(store.take_uses()) <= 1
+        uses = [each for each in store.take_uses() if each != "verdict"]  # once per namespace
+        assert len(uses) <= 1
 
 
 def test_a_walk_through_what_is_stored_reads_each_content_once(
@@ -303,7 +304,7 @@ def test_a_thousand_namespaces_are_each_listed_and_looked_up_once(
             for folder in folders:
                 adapter("getattr", folder)
         assert tenant.take_calls() == []
-        assert store.take_uses() == ["listing"] * len(folders)
+        assert store.take_uses() == ["verdict"] * len(folders)
         for _ in range(2):  # ``find MOUNTPOINT``, twice
             for folder, invoice in zip(folders, invoices, strict=True):
                 adapter("releasedir", None, adapter("opendir", folder))

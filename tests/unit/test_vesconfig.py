@@ -97,7 +97,7 @@ def test_a_folder_or_what_cannot_be_read_is_refused_with_its_path(tmp_path: Path
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
 
-    for path, why in ((tmp_path, "Is a directory"), (loop, "Too many levels")):
+    for path, why in ((tmp_path, "not a regular file"), (loop, "Too many levels")):
         with pytest.raises(UserError, match=why) as raised:
             read_vesconfig(path)
         assert str(path) in str(raised.value)

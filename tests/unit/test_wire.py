@@ -19,8 +19,10 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.exceptions import TimeoutError as SocketTimeout
 
+from invoicefs.alarm import Alarm, Entry
+from invoicefs.connections import IdleConnections, watch_connections
 from invoicefs.sandbox.listener import reserve_port
-from invoicefs.wire import Guard, WatchedConnection, watch_connections
+from invoicefs.wire import Guard
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 
@@ -170,31 +172,39 @@ def _tls_context(protocol: int) -> ssl.SSLContext:
     return context
 
 
-class Timers:
-    """Stands in for `threading.Timer`; fires when a test says so, also when it is too late."""
+class Timers(Alarm):
+    """An alarm that goes off when a test says so, also when it is too late."""
 
     def __init__(self) -> None:
-        self._functions: list[Callable[[], object]] = []
+        super().__init__()
+        self._set: list[Callable[[], object]] = []
 
-    def __call__(self, _: float, function: Callable[[], object]) -> "Timers":
-        self._functions.append(function)
-        return self
+    def set(self, at_s: float, function: Callable[[], object]) -> Entry:
+        self._set.append(function)
+        return Entry(at_s, len(self._set))
 
-    def start(self) -> None:
-        pass
-
-    def cancel(self) -> None:
+    def cancel(self, entry: Entry) -> None:
         pass
 
     def fire(self, number: int = -1) -> None:
-        self._functions[number]()
+        self._set[number]()
 
 
 @pytest.fixture
-def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
-    timers = Timers()
-    monkeypatch.setattr(threading, "Timer", timers)
-    return timers
+def timers() -> Timers:
+    return Timers()
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    with contextlib.closing(Alarm()) as alarm:
+        yield alarm
+
+
+@pytest.fixture(autouse=True)
+def _guarded() -> Iterator[None]:
+    with Guard(HOUR_S, Timers()):
+        yield
 
 
 @pytest.fixture
@@ -219,7 +229,7 @@ def new_pool(proxy: str | None = None) -> urllib3.PoolManager:
         pool = urllib3.ProxyManager(
             proxy, proxy_ssl_context=context, proxy_assert_hostname=False, **settings
         )
-    watch_connections(pool)
+    watch_connections(pool, IdleConnections(Timers()))
     return pool
 
 
@@ -263,7 +273,7 @@ BOTH_SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["http", "https
 def test_headers_that_do_not_come(
     pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
 ) -> None:
-    with Server(send(beginning, then=timers.fire), tls=tls) as server, Guard(HOUR_S):
+    with Server(send(beginning, then=timers.fire), tls=tls) as server, Guard(HOUR_S, timers):
         with ends():
             get(pool, server.url)
 
@@ -275,7 +285,7 @@ def test_headers_that_do_not_come(
 def test_body_that_does_not_end(
     pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
 ) -> None:
-    with Server(send(beginning), tls=tls) as server, Guard(HOUR_S):
+    with Server(send(beginning), tls=tls) as server, Guard(HOUR_S, timers):
         response = pool.request("GET", server.url, preload_content=False)
         timers.fire()
 
@@ -287,7 +297,7 @@ def test_body_that_does_not_end(
 
 
 def test_handshake_that_does_not_end(pool: urllib3.PoolManager, timers: Timers) -> None:
-    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S):
+    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S, timers):
         with ends_early():
             get(pool, server.url.replace("http:", "https:"))
 
@@ -298,7 +308,7 @@ def test_handshake_that_does_not_end(pool: urllib3.PoolManager, timers: Timers) 
 def test_connection_that_is_made_too_late(
     pool: urllib3.PoolManager, timers: Timers, tls: bool
 ) -> None:
-    with Server(send(OK), tls=tls) as server, Guard(0.0):
+    with Server(send(OK), tls=tls) as server, Guard(0.0, timers):
         timers.fire()
 
         with pytest.raises(HTTPError):
@@ -310,9 +320,9 @@ def test_pooled_connection_is_shut_by_the_guard_of_its_present_call(
     pool: urllib3.PoolManager, timers: Timers, tls: bool
 ) -> None:
     with Server(send(OK), send(b"HTTP", then=timers.fire), tls=tls) as server:
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             get(pool, server.url)
-        with Guard(HOUR_S), ends_early():
+        with Guard(HOUR_S, timers), ends_early():
             get(pool, server.url)
 
         assert server.connections == 1
@@ -323,7 +333,7 @@ def test_every_connection_of_a_call_is_shut(pool: urllib3.PoolManager, timers: T
     with (
         Server(send(beginning)) as one,
         Server(send(beginning)) as other,
-        Guard(HOUR_S),
+        Guard(HOUR_S, timers),
     ):
         responses = [pool.request("GET", each.url, preload_content=False) for each in (one, other)]
 
@@ -348,10 +358,10 @@ def busy_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_connection_that_is_not_accepted(
-    pool: urllib3.PoolManager, busy_port: int, scheme: str
+    pool: urllib3.PoolManager, alarm: Alarm, busy_port: int, scheme: str
 ) -> None:
     def call() -> None:
-        with Guard(0.05), contextlib.suppress(HTTPError):
+        with Guard(0.05, alarm), contextlib.suppress(HTTPError):
             pool.request("GET", f"{scheme}://127.0.0.1:{busy_port}/", timeout=HOUR_S)
         ended.set()
 
@@ -377,14 +387,14 @@ def test_tunnel_that_is_not_granted(timers: Timers) -> None:
     with (
         Server(send(b"HTTP/1.1", then=timers.fire)) as proxy,
         new_pool(proxy=proxy.url) as pool,
-        Guard(HOUR_S),
+        Guard(HOUR_S, timers),
         ends_early(),
     ):
         get(pool, "https://invoices.example/")
 
 
-def test_time_ends_a_call_that_waits(pool: urllib3.PoolManager) -> None:
-    with Server() as server, Guard(0.02), ends_early():
+def test_time_ends_a_call_that_waits(pool: urllib3.PoolManager, alarm: Alarm) -> None:
+    with Server() as server, Guard(0.02, alarm), ends_early():
         get(pool, server.url)
 
 
@@ -395,9 +405,9 @@ def test_call_through_a_proxy(timers: Timers, tls: bool) -> None:
         Server(relay_to(server), tls=tls) as proxy,
         new_pool(proxy.url) as pool,
     ):
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             assert get(pool, server.url) == b"content"
-        with Guard(HOUR_S), ends_early():
+        with Guard(HOUR_S, timers), ends_early():
             get(pool, server.url)
 
 
@@ -443,10 +453,12 @@ def test_refused_connection_is_an_error_of_the_library(
 
 
 @BOTH_SCHEMES
-def test_call_that_ends_in_time_is_not_disturbed(pool: urllib3.PoolManager, tls: bool) -> None:
+def test_call_that_ends_in_time_is_not_disturbed(
+    pool: urllib3.PoolManager, timers: Timers, tls: bool
+) -> None:
     with Server(send(OK), send(OK), tls=tls) as server:
         for _ in range(2):
-            with Guard(HOUR_S):
+            with Guard(HOUR_S, timers):
                 assert get(pool, server.url) == b"content"
 
         assert server.connections == 1
@@ -460,9 +472,9 @@ def test_pooled_connection_is_not_shut_by_the_guard_of_an_earlier_call(
         connection.sendall(OK)
 
     with Server(send(OK), fire_the_first_and_answer) as server:
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             get(pool, server.url)
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             assert get(pool, server.url) == b"content"
 
         assert server.connections == 1
@@ -481,7 +493,7 @@ def test_guard_that_is_firing_is_not_left_before_it_has_shut_everything(
 
     with Server(send(OK)) as server:
         firing = threading.Thread(target=timers.fire)
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             get(pool, server.url)
             monkeypatch.setattr(socket.socket, "shutdown", slow_shutdown)
             firing.start()
@@ -501,7 +513,7 @@ def test_guard_does_not_shut_the_connection_of_another_thread(
     contents: list[bytes] = []
 
     def call_under_another_guard() -> None:
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             other_is_guarded.set()
             assert may_call.wait(HANG_S)
             contents.append(get(pool, server.url))
@@ -514,21 +526,16 @@ def test_guard_does_not_shut_the_connection_of_another_thread(
         other = threading.Thread(target=call_under_another_guard)
         other.start()
         assert other_is_guarded.wait(HANG_S)
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             may_call.set()
             other.join()
 
     assert contents == [b"content"]
 
 
-def test_call_without_a_guard_is_made(pool: urllib3.PoolManager) -> None:
-    with Server(send(OK)) as server:
-        assert get(pool, server.url) == b"content"
-
-
 def test_call_after_a_guard_has_fired_is_made(pool: urllib3.PoolManager, timers: Timers) -> None:
     with Server(send(b"", then=timers.fire), send(OK)) as server:
-        with Guard(HOUR_S), ends_early():
+        with Guard(HOUR_S, timers), ends_early():
             get(pool, server.url)
 
         assert get(pool, server.url) == b"content"
@@ -539,9 +546,9 @@ def test_outer_guard_holds_again_after_an_inner_one(
 ) -> None:
     with (
         Server(send(OK), send(b"", then=lambda: timers.fire(0))) as server,
-        Guard(HOUR_S),
+        Guard(HOUR_S, timers),
     ):
-        with Guard(HOUR_S):
+        with Guard(HOUR_S, timers):
             get(pool, server.url)
 
         with ends_early():
@@ -552,12 +559,12 @@ def test_outer_guard_holds_again_after_an_inner_one(
 
 
 def test_guard_without_connections_may_fire(timers: Timers) -> None:
-    with Guard(HOUR_S):
+    with Guard(HOUR_S, timers):
         timers.fire()
 
 
 def test_guard_without_connections_may_fire_late(timers: Timers) -> None:
-    with Guard(HOUR_S):
+    with Guard(HOUR_S, timers):
         pass
 
     timers.fire()
@@ -566,34 +573,16 @@ def test_guard_without_connections_may_fire_late(timers: Timers) -> None:
 def test_guard_may_fire_where_the_connection_is_closed(
     pool: urllib3.PoolManager, timers: Timers
 ) -> None:
-    with Server(send_and_close(CLOSING_OK)) as server, Guard(HOUR_S):
+    with Server(send_and_close(CLOSING_OK)) as server, Guard(HOUR_S, timers):
         get(pool, server.url)
         pool.clear()
 
         timers.fire()
 
 
-def test_guard_lets_exceptions_through() -> None:
-    with pytest.raises(KeyError), Guard(HOUR_S):
+def test_guard_lets_exceptions_through(timers: Timers) -> None:
+    with pytest.raises(KeyError), Guard(HOUR_S, timers):
         raise KeyError
-
-
-@pytest.mark.parametrize("seconds", [HOUR_S, 0.0, -1.0])
-def test_guard_leaves_no_thread(seconds: float) -> None:
-    before = set(threading.enumerate())
-    with Guard(seconds):
-        begun = set(threading.enumerate()) - before
-
-    for thread in begun:
-        thread.join(HANG_S)
-
-    assert not set(threading.enumerate()) - before
-
-
-def test_guard_waits_in_no_thread_that_outlives_the_program() -> None:
-    before = set(threading.enumerate())
-    with Guard(HOUR_S):
-        assert all(thread.daemon for thread in set(threading.enumerate()) - before)
 
 
 # Watched pools.
@@ -601,10 +590,10 @@ def test_guard_waits_in_no_thread_that_outlives_the_program() -> None:
 
 def test_watching_twice_is_watching_once(pool: urllib3.PoolManager, timers: Timers) -> None:
     watched = dict(pool.pool_classes_by_scheme)
-    watch_connections(pool)
+    watch_connections(pool, IdleConnections(Timers()))
     assert dict(pool.pool_classes_by_scheme) == watched
 
-    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S), ends_early():
+    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S, timers), ends_early():
         get(pool, server.url)
 
 
@@ -612,7 +601,7 @@ def test_connections_of_every_scheme_are_watched(pool: urllib3.PoolManager) -> N
     classes: dict[str, Any] = dict(pool.pool_classes_by_scheme)
 
     assert set(classes) == {"http", "https"}
-    assert all(issubclass(each.ConnectionCls, WatchedConnection) for each in classes.values())
+    assert all(is_watched(each.ConnectionCls) for each in classes.values())
 
 
 def test_other_pools_are_not_watched(pool: urllib3.PoolManager) -> None:
@@ -620,7 +609,11 @@ def test_other_pools_are_not_watched(pool: urllib3.PoolManager) -> None:
         classes: dict[str, Any] = dict(other.pool_classes_by_scheme)
 
     assert pool.pool_classes_by_scheme != classes
-    assert not any(issubclass(each.ConnectionCls, WatchedConnection) for each in classes.values())
+    assert not any(is_watched(each.ConnectionCls) for each in classes.values())
+
+
+def is_watched(connection: type) -> bool:
+    return hasattr(connection, "end_exchange")
 
 
 def answered(server: Server, pool: urllib3.PoolManager, _: Timers) -> None:
@@ -677,7 +670,7 @@ def test_no_descriptor_is_left_behind(
 
     with warnings.catch_warnings(record=True) as unclosed:
         warnings.simplefilter("always", ResourceWarning)
-        with Server(send(OK), tls=tls) as server, new_pool() as pool, Guard(HOUR_S):
+        with Server(send(OK), tls=tls) as server, new_pool() as pool, Guard(HOUR_S, timers):
             call(server, pool, timers)
         del pool
         gc.collect()

@@ -1,0 +1,54 @@
+"""How many invoices to ask a list for: neither its default nor its maximum is documented.
+
+There is no page token, so more are asked for as long as as many come as were asked for. A server
+may refuse a limit above a maximum of its own with 400: then less is asked for, at last without a
+limit, and what it took is remembered.
+
+Threading: `_refused` changes by single assignments.
+"""
+
+from typing import Final
+
+NO_LIMIT: Final = 0
+FIRST_LIMIT: Final = 1000
+LAST_LIMIT: Final = 2**31 - 1  # the parameter is an int32
+
+_GROWTH: Final = 10
+_SMALLEST: Final = 50
+_STEPS: Final[tuple[int, ...]] = (
+    NO_LIMIT,
+    *(
+        limit
+        for power in (1, 2, 3, 4, 5, 6, 7, 8)
+        for step in (1, 2, 5)
+        if (limit := step * 10**power) >= _SMALLEST
+    ),
+)
+
+
+class ListLimits:
+    """The limits that one server is known to refuse: all from `_refused` on."""
+
+    def __init__(self) -> None:
+        self._refused = LAST_LIMIT + 1
+
+    def first(self) -> int:
+        """The limit to begin with."""
+        return FIRST_LIMIT if self._refused > FIRST_LIMIT else self.smaller(FIRST_LIMIT)
+
+    def larger(self, limit: int) -> int | None:
+        """The next limit where this one brought as many as were asked for; None for no other."""
+        wanted = min(limit * _GROWTH, LAST_LIMIT)
+        if limit == NO_LIMIT or wanted == limit:
+            return None
+        if wanted < self._refused:
+            return wanted
+        return max((step for step in _STEPS if limit < step < self._refused), default=None)
+
+    def smaller(self, limit: int) -> int:
+        """The next limit to try where this one was refused."""
+        return max(step for step in _STEPS if step < min(limit, self._refused))
+
+    def note_refused(self, limit: int) -> None:
+        """Remember that this limit, and so all larger ones, are refused."""
+        self._refused = min(self._refused, limit)

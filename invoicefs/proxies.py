@@ -1,0 +1,57 @@
+"""Checks the proxy that the environment names, before anything is sent to it. Pure but for that.
+
+``requests`` reports a value that it cannot use with a different exception for each kind of
+mistake, or takes a part of a password for the name of the host.
+"""
+
+import importlib.util
+import os
+import re
+import sys
+from typing import Final
+
+from invoicefs.errors import UserError
+
+_VARIABLES: Final = ("https_proxy", "http_proxy", "all_proxy")
+_EXAMPLE: Final = "http://proxy.example.com:3128"
+_SOCKS: Final = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
+_PROXY: Final = re.compile(
+    r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
+    r"(?:[^@/?#\s\[\]]*@)?"  # user and password, percent-encoded
+    r"(?P<host>\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)"
+    r"(?::(?P<port>\d{1,5}))?/?",
+    re.IGNORECASE,
+)
+_LARGEST_PORT: Final = 65_535
+
+
+def check_proxy(proxy: str) -> None:
+    """Make sure that this is the URL of a proxy that can be used; raises `UserError`."""
+    match = _PROXY.fullmatch(proxy)
+    scheme = (match["scheme"] or "http").lower() if match else ""
+    if (
+        match is None
+        or scheme not in {"http", "https", *_SOCKS}
+        or not 0 < int(match["port"] or 1) <= _LARGEST_PORT
+    ):
+        # Not the value itself, which may hold a password.
+        raise UserError(
+            f"{_variable_of(proxy)} is not the URL of a proxy: write it like {_EXAMPLE} or "
+            "socks5h://proxy.example.com:1080, and in a user name or password %23 for # and the "
+            "like."
+        )
+    if scheme in _SOCKS and importlib.util.find_spec("socks") is None:
+        raise UserError(
+            f"The SOCKS proxy of {_variable_of(proxy)} needs another package: "
+            f"{sys.executable} -m pip install pysocks"
+        )
+
+
+def _variable_of(proxy: str) -> str:
+    """The name of the environment variable that has this value."""
+    found = (
+        name
+        for name, value in os.environ.items()
+        if name.lower() in _VARIABLES and value.strip() == proxy.strip()
+    )
+    return next(found, "The proxy of the environment")

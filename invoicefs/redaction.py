@@ -1,0 +1,20 @@
+"""Words that come from a server, made fit for people and logs. Pure functions."""
+
+import re
+
+_BLANKS = re.compile(r"\s+")
+_MESSAGE_CHARACTERS = 200
+
+
+def hidden(text: str, secret: str) -> str:
+    """The text with stars in the place of a secret, however that is percent-encoded in it."""
+    if not secret or (secret not in text and "%" not in text):
+        return text
+    forms = (f"(?:{re.escape(each)}|(?i:%{ord(each):02x}))" for each in secret)
+    return re.sub("".join(forms), "***", text)
+
+
+def on_one_line(text: str) -> str:
+    """What a server says, for people: printable, without line feeds, of bounded length."""
+    printable = "".join(each if each.isprintable() else " " for each in text)
+    return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]

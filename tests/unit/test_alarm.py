@@ -1,0 +1,92 @@
+"""One thread calls everything at its moment, and what was cancelled not at all."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from invoicefs.alarm import Alarm
+from invoicefs.errors import OutOfMemory
+
+HANG_S = 10.0
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    with closing(Alarm()) as alarm:
+        yield alarm
+
+
+def test_functions_are_called_in_the_order_of_their_moments_by_one_thread(alarm: Alarm) -> None:
+    called: queue.Queue[tuple[str, str]] = queue.Queue()
+
+    def tell(name: str) -> None:
+        called.put((name, threading.current_thread().name))
+
+    now_s = time.monotonic()
+    alarm.set(now_s + 0.04, lambda: tell("third"))
+    alarm.set(now_s - 1, lambda: tell("first"))
+    alarm.set(now_s + 0.02, lambda: tell("second"))
+
+    names = [called.get(timeout=HANG_S) for _ in range(3)]
+    assert names == [("first", "alarm"), ("second", "alarm"), ("third", "alarm")]
+
+
+def test_what_is_cancelled_is_not_called(alarm: Alarm) -> None:
+    called: queue.Queue[str] = queue.Queue()
+    now_s = time.monotonic()
+    entries = [alarm.set(now_s + 0.05, lambda: called.put("cancelled")) for _ in range(500)]
+    alarm.set(now_s + 0.06, lambda: called.put("last"))
+
+    for entry in entries:
+        alarm.cancel(entry)
+
+    assert called.get(timeout=HANG_S) == "last"
+
+
+def test_what_is_cancelled_takes_no_memory(alarm: Alarm) -> None:
+    for _ in range(10_000):
+        alarm.cancel(alarm.set(time.monotonic() + 3600, print))
+
+    assert len(alarm._moments) < 1000
+
+
+def test_a_function_that_fails_costs_no_other(
+    alarm: Alarm, caplog: pytest.LogCaptureFixture
+) -> None:
+    called = threading.Event()
+    alarm.set(0, lambda: 1 // 0)
+    alarm.set(0, called.set)
+
+    assert called.wait(HANG_S)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_closed_alarm_calls_nothing_and_has_no_thread() -> None:
+    alarm = Alarm()
+    alarm.set(time.monotonic() + 3600, print)
+    thread = next(each for each in threading.enumerate() if each.name == "alarm")
+
+    alarm.close()
+
+    thread.join(HANG_S)
+    assert not thread.is_alive()
+
+
+def test_without_a_thread_it_says_so_and_works_later(
+    alarm: Alarm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(OutOfMemory):
+            alarm.set(0, print)
+    called = threading.Event()
+    alarm.set(0, called.set)
+
+    assert called.wait(HANG_S)

@@ -1,0 +1,129 @@
+"""Bodies are read up to a cap, decompressed in small steps, and within a memory for all."""
+
+import gzip
+import io
+import threading
+import tracemalloc
+import zlib
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from invoicefs.bodies import SMALL_BYTES, AnswerMemory, BodyTooLarge, Share, read_body
+from invoicefs.clock import Deadline, SystemClock
+from invoicefs.errors import TimedOut, UnusableAnswer
+
+CAP_BYTES = 4 * SMALL_BYTES
+HANG_S = 10.0
+GZIP = ["gzip", "x-gzip"]
+
+
+def within(seconds: float) -> Deadline:
+    return Deadline.after(seconds, SystemClock())
+
+
+@pytest.fixture
+def memory() -> AnswerMemory:
+    return AnswerMemory(2 * CAP_BYTES)
+
+
+@pytest.fixture
+def share(memory: AnswerMemory) -> Iterator[Share]:
+    with memory.share() as share:
+        yield share
+
+
+def read(sent: bytes, encoding: str, share: Share) -> bytes:
+    return bytes(read_body(io.BytesIO(sent).read, encoding, CAP_BYTES, share, within(HANG_S)))
+
+
+@given(st.lists(st.binary(max_size=2000), min_size=1, max_size=3), st.sampled_from(GZIP))
+def test_what_was_compressed_arrives_also_in_several_members(parts: list[bytes], name: str) -> None:
+    sent = b"".join(map(gzip.compress, parts))
+    with AnswerMemory(CAP_BYTES).share() as share:
+        assert read(sent, name, share) == b"".join(parts)
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", " Identity"])
+def test_what_was_not_compressed_arrives(share: Share, encoding: str) -> None:
+    assert read(b"as it is", encoding, share) == b"as it is"
+
+
+def test_zlib_is_deflate(share: Share) -> None:
+    assert read(zlib.compress(b"as it is"), "deflate", share) == b"as it is"
+
+
+@pytest.mark.parametrize(
+    ("sent", "encoding"),
+    [
+        (gzip.compress(b"cut" * 100)[:-1], "gzip"),
+        (gzip.compress(b"cut" * 100)[:20], "gzip"),
+        (b"", "gzip"),
+        (b"not gzip", "gzip"),
+        (gzip.compress(b"whole") + b"and more", "gzip"),
+        (gzip.compress(b"spoilt")[:-8] + bytes(8), "gzip"),
+        (b"x", "br"),
+        (gzip.compress(gzip.compress(b"twice")), "gzip, gzip"),
+    ],
+)
+def test_what_cannot_be_decompressed_as_a_whole_is_unusable(
+    share: Share, sent: bytes, encoding: str
+) -> None:
+    with pytest.raises(UnusableAnswer):
+        read(sent, encoding, share)
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+def test_a_body_over_its_cap_is_not_read_to_its_end(share: Share, encoding: str) -> None:
+    body = bytes(64 * CAP_BYTES)
+    sent = gzip.compress(body, compresslevel=1) if encoding else body
+    stream = io.BytesIO(sent)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyTooLarge):
+            read_body(stream.read, encoding, CAP_BYTES, share, within(HANG_S))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < 4 * CAP_BYTES
+
+
+def test_a_small_body_takes_nothing_of_the_memory(memory: AnswerMemory) -> None:
+    with memory.share() as share, memory.share() as all_of_it:
+        all_of_it.take(2 * CAP_BYTES, within(0))
+
+        assert read(bytes(SMALL_BYTES), "", share) == bytes(SMALL_BYTES)
+        assert share.size_bytes == 0
+
+
+def test_a_large_body_waits_for_room_until_its_deadline(memory: AnswerMemory) -> None:
+    with memory.share() as share, memory.share() as others:
+        others.take(2 * CAP_BYTES, within(0))
+
+        with pytest.raises(TimedOut):
+            read_body(io.BytesIO(bytes(CAP_BYTES)).read, "", CAP_BYTES, share, within(0.01))
+
+
+def test_a_large_body_goes_on_when_there_is_room(memory: AnswerMemory) -> None:
+    read_bytes: list[int] = []
+
+    def read_large() -> None:
+        with memory.share() as share:
+            read_bytes.append(len(read(bytes(CAP_BYTES), "", share)))
+
+    with memory.share() as others:
+        others.take(2 * CAP_BYTES, within(0))
+        reading = threading.Thread(target=read_large)
+        reading.start()
+        assert read_bytes == []
+    reading.join(HANG_S)
+
+    assert read_bytes == [CAP_BYTES]
+
+
+def test_one_body_that_is_larger_than_the_memory_is_read_alone() -> None:
+    with AnswerMemory(1).share() as share:
+        assert len(read(bytes(CAP_BYTES), "", share)) == CAP_BYTES
