@@ -58,6 +58,9 @@ class Answering:
                 return {}
             case "dropped":
                 return {"dropped": self._library.dropped()}
+            case "again":
+                self._library.download_again(_path_in(question))
+                return {}
             case "why":
                 return {"why": self._library.open_error(_path_in(question))}
             case other:

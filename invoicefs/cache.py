@@ -11,10 +11,12 @@ Pickle is refused in both directions, because diskcache unpickles whatever lies 
 
 Threading: diskcache keeps one SQLite connection per thread; call this from threads that stay,
 not from FUSE callbacks (there it reopened the database every time: 600 us instead of 70,
-measured). `_lock` guards the replacement of the database. `_writing` is held during a write,
-which SQLite allows one at a time anyway: but its own waiting is unfair, and of ten threads one may
-wait for more than two seconds (measured). `_filling` is held by the one thread that fills a new
-database. `_rest_until_s` and `_is_filled` change by single assignments.
+measured), and `close` it as the last thing in each. `_lock` guards the replacement of the
+database, and `_left`: those that were left behind, on which other threads have connections open.
+`_writing` is held during a write, which SQLite allows one at a time anyway: but its own waiting is
+unfair, and of ten threads one may wait for more than two seconds (measured). `_filling` is held by
+the one thread that fills a new database. `_rest_until_s` and `_is_filled` change by single
+assignments.
 """
 
 import logging
@@ -81,6 +83,7 @@ class Cache:
         self._is_filled = True
         self._generation = max(self._generations(), default=1)
         self.trouble: str | None = None
+        self._left: tuple[Any, ...] = ()
         self._cache = self._open_or_begin_anew(_LOCK_TIMEOUT_S)
 
     def get(self, key: str) -> Any:
@@ -156,9 +159,13 @@ class Cache:
         self._attempt("write", lambda _: _settle(self._folder / diskcache.core.DBNAME))
 
     def close(self) -> None:
-        """Close the connection of the calling thread."""
-        if self._cache is not None:
-            self._cache.close()
+        """Close the connections of the calling thread, which it does as its last.
+
+        Otherwise they stay open until the garbage collector comes across them.
+        """
+        for cache in (*self._left, self._cache):
+            if cache is not None:
+                cache.close()
 
     @property
     def _folder(self) -> Path:
@@ -210,6 +217,7 @@ class Cache:
             is_new = self._cache is damaged
             if is_new:
                 self._leave_behind(error)
+                self._left += (damaged,)
                 self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
         if is_new:
             self._is_filled = False
@@ -228,6 +236,7 @@ class Cache:
             has_moved = newest > self._generation
             if has_moved:
                 self._generation = newest
+                self._left += (self._cache,)
                 self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
         if has_moved:
             self._is_filled = False

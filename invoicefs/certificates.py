@@ -62,12 +62,16 @@ def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 def load_p12(bundle: Path, password: str | None) -> ssl.SSLContext:
+    """What a TLS connection is made with, from the file of a P12 bundle; see `load_p12_content`."""
+    return load_p12_content(_read(bundle), str(bundle), password)
+
+
+def load_p12_content(content: bytes, bundle: str, password: str | None) -> ssl.SSLContext:
     """What a TLS connection is made with, from a P12 bundle (PKCS #12, RFC 7292).
 
-    Trusts no server yet. Raises `UserError` where the bundle cannot be used, the password is
-    wrong, or the certificate in it has expired.
+    `bundle` names it in sentences. Trusts no server yet. Raises `UserError` where the bundle cannot
+    be used, the password is wrong, or the certificate in it has expired.
     """
-    content = _read(bundle)
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.serialization import pkcs12
@@ -134,7 +138,7 @@ def _check_time_of_pem(file: Path) -> None:
             _check_time(load_pem_x509_certificate(_read(file)), file)
 
 
-def _check_time(certificate: "Certificate", file: Path) -> None:
+def _check_time(certificate: "Certificate", file: Path | str) -> None:
     now = datetime.now(UTC)
     if now >= (end := certificate.not_valid_after_utc):
         raise UserError(f"The certificate in {file} has expired on {end:%Y-%m-%d}: {NEW_ONE}.")

@@ -14,17 +14,16 @@ Invariants:
 5. One PDF call per version of an invoice, however many ask for it: what is fetched ahead is held
    in memory until it is opened, because the store need not keep it.
 
-Threading: `_lock` guards `_downloads`, `_hits` and the handle counts in `_pins`, and is held for
-no I/O. Records and pins are frozen and replaced by one assignment, so ``stat`` reads them without
-a lock, and once: what it shows comes from one of them, never from two. `_is_evicted` and
-`_looked_again_ns` change by single assignments.
+Threading: `_lock` guards `_downloads` and `_hits`, and is held for no I/O. Records and pins are
+frozen and replaced by one assignment, so ``stat`` reads them without a lock, and once: what it
+shows comes from one of them, never from two. `_is_evicted` and `_looked_again_ns` change by single
+assignments.
 """
 
 import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 from invoicefs.access import PDF, Access
@@ -39,10 +38,13 @@ from invoicefs.model import (
     Content,
     Invoice,
     Listing,
+    OpenContent,
     Record,
     StoredContent,
 )
+from invoicefs.pins import Pins
 from invoicefs.remembered import RecordStore, Remembered
+from invoicefs.spill import SpilledPdf
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +70,8 @@ class ContentStore(RecordStore, Protocol):
     def save(self, invoice: Invoice, content: Content) -> None:
         """Keep downloaded content and its record."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Pin:
-    """The version that all open handles on an invoice share, and how many they are."""
-
-    invoice: Invoice
-    content: Content
-    handles: int
+    def spill(self, pdf: bytes) -> SpilledPdf | None:
+        """The bytes in a file without a name; None where the disk cannot take them."""
 
 
 class Contents:
@@ -104,7 +100,7 @@ class Contents:
         self._disk = disk
         self._lock = threading.Lock()
         self._downloads = 0
-        self._pins: dict[str, _Pin] = {}
+        self._pins = Pins(lambda pdf: disk.run(lambda: store.spill(pdf)))
         self._active = Hold(max(HELD_BYTES, max_pdf_size_bytes))
         self._ahead = Hold(max(HELD_BYTES, max_pdf_size_bytes))
         self._is_evicted = False  # what was looked for last, and was in the store once
@@ -175,31 +171,19 @@ class Contents:
 
     def pinned_namespace(self, directory: str) -> str | None:
         """The namespace of this directory if a handle on an invoice in it is open; memory only."""
-        pins = tuple(self._pins.items())
-        return next(
-            (pin.invoice.namespace for key, pin in pins if key.startswith(f"{directory}/")), None
-        )
+        return self._pins.namespace_of(directory)
 
-    def open(self, invoice: Invoice, deadline: Deadline) -> Content:
+    def open(self, invoice: Invoice, deadline: Deadline) -> OpenContent:
         """The content that all handles on the invoice have now; `release` it for each `open`."""
-        with self._lock:
-            pin = self._pins.get(invoice.key)
-            if pin is not None:
-                return self._pin(replace(pin, handles=pin.handles + 1))
-        content = self._best(invoice, deadline)
-        with self._lock:
-            # Another open may have been faster, and its version is the one that counts.
-            pin = self._pins.get(invoice.key) or _Pin(invoice, content, handles=0)
-            return self._pin(replace(pin, handles=pin.handles + 1))
+        opened = self._pins.take(invoice)
+        if opened is None:
+            opened = self._pins.add(invoice, self._best(invoice, deadline))
+            self._ahead.discard(invoice.key)
+        return opened
 
     def release(self, invoice: Invoice) -> None:
         """Give back one `open`."""
-        with self._lock:
-            pin = self._pins[invoice.key]
-            if pin.handles > 1:
-                self._pins[invoice.key] = replace(pin, handles=pin.handles - 1)
-            else:
-                del self._pins[invoice.key]
+        self._pins.release(invoice)
 
     def fetched_bytes(self, invoice: Invoice) -> int | None:
         """The size of what was downloaded last, or None where nothing was; memory only."""
@@ -356,11 +340,6 @@ class Contents:
             key, kind, _ = self._call_for(invoice)
             self._fetcher.fetch(key, kind, download, deadline)
         return proof[0] if proof else at_hand
-
-    def _pin(self, pin: _Pin) -> Content:
-        self._pins[pin.invoice.key] = pin
-        self._ahead.discard(pin.invoice.key)
-        return pin.content
 
     def _download(self, invoice: Invoice, deadline: Deadline) -> Content:
         """The content from the API, unless it has been brought in the meantime."""

@@ -1,26 +1,25 @@
 """The private socket over which a mount is asked what it does, and told to look again.
 
-One question is one connection: a line of JSON each way. The socket is in ``$XDG_RUNTIME_DIR``, else
-in the folder of the store, for its user alone (0600 in a folder of 0700); its name is made of the
-path of the mount, so that whoever knows that finds it.
+One question is one connection: a line of JSON each way. The socket is in the abstract namespace of
+unix(7), named after the device number of the mount, which mountinfo tells for every path in it.
+So neither folders nor variables nor renames matter. A name there is free for all: each end asks
+the kernel who the other one is (SO_PEERCRED), and takes words only of its own user.
 
 Threading: each connection has a thread of its own, a daemon that ends with its answer.
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import socket
 import socketserver
+import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from invoicefs.errors import InvoicefsError, UserError
-from invoicefs.own_folders import own_folder
 
 log = logging.getLogger(__name__)
 
@@ -28,44 +27,33 @@ Message = Mapping[str, Any]
 Answer = Callable[[Message], Message]
 """Answers a question; raises an `InvoicefsError` that says why it cannot."""
 
-_SUFFIX: Final = ".socket"
-_FOLDER: Final = "invoicefs"
 LONGEST_PAUSE_S = 40.0
 """Of whoever is at the other end."""
 
 _LONGEST_LINE_BYTES = 1024 * 1024
-_SILENT: Final = "The mount does not answer on {}: {}."
-
-
-def _runtime_folders() -> tuple[Path, ...]:
-    """Where sockets of this user belong, see the XDG base directory specification.
-
-    ``/run/user/UID`` is what the variable holds where systemd sets it; a cron job has none.
-    """
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}")
-    return (runtime / _FOLDER,) if runtime.is_absolute() and runtime.is_dir() else ()
+_UCRED: Final = struct.Struct("iII")  # pid, uid and gid, see unix(7)
+_SILENT: Final = "The mount does not answer: {}."
 
 
 class ControlSocket:
-    """Answers questions about the mount on a path, from construction to `close`.
+    """Answers questions about the mount with a device number, from `open` to `close`.
 
-    Without a place for a socket the mount does without: that costs a line in the log.
+    Without a socket the mount does without: that costs a line in the log.
     """
 
-    def __init__(self, mount_path: str, store_folder: Path, answer: Answer) -> None:
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
         self._server: _Server | None = None
-        for folder in (*_runtime_folders(), store_folder):
-            try:
-                own_folder(folder)
-                self._server = _Server(folder / _name(mount_path), answer)
-            except OSError as error:
-                log.info("There can be no socket in %s: %s", folder, error)
-            else:
-                return
-        log.warning("There is no place for a socket, so invoicefs status cannot ask this mount.")
+
+    def open(self, device: str) -> None:
+        """Begin to answer."""
+        try:
+            self._server = _Server(_address(device), self._answer)
+        except (OSError, RuntimeError) as error:  # no more descriptors, no more threads
+            log.warning("invoicefs status cannot ask this mount: %s", error)
 
     def close(self) -> None:
-        """Answer no more, and take the socket away."""
+        """Answer no more."""
         if self._server is not None:
             self._server.close()
 
@@ -74,22 +62,18 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 64  # with the usual 5, a few who ask at one time are turned away
 
-    def __init__(self, path: Path, answer: Answer) -> None:
+    def __init__(self, address: str, answer: Answer) -> None:
         self.answer = answer
-        self._path = path
-        path.unlink(missing_ok=True)  # of a mount here before that was killed
-        # The path of a socket has 107 bytes at most, see unix(7); that of a descriptor is short.
-        with _opened(path.parent) as folder:
-            super().__init__(f"{folder}/{path.name}", _Conversation)
-            path.chmod(0o600)
-        self._identity = _identity_of(path)
+        super().__init__(address, _Conversation)
         self._is_closed = False
         self._accepting = threading.Thread(target=self._accept, name="control", daemon=True)
         self._accepting.start()
 
+    def verify_request(self, request: Any, _client_address: Any) -> bool:
+        """Whether the other end is of our user."""
+        return _is_of_our_user(request)
+
     def close(self) -> None:
-        if _identity_of(self._path) == self._identity:  # else it is that of the next mount here
-            self._path.unlink()
         self._is_closed = True
         self.socket.shutdown(socket.SHUT_RDWR)  # wakes who waits for a connection
         self._accepting.join()
@@ -128,76 +112,57 @@ class _Conversation(socketserver.StreamRequestHandler):
 
 
 def ask(
-    mount_path: str,
-    store_folders: Iterable[Path],
-    question: Message,
-    *,
-    answer_within_s: float | None = LONGEST_PAUSE_S,
+    device: str, question: Message, *, answer_within_s: float | None = LONGEST_PAUSE_S
 ) -> Message | None:
-    """The answer of the mount on a path; None where no mount of this user listens for that path.
+    """The answer of the mount with a device number; None where no mount of this user listens.
 
     Raises `UserError` with the words of its refusal, and where it does not answer in time; None is
     for ever.
     """
-    name = _name(mount_path)
-    for folder in (*_runtime_folders(), *store_folders):
-        if channel := _connected(folder / name):
-            with channel:
-                return _answer_on(channel, folder / name, question, answer_within_s)
-    return None
+    channel = _connected(device)
+    if channel is None:
+        return None
+    with channel:
+        return _answer_on(channel, question, answer_within_s)
 
 
-def _connected(path: Path) -> socket.socket | None:
-    """A connection to whoever listens on a socket; None where nobody does, or it is not ours."""
+def _connected(device: str) -> socket.socket | None:
+    """A connection to whoever listens; None where nobody does, or it is not our user."""
     channel = socket.socket(socket.AF_UNIX)
     try:
         channel.settimeout(LONGEST_PAUSE_S)
-        with _opened(path.parent) as folder:
-            channel.connect(f"{folder}/{path.name}")
+        channel.connect(_address(device))
+        if _is_of_our_user(channel):
+            return channel
     except (BlockingIOError, TimeoutError) as error:  # others wait for an answer already
         channel.close()
-        raise UserError(_SILENT.format(path, error)) from error
+        raise UserError(_SILENT.format(error)) from error
     except OSError:
-        channel.close()
-        return None
-    return channel
+        pass
+    channel.close()
+    return None
 
 
-def _answer_on(
-    channel: socket.socket, path: Path, question: Message, answer_within_s: float | None
-) -> Message:
+def _answer_on(channel: socket.socket, question: Message, answer_within_s: float | None) -> Message:
     try:
         channel.sendall(json.dumps(question).encode() + b"\n")
         channel.settimeout(answer_within_s)
         with channel.makefile("rb") as lines:
             answer = json.loads(lines.readline())
     except (OSError, ValueError) as error:
-        raise UserError(_SILENT.format(path, error)) from error
+        raise UserError(_SILENT.format(error)) from error
     if not isinstance(answer, dict):
-        raise UserError(f"What answers on {path} is no mount of invoicefs.")
+        raise UserError("What answers is no mount of invoicefs.")
     if "error" in answer:
         raise UserError(str(answer["error"]))
     return answer
 
 
-def _identity_of(path: Path) -> tuple[int, int] | None:
-    """What tells a socket from the next one there, which may get the same inode."""
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        return None
-    return status.st_ino, status.st_ctime_ns
+def _is_of_our_user(channel: socket.socket) -> bool:
+    credentials = channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    _, uid, _ = _UCRED.unpack(credentials)
+    return bool(uid == os.geteuid())
 
 
-@contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[str]:
-    """A short path of a folder, as long as it is open."""
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
-
-
-def _name(mount_path: str) -> str:
-    return hashlib.sha256(os.fsencode(mount_path)).hexdigest()[:16] + _SUFFIX
+def _address(device: str) -> str:
+    return f"\0invoicefs/{device}"

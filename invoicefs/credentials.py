@@ -1,12 +1,20 @@
 """What a tenant is asked with: a token or a client certificate, read and checked."""
 
+import base64
 import hashlib
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from invoicefs.certificates import NEW_ONE, PasswordNeeded, check_ca_bundle, load_p12, load_pem
+from invoicefs.certificates import (
+    NEW_ONE,
+    PasswordNeeded,
+    check_ca_bundle,
+    load_p12,
+    load_p12_content,
+    load_pem,
+)
 from invoicefs.errors import Unauthenticated, UserError
 from invoicefs.families import OUR_VARIABLES, Choice, Family, Given
 from invoicefs.secret_sources import is_open_to_others, read_file, read_secret
@@ -52,6 +60,8 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
         credentials = _with_token(family)
     elif family.p12:
         credentials = _with_p12(family, family.p12, ask)
+    elif family.p12_content:
+        credentials = _with_p12_content(family, family.p12_content)
     elif family.cert:
         credentials = _with_pem(family.cert, family.key)
     elif ask:
@@ -101,26 +111,37 @@ def _with_p12(family: Family, bundle: Given, ask: Ask | None) -> Credentials:
         if ask is None:
             raise
         certificate = load_p12(bundle.path, ask(f"Password of {bundle.path}"))
-    return _with_certificate(
-        f"the certificate in {bundle.path} ({bundle.origin})", bundle.path, certificate, open_files
-    )
+    content = read_file(bundle.path, f"the file {bundle.path}")
+    description = f"the certificate in {bundle.path} ({bundle.origin})"
+    return _with_certificate(description, content, certificate, open_files)
+
+
+def _with_p12_content(family: Family, content: Given) -> Credentials:
+    """A bundle in a variable, as base64, as the vendor's Terraform provider has it."""
+    try:
+        bundle = base64.b64decode("".join(content.text.split()), validate=True)
+    except ValueError:
+        raise UserError(f"What is in {content.origin} is not base64.") from None
+    certificate = load_p12_content(bundle, content.origin, _p12_password(family))
+    return _with_certificate(f"the certificate in {content.origin}", bundle, certificate)
 
 
 def _with_pem(cert: Given, key: Given | None) -> Credentials:
     certificate = load_pem(cert.path, key.path if key else None)
     description = f"the certificate {cert.path} ({cert.origin})"
-    return _with_certificate(description, cert.path, certificate, _open_files(key or cert))
+    content = read_file(cert.path, f"the file {cert.path}")
+    return _with_certificate(description, content, certificate, _open_files(key or cert))
 
 
 def _with_certificate(
-    description: str, file: Path, certificate: ssl.SSLContext, open_files: tuple[Path, ...]
+    description: str,
+    content: bytes,
+    certificate: ssl.SSLContext,
+    open_files: tuple[Path, ...] = (),
 ) -> Credentials:
-    digest = hashlib.sha256(read_file(file, f"the file {file}")).hexdigest()
+    digest = hashlib.sha256(content).hexdigest()
     return Credentials(
-        description,
-        certificate=certificate,
-        certificate_digest=digest,
-        open_files=open_files,
+        description, certificate=certificate, certificate_digest=digest, open_files=open_files
     )
 
 

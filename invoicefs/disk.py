@@ -5,35 +5,70 @@ every time (measured: 600 us instead of 70 us, and a leaked connection, per read
 the threads that make calls, so that slow calls never hold up what is already on disk.
 """
 
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from invoicefs.errors import TimedOut
 
 T = TypeVar("T")
 
 _THREADS = 2  # reading takes well under a millisecond; one more than one for a slow disk
+_ENDING = "the mount is ending"
 
 
 class DiskThreads:
-    """Runs short functions that read the store. Do not call it from one of its own threads."""
+    """Runs short functions that read the store. Do not call it from one of its own threads.
 
-    def __init__(self, timeout_s: float) -> None:
+    Each thread calls `on_thread_end` as its last. Raises `RuntimeError` where no thread can be had.
+    """
+
+    def __init__(self, timeout_s: float, on_thread_end: Callable[[], None] = lambda: None) -> None:
         self._timeout_s = timeout_s
-        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="disk")
+        self._on_thread_end = on_thread_end
+        self._is_closed = False
+        self._reads: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
+        self._reads = queue.SimpleQueue()
+        for number in range(_THREADS):
+            threading.Thread(target=self._work, name=f"disk-{number}", daemon=True).start()
 
     def run(self, read: Callable[[], T]) -> T:
         """The result of `read`; raises what it raises, or `TimedOut` where the disk hangs."""
-        future = self._executor.submit(read)
-        is_over = threading.Event()  # also set where `close` cancels it, unlike with wait()
+        future: Future[T] = Future()
+        is_over = threading.Event()  # also set where it is cancelled, unlike with result()
         future.add_done_callback(lambda _: is_over.set())
+        self._reads.put((read, future))
+        if self._is_closed:
+            future.cancel()
         if not is_over.wait(self._timeout_s) or future.cancelled():
             future.cancel()
-            raise TimedOut("the store on disk does not answer")
+            raise TimedOut(_ENDING if self._is_closed else "the store on disk does not answer")
         return future.result()
 
     def close(self) -> None:
         """End the threads after what they are at, without waiting for it."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._is_closed = True
+        while not self._reads.empty():
+            if (waiting := self._reads.get()) is not None:
+                waiting[1].cancel()
+        for _ in range(_THREADS):
+            self._reads.put(None)
+
+    def _work(self) -> None:
+        try:
+            while (waiting := self._reads.get()) is not None:
+                _carry_out(*waiting)
+                del waiting  # between two reads a thread holds on to nothing of the last one
+        finally:
+            self._on_thread_end()
+
+
+def _carry_out(read: Callable[[], Any], future: "Future[Any]") -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        future.set_result(read())
+    except BaseException as error:
+        future.set_exception(error)

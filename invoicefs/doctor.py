@@ -10,6 +10,7 @@ from invoicefs.clock import Deadline, SystemClock
 from invoicefs.config import GIB, Settings
 from invoicefs.credentials import Credentials, refusal
 from invoicefs.errors import Denied, InvoicefsError, Unauthenticated, UserError
+from invoicefs.filesystem import load_binding
 from invoicefs.store import open_store, store_folder
 
 
@@ -23,7 +24,7 @@ class Finding:
 
 def of_machine() -> Iterator[Finding]:
     """Whether anything can be mounted here."""
-    yield _found("libfuse 2 is there", machine.check_libfuse)
+    yield _found("libfuse 2 and its Python binding can be used", _check_binding)
     yield _found("fusermount is there", machine.check_fusermount)
     yield _found("/dev/fuse is there and open to you", machine.check_device)
     dead = [each.path for each in mountpoint.our_mounts() if mountpoint.is_dead(each.path)]
@@ -43,6 +44,11 @@ def of_tenant(settings: Settings, credentials: Credentials) -> Iterator[Finding]
     yield _found(f"the store in {settings.cache_dir} can be used", lambda: _check_store(settings))
 
 
+def _check_binding() -> None:
+    machine.check_libfuse()
+    load_binding()
+
+
 def _asking(settings: Settings, credentials: Credentials) -> Callable[[], None]:
     def ask() -> None:
         api = Api(
@@ -53,7 +59,7 @@ def _asking(settings: Settings, credentials: Credentials) -> Callable[[], None]:
         )
         with closing(api):
             try:
-                api.namespaces(Deadline.after(settings.timeout_s, SystemClock()))
+                _list(api, settings)
             except Unauthenticated as error:
                 raise refusal(settings.url, credentials, error) from error
             except Denied:
@@ -62,6 +68,14 @@ def _asking(settings: Settings, credentials: Credentials) -> Callable[[], None]:
                 raise UserError(f"{settings.url}: {error}.") from error
 
     return ask
+
+
+def _list(api: Api, settings: Settings) -> None:
+    """Make one request of each kind of list; raises what they bring."""
+    deadline = Deadline.after(settings.timeout_s, SystemClock())
+    listed = api.namespaces(deadline).names
+    for namespace in (settings.namespaces or listed)[:1]:
+        api.invoices(namespace, deadline)
 
 
 def _check_store(settings: Settings) -> None:

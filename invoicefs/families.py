@@ -21,6 +21,9 @@ from invoicefs.errors import UsageError
 from invoicefs.secret_sources import take_variable
 from invoicefs.vesconfig import read_vesconfig
 
+Names = str | Sequence[str]
+"""What a field is called in one place; of several names the first counts that has a text."""
+
 
 class Given(NamedTuple):
     """A text that was given, and where, for people: ``--p12``, ``F5XC_P12_BUNDLE``."""
@@ -45,6 +48,7 @@ class Family:
     token_file: Given | None = None
     token: Given | None = None
     p12: Given | None = None
+    p12_content: Given | None = None
     p12_password_file: Given | None = None
     p12_password: Given | None = None
     cert: Given | None = None
@@ -56,23 +60,23 @@ class Family:
     def of(
         cls,
         texts: Mapping[str, str],
-        names: Mapping[str, str],
+        names: Mapping[str, Names],
         *,
         is_ours: bool = False,
         place: str = "",
     ) -> Self:
         """What `texts` has under these names, by field; an empty text counts as not given."""
-        found = {
-            field: Given(texts[name], name + place)
-            for field, name in names.items()
-            if texts.get(name)
-        }
+        found: dict[str, Given] = {}
+        for field, given in names.items():
+            for name in _all_of(given):
+                if texts.get(name):
+                    found.setdefault(field, Given(texts[name], name + place))
         return cls(**found, is_ours=is_ours)
 
     @property
     def has_credential(self) -> bool:
         """Whether there is something to be let in with."""
-        return any((self.token_file, self.token, self.p12, self.cert))
+        return any((self.token_file, self.token, self.p12, self.p12_content, self.cert))
 
     def fits(self, url: str, origin: Self, *, may_be_unencrypted: bool) -> bool:
         """Whether its credential is for a URL, which is that of the family `origin`."""
@@ -98,36 +102,42 @@ class Choice:
     """Where there are credentials, but for other hosts, for people."""
 
 
+def _all_of(names: Names) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
+
+
 OUR_VARIABLES: Final = {
     field.name: f"INVOICEFS_{field.name.upper()}"
     for field in fields(Family)
-    if field.name != "is_ours"
+    if field.name not in ("is_ours", "p12_content")
 }
-_F5XC = {
-    "url": "F5XC_API_URL",
-    "token": "F5XC_API_TOKEN",
-    "p12": "F5XC_P12_BUNDLE",
+_F5XC: Mapping[str, Names] = {
+    "url": ("F5XC_API_URL", "F5XC_TENANT_URL"),
+    "token_file": "F5XC_API_TOKEN_FILE",
+    "token": ("F5XC_API_TOKEN", "F5XC_ACCESS_TOKEN"),
+    "p12": ("F5XC_P12_BUNDLE", "F5XC_P12_FILE"),
     "p12_password": "F5XC_P12_PASSWORD",
     "cert": "F5XC_CERT",
     "key": "F5XC_KEY",
     "ca_bundle": "F5XC_CA_BUNDLE",
 }
-_TERRAFORM = {
+_TERRAFORM: Mapping[str, Names] = {
     "url": "VOLT_API_URL",
     "p12": "VOLT_API_P12_FILE",
+    "p12_content": "VES_P12_CONTENT",
     "p12_password": "VES_P12_PASSWORD",
     "cert": "VOLT_API_CERT",
     "key": "VOLT_API_KEY",
     "ca_bundle": "VOLT_API_CA_CERT",
 }
 _VESCTL = {"url": "server-urls", "p12": "p12-bundle", "cert": "cert", "key": "key"}
-_SECRET_VARIABLES = (
-    OUR_VARIABLES["token"],
-    OUR_VARIABLES["p12_password"],
-    _F5XC["token"],
-    _F5XC["p12_password"],
-    _TERRAFORM["p12_password"],
-)
+_SECRET_FIELDS = frozenset({"token", "p12_content", "p12_password"})
+_SECRET_VARIABLES = [
+    variable
+    for names in (OUR_VARIABLES, _F5XC, _TERRAFORM)
+    for field in _SECRET_FIELDS & names.keys()
+    for variable in _all_of(names[field])
+]
 
 
 def take_secrets() -> dict[str, str]:

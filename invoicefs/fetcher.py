@@ -37,6 +37,7 @@ from invoicefs.errors import (
     CredentialRenewed,
     InvoicefsError,
     NoAnswer,
+    OutOfMemory,
     RateLimited,
     TimedOut,
     Unauthenticated,
@@ -51,6 +52,9 @@ log = logging.getLogger(__name__)
 
 FOREGROUND_SLOTS = 2
 FAILURE_MEMORY_S = 5.0
+IDLE_WORKER_S = 30.0
+"""After it a worker that has nothing to do ends, and gives back what it holds."""
+
 MOST_RENEWALS = 3  # of a credential during one call: those beside it may have it renewed, too
 
 _SPREAD_S = 0.25  # callers that were told to come back at one moment do not come all at once
@@ -58,6 +62,8 @@ _FAILURES_REMEMBERED = 10_000
 _WORTH_ANOTHER_TRY = (RateLimited, Unavailable, Unreachable)
 _TOO_LATE = "no answer within --timeout"
 _ENDING = "the mount is ending"
+_NO_THREADS = "this machine allows no more threads just now"
+_NO_MEMORY = "this machine has no more memory just now"
 _COOLING_DOWN = "the server's rate limit is still in force"
 
 
@@ -126,12 +132,20 @@ class _Failure:
 
 
 class Fetcher:
-    """Makes calls on behalf of callers that wait, and of nobody."""
+    """Makes calls on behalf of callers that wait, and of nobody.
+
+    Each worker calls `on_worker_end` as its last.
+    """
 
     def __init__(
-        self, limits: Limits, clock: Clock, jitter: Callable[[], float] = random.random
+        self,
+        limits: Limits,
+        clock: Clock,
+        jitter: Callable[[], float] = random.random,
+        on_worker_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._limits = limits
+        self._on_worker_end = on_worker_end
         self._most_background = limits.parallel - FOREGROUND_SLOTS
         self._clock = clock
         self._jitter = jitter
@@ -244,15 +258,15 @@ class Fetcher:
         self._work.notify_all()
 
     def _ensure_worker(self) -> None:
-        """Start one more worker if all are busy; raises `RuntimeError` if none can be had."""
+        """Start one more worker if all are busy; raises `OutOfMemory` if none can be had."""
         # A worker that was just woken still counts as idle, so compare with all that waits.
         if self._idle_workers <= len(self._queue) and self._workers < self._limits.parallel:
             name = f"call-{self._workers + 1}"
             try:
                 threading.Thread(target=self._work_until_closed, name=name, daemon=True).start()
-            except RuntimeError:
+            except RuntimeError as error:
                 if self._workers == 0:
-                    raise
+                    raise OutOfMemory(_NO_THREADS) from error
                 return  # those that there are will do
             self._workers += 1
 
@@ -365,8 +379,11 @@ class Fetcher:
     # The workers.
 
     def _work_until_closed(self) -> None:
-        while self._work_once():
-            pass  # between two jobs a worker holds on to nothing of the last one
+        try:
+            while self._work_once():
+                pass  # between two jobs a worker holds on to nothing of the last one
+        finally:
+            self._on_worker_end()
 
     def _work_once(self) -> bool:
         job = self._wait_for_job()
@@ -381,15 +398,22 @@ class Fetcher:
 
     def _wait_for_job(self) -> _Job | None:
         with self._lock:
+            idle_since_s = self._clock.monotonic_s()
             while not self._is_closed:
-                # One look at the clock for both: what becomes ready in between would be missed.
+                # One look at the clock for all: what becomes ready in between would be missed.
                 now_s = self._clock.monotonic_s()
                 job = self._take(now_s)
                 if job is not None:
                     return job
+                idle_left_s = idle_since_s + IDLE_WORKER_S - now_s
+                if idle_left_s <= 0 and not self._queue:
+                    break
+                change_s = self._next_change_s(now_s)
+                wait_s = idle_left_s if change_s is None else change_s
                 self._idle_workers += 1
-                self._clock.wait(self._work, self._next_change_s(now_s))
+                self._clock.wait(self._work, wait_s)
                 self._idle_workers -= 1
+            self._workers -= 1
         return None
 
 
@@ -398,6 +422,8 @@ def _attempt(job: _Job) -> _Outcome:
         return _Outcome(value=job.call(Deadline(job.attempt_deadline_s, job.deadline.clock)))
     except InvoicefsError as error:
         return _Outcome(error=_bare(error))
+    except MemoryError:
+        return _Outcome(error=OutOfMemory(_NO_MEMORY))
     except Exception as error:  # raised, with its traceback, where somebody waits for it
         return _Outcome(error=error)
 

@@ -10,8 +10,13 @@ from collections.abc import Callable, Container, Generator, Iterable, Iterator, 
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
+from invoicefs.errors import UserError
+
 Why = Callable[[str], str | None]
 """Why the last open of a path failed, in words, if somebody knows."""
+
+Bring = Callable[[str], "Fetched"]
+"""Has a file downloaded, and tells what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +30,10 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is below some paths: files to fetch, files that are there, folders that are closed."""
+    """What is below some paths: all files, those to fetch, and folders that are closed."""
 
+    files: tuple[str, ...]
     missing: tuple[str, ...]
-    present_count: int
     failures: tuple[Fetched, ...]
 
 
@@ -38,31 +43,52 @@ def find(paths: Iterable[str], dropped: Callable[[], Container[str]], why: Why) 
     Those that were `dropped` from the store since have. A mount knows them once they are listed.
     """
     failures: list[Fetched] = []
-    files = list(_walk(paths, lambda path, error: failures.append(_failed(path, error, why))))
+    # A path may be inside of another one.
+    files = dict(_walk(paths, lambda path, error: failures.append(_failed(path, error, why))))
     gone = dropped()
-    missing = tuple(path for path, blocks in files if not blocks or path in gone)
-    return Found(missing, len(files) - len(missing), tuple(failures))
+    missing = tuple(path for path, blocks in files.items() if not blocks or path in gone)
+    return Found(tuple(files), missing, tuple(failures))
 
 
-def fetch(files: Sequence[str], parallel: int, why: Why) -> Generator[Fetched]:
-    """Open each file, `parallel` at one time; tells of each when it is over.
+def fetch(files: Sequence[str], parallel: int, bring: Bring) -> Generator[Fetched]:
+    """Bring each file, `parallel` at one time; tells of each when it is over.
 
-    Whoever stops listening stops it: no further file is opened then.
+    Whoever stops listening stops it: no further file is brought then.
     """
     with ThreadPoolExecutor(parallel, thread_name_prefix="fetch") as threads:
         try:
-            for done in as_completed([threads.submit(_fetch, each, why) for each in files]):
+            for done in as_completed([threads.submit(bring, each) for each in files]):
                 yield done.result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _fetch(path: str, why: Why) -> Fetched:
-    try:
-        with open(path, "rb") as file:
-            return Fetched(path, os.fstat(file.fileno()).st_size)
-    except OSError as error:
-        return _failed(path, error, why)
+def opening(why: Why) -> Bring:
+    """Brings what the mount does not have."""
+
+    def bring(path: str) -> Fetched:
+        try:
+            with open(path, "rb") as file:
+                return Fetched(path, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            return _failed(path, error, why)
+
+    return bring
+
+
+def replacing(download_again: Callable[[str], None]) -> Bring:
+    """Brings what the mount has as well; `download_again` raises a `UserError`."""
+
+    def bring(path: str) -> Fetched:
+        try:
+            download_again(path)
+            return Fetched(path, os.stat(path).st_size)
+        except UserError as error:
+            return Fetched(path, failure=str(error))
+        except OSError as error:
+            return Fetched(path, failure=error.strerror)
+
+    return bring
 
 
 def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterator[tuple[str, int]]:

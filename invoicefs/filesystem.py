@@ -21,6 +21,7 @@ import itertools
 import logging
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -113,6 +114,9 @@ class InvoiceFilesystem:
             if _is_worth_a_line(operation, error):
                 log.warning("%s: %s (%s)", _subject(arguments), error, errno.errorcode[code])
             raise OSError(code, os.strerror(code)) from None
+        except MemoryError:
+            log.warning("%s: there is no memory left", _subject(arguments))
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
         except Exception:
             log.exception("Unexpected failure of %s", operation)
             raise OSError(errno.EIO, os.strerror(errno.EIO)) from None
@@ -276,20 +280,31 @@ class DescribingFilesystem(InvoiceFilesystem):
     setxattr = removexattr = InvoiceFilesystem._refuse_change
 
 
+def load_binding() -> Any:
+    """The Python binding of libfuse 2, and the library; raises `UserError` without them."""
+    try:
+        import fuse  # loads libfuse, or whatever else FUSE_LIBRARY_PATH names
+    except (ImportError, OSError, AttributeError) as error:
+        raise UserError(f"libfuse 2 cannot be loaded: {error}.") from error
+    if not hasattr(fuse, "FUSE"):
+        raise UserError(
+            f"{fuse.__file__} is not that of fusepy: {sys.executable} -m pip install fusepy"
+        )
+    return fuse
+
+
 def serve(filesystem: InvoiceFilesystem, mount_point: str, options: Mapping[str, Any]) -> None:
     """Mount, and serve the kernel until the folder is unmounted or a signal ends it.
 
     Raises `UserError` where libfuse 2 cannot be loaded, and `RuntimeError` where it cannot
     mount; libfuse itself says why, on stderr.
     """
-    try:
-        import fuse  # loads libfuse, or whatever else FUSE_LIBRARY_PATH names
-    except (OSError, AttributeError) as error:
-        raise UserError(f"libfuse 2 cannot be loaded: {error}") from error
+    fuse = load_binding()
     # The kernel's paths are bytes. fusepy decodes them strictly and would answer EINVAL for one
     # that is not UTF-8, where a name that nothing has is ENOENT.
     codecs.register(_path_codec)
-    fuse.FUSE(filesystem, mount_point, foreground=True, encoding=_PATH_CODEC, **options)
+    options = {name: _as_path(each) for name, each in options.items()}
+    fuse.FUSE(filesystem, _as_path(mount_point), foreground=True, encoding=_PATH_CODEC, **options)
 
 
 def _dirent(entry: Entry) -> tuple[str, dict[str, int], int]:
@@ -312,6 +327,11 @@ def _path_codec(name: str) -> codecs.CodecInfo | None:
     )
 
 
+def _as_path(value: Any) -> Any:
+    """A text of the command line as our codec has it, so that its bytes stay in every locale."""
+    return os.fsencode(value).decode("utf-8", "surrogateescape") if type(value) is str else value
+
+
 def _encoded(path: str) -> bytes:
     """A path as the kernel has it."""
     return path.encode("utf-8", "surrogateescape")
@@ -324,6 +344,5 @@ def _is_worth_a_line(operation: str, error: InvoicefsError) -> bool:
 
 
 def _subject(arguments: tuple[Any, ...]) -> str:
-    """The path of an operation, on one line of the log whatever is in it."""
-    path = arguments[0] if arguments and arguments[0] else "an open file"
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in path)
+    """What an operation is about, for the log."""
+    return arguments[0] if arguments and arguments[0] else "an open file"

@@ -25,8 +25,8 @@ from invoicefs.model import (
     BLOCK_BYTES,
     ROOT_INODE,
     Attributes,
-    Content,
     Invoice,
+    OpenContent,
     namespace_inode,
     unlisted_invoice,
 )
@@ -89,7 +89,7 @@ class OpenInvoice:
     """
 
     invoice: Invoice
-    content: Content
+    content: OpenContent
     is_young: bool
 
 
@@ -265,7 +265,8 @@ class Library:
     def refresh(self, path: str) -> None:
         """List again now, and have active invoices downloaded again when they are next opened.
 
-        All that has been listed, or the namespace that the path is in. Raises what the calls bring.
+        All that has been listed, or the namespace that the path is in. Raises what the calls bring,
+        and `NotFound` where there is no such path.
         """
         deadline = self._deadline()
         match _parts(path):
@@ -273,10 +274,12 @@ class Library:
                 for each in self._catalog.listed_namespaces():
                     self._contents.look_again(each)
                 self._catalog.refresh_all(deadline)
-            case [directory, *_]:
+            case [directory, *names]:
                 namespace = self._catalog.namespace(directory, deadline)
                 self._contents.look_again(namespace)
                 self._catalog.refresh(namespace, deadline)
+                if names:
+                    self._find(path, deadline)
 
     def download_again(self, path: str) -> None:
         """Replace what is stored of an invoice by what the API has now; raises what prevents it."""
@@ -320,7 +323,7 @@ class Library:
             case _:
                 raise NotFound(f"{path} is too deep")
 
-    def _is_young(self, content: Content) -> bool:
+    def _is_young(self, content: OpenContent) -> bool:
         """Whether it was downloaded after the kernel may last have asked for the size."""
         facts = content.record.content
         age_ns = self._clock.wall_ns() - facts.fetched_ns if facts else 0

@@ -2,12 +2,15 @@
 
 import ctypes.util
 import os
+import resource
 import shutil
 from pathlib import Path
 from typing import Final
 
 from invoicefs.errors import UserError
 
+_DESCRIPTORS_PER_WORKER: Final = 10  # a connection, its duplicate, and three of each database
+_OTHER_DESCRIPTORS: Final = 100
 _FUSE_DEVICE: Final = Path("/dev/fuse")
 _FUSE_CONF: Final = Path("/etc/fuse.conf")
 _SYSTEM_PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin"  # looked through also where PATH is not set
@@ -20,6 +23,18 @@ def check(*, allow_other: bool) -> None:
     check_device()
     if allow_other:
         check_others()
+
+
+def raise_descriptor_limit(parallel: int) -> None:
+    """Let this process have as many files open as it may; raises `UserError` for too few."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    fitting = (hard - _OTHER_DESCRIPTORS) // _DESCRIPTORS_PER_WORKER
+    if hard != resource.RLIM_INFINITY and fitting < parallel:
+        raise UserError(
+            f"--parallel {parallel} needs more open files than the {hard} that are allowed here "
+            f"(ulimit -Hn): give --parallel {max(fitting, 1)}, or allow more."
+        )
 
 
 def check_libfuse() -> None:

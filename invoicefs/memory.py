@@ -17,3 +17,13 @@ def give_back_large_blocks() -> None:
     """
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
+
+
+def give_back_small_blocks() -> None:
+    """Have the system get back what glibc keeps of smaller blocks, see malloc_trim(3).
+
+    What lies between others that are in use is not given back by itself: after 600 invoices of
+    300 kB that were open together 50 MB (measured).
+    """
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from invoicefs import names
 from invoicefs.clock import NS_PER_S
@@ -229,6 +229,22 @@ class Content:
 
     record: Record
     pdf: bytes = field(repr=False)
+
+
+class Bytes(Protocol):
+    """What can be cut into slices of bytes: ``bytes``, or a file that stands for them."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenContent:
+    """Content as long as handles are open on it; its bytes need not be in memory."""
+
+    record: Record
+    pdf: Bytes = field(repr=False)
 
 
 def is_whole_pdf(pdf: bytes) -> bool:

@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from invoicefs import machine, mountpoint
 from invoicefs.access import Access
@@ -39,6 +39,7 @@ from invoicefs.journal import Journal
 from invoicefs.library import Library, Policy
 from invoicefs.looker import Looker
 from invoicefs.memory import give_back_large_blocks
+from invoicefs.own_folders import NewFolder
 from invoicefs.service_manager import ServiceManager
 from invoicefs.store import open_store, store_folder
 
@@ -51,9 +52,10 @@ _UMASK = 0o077  # whatever a mount writes is for its owner alone
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a tenant is mounted, and what it is called there."""
+    """Where a tenant is mounted, also without links on the way, and what it is called there."""
 
     path: str
+    real_path: str
     source: str
 
 
@@ -84,15 +86,29 @@ def mount(
     """
     manager = ServiceManager.of_environment()
     machine.check(allow_other=settings.allow_other)
-    mountpoint.make_free(path)
+    machine.raise_descriptor_limit(settings.parallel)
+    reservation = mountpoint.reserve(path)
+    place = _Place(path, os.path.realpath(path), source)
 
-    def serve(events: _Events) -> None:
-        _serve_tenant(settings, credentials, _Place(path, source), events, warn)
+    def serve(on_ready: Callable[[], None], on_end: Callable[[], None]) -> None:
+        def mounted() -> None:
+            reservation.release()
+            new_store.forget()
+            on_ready()
 
-    if is_foreground:
-        serve(_Events(manager.tell_ready, manager.tell_stopping))
-    else:
-        run_in_background(lambda on_ready: serve(_Events(on_ready, lambda: None)))
+        new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
+        try:
+            _serve_tenant(settings, credentials, place, _Events(mounted, on_end), warn)
+        finally:
+            new_store.take_back()
+
+    try:
+        if is_foreground:
+            serve(manager.tell_ready, manager.tell_stopping)
+        else:
+            run_in_background(lambda on_ready: serve(on_ready, lambda: None))
+    finally:
+        reservation.release()
 
 
 def _serve_tenant(
@@ -111,7 +127,7 @@ def _serve_tenant(
         )
     journal = Journal(clock)
     logging.getLogger().addHandler(journal)
-    disk = DiskThreads(settings.timeout_s)
+    disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
     token = credentials.token.token() if credentials.token else ""
     access = Access(store, disk, credentials.identity(token))
     api = Api(
@@ -122,7 +138,8 @@ def _serve_tenant(
         count_request=journal.count_request,
         note_access=access.note,
     )
-    fetcher = Fetcher(Limits(settings.parallel, settings.max_wait_s), clock)
+    limits = Limits(settings.parallel, settings.max_wait_s)
+    fetcher = Fetcher(limits, clock, on_worker_end=store.close)
     with closing(store), closing(api), closing(disk), closing(fetcher):
         library = Library(
             api,
@@ -144,7 +161,7 @@ def _serve_tenant(
         )
         _check_tenant(library, settings, credentials, warn)
         identity = Identity(
-            mount_point=os.path.realpath(place.path),
+            mount_point=place.real_path,
             url=settings.url,
             credential=credentials.description,
             since_ns=clock.wall_ns(),
@@ -152,8 +169,15 @@ def _serve_tenant(
             store=str(folder),
         )
         answering = Answering(identity, library, fetcher, journal, store, clock)
-        with closing(ControlSocket(identity.mount_point, folder, answering.answer)):
-            _serve_library(library, settings, place, clock, events)
+        with closing(ControlSocket(answering.answer)) as control:
+
+            def on_mounted() -> None:
+                # By now mountinfo has it; the folder itself answers only when this has returned.
+                if mount := mountpoint.last_mount(place.real_path):
+                    control.open(mount.device)
+                events.on_ready()
+
+            _serve_library(library, settings, place, clock, replace(events, on_ready=on_mounted))
 
 
 def _serve_library(

@@ -4,10 +4,12 @@ Facts come from ``/proc/self/mountinfo`` (proc(5)), which answers without touchi
 """
 
 import errno
+import fcntl
 import os
 import re
 import shutil
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +24,9 @@ _UNMOUNT_TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo."""
+    """One line of mountinfo; `device` is the number of its file system, as MAJOR:MINOR."""
 
+    device: str
     path: str
     filesystem_type: str
     source: str
@@ -42,11 +45,12 @@ def mount_at(path: str) -> Mount | None:
     The folder itself is looked at only where nothing is mounted: a mount may hang.
     """
     parent, name = os.path.split(os.path.abspath(path))
-    there = _last_mount(os.path.join(os.path.realpath(parent), name))
-    return there or _last_mount(os.path.realpath(path))
+    there = last_mount(os.path.join(os.path.realpath(parent), name))
+    return there or last_mount(os.path.realpath(path))
 
 
-def _last_mount(real_path: str) -> Mount | None:
+def last_mount(real_path: str) -> Mount | None:
+    """What is mounted on a path without links; does not look at it."""
     return next((mount for mount in reversed(mounts()) if mount.path == real_path), None)
 
 
@@ -63,20 +67,55 @@ def mount_of(real_path: str) -> Mount | None:
     return mount if mount and mount.filesystem_type == FILESYSTEM_TYPE else None
 
 
-def make_free(path: str) -> None:
-    """Make sure that the path is an empty folder that we may mount on.
+class Reservation:
+    """Keeps other commands from mounting on a folder, until `release` or the end of the process."""
 
-    A mount of ours that its process left behind, by a crash, is unmounted for it. Raises
-    `UserError` where the path is anything else.
+    def __init__(self, path: str) -> None:
+        self._fd: int | None = None
+        with suppress(OSError):  # what is wrong with the folder is told by those who check it
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(self._fd, fcntl.LOCK_EX)  # of this folder, also when something covers it
+
+    def release(self) -> None:
+        """Let others have it; a process that was forked from us must do the same."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+
+def reserve(path: str) -> Reservation:
+    """Make sure that the path is an empty folder that we may mount on, and keep it for us.
+
+    A mount of ours that its process left behind, by a crash, is unmounted for it. Waits for another
+    command that has reserved it. Raises `UserError` where the path is anything else.
     """
+    _end_dead_mount(path)
+    _check_not_mounted(path)
+    reservation = Reservation(path)
+    try:
+        _check_not_mounted(path)
+        _check_folder(path)
+    except UserError:
+        reservation.release()
+        raise
+    return reservation
+
+
+def _end_dead_mount(path: str) -> None:
     if is_dead(path):
         mount = mount_at(path)
         if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
             raise UserError(f"{path} holds a dead mount that is not ours: unmount it first.")
         unmount(path, lazy=True)
+
+
+def _check_not_mounted(path: str) -> None:
     mount = mount_at(path)
     if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
         raise UserError(f"{path} is mounted already ({mount.source}): invoicefs umount {path}")
+
+
+def _check_folder(path: str) -> None:
     try:
         names = os.listdir(path)
     except FileNotFoundError:
@@ -107,6 +146,7 @@ def unmount(path: str, *, lazy: bool) -> None:
             [*command, mount.path],
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_UNMOUNT_TIMEOUT_S,
             check=False,
         )
@@ -139,7 +179,8 @@ def is_dead(path: str) -> bool:
 def _parse_mount(line: str) -> Mount:
     fields, _, rest = line.partition(" - ")
     filesystem_type, source = rest.split(" ")[:2]
-    return Mount(_unescape(fields.split(" ")[4]), filesystem_type, _unescape(source))
+    device, _, path = fields.split(" ")[2:5]
+    return Mount(device, _unescape(path), filesystem_type, _unescape(source))
 
 
 def _unescape(text: str) -> str:

@@ -1,13 +1,12 @@
-"""What the commands ask mounts of this user: which mount is meant, and where it may answer."""
+"""What the commands ask mounts of this user: which mount is meant, and what it answers."""
 
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from invoicefs import control, mountpoint
-from invoicefs.config import SERVICE_CACHE_DIR, default_cache_dir
 from invoicefs.errors import UserError
+from invoicefs.mountpoint import Mount
 
 Status = Mapping[str, Any]
 """See `answering.Answering`."""
@@ -20,15 +19,15 @@ _FROM_MEMORY_S = 10.0  # a mount that has to make no call, and needs longer, is 
 
 
 class Place(NamedTuple):
-    """A path in a mount: the mount point above it, and what the mount calls it, from ``/`` on."""
+    """A path in a mount: the mount, and what that calls the path, from ``/`` on."""
 
-    mount_point: str
+    mount: Mount
     inside: str
 
     @property
     def path(self) -> str:
         """The whole path, without links on the way."""
-        return f"{self.mount_point}{self.inside}".rstrip("/")
+        return f"{self.mount.path}{self.inside}".rstrip("/")
 
 
 def place_of(path: str) -> Place:
@@ -40,92 +39,83 @@ def place_of(path: str) -> Place:
         mount = mountpoint.mount_of(real)
         if mount is not None:
             inside = os.path.relpath(real, mount.path)
-            return Place(mount.path, "/" if inside == "." else f"/{inside}")
+            return Place(mount, "/" if inside == "." else f"/{inside}")
     raise UserError(f"{path} is in no mount of invoicefs.")
 
 
-def status_of(path: str, cache_dir: Path | None) -> Status:
-    """What the mount that a path is in does; raises `UserError` where it cannot be asked."""
-    mount_point, _ = place_of(path)
-    return _asked(mount_point, cache_dir, _STATUS, answer_within_s=_FROM_MEMORY_S)
+def status_of(mount: Mount) -> Status:
+    """What a mount does; raises `UserError` where it cannot be asked."""
+    return _asked(mount, _STATUS, answer_within_s=_FROM_MEMORY_S)
 
 
-def all_statuses(cache_dir: Path | None) -> tuple[tuple[Status, ...], Failures]:
+def all_statuses() -> tuple[tuple[Status, ...], Failures]:
     """What each mount does that listens to this user, and which of them are silent."""
-    folders = tuple(_store_folders(cache_dir))
     statuses, failures = [], []
     for mount in mountpoint.our_mounts():
         try:
-            statuses.append(
-                control.ask(mount.path, folders, _STATUS, answer_within_s=_FROM_MEMORY_S)
-            )
+            statuses.append(control.ask(mount.device, _STATUS, answer_within_s=_FROM_MEMORY_S))
         except UserError as error:
             failures.append(f"{mount.path}: {error}")
     return tuple(status for status in statuses if status is not None), tuple(failures)
 
 
-def refresh(path: str, cache_dir: Path | None) -> None:
+def refresh(place: Place) -> None:
     """Have the mount that a path is in list it again; raises `UserError` where that fails."""
-    mount_point, inside = place_of(path)
-    question = {"ask": "refresh", "path": inside}
-    _asked(mount_point, cache_dir, question, answer_within_s=None)  # --timeout ends it there
+    question = {"ask": "refresh", "path": place.inside}
+    _asked(place.mount, question, answer_within_s=None)  # --timeout ends it there
 
 
-def refresh_all(cache_dir: Path | None) -> Failures:
+def refresh_all() -> Failures:
     """Have each mount that listens to this user list again, unless it is silent.
 
     Raises `UserError` where there is none.
     """
-    statuses, silent = all_statuses(cache_dir)
+    statuses, silent = all_statuses()
     if not statuses and not silent:
         raise UserError("You have mounted nothing.")
     failures = []
     for mount_point in (status["mount_point"] for status in statuses):
         try:
-            refresh(mount_point, cache_dir)
+            refresh(place_of(mount_point))
         except UserError as error:
             failures.append(f"{mount_point}: {error}")
     return (*silent, *failures)
 
 
-def dropped(mount_point: str, cache_dir: Path | None) -> frozenset[str]:
+def dropped(mount: Mount) -> frozenset[str]:
     """The files that the store of a mount has had and dropped; see `Library.dropped`.
 
     Raises `UserError` where it cannot be asked.
     """
-    answer = _asked(mount_point, cache_dir, {"ask": "dropped"})
-    return frozenset(f"{mount_point}{each}" for each in answer["dropped"])
+    answer = _asked(mount, {"ask": "dropped"})
+    return frozenset(f"{mount.path}{each}" for each in answer["dropped"])
 
 
-def why(path: str, cache_dir: Path | None) -> str | None:
+def download_again(path: str) -> None:
+    """Have a mount replace what it has stored of a file; raises `UserError` where that fails."""
+    place = place_of(path)
+    _asked(place.mount, {"ask": "again", "path": place.inside}, answer_within_s=None)
+
+
+def why(path: str) -> str | None:
     """Why the last open of a path failed, in words; None where it did not, or nobody knows."""
     try:
-        mount_point, inside = place_of(path)
-        answer = _asked(mount_point, cache_dir, {"ask": "why", "path": inside}).get("why")
+        place = place_of(path)
+        answer = _asked(place.mount, {"ask": "why", "path": place.inside}).get("why")
     except UserError:
         return None
     return answer if isinstance(answer, str) else None
 
 
 def _asked(
-    mount_point: str,
-    cache_dir: Path | None,
+    mount: Mount,
     question: Mapping[str, str],
     answer_within_s: float | None = control.LONGEST_PAUSE_S,
 ) -> Mapping[str, Any]:
-    folders = _store_folders(cache_dir)
-    answer = control.ask(mount_point, folders, question, answer_within_s=answer_within_s)
+    answer = control.ask(mount.device, question, answer_within_s=answer_within_s)
     if answer is None:
         raise UserError(
-            f"No mount of yours answers for {mount_point}: it may be somebody else's, have lost "
-            "its process, or have its store elsewhere (--cache-dir)."
+            f"No mount of yours answers for {mount.path}: it may be somebody else's, or have lost "
+            "its process."
         )
     return answer
-
-
-def _store_folders(cache_dir: Path | None) -> Iterator[Path]:
-    for parent in dict.fromkeys((cache_dir or default_cache_dir(), SERVICE_CACHE_DIR)):
-        try:
-            yield from sorted(parent.iterdir())
-        except OSError:  # no store, or not ours
-            continue

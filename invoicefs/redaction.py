@@ -1,4 +1,4 @@
-"""Words that come from a server, made fit for people and logs. Pure functions."""
+"""Words that come from outside, made fit for people and logs. Pure functions."""
 
 import re
 
@@ -18,3 +18,14 @@ def on_one_line(text: str) -> str:
     """What a server says, for people: printable, without line feeds, of bounded length."""
     printable = "".join(each if each.isprintable() else " " for each in text)
     return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]
+
+
+def escaped(text: str) -> str:
+    """The text with escapes in the place of all that would not be seen as a character.
+
+    Control and format characters end lines, move cursors and turn text around; lone surrogates
+    cannot be written at all.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

@@ -15,8 +15,8 @@ _MOST_TROUBLES: Final = 8
 _LABEL_CHARACTERS: Final = 12
 
 
-def screen(status: Mapping[str, Any]) -> str:
-    """All there is to say of one mount; `status` is what `answering` makes."""
+def screen(status: Mapping[str, Any]) -> tuple[str, ...]:
+    """All there is to say of one mount, in lines; `status` is what `answering` makes."""
     facts = {
         "tenant": status["url"],
         "credential": status["credential"],
@@ -26,10 +26,8 @@ def screen(status: Mapping[str, Any]) -> str:
         "API calls": "; ".join(_requests(status)) or "none yet",
         "now": _now(status),
     }
-    lines = [status["mount_point"]]
-    lines += [f"  {label:<{_LABEL_CHARACTERS}}{text}" for label, text in facts.items()]
-    lines += _troubles(status)
-    return "\n".join(lines)
+    labelled = [f"  {label:<{_LABEL_CHARACTERS}}{text}" for label, text in facts.items()]
+    return (status["mount_point"], *labelled, *_troubles(status))
 
 
 def _since(status: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ module. Threading: see `cache`.
 """
 
 import hashlib
+import logging
 import os
 import re
 import sys
@@ -31,7 +32,10 @@ from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 from invoicefs.names import directory_name, file_name
 from invoicefs.own_folders import own_folder
+from invoicefs.spill import SpilledPdf, spilled
 from invoicefs.sqlite_errors import PASSING_ERRNOS
+
+log = logging.getLogger(__name__)
 
 _NAMESPACES_KEY: Final = "namespaces"
 _FINGERPRINT_KEY: Final = "fingerprint-key"
@@ -71,6 +75,7 @@ class Store:
     """The bytes and records of one tenant. Made by `open_store`."""
 
     def __init__(self, folder: Path, size_limit_bytes: int, clock: Clock) -> None:
+        self._folder = folder
         self._refill: Callable[[], bool] = _there_is_nothing
         self._pdfs = Cache(
             folder,
@@ -186,6 +191,14 @@ class Store:
             if was_there and self.pdf(facts) is None:
                 self._pdfs.set({facts.sha256: content.pdf})
         self.save_records({invoice: content.record})
+
+    def spill(self, pdf: bytes) -> SpilledPdf | None:
+        """The bytes in a file without a name; None where the disk cannot take them."""
+        try:
+            return spilled(pdf, self._folder)
+        except OSError as error:
+            log.warning("The store %s cannot take what is open: %s", self._folder, error.strerror)
+            return None
 
     # Upkeep, also beside mounts that use the store.
 

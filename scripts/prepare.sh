@@ -74,35 +74,45 @@ ldconfig_has() {
 }
 
 install_system_packages() {
-    local wanted=$1 name as_root=()
+    local wanted=$1 packages as_root=()
     [[ -n $wanted ]] || return 0
-    if command -v apt-get >/dev/null; then
-        [[ $(id -u) == 0 ]] || as_root=(sudo -n)
-        if "${as_root[@]}" true 2>/dev/null; then
-            echo "Installing: $(tr '\n' ' ' <<<"$wanted")"
-            "${as_root[@]}" apt-get update -qq
-            for name in $wanted; do
-                install_first_of "$name"
-            done
-            return 0
-        fi
+    command -v apt-get >/dev/null || please "Install what is missing, then run this again:" $wanted
+    [[ $(id -u) == 0 ]] || as_root=(sudo -n)
+    if ! "${as_root[@]}" true 2>/dev/null; then
+        please "Run this first, then try again:" sudo apt install $(known_here $wanted)
     fi
-    echo "Please install these packages (A|B: whichever your system has), then run this again:" >&2
-    echo "    apt install $(tr '\n' ' ' <<<"$wanted")" >&2
+    quietly "${as_root[@]}" apt-get update -q
+    packages=$(known_here $wanted)
+    echo "Installing:" $packages
+    quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends $packages
+}
+
+# Of each A|B|... the first that this system knows, or else the last.
+known_here() {
+    local each name
+    for each in "$@"; do
+        for name in ${each//|/ }; do
+            apt-cache show "$name" >/dev/null 2>&1 && break
+            # Without lists of packages those that are installed tell of the transition.
+            [[ $name == *t64 ]] && compgen -G "/var/lib/dpkg/info/*t64*" >/dev/null && break
+        done
+        echo "$name"
+    done
+}
+
+# Runs a command whose output matters only where it fails.
+quietly() {
+    local output
+    output=$("$@" 2>&1) && return 0
+    echo "$output" >&2
+    echo "This failed: $*" >&2
     exit 1
 }
 
-# Installs the first of A|B|... that the system knows.
-install_first_of() {
-    local name
-    for name in ${1//|/ }; do
-        if apt-cache show "$name" >/dev/null 2>&1; then
-            "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-                apt-get install -y -qq --no-install-recommends "$name" >/dev/null
-            return 0
-        fi
-    done
-    echo "No package $1 is to be had here." >&2
+please() {
+    echo "$1" >&2
+    echo "    ${*:2}" >&2
     exit 1
 }
 

@@ -1,9 +1,12 @@
 """A store in memory, for tests of what is kept and not of how."""
 
+import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
 from invoicefs.access import Question
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
+from invoicefs.spill import SpilledPdf, spilled
 
 
 class MemoryStore:
@@ -69,6 +72,9 @@ class MemoryStore:
         if self.keeps:
             self.verdicts |= verdicts
         return self.keeps
+
+    def spill(self, pdf: bytes) -> SpilledPdf | None:
+        return spilled(pdf, Path(tempfile.gettempdir())) if self.keeps else None
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256) if self.finds else None

@@ -7,6 +7,7 @@ once.
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import NamedTuple, NoReturn
 
 import click
@@ -81,9 +82,20 @@ def _run(name: str, codes: _ExitCodes, run: Callable[[Mapping[str, str]], None])
         end(codes.interrupt, "Interrupted.")
     except InvoicefsError as error:
         end(codes.failure, str(error))
-    except OSError as error:  # no working folder, no more processes, ...
+    except OSError as error:  # no working folder, no more processes, a full disk behind stdout
+        _give_up_stdout()
         end(codes.system, f"The system refuses: {error.strerror or error}.")
     sys.exit(0)
+
+
+def _give_up_stdout() -> None:
+    """Have nothing written any more: what is left would be tried again at the end, and told."""
+    with suppress(OSError):
+        sys.stdout.flush()
+        return
+    null_fd = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_fd, sys.stdout.fileno())
+    os.close(null_fd)
 
 
 def _open_closed_streams() -> None:

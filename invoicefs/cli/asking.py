@@ -1,86 +1,110 @@
 """The commands that ask mounts: what they do, to look again, and to download."""
 
+import shutil
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.cli.options import CACHE_DIR, PATH, examples, say
+from invoicefs.cli.options import NO_CACHE_DIR, PATH, examples, say, tell
 from invoicefs.config import rounded_size
 
 if TYPE_CHECKING:
     from invoicefs.fetching import Fetched
     from invoicefs.questions import Status
 
+_INTERRUPTED = 130  # what shells have for a SIGINT
+
 
 @click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, an array of all mounts.")
-@CACHE_DIR
+@NO_CACHE_DIR
 @click.pass_context
-def status(
-    ctx: click.Context, /, mount_point: Path | None, is_json: bool, cache_dir: Path | None
-) -> None:
+def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> None:
     """Show what a mount does, or all of yours: calls, downloads, and what went wrong lately.
 
     Asks the mounts themselves; no API call is made. Ends with 1 where one does not answer.
     """
     import json
 
-    from invoicefs.questions import all_statuses, status_of
+    from invoicefs.questions import all_statuses, place_of, status_of
     from invoicefs.status_screen import screen
 
     failures: tuple[str, ...] = ()
     if mount_point:
-        found: tuple[Status, ...] = (status_of(str(mount_point), cache_dir),)
+        found: tuple[Status, ...] = (status_of(place_of(str(mount_point)).mount),)
     else:
-        found, failures = all_statuses(cache_dir)
+        found, failures = all_statuses()
     if is_json:
-        click.echo(json.dumps(found, indent=2))
+        tell(*json.dumps(found, indent=2).split("\n"))
     elif found or not failures:
-        click.echo("\n\n".join(map(screen, found)) or "You have mounted nothing.")
+        for number, lines in enumerate(map(screen, found)):
+            tell(*(("",) if number else ()), *lines)
+        if not found:
+            tell("You have mounted nothing.")
     _end_with(failures, ctx)
 
 
 @click.command(
     epilog=examples(
-        "invoicefs fetch ~/invoices", "invoicefs fetch ~/invoices/system ~/invoices/shared"
+        "invoicefs fetch ~/invoices",
+        "invoicefs fetch --again ~/invoices/system/invoice-2026-08.pdf",
     )
 )
 @click.argument("paths", metavar="PATH...", type=PATH, nargs=-1, required=True)
-@CACHE_DIR
+@click.option(
+    "--again",
+    "is_again",
+    is_flag=True,
+    help="Download also what the mount has already, final or not, in place of what it has.",
+)
+@NO_CACHE_DIR
 @click.pass_context
-def fetch(ctx: click.Context, /, paths: tuple[Path, ...], cache_dir: Path | None) -> None:
+def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> None:
     """Download all invoices below PATH... now, several at one time.
 
-    What the mount has already costs no call. Ends with 1 where something could not be had; the same
-    command again goes on from there.
+    What the mount has already costs no call, unless --again is given. Ends with 1 where something
+    could not be had; the same command again goes on from there.
     """
     from invoicefs import fetching, questions
 
     places = [questions.place_of(str(path)) for path in paths]
-    mount_points = {place.mount_point for place in places}
+    mounts = {place.mount for place in places}
 
     def dropped() -> frozenset[str]:
-        return frozenset().union(*(questions.dropped(each, cache_dir) for each in mount_points))
+        return frozenset().union(*map(questions.dropped, mounts))
 
-    def why(path: str) -> str | None:
-        return questions.why(path, cache_dir)
-
-    statuses = [questions.status_of(each, cache_dir) for each in mount_points]
-    parallel = min(status["calls"]["parallel"] for status in statuses)
-    found = fetching.find([place.path for place in places], dropped, why)
+    parallel = min(questions.status_of(each)["calls"]["parallel"] for each in mounts)
+    found = fetching.find([place.path for place in places], dropped, questions.why)
+    wanted = found.files if is_again else found.missing
+    bring = (
+        fetching.replacing(questions.download_again)
+        if is_again
+        else fetching.opening(questions.why)
+    )
+    outcomes = fetching.fetch(wanted, parallel, bring)
     failures = list(found.failures)
-    fetched = fetching.fetch(found.missing, parallel, why)
-    failures += [each for each in _with_progress(fetched, len(found.missing)) if each.failure]
+    fetched_count = 0
+    try:
+        for each in _with_progress(outcomes, len(wanted)):
+            if each.failure:
+                failures.append(each)
+            else:
+                fetched_count += 1
+    except KeyboardInterrupt:
+        outcomes.close()
+        tell("")
+        say("invoicefs", f"Interrupted: {fetched_count} of {len(wanted)} were fetched.")
+        ctx.exit(_INTERRUPTED)
     for each in failures:
-        click.echo(f"{each.path}: {each.failure}", err=True)
-    count = len(found.missing) + len(found.failures) - len(failures)
-    click.echo(f"{count} fetched, {found.present_count} were there, {len(failures)} failed.")
-    if lost := len(dropped().intersection(found.missing)):
+        tell(f"{each.path}: {each.failure}", err=True)
+    present_count = len(found.files) - len(wanted)
+    tell(f"{fetched_count} fetched, {present_count} were there, {len(failures)} failed.")
+    if lost := len(dropped().intersection(wanted)):
         why_lost = "it is too small (--cache-size), or its disk is full"
         say("invoicefs", f"{lost} did not stay in the store: {why_lost}.")
     ctx.exit(1 if failures else 0)
@@ -90,7 +114,7 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
     """The same, with a bar on a terminal and a line for each tenth elsewhere."""
     size_bytes, began_s = 0, time.monotonic()
 
-    def so_far(_: object) -> str:
+    def so_far(_: object = None) -> str:
         per_second = size_bytes / max(time.monotonic() - began_s, 0.001)
         return f"{rounded_size(size_bytes)}, {rounded_size(round(per_second))}/s"
 
@@ -100,20 +124,38 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
         for number, each in enumerate(fetched, start=1):
             size_bytes += each.size_bytes
             if number * 10 // count > (number - 1) * 10 // count:
-                click.echo(f"{number} of {count}, {so_far(None)}")
+                tell(f"{number} of {count}, {so_far()}")
             yield each
         return
-    with click.progressbar(fetched, count, item_show_func=so_far, show_pos=True) as bar:
+    with click.progressbar(fetched, count, show_pos=True, **_bar_parts(count, so_far)) as bar:
         for each in bar:
             size_bytes += each.size_bytes
             yield each
 
 
+def _bar_parts(count: int, so_far: Any) -> dict[str, Any]:
+    """What a bar shows beside itself, so that it keeps to one line of the terminal."""
+    columns = shutil.get_terminal_size().columns
+    left = columns - 1 - len("[]") - len(f"  {count}/{count}")
+    parts: dict[str, Any] = {"item_show_func": None, "show_eta": False, "width": max(left, 1)}
+    for name, value, width in (
+        ("item_show_func", so_far, len("  1023.9 MiB, 1023.9 MiB/s")),
+        ("show_eta", True, len("  99d 23:59:59")),
+    ):
+        if left - width >= _SHORTEST_BAR:
+            left -= width
+            parts |= {name: value, "width": left}
+    return parts
+
+
+_SHORTEST_BAR = 10
+
+
 @click.command(epilog=examples("invoicefs refresh", "invoicefs refresh ~/invoices/system"))
 @click.argument("path", metavar="[PATH]", type=PATH, required=False)
-@CACHE_DIR
+@NO_CACHE_DIR
 @click.pass_context
-def refresh(ctx: click.Context, /, path: Path | None, cache_dir: Path | None) -> None:
+def refresh(ctx: click.Context, /, path: Path | None) -> None:
     """Ask the API for the lists again now, and for unfinished invoices when they are opened next.
 
     For the namespace that PATH is in, or for all of a mount that have been listed; without PATH for
@@ -122,9 +164,9 @@ def refresh(ctx: click.Context, /, path: Path | None, cache_dir: Path | None) ->
     from invoicefs import questions
 
     if path:
-        questions.refresh(str(path), cache_dir)
+        questions.refresh(questions.place_of(str(path)))
     else:
-        _end_with(questions.refresh_all(cache_dir), ctx)
+        _end_with(questions.refresh_all(), ctx)
 
 
 def _end_with(failures: tuple[str, ...], ctx: click.Context) -> None:

@@ -21,10 +21,12 @@ from invoicefs.cli.options import (
     option,
     say,
     settings_of,
+    tell,
 )
 from invoicefs.config import URL_EXAMPLE
 from invoicefs.errors import UserError
 from invoicefs.families import choose
+from invoicefs.secret_sources import keep_memory_private
 
 log = logging.getLogger(__name__)
 
@@ -90,24 +92,26 @@ def mount(
     choice = choose(family_of_options(ctx), call.secrets, may_be_unencrypted=is_insecure)
     settings = settings_of(choice.url, fields)
     credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
-    tell = functools.partial(say, str(ctx.find_root().info_name))
+    warn = functools.partial(say, str(ctx.find_root().info_name))
     origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
     if credentials.ca_bundle:
         origins += f" Trusted is {credentials.ca_bundle}."
     log.info("%s", origins)
     if verbosity and not is_foreground:  # whose log goes elsewhere
-        tell(origins)
+        warn(origins)
     for file in credentials.open_files:
-        tell(f"Others on this machine can read or change {file}: chmod 600 {file}")
+        warn(f"Others on this machine can read or change {file}: chmod 600 {file}")
     if call.helper and call.helper.is_fake:
         return
+    keep_memory_private()
+    logs.be_quiet()
     mount_tenant(
         settings,
         credentials,
         str(mount_point.absolute()),
         source=call.helper.source if call.helper else settings.url,
         is_foreground=is_foreground,
-        warn=tell,
+        warn=warn,
     )
 
 
@@ -137,23 +141,34 @@ def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
 
     is_well = True
 
-    def tell(findings: "Iterable[checks.Finding]") -> None:
+    well, amiss = _marks()
+
+    def show(findings: "Iterable[checks.Finding]") -> None:
         nonlocal is_well
         for each in findings:
             is_well = is_well and each.is_well
-            click.echo(f"{'✓' if each.is_well else '✗'} {each.words}")
+            tell(f"{well if each.is_well else amiss} {each.words}")
 
-    tell(checks.of_machine())
+    show(checks.of_machine())
     try:
         choice = choose(family_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
         credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
         settings = settings_of(choice.url, fields)
     except UserError as error:
-        tell([checks.Finding(False, str(error))])
+        show([checks.Finding(False, str(error))])
     else:
-        tell([checks.Finding(True, f"the URL is from {choice.url_origin}")])
-        tell(checks.of_tenant(settings, credentials))
+        show([checks.Finding(True, f"the URL is from {choice.url_origin}")])
+        show(checks.of_tenant(settings, credentials))
     ctx.exit(0 if is_well else 1)
+
+
+def _marks() -> tuple[str, str]:
+    """What stands before a line where all is well, and where not, as this locale can have it."""
+    try:
+        "✓✗".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "ok:", "!!:"
+    return "✓", "✗"
 
 
 @click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
@@ -166,4 +181,8 @@ def demo(mount_point: Path | None, once: bool) -> None:
     """
     from invoicefs.demo import run_demo
 
-    run_demo(mount_point.absolute() if mount_point else None, is_once=once, say=click.echo)
+    run_demo(
+        mount_point.absolute() if mount_point else None,
+        is_once=once,
+        say=lambda text: tell(*text.split("\n")),
+    )

@@ -1,6 +1,7 @@
 """What the commands take: the types of values, the options of a mount, and how it was called."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from invoicefs.config import URL_EXAMPLE, Fetch, Settings
 from invoicefs.errors import UsageError
 from invoicefs.families import Family
 from invoicefs.mount_options import HelperCall, arguments_of
+from invoicefs.redaction import escaped
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -208,11 +210,12 @@ def takes_value(command: click.Command) -> Mapping[str, bool]:
     }
 
 
-CACHE_DIR = option(
+NO_CACHE_DIR = click.option(
     "--cache-dir",
-    "cache_dir",
-    "What was given to the mount, where the mount was made without a login.",
     type=PATH,
+    hidden=True,
+    expose_value=False,
+    help="Was needed by earlier versions to find a mount; scripts may still have it.",
 )
 
 
@@ -251,6 +254,14 @@ def ask(what: str) -> str:
     return secret
 
 
+def tell(*lines: str, err: bool = False) -> None:
+    """Print lines, with escapes for all that is no character or has none in this locale."""
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    for line in lines:
+        click.echo(escaped(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
 def say(name: str, sentence: str) -> None:
     """Say something on stderr, in the name of a program."""
-    click.echo(f"{name}: {sentence}", err=True)
+    tell(f"{name}: {sentence}", err=True)

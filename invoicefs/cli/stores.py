@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 from invoicefs import config
-from invoicefs.cli.options import PATH, Command, examples, option
+from invoicefs.cli.options import PATH, Command, examples, option, tell
 from invoicefs.config import URL_EXAMPLE, rounded_size
+from invoicefs.errors import UserError
 
 
 @click.group()
@@ -23,13 +24,14 @@ def _store_options(command: Command) -> Command:
     return command
 
 
-def _chosen_stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
+def _stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
+    """The stores that are meant; raises `UserError` where there is none."""
     from invoicefs.upkeep import stores
 
     normalised = config.normalise_url(url, may_be_unencrypted=True) if url else None
     found = stores(cache_dir or config.default_cache_dir(), normalised)
     if not found:
-        click.echo(f"There is no store in {cache_dir or config.default_cache_dir()}.")
+        raise UserError(f"There is no store in {cache_dir or config.default_cache_dir()}.")
     return found
 
 
@@ -39,8 +41,8 @@ def info(cache_dir: Path | None, url: str | None) -> None:
     """Show where the stores are, and what they take."""
     from invoicefs.upkeep import usage
 
-    for each in map(usage, _chosen_stores(cache_dir, url)):
-        click.echo(
+    for each in map(usage, _stores(cache_dir, url)):
+        tell(
             f"{each.folder}: {each.pdf_count} invoices in {rounded_size(each.pdf_bytes)}, "
             f"{rounded_size(each.size_bytes)} with lists and sizes"
         )
@@ -58,11 +60,11 @@ def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dr
     from invoicefs.upkeep import verify as verify_store
 
     is_whole = True
-    for folder in _chosen_stores(cache_dir, url):
+    for folder in _stores(cache_dir, url):
         verdict = verify_store(folder, is_dry=is_dry)
         is_whole = is_whole and not verdict.damaged
         fate = "damaged" if is_dry else "damaged and removed"
-        click.echo(f"{folder}: {verdict.whole} invoices are whole, {verdict.damaged} {fate}")
+        tell(f"{folder}: {verdict.whole} invoices are whole, {verdict.damaged} {fate}")
     ctx.exit(0 if is_whole else 1)
 
 
@@ -85,11 +87,9 @@ def clear(cache_dir: Path | None, url: str | None, everything: bool, is_dry: boo
     from invoicefs.upkeep import clear as clear_store
     from invoicefs.upkeep import usage
 
-    for before in map(usage, _chosen_stores(cache_dir, url)):
+    for before in map(usage, _stores(cache_dir, url)):
         size_bytes, verb = before.size_bytes if everything else before.pdf_bytes, "would free"
         if not is_dry:
             clear_store(before.folder, everything=everything)
             size_bytes, verb = before.size_bytes - usage(before.folder).size_bytes, "freed"
-        click.echo(
-            f"{before.folder}: {verb} {rounded_size(size_bytes)}, {before.pdf_count} invoices"
-        )
+        tell(f"{before.folder}: {verb} {rounded_size(size_bytes)}, {before.pdf_count} invoices")

@@ -87,6 +87,17 @@ class Mount:
             raise
 
 
+_ALONE = """
+import os, subprocess, sys
+from invoicefs.mountpoint import our_mounts
+folder, *command = sys.argv[1:]
+for each in our_mounts():
+    if not each.path.startswith(f"{folder}/"):
+        subprocess.run(["umount", "--lazy", each.path], check=True)
+os.execvp(command[0], command)
+"""
+
+
 class Mounts:
     """Mounts folders below one folder, with one home and one store, as one user.
 
@@ -152,6 +163,16 @@ class Mounts:
         """Run ``invoicefs``, far from the checkout; a variable that is None is not set."""
         with self.started(*arguments, cwd=cwd, env=env) as running:
             return running.end()
+
+    def alone(self, *arguments: Argument) -> Ended:
+        """Run ``invoicefs`` as if no mounts but these were there: other tests have some, too.
+
+        Only root can do so.
+        """
+        in_namespace = ("unshare", "--mount", "--propagation", "private")
+        command = (*self._command_prefix, sys.executable, "-m", "invoicefs")
+        argv = (*in_namespace, sys.executable, "-c", _ALONE, self.folder, *command, *arguments)
+        return run(*argv, env=self.environment, cwd=Path("/"))
 
     @contextmanager
     def started(

@@ -82,8 +82,9 @@ def test_small_invoices_take_and_free_as_much_as_is_said(
 
 def test_without_a_store_there_is_nothing_to_look_after(mounts: Mounts) -> None:
     for command in ("info", "verify", "clear"):
-        (line,) = mounts.command("cache", command).good().lines
-        assert line.startswith("There is no store in ")
+        ended = mounts.command("cache", command)
+        assert (ended.code, ended.err.count("\n")) == (1, 1)
+        assert ended.err.startswith("invoicefs: There is no store in ")
 
 
 @WITH_OR_WITHOUT

@@ -43,7 +43,8 @@ def test_where_all_is_well_every_line_has_a_tick(sandbox: Sandbox, mounts: Mount
     assert crosses(mounts, ended) == []
     for part in ("libfuse 2", "fusermount", "/dev/fuse", "INVOICEFS_TOKEN", str(mounts.cache)):
         assert part in ended.text
-    assert sandbox.count() == sandbox.count(Endpoint.NAMESPACES) == 1
+    assert sandbox.count(Endpoint.NAMESPACES) == sandbox.count(Endpoint.INVOICES) == 1
+    assert sandbox.count() == 2
     assert sandbox.token not in ended.text
 
 

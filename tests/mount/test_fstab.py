@@ -281,6 +281,10 @@ def installed(machine: Machine) -> Path:
     package = site_packages(helper) / "invoicefs"
     package.mkdir()
     (package / "__init__.py").touch()
+    for folder in ("named", "linked"):
+        (root.parent / folder).mkdir()
+    (site_packages(helper) / "names.pth").write_text(f"{root.parent}/named\n")
+    (site_packages(helper) / "link").symlink_to(root.parent / "linked")
     return helper
 
 
@@ -295,6 +299,8 @@ REPLACEABLE: Mapping[str, Callable[[Path], Path]] = {
     "the package": lambda helper: site_packages(helper) / "invoicefs",
     "a module": lambda helper: site_packages(helper) / "invoicefs" / "__init__.py",
     "what else it may import": site_packages,
+    "what a file of paths names": lambda helper: helper.parents[2] / "named",
+    "what a link leads to": lambda helper: helper.parents[2] / "linked",
 }
 
 

@@ -21,7 +21,7 @@ from invoicefs.errors import (
     TooLarge,
     Unreachable,
 )
-from invoicefs.model import Attributes, Content, Invoice, Listing, Record, StoredContent
+from invoicefs.model import Attributes, Invoice, Listing, OpenContent, Record, StoredContent
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.memory_store import MemoryStore
 from tests.running_library import (
@@ -64,11 +64,11 @@ class Desk:
         self.contents = contents
         self._clock = clock
 
-    def open(self, invoice: Invoice) -> Content:
+    def open(self, invoice: Invoice) -> OpenContent:
         return self.contents.open(invoice, Deadline.after(LONG_S, self._clock))
 
     @contextmanager
-    def opened(self, invoice: Invoice) -> Iterator[Content]:
+    def opened(self, invoice: Invoice) -> Iterator[OpenContent]:
         content = self.open(invoice)
         try:
             yield content
@@ -78,7 +78,7 @@ class Desk:
     def read(self, invoice: Invoice) -> bytes:
         """Open, read and close."""
         with self.opened(invoice) as content:
-            return content.pdf
+            return content.pdf[:]
 
     def list(self, *invoices: Invoice) -> None:
         self.contents.learn(Listing.of(invoices))
@@ -213,7 +213,7 @@ def test_an_active_invoice_that_was_evicted_before_this_mount_counts_as_not_down
     remounted.list(ACTIVE)
     assert is_unknown(remounted.stat(ACTIVE))
     with remounted.opened(ACTIVE) as content:
-        assert is_exact(remounted.stat(ACTIVE), content.pdf)
+        assert is_exact(remounted.stat(ACTIVE), content.pdf[:])
 
 
 def test_more_active_invoices_than_are_held_count_as_not_downloaded(
@@ -647,7 +647,7 @@ def test_an_open_file_never_changes(
 ) -> None:
     with desk.opened(ACTIVE) as first:
         as_opened = desk.stat(ACTIVE)
-        assert is_exact(as_opened, first.pdf)
+        assert is_exact(as_opened, first.pdf[:])
         clock.advance(2 * ACTIVE_TTL_S)
         store.pdfs.clear()
         changed = tenant.bill(replace(ACTIVE, amount="2"), pdf_of("second", 5000))
@@ -681,7 +681,7 @@ def test_an_open_file_is_shown_as_what_it_is_whatever_another_mount_has_download
         other.read(changed)
         assert one.contents.is_stored(changed)  # so it knows of the other's download
         assert one.stat(changed) == as_opened
-        assert one.contents.sha256(changed) == digest(content.pdf)
+        assert one.contents.sha256(changed) == digest(content.pdf[:])
 
 
 @pytest.mark.parametrize("last", [0, 1, 2])
@@ -720,7 +720,7 @@ def test_an_outdated_copy_that_is_open_is_shown_as_what_it_is(
     tenant.fail("pdf", Unreachable("away"))
     assert is_unknown(desk.stat(ACTIVE))
     with desk.opened(ACTIVE) as content:
-        assert is_exact(desk.stat(ACTIVE), content.pdf)
+        assert is_exact(desk.stat(ACTIVE), content.pdf[:])
     assert is_unknown(desk.stat(ACTIVE))
 
 
@@ -768,7 +768,7 @@ def test_handles_open_at_one_time_share_one_version(mount: Mount, tenant: FakeTe
     numbers = iter(range(1_000_000))
     tenant.during("pdf", lambda: _bill_something_new(tenant, next(numbers)))
     lock = threading.Lock()
-    open_now: list[Content] = []
+    open_now: list[OpenContent] = []
     mixed: list[object] = []
 
     def use() -> None:

@@ -1,12 +1,14 @@
 """The private socket of a mount: who finds it, what it answers, and that nothing harms it."""
 
+import itertools
 import json
+import os
 import socket
-import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,24 +18,10 @@ from hypothesis import strategies as st
 from invoicefs.control import ControlSocket, ask
 from invoicefs.errors import Unreachable, UserError
 
-MOUNT = "/home/alice/invoices"
+# Numbers that no file system has, other ones in each process.
+DEVICES = (f"9999:{os.getpid()}{number}" for number in itertools.count())
 
-Serve = Callable[..., ControlSocket]
-
-
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    folder = tmp_path / "runtime"
-    folder.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
-    return folder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    folder = tmp_path / "store"
-    folder.mkdir(mode=0o700)
-    return folder
+Serve = Callable[..., str]
 
 
 def echo(question: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -41,185 +29,145 @@ def echo(question: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def serve(store: Path) -> Iterator[Serve]:
+def device() -> str:
+    return next(DEVICES)
+
+
+@pytest.fixture
+def serve(device: str) -> Iterator[Serve]:
+    """Answer for a mount; returns its device number."""
     with ExitStack() as stack:
 
         def serve(
-            answer: Callable[[Mapping[str, Any]], Mapping[str, Any]] = echo, mount: str = MOUNT
-        ) -> ControlSocket:
-            return stack.enter_context(closing(ControlSocket(mount, store, answer)))
+            answer: Callable[[Mapping[str, Any]], Mapping[str, Any]] = echo, at: str = device
+        ) -> str:
+            control = stack.enter_context(closing(ControlSocket(answer)))
+            control.open(at)
+            return at
 
         yield serve
 
 
-def sockets_in(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_socket()]
+def address_of(device: str) -> str:
+    return f"\0invoicefs/{device}"
 
 
-def test_a_question_is_answered(serve: Serve, store: Path) -> None:
-    serve()
-
-    assert ask(MOUNT, [store], {"ask": "status"}) == {"asked": {"ask": "status"}}
+def test_a_question_is_answered(serve: Serve) -> None:
+    assert ask(serve(), {"ask": "status"}) == {"asked": {"ask": "status"}}
 
 
-def test_each_mount_answers_for_itself(serve: Serve, store: Path) -> None:
-    serve(lambda _: {"is": "one"}, "/one")
-    serve(lambda _: {"is": "two"}, "/two")
+def test_each_mount_answers_for_itself(serve: Serve) -> None:
+    one, two = (serve(lambda _, name=name: {"is": name}, next(DEVICES)) for name in ("one", "two"))
 
-    assert ask("/one", [store], {}) == {"is": "one"}
-    assert ask("/two", [store], {}) == {"is": "two"}
+    assert ask(one, {}) == {"is": "one"}
+    assert ask(two, {}) == {"is": "two"}
 
 
-def test_the_socket_is_where_the_system_wants_it_and_for_its_user_alone(
-    serve: Serve, runtime: Path, store: Path
+def test_closing_takes_the_socket_away(device: str) -> None:
+    control = ControlSocket(echo)
+    control.open(device)
+    control.close()
+
+    assert ask(device, {}) is None
+
+
+def test_without_a_socket_a_mount_does_without(
+    serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
-    serve()
-
-    (path,) = sockets_in(runtime)
-    assert stat.filemode(path.stat().st_mode) == "srw-------"
-    assert stat.filemode(path.parent.stat().st_mode) == "drwx------"
-    assert not sockets_in(store)
-
-
-@pytest.mark.parametrize("why", ["no variable", "no folder", "relative", "open to others"])
-def test_without_such_a_place_it_is_in_the_folder_of_the_store(
-    monkeypatch: pytest.MonkeyPatch, serve: Serve, runtime: Path, store: Path, why: str
-) -> None:
-    if why == "no variable":
-        monkeypatch.setattr("os.geteuid", lambda: 99_999)
-        monkeypatch.delenv("XDG_RUNTIME_DIR")
-        monkeypatch.setattr("invoicefs.control.own_folder", lambda _: None)
-    elif why == "no folder":
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
-    elif why == "relative":
-        monkeypatch.setenv("XDG_RUNTIME_DIR", "runtime")
-    else:
-        (runtime / "invoicefs").mkdir()
-        (runtime / "invoicefs").chmod(0o777)
-    serve()
-
-    assert sockets_in(store)
-    assert ask(MOUNT, [store], {}) == {"asked": {}}
-
-
-def test_a_path_may_be_longer_than_that_of_any_socket(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
-    store = tmp_path / ("x" * 120) / ("y" * 120)
-    with closing(ControlSocket(MOUNT, store, echo)):
-        assert sockets_in(store)
-        assert ask(MOUNT, [store], {}) == {"asked": {}}
-
-
-def test_closing_takes_the_socket_away(runtime: Path, store: Path) -> None:
-    ControlSocket(MOUNT, store, echo).close()
-
-    assert not sockets_in(runtime)
-    assert ask(MOUNT, [store], {}) is None
-
-
-def test_a_mount_that_ends_late_leaves_the_socket_of_the_next_one(
-    serve: Serve, store: Path
-) -> None:
-    late = ControlSocket(MOUNT, store, lambda _: {"is": "late"})
-    serve(lambda _: {"is": "next"})
-
-    late.close()
-
-    assert ask(MOUNT, [store], {}) == {"is": "next"}
-
-
-def test_a_dead_socket_does_not_hide_a_live_one_elsewhere(
-    monkeypatch: pytest.MonkeyPatch, serve: Serve, runtime: Path, store: Path
-) -> None:
-    serve()
-    (path,) = sockets_in(runtime)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "missing"))
-    serve(lambda _: {"is": "alive"})
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    path.unlink()
-    leave_dead_socket(path)
-
-    assert ask(MOUNT, [store], {}) == {"is": "alive"}
-
-
-def leave_dead_socket(path: Path) -> None:
-    """What is there after a mount was killed."""
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-
-
-def test_what_a_killed_mount_left_is_replaced(serve: Serve, runtime: Path, store: Path) -> None:
-    serve()
-    (path,) = sockets_in(runtime)
-    copy = path.with_suffix(".dead")
-    path.rename(copy)
-    leave_dead_socket(path)
-    assert ask(MOUNT, [store], {}) is None
-
-    serve(lambda _: {"is": "new"})
-
-    assert ask(MOUNT, [store], {}) == {"is": "new"}
-
-
-def test_a_mount_without_any_place_does_without_a_socket(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
-    (tmp_path / "file").touch()
-
-    ControlSocket(MOUNT, tmp_path / "file" / "store", echo).close()
+    serve(at=serve())  # the name is taken
 
     assert "invoicefs status" in caplog.text
+
+
+# Who is at the other end
+
+AS_NOBODY = """
+import os, socket, sys
+os.setgid(65534); os.setuid(65534)
+channel = socket.socket(socket.AF_UNIX)
+getattr(channel, sys.argv[1])("\\0" + sys.argv[2])
+{then}
+"""
+
+
+def as_nobody(call: str, device: str, then: str) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", AS_NOBODY.format(then=then), call, address_of(device)[1:]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@as_root
+def test_another_user_gets_no_answer(serve: Serve) -> None:
+    asking = 'channel.sendall(b"{}\\n"); print(channel.recv(1000))'
+    with as_nobody("connect", serve(), asking) as other:
+        told, _ = other.communicate(timeout=20)
+
+    assert b"asked" not in told
+
+
+@as_root
+def test_what_another_user_answers_in_the_place_of_a_mount_is_not_taken(device: str) -> None:
+    """Root's status printed his bytes."""
+    answering = """
+channel.listen()
+print("ready", flush=True)
+peer, _ = channel.accept()
+try:
+    peer.sendall(b'{"mount_point": "\\\\u001b[2J"}\\n')
+finally:
+    sys.stdin.read()
+"""
+    with as_nobody("bind", device, answering) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+
+        assert ask(device, {}) is None
+        other.communicate(timeout=20)
 
 
 # Questions
 
 
-def test_a_mount_that_nobody_gets_through_to_is_told_as_such(
-    runtime: Path, serve: Serve, store: Path
-) -> None:
+def test_a_mount_that_nobody_gets_through_to_is_told_as_such(device: str) -> None:
     """It is not taken for one that is gone: many have asked, and none was answered."""
-    serve()
-    (path,) = sockets_in(runtime)
-    path.unlink()
     with closing(socket.socket(socket.AF_UNIX)) as silent, ExitStack() as waiting:
-        silent.bind(str(path))
+        silent.bind(address_of(device))
         silent.listen(0)
         for _ in range(2):
             client = waiting.enter_context(closing(socket.socket(socket.AF_UNIX)))
             client.setblocking(False)
-            client.connect_ex(str(path))
+            client.connect_ex(address_of(device))
         with pytest.raises(UserError, match="does not answer"):
-            ask(MOUNT, [store], {})
+            ask(device, {})
 
 
-def test_a_refusal_comes_with_its_words(serve: Serve, store: Path) -> None:
+def test_a_refusal_comes_with_its_words(serve: Serve) -> None:
     def refuse(_: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Unreachable("nobody answers")
 
-    serve(refuse)
+    device = serve(refuse)
 
     with pytest.raises(UserError, match=r"^nobody answers$"):
-        ask(MOUNT, [store], {})
+        ask(device, {})
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"nonsense\n", b"5\n", b"[1]\n", b"\xff\xfe\n"])
-def test_what_is_no_question_is_refused_and_the_mount_goes_on(
-    serve: Serve, runtime: Path, store: Path, line: bytes
-) -> None:
-    serve()
+def test_what_is_no_question_is_refused_and_the_mount_goes_on(serve: Serve, line: bytes) -> None:
+    device = serve()
 
-    assert "error" in raw(runtime, line)
-    assert ask(MOUNT, [store], {}) == {"asked": {}}
+    assert "error" in raw(device, line)
+    assert ask(device, {}) == {"asked": {}}
 
 
-def raw(runtime: Path, line: bytes) -> dict[str, Any]:
-    (path,) = sockets_in(runtime)
+def raw(device: str, line: bytes) -> dict[str, Any]:
     with socket.socket(socket.AF_UNIX) as channel:
         channel.settimeout(20)
-        channel.connect(str(path))
+        channel.connect(address_of(device))
         channel.sendall(line)
         channel.shutdown(socket.SHUT_WR)
         with channel.makefile("rb") as lines:
@@ -230,26 +178,21 @@ def raw(runtime: Path, line: bytes) -> dict[str, Any]:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=60))
-def test_any_bytes_are_answered(serve: Serve, runtime: Path, line: bytes) -> None:
-    for each in sockets_in(runtime):
-        each.unlink()
-    serve()
-
-    assert raw(runtime, line).keys() in ({"asked"}, {"error"})
+def test_any_bytes_are_answered(serve: Serve, line: bytes) -> None:
+    assert raw(serve(at=next(DEVICES)), line).keys() in ({"asked"}, {"error"})
 
 
-def test_whoever_hangs_up_does_no_harm(serve: Serve, runtime: Path, store: Path) -> None:
-    serve()
-    (path,) = sockets_in(runtime)
+def test_whoever_hangs_up_does_no_harm(serve: Serve) -> None:
+    device = serve()
     for words in (b"", b'{"ask": "status"}\n', b"{"):
         with socket.socket(socket.AF_UNIX) as channel:
-            channel.connect(str(path))
+            channel.connect(address_of(device))
             channel.sendall(words)
 
-    assert ask(MOUNT, [store], {}) == {"asked": {}}
+    assert ask(device, {}) == {"asked": {}}
 
 
-def test_one_slow_answer_holds_up_no_other(serve: Serve, store: Path) -> None:
+def test_one_slow_answer_holds_up_no_other(serve: Serve) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
     def answer(question: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -258,13 +201,13 @@ def test_one_slow_answer_holds_up_no_other(serve: Serve, store: Path) -> None:
             go_on.wait(20)
         return {"is": question.get("ask")}
 
-    serve(answer)
+    device = serve(answer)
     slow: list[Mapping[str, Any] | None] = []
-    thread = threading.Thread(target=lambda: slow.append(ask(MOUNT, [store], {"ask": "refresh"})))
+    thread = threading.Thread(target=lambda: slow.append(ask(device, {"ask": "refresh"})))
     thread.start()
     assert asked.wait(20)
 
-    assert ask(MOUNT, [store], {"ask": "status"}) == {"is": "status"}
+    assert ask(device, {"ask": "status"}) == {"is": "status"}
 
     go_on.set()
     thread.join()

@@ -236,7 +236,7 @@ def test_nothing_is_read_after_close(disk: DiskThreads) -> None:
     disk.close()
     reads: list[None] = []
 
-    with pytest.raises(RuntimeError):
+    with pytest.raises(TimedOut, match="ending"):
         disk.run(lambda: reads.append(None))
 
     assert reads == []

@@ -198,16 +198,6 @@ def test_each_operation_is_a_line_of_the_most_talkative_log(
     assert lines == [f"open of {PATH}", f"getattr of {PATH}", "read of an open file"]
 
 
-def test_a_path_stays_on_its_line_of_the_log(
-    mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    assert errno_when(mounted, "getattr", "/\u00e4 b\nERROR: forged\udcff") == errno.ENOENT
-
-    (record,) = caplog.records
-    assert record.getMessage() == "getattr of /\u00e4 b\\nERROR: forged\\udcff"
-
-
 # Files and directories.
 
 

@@ -121,7 +121,7 @@ def opened(library: Library, path: str) -> Iterator[OpenInvoice]:
 def read(library: Library, path: str) -> bytes:
     """Open, read and close."""
     with opened(library, path) as invoice:
-        return invoice.content.pdf
+        return invoice.content.pdf[:]
 
 
 def look_around(library: Library) -> None:

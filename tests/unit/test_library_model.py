@@ -563,7 +563,7 @@ class LibraryMachine(RuleBasedStateMachine):
     def _open(self, key: str) -> tuple[bytes, int]:
         opened = self._library.open(f"/{key}.pdf")
         self._opened.append((key, opened))
-        return opened.content.pdf, self._library.open_attributes(opened).mtime_ns
+        return opened.content.pdf[:], self._library.open_attributes(opened).mtime_ns
 
     def _release(self, index: int) -> None:
         key, opened = self._opened.pop(index)

@@ -2,14 +2,16 @@
 
 import contextlib
 import logging
+import os
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from invoicefs.errors import InvoicefsError, UserError
-from invoicefs.logs import QUIET_S, DistinctLines, configure
+from invoicefs.logs import QUIET_S, DistinctLines, be_quiet, configure
 
 log = logging.getLogger("invoicefs.of_a_module")
 
@@ -396,3 +398,70 @@ def test_failing_to_open_a_log_file_leaves_logging_as_it_was(tmp_path: Path) -> 
         configure(is_foreground=False, log_file=tmp_path, verbosity=0)
 
     assert logging.getLogger().handlers == handlers
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\nERROR: forged", r"a\nERROR: forged"),
+        ("\x1b[2Jb\x07\r", r"\x1b[2Jb\x07\r"),
+        ("invoice\u202efdp.exe", r"invoice\u202efdp.exe"),
+        ("\u2066\u200b\ufeff\u061c", r"\u2066\u200b\ufeff\u061c"),
+        ("\x85\u2028\u2029", r"\x85\u2028\u2029"),
+        ("\udcff", r"\udcff"),
+        ("ä 請求書 😀", "ä 請求書 😀"),
+    ],
+)
+def test_what_is_no_character_is_escaped_whoever_logs_it(
+    log_file: Path, name: str, shown: str
+) -> None:
+    """A namespace forged lines of the log, and moved the cursor of whoever read it."""
+    to_file(log_file)
+    log.warning("The list of %s fails", name)
+
+    (line,) = lines(log_file)
+    assert line.endswith(f"WARNING: The list of {shown} fails")
+
+
+def test_a_traceback_has_lines_of_its_own_and_escapes_in_each(log_file: Path) -> None:
+    to_file(log_file)
+    try:
+        raise ValueError("one\x1b[2J")
+    except ValueError:
+        log.exception("It fails")
+
+    assert len(lines(log_file)) > 3
+    assert lines(log_file)[-1] == r"ValueError: one\x1b[2J"
+
+
+def test_a_log_file_is_for_its_user_alone(log_file: Path) -> None:
+    log_file.touch(mode=0o644)
+    to_file(log_file)
+
+    assert stat.S_IMODE(log_file.stat().st_mode) == 0o600
+
+
+def test_no_link_is_followed_to_a_log_file(log_file: Path, tmp_path: Path) -> None:
+    log_file.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(UserError, match="cannot be written"):
+        to_file(log_file)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_pipe_that_nobody_reads_is_no_log_file(log_file: Path) -> None:
+    os.mkfifo(log_file)
+
+    with pytest.raises(UserError, match="cannot be written"):
+        to_file(log_file)
+
+
+def test_a_full_disk_is_told_once_before_the_mount_and_costs_lines_after_it() -> None:
+    to_file(Path("/dev/full"))
+    with pytest.raises(UserError, match="No space left on device"):
+        log.warning("before")
+
+    logging.getLogger().handlers[0].close()
+    to_file(Path("/dev/full"))
+    be_quiet()
+    log.warning("after")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from invoicefs import mountpoint
 from invoicefs.errors import UserError
-from invoicefs.mountpoint import FILESYSTEM_TYPE, Mount, make_free, mount_at, mounts, unmount
+from invoicefs.mountpoint import FILESYSTEM_TYPE, Mount, mount_at, mounts, reserve, unmount
 
 TENANT = "https://acme.console.ves.volterra.io"
 NOBODY = 65534
@@ -127,7 +127,7 @@ def test_a_path_that_is_not_utf8_is_found(mountinfo: Path, tmp_path: Path) -> No
     path = os.fsencode(tmp_path) + b"/caf\xe9"
     mountinfo.write_bytes(b"99 28 0:99 / %s ro - fuse.invoicefs s ro\n" % path)
 
-    assert mount_at(os.fsdecode(path)) == Mount(os.fsdecode(path), FILESYSTEM_TYPE, "s")
+    assert mount_at(os.fsdecode(path)) == Mount("0:99", os.fsdecode(path), FILESYSTEM_TYPE, "s")
 
 
 def test_of_stacked_mounts_the_last_one_counts(mountinfo: Path, folder: Path) -> None:
@@ -171,7 +171,7 @@ def test_the_mounts_of_this_machine_are_read() -> None:
 
 
 def test_an_empty_folder_is_free(folder: Path) -> None:
-    make_free(str(folder))
+    reserve(str(folder))
 
     assert not list(folder.iterdir())
 
@@ -180,7 +180,7 @@ def test_a_link_to_an_empty_folder_is_free(folder: Path) -> None:
     link = folder.with_name("link")
     link.symlink_to(folder)
 
-    make_free(str(link))
+    reserve(str(link))
 
 
 def make_nothing(_: Path) -> None: ...
@@ -225,7 +225,7 @@ def test_nothing_else_is_free_and_the_message_says_why(
     make(path)
 
     with pytest.raises(UserError, match=words) as raised:
-        make_free(str(path))
+        reserve(str(path))
 
     assert str(path) in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -261,7 +261,7 @@ def test_a_folder_that_may_not_be_written_or_listed_is_not_free(
     folder.chmod(mode)
 
     with unprivileged(), pytest.raises(UserError, match=words):
-        make_free("mnt")
+        reserve("mnt")
 
     folder.chmod(0o755)
 
@@ -270,7 +270,7 @@ def test_a_folder_that_is_mounted_already_is_not_free(mountinfo: Path, folder: P
     mountinfo.write_text(line_of(folder))
 
     with pytest.raises(UserError, match="is mounted already") as raised:
-        make_free(str(folder))
+        reserve(str(folder))
 
     assert TENANT in str(raised.value)
     assert f"invoicefs umount {folder}" in str(raised.value)
@@ -279,7 +279,7 @@ def test_a_folder_that_is_mounted_already_is_not_free(mountinfo: Path, folder: P
 def test_another_filesystem_may_be_mounted_over(mountinfo: Path, folder: Path) -> None:
     mountinfo.write_text(line_of(folder, "tmpfs"))
 
-    make_free(str(folder))
+    reserve(str(folder))
 
 
 # Unmounting
@@ -447,7 +447,7 @@ def test_our_own_dead_mount_is_unmounted_lazily_first(
 ) -> None:
     helper = Helper(programs, "fusermount3", mountinfo)
 
-    make_free(str(left_behind))
+    reserve(str(left_behind))
 
     assert helper.arguments == ["-u", "-z", str(left_behind)]
 
@@ -459,7 +459,7 @@ def test_the_dead_mount_of_somebody_else_is_left_alone(
     mountinfo.write_text(line_of(left_behind, "fuse.sshfs"))
 
     with pytest.raises(UserError, match="not ours"):
-        make_free(str(left_behind))
+        reserve(str(left_behind))
 
     assert not helper.arguments
 
@@ -470,4 +470,4 @@ def test_a_dead_mount_that_cannot_be_unmounted_is_a_user_error(
     Helper(programs, "fusermount3", mountinfo).says("echo 'not yours' >&2", "exit 1")
 
     with pytest.raises(UserError, match="not yours"):
-        make_free(str(left_behind))
+        reserve(str(left_behind))

@@ -107,7 +107,7 @@ def look(library: Library, invoice: Invoice) -> int:
 def read(library: Library, invoice: Invoice) -> bytes:
     opened = library.open(f"/{invoice.key}")
     library.release(opened)
-    return opened.content.pdf
+    return opened.content.pdf[:]
 
 
 def pdf_call(invoice: Invoice) -> str:

@@ -31,7 +31,7 @@ STATUS: Mapping[str, Any] = {
 
 
 def test_everything_is_told() -> None:
-    text = screen(STATUS)
+    text = "\n".join(screen(STATUS))
 
     for part in (
         "/home/alice/invoices\n",
@@ -53,17 +53,17 @@ def test_what_went_wrong_comes_latest_first_and_with_its_count() -> None:
         {"words": f"/system/{number}.pdf: no", "last_s": 1e9 + 60 * number, "count": number}
         for number in range(1, 20)
     ]
-    lines = screen({**STATUS, "troubles": troubles}).splitlines()
+    lines = list(screen({**STATUS, "troubles": troubles}))
 
     begin = lines.index("  went wrong lately") + 1
     assert lines[begin].endswith("  /system/19.pdf: no (19 times)")
     assert len(lines[begin:]) == 8
-    assert screen({**STATUS, "troubles": troubles[:1]}).endswith("/system/1.pdf: no")
+    assert screen({**STATUS, "troubles": troubles[:1]})[-1].endswith("/system/1.pdf: no")
 
 
 def test_a_pause_and_a_store_that_is_away_are_told() -> None:
     store = {"folder": "/cache/acme", "trouble": "the disk is full"}
-    text = screen({**STATUS, "cool_downs_s": {"pdf": 12.4}, "store": store})
+    text = "\n".join(screen({**STATUS, "cool_downs_s": {"pdf": 12.4}, "store": store}))
 
     assert "5 waiting; PDFs pause for 12 s more" in text
     assert "cannot be used now: the disk is full" in text
@@ -71,4 +71,4 @@ def test_a_pause_and_a_store_that_is_away_are_told() -> None:
 
 @pytest.mark.parametrize(("age_s", "text"), [(0, "(0 s)"), (59, "(59 s)"), (61, "(1 min)")])
 def test_a_young_mount_is_told_its_age(age_s: float, text: str) -> None:
-    assert text in screen({**STATUS, "now_s": STATUS["since_s"] + age_s})
+    assert text in "\n".join(screen({**STATUS, "now_s": STATUS["since_s"] + age_s}))

@@ -283,7 +283,7 @@ def test_a_folder_that_others_could_replace_is_refused(
     if is_safe:
         open_store(folder, MIB, SystemClock()).close()
         return
-    with pytest.raises(StoreUnusable, match="put another one in its place"):
+    with pytest.raises(StoreUnusable, match="others can write to"):
         open_store(folder, MIB, SystemClock())
 
 

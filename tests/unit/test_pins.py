@@ -1,0 +1,119 @@
+"""What is open: one version for all handles, and no more memory than allowed."""
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from invoicefs import pins as module
+from invoicefs.model import Content, Invoice, Record
+from invoicefs.pins import Pins
+from invoicefs.spill import SpilledPdf, spilled
+
+MOST_BYTES = 1000
+INVOICES = [Invoice("system", f"i{number}") for number in range(4)]
+
+
+class Disk:
+    """Takes what is too much for memory; nothing while it `is_full`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.is_full = False
+        self.files: list[SpilledPdf] = []
+
+    def spill(self, pdf: bytes) -> SpilledPdf | None:
+        if self.is_full:
+            return None
+        self.files.append(spilled(pdf, self.folder))
+        return self.files[-1]
+
+
+@pytest.fixture(autouse=True)
+def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", MOST_BYTES)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    return Disk(tmp_path)
+
+
+@pytest.fixture
+def pins(disk: Disk) -> Iterator[Pins]:
+    before = set(os.listdir("/proc/self/fd"))
+    yield (pins := Pins(disk.spill))
+    for invoice in INVOICES:
+        while pins.get(invoice.key):
+            pins.release(invoice)
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert list(disk.folder.iterdir()) == []
+
+
+def content_of(invoice: Invoice, size_bytes: int) -> Content:
+    return Content(Record(0), (invoice.name.encode() * size_bytes)[:size_bytes])
+
+
+def test_what_is_too_much_for_memory_is_served_from_files_without_a_name(
+    pins: Pins, disk: Disk
+) -> None:
+    contents = {invoice: content_of(invoice, 400) for invoice in INVOICES}
+    opened = {invoice: pins.add(invoice, content) for invoice, content in contents.items()}
+
+    assert len(disk.files) == 2
+    assert list(disk.folder.iterdir()) == []
+    for invoice, content in contents.items():
+        pdf = opened[invoice].pdf
+        assert len(pdf) == 400
+        for part in (slice(0, 400), slice(390, 500), slice(400, 500), slice(17, 18), slice(0, 0)):
+            assert pdf[part] == content.pdf[part]
+
+
+def test_what_is_closed_gives_its_memory_to_the_next(pins: Pins, disk: Disk) -> None:
+    for invoice in INVOICES:
+        pins.add(invoice, content_of(invoice, 900))
+        pins.release(invoice)
+
+    assert disk.files == []
+
+
+def test_all_handles_have_the_version_of_the_first(pins: Pins, disk: Disk) -> None:
+    first = pins.add(INVOICES[0], content_of(INVOICES[0], 10))
+    slower = pins.add(INVOICES[0], content_of(INVOICES[1], 2000))  # is put into a file, and closed
+
+    assert slower is first
+    assert pins.take(INVOICES[0]) is first
+    assert len(pins) == 1
+    assert len(disk.files) == 1
+
+
+def test_what_the_disk_cannot_take_stays_in_memory(pins: Pins, disk: Disk) -> None:
+    disk.is_full = True
+    opened = pins.add(INVOICES[0], content_of(INVOICES[0], 5000))
+
+    assert opened.pdf[:] == content_of(INVOICES[0], 5000).pdf
+
+
+def test_a_file_that_reads_otherwise_than_it_was_written_is_not_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.pread
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", lambda *place: read(*place)[:-1] + b"?")
+        with pytest.raises(OSError, match="Input/output") as failed:
+            spilled(b"as it was written", tmp_path)
+    assert failed.value.errno == errno.EIO
+
+
+def test_a_disk_that_reads_too_little_is_an_error_and_no_short_slice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pdf = spilled(b"0123456789", tmp_path)
+    try:
+        monkeypatch.setattr(os, "pread", lambda *_: b"012")
+        with pytest.raises(OSError, match="Input/output"):
+            pdf[0:10]
+    finally:
+        pdf.close()
