@@ -279,7 +279,7 @@ class Cache:
         database = self._folder / diskcache.core.DBNAME
         database.touch(mode=0o600)
         _check_unlocked(database, lock_timeout_s)
-        cache = diskcache.Cache(
+        cache = _Cache(
             str(self._folder),
             timeout=_LOCK_TIMEOUT_S,
             disk=_SafeDisk,
@@ -323,6 +323,17 @@ class Cache:
     def _is_resting(self, verb: str) -> bool:
         """Whether this waited in vain a moment ago; who comes next does not wait once more."""
         return self._clock.monotonic_s() < self._rest_until_s.get(verb, 0.0)
+
+
+class _Cache(diskcache.Cache):  # type: ignore[misc] # diskcache has no types
+    """Leaves no connection open where it cannot be made."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            self.close()
+            raise
 
 
 class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types

@@ -59,7 +59,6 @@ class FakeTenant:
         self.deadlines_left_s: dict[str, float] = {}
         self.was_past_caches: dict[str, bool] = {}
         self.credential = "token"
-        self.noting: list[NoteAccess] = []  # one for each mount
         self._pdfs: dict[str, bytes] = {}
         self._failures: dict[str, Exception] = {}
         self._hooks: dict[str, Callable[[], None]] = {}
@@ -123,11 +122,11 @@ class FakeTenant:
     # The calls.
 
     def namespaces(self, deadline: Deadline) -> NamespaceList:
-        self._take("namespaces", deadline, NAMESPACES)
+        self._take("namespaces", deadline)
         return NamespaceList(tuple(self.invoices_of), self.is_partial)
 
     def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
-        self._take(f"list {namespace}", deadline, INVOICES, namespace)
+        self._take(f"list {namespace}", deadline)
         if namespace not in self.invoices_of:
             raise NotFound("the server answered 404: no such namespace")
         return tuple(self.invoices_of[namespace].values())
@@ -135,13 +134,13 @@ class FakeTenant:
     def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
         key = f"{invoice.namespace}/{invoice.name}"
         self.was_past_caches[key] = past_caches
-        self._take(f"pdf {key}", deadline, PDF, invoice.namespace)
+        self._take(f"pdf {key}", deadline)
         pdf = self._pdfs.get(key)
         if pdf is None:
             raise NotFound("the server answered 404: no such invoice")
         return pdf
 
-    def _take(self, call: str, deadline: Deadline, kind: str, namespace: str = "") -> None:
+    def _take(self, call: str, deadline: Deadline) -> None:
         with self._lock:
             self._calls.append(call)
             self.deadlines_left_s[call] = deadline.left_s()
@@ -150,14 +149,38 @@ class FakeTenant:
                 self._hooks[each]()
         for each in {call, call.split()[0]}:
             if each in self._failures:
-                if type(self._failures[each]) is Denied:
-                    self._note(kind, namespace, is_allowed=False)
                 raise self._failures[each]
-        self._note(kind, namespace, is_allowed=True)
 
-    def _note(self, kind: str, namespace: str, *, is_allowed: bool) -> None:
-        for note in self.noting:
-            note(self.credential, kind, namespace, is_allowed=is_allowed)
+
+class AskedTenant:
+    """A tenant as one mount asks it: what it lets see is noted there."""
+
+    def __init__(self, tenant: FakeTenant, note_access: NoteAccess) -> None:
+        self._tenant = tenant
+        self._note_access = note_access
+
+    def namespaces(self, deadline: Deadline) -> NamespaceList:
+        with self._noted(NAMESPACES):
+            return self._tenant.namespaces(deadline)
+
+    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+        with self._noted(INVOICES, namespace):
+            return self._tenant.invoices(namespace, deadline)
+
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
+        with self._noted(PDF, invoice.namespace):
+            return self._tenant.invoice_pdf(invoice, deadline, past_caches=past_caches)
+
+    @contextmanager
+    def _noted(self, kind: str, namespace: str = "") -> Iterator[None]:
+        credential = self._tenant.credential
+        try:
+            yield
+        except Denied as error:
+            if type(error) is Denied:
+                self._note_access(credential, kind, namespace, is_allowed=False)
+            raise
+        self._note_access(credential, kind, namespace, is_allowed=True)
 
 
 def pdf_of(text: str, size_bytes: int = 0) -> bytes:

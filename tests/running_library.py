@@ -23,7 +23,7 @@ from invoicefs.errors import (
 from invoicefs.fetcher import Fetcher, Limits
 from invoicefs.library import Library, LibraryStore, Policy
 from tests.fake_clock import FakeClock
-from tests.fake_tenant import FakeTenant
+from tests.fake_tenant import AskedTenant, FakeTenant
 
 T = TypeVar("T")
 
@@ -82,18 +82,21 @@ class CrowdClock(FakeClock):
 
 @contextmanager
 def call_threads(
-    clock: FakeClock, limits: Limits = _LIMITS
+    clock: FakeClock, limits: Limits = _LIMITS, store: object = None
 ) -> Iterator[tuple[Fetcher, DiskThreads]]:
-    """The threads that a catalog, contents or a library run on."""
-    with closing(DiskThreads(timeout_s=20.0)) as disk, closing(Fetcher(limits, clock)) as fetcher:
+    """The threads that a catalog, contents or a library run on, which may use a store."""
+    on_end = getattr(store, "close", lambda: None)
+    with (
+        closing(DiskThreads(timeout_s=20.0, on_thread_end=on_end)) as disk,
+        closing(Fetcher(limits, clock, on_worker_end=on_end)) as fetcher,
+    ):
         yield fetcher, disk
 
 
-def access_of(tenant: FakeTenant, store: LibraryStore, disk: DiskThreads) -> Access:
-    """What the tenant lets see who asks with its credential."""
+def asked(tenant: FakeTenant, store: LibraryStore, disk: DiskThreads) -> tuple[AskedTenant, Access]:
+    """The tenant as one mount asks it, and what it lets that see."""
     access = Access(store, disk, tenant.credential)
-    tenant.noting.append(access.note)
-    return access
+    return AskedTenant(tenant, access.note), access
 
 
 @contextmanager
@@ -115,16 +118,17 @@ def running_library(
         largest_window=_LIMITS.parallel,
         read_ahead=0,
     )
-    with call_threads(clock, limits) as (fetcher, disk):
+    with call_threads(clock, limits, store) as (fetcher, disk):
+        api, access = asked(tenant, store, disk)
         yield Library(
-            tenant,
+            api,
             store,
             fetcher,
             clock,
             view=view or View(),
             policy=replace(usual, **policy or {}),
             disk=disk,
-            access=access_of(tenant, store, disk),
+            access=access,
         )
 
 

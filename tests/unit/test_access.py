@@ -53,7 +53,6 @@ def mounted_by(
     credential: str, tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
 ) -> Iterator[Library]:
     tenant.credential = credential
-    tenant.noting.clear()
     with running_library(tenant, store, clock) as library:
         yield library
 

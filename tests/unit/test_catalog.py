@@ -28,7 +28,7 @@ from tests.running_library import (
     NO_ANSWERS,
     OTHER_REFUSALS,
     CrowdClock,
-    access_of,
+    asked,
     call_threads,
     crowd,
 )
@@ -108,9 +108,10 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
             learn: Callable[[Listing], None] | None = None,
         ) -> Shelf:
             fetcher, disk = stack.enter_context(call_threads(clock))
+            api, access = asked(tenant, store, disk)
             learnt: list[Listing] = []
             catalog = Catalog(
-                tenant,
+                api,
                 store,
                 fetcher,
                 clock,
@@ -118,7 +119,7 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
                 list_ttl_s=list_ttl_s,
                 learn=learn or learnt.append,
                 disk=disk,
-                access=access_of(tenant, store, disk),
+                access=access,
             )
             return Shelf(catalog, clock, learnt)
 

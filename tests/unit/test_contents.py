@@ -32,7 +32,7 @@ from tests.running_library import (
     NO_ANSWERS,
     OTHER_REFUSALS,
     CrowdClock,
-    access_of,
+    asked,
     call_threads,
     crowd,
 )
@@ -119,15 +119,16 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
             max_pdf_size_bytes: int = MAX_PDF_SIZE_BYTES,
         ) -> Desk:
             fetcher, disk = stack.enter_context(call_threads(clock))
+            api, access = asked(tenant, store, disk)
             contents = Contents(
-                tenant,
+                api,
                 store,
                 fetcher,
                 clock,
                 active_ttl_s=active_ttl_s,
                 max_pdf_size_bytes=max_pdf_size_bytes,
                 disk=disk,
-                access=access_of(tenant, store, disk),
+                access=access,
             )
             return Desk(contents, clock)
 

@@ -101,17 +101,6 @@ def invoices_of(*found: object) -> tuple[Invoice, ...]:
 # JSON
 
 
-def nested_lists(levels: int) -> object:
-    return [nested_lists(levels - 1)] if levels > 1 else []
-
-
-def nested_objects(levels: int) -> object:
-    return {"a": nested_objects(levels - 1)} if levels > 1 else {}
-
-
-DEEP_BESIDE_TEXT = ['["]', nested_lists(49), "x"]
-
-
 @pytest.mark.parametrize(
     ("body", "value"),
     [
@@ -119,12 +108,6 @@ DEEP_BESIDE_TEXT = ['["]', nested_lists(49), "x"]
         (b' {"a": [1.5, "b", null]}\r\n', {"a": [1.5, "b", None]}),
         (b'{"a": -12}', {"a": "-12"}),
         (b"9" * 5000, "9" * 5000),
-        (b"[" * 2000 + b"]" * 2000, nested_lists(50)),
-        (b'{"a":' * 2000 + b"1" + b"}" * 2000, nested_objects(50)),
-        (b'["[\\"]", %b, "x"]' % (b"[" * 1500 + b'"]"' + b"]" * 1500), DEEP_BESIDE_TEXT),
-        (b"\xef\xbb\xbf{}", {}),
-        (b"null", None),
-        ('"ä€😀"'.encode(), "ä€😀"),
     ],
 )
 def test_json_is_read(body: bytes, value: object) -> None:
@@ -152,6 +135,22 @@ def test_json_is_read(body: bytes, value: object) -> None:
 def test_what_is_not_json_is_unusable(body: bytes) -> None:
     with pytest.raises(UnusableAnswer):
         parse_json(body)
+
+
+@pytest.mark.parametrize(
+    "deep",
+    [
+        b"[" * 2000 + b"]" * 2000,
+        b'{"a":' * 2000 + b'"]}"' + b"}" * 2000,
+        b'["\\"[", [%b]]' % (b"[" * 1500 + b"]" * 1500),
+    ],
+)
+def test_a_field_of_any_depth_costs_that_field_and_nothing_else(deep: bytes) -> None:
+    body = b'{"invoices": [{"name": "a", "amount": %b}, %b]}' % (deep, json.dumps(LINE).encode())
+
+    found = parse_invoices(parse_json(body), "system").invoices
+
+    assert found == (Invoice("system", "a"), AUGUST)
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b"0,", b'"",', b'{"":{"":0}},'])
@@ -414,13 +413,10 @@ def test_what_has_no_name_is_counted_and_logged_and_costs_no_other(
 @pytest.mark.parametrize(
     "item", [b"%s", b'{"name": %s}', b'{"name": "a", "amount": %s}', b'{"name": "a", "active": %s}']
 )
-def test_an_answer_of_any_depth_is_read_or_unusable(item: bytes) -> None:
+def test_an_answer_of_any_depth_is_read(item: bytes) -> None:
     """What can be read may be too deep to be shown in the log."""
-    for depth in (*range(1, 60), *range(900, 1000), 10_000):
-        try:
-            answer = parse_json(body_of(item, depth))
-        except UnusableAnswer:
-            continue
+    for depth in (*range(1, 60), *range(900, 1000), 2000, 10_000):
+        answer = parse_json(body_of(item, depth))
         with contextlib.suppress(UnusableAnswer):
             assert parse_invoices(answer, "system").count == 1
         with contextlib.suppress(UnusableAnswer):
