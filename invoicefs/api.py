@@ -8,13 +8,14 @@ Threading: an `Api` is used by many threads at once; see `transport` and `bodies
 
 import email.utils
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urljoin, urlsplit
 
 from invoicefs.bodies import CHUNK_BYTES, AnswerMemory, BodyTooLarge, Share, read_body
 from invoicefs.clock import Deadline
@@ -57,6 +58,7 @@ T = TypeVar("T")
 _ERROR_BODY_BYTES = 64 * 1024
 _LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 25 MiB
 _MOST_REDIRECTS = 5
+_NAMESPACE = re.compile("/namespaces/([^/]+)/")
 _REDIRECTS = {301, 302, 303, 307, 308}
 # 203 is a 200 that something on the way has changed, see RFC 9110, 15.3.4.
 _GOOD = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
@@ -254,6 +256,8 @@ class Api:
         url = urljoin(reply.url, reply.headers["location"])
         if not _is_same_origin(url, self._url):
             raise Misdirected("the server redirects to another host, which is never followed")
+        if not _is_about_the_same(url, request.url, request.query):
+            raise Misdirected("the server redirects to something else than was asked for")
         if request.redirects == _MOST_REDIRECTS:
             raise Misdirected("the server redirects in a circle")
         return request._replace(url=url, query="", redirects=request.redirects + 1)
@@ -286,6 +290,16 @@ def _is_same_origin(url: str, base: str) -> bool:
         return "@" not in urlsplit(url).netloc and origin(url) == origin(base)
     except ValueError:
         return False
+
+
+def _is_about_the_same(url: str, before: str, query: str) -> bool:
+    """Whether a redirect names the namespace and invoice that were asked for, if it names any."""
+    path, path_before = urlsplit(url).path, urlsplit(before).path
+    namespace, namespace_before = map(_NAMESPACE.search, (path, path_before))
+    if namespace and namespace_before and unquote(namespace[1]) != unquote(namespace_before[1]):
+        return False
+    names, names_before = (parse_qs(each).get("name") for each in (urlsplit(url).query, query))
+    return not names or not names_before or names == names_before
 
 
 def _segment(text: str) -> str:

@@ -26,7 +26,8 @@ from typing import Any
 
 _HEAD_BYTES = 256 * 1024  # of all heads of one answer; curl takes 300 KiB
 _CHUNK_LINE_BYTES = 4096
-_STATUS_LINE = re.compile(rb"HTTP/(\d(?:\.\d)?)[ \t]+(\d{3})(?:[ \t]+(.*))?", re.IGNORECASE)
+_STATUS_LINE = re.compile(rb"HTTP/(\d(?:\.\d)?)[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?", re.IGNORECASE)
+_BEGINNINGS_OF_BODIES = '{["<'
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]+")
 _NUMBER = re.compile(r"\+?[0-9]{1,18}")
@@ -103,10 +104,13 @@ def _parse_head(lines: Iterator[bytes]) -> Head:
             headers.append((name, f"{value} {_clean(text)}"))
             continue
         name, colon, value = text.partition(":")
-        if not colon or "\0" in text:
+        # Without an end of the headers a body looks like one, and the next answer like ours.
+        if not colon or "\0" in text or text[0] in _BEGINNINGS_OF_BODIES:
             raise NotHttp("has a header that is none")
         headers.append((name.strip(), _clean(value)))
     usable = tuple(each for each in headers if _TOKEN.fullmatch(each[0]))
+    if len({value for name, value in usable if name.lower() == "location"}) > 1:
+        raise NotHttp("leads to two places")
     return Head(version.decode(), int(status), _clean(reason.decode("latin-1")), usable)
 
 
@@ -260,7 +264,7 @@ class Answer(http.client.HTTPResponse):
 
 
 def _has_unread(stream: io.BufferedReader, sock: socket.socket) -> bool:
-    """Whether anything has come behind an answer; does not wait for it."""
+    """Whether anything has come behind an answer by now."""
     timeout_s = sock.gettimeout()
     try:
         sock.settimeout(0)

@@ -99,6 +99,8 @@ def mount(
         new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
         try:
             _serve_tenant(settings, credentials, place, _Events(mounted, on_end), warn)
+        except RuntimeError as error:  # no thread can be had
+            raise UserError(f"The mount cannot be started: {error}.") from error
         finally:
             new_store.take_back()
 

@@ -82,10 +82,11 @@ def parse_json(body: bytes | bytearray, most_values: int) -> object:
 def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        given = [name for name, _ in pairs]
-        for name in _WHOLE_ANSWERS & fields.keys():
-            if given.count(name) > 1:
-                fields[name] = _AMBIGUOUS
+        counts = Counter(name for name, _ in pairs)
+        for name, value in pairs:
+            # What was asked for must not come twice, not even the same.
+            if counts[name] > 1 and (name in _WHOLE_ANSWERS or fields[name] != value):
+                fields[name] = AMBIGUOUS
     for name in _REPEATED & fields.keys():
         text = fields[name]
         if isinstance(text, str):
@@ -93,8 +94,8 @@ def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return fields
 
 
-_AMBIGUOUS: Final = object()
-"""The value of what an answer says twice, as far as it is what was asked for."""
+AMBIGUOUS: Final = object()
+"""The value of what an answer says twice."""
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=str)
 
@@ -125,7 +126,7 @@ def parse_namespaces(answer: object, secret: str = "", *, deadline: Deadline) ->
     oddities = _Oddities("namespaces of the tenant")
     found: list[str] = []
     for item in _in_time(items, deadline):
-        name = item.get("name") if isinstance(item, dict) else None
+        name = _name_in(item)
         if isinstance(name, str) and names.directory_name(name) is not None:
             found.append(name)
         else:
@@ -244,7 +245,7 @@ def _parse_invoice(
     item: object, namespace: str, secret: str, oddities: _Oddities
 ) -> Invoice | None:
     fields = item if isinstance(item, dict) else {}
-    name = fields.get("name")
+    name = _name_in(item)
     if not isinstance(name, str) or not name:
         oddities.note("name", name, item)
         return None
@@ -269,6 +270,14 @@ def _parse_invoice(
         period_start=text("period_start"),
         period_end=text("period_end"),
     )
+
+
+def _name_in(item: object) -> object:
+    """What stands as the name of an item; raises `UnusableAnswer` where that is in doubt."""
+    name = item.get("name") if isinstance(item, dict) else None
+    if name is AMBIGUOUS:
+        raise UnusableAnswer("the answer has two names for one thing")
+    return name
 
 
 def _text(value: object) -> str | None:

@@ -17,8 +17,8 @@ _EXAMPLE: Final = "http://proxy.example.com:3128"
 _SOCKS: Final = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 _PROXY: Final = re.compile(
     r"(?:(?P<scheme>[a-z][a-z0-9+.-]*)://)?"
-    r"(?:[^@/?#\s\[\]]*@)?"  # user and password, percent-encoded
-    r"(?P<host>\[[0-9a-f:.]+\]|[^\s:/?#@\[\]]+)"
+    r"(?:[^@/?#\s\[\]\x00-\x1f\x7f]*@)?"  # user and password, percent-encoded
+    r"(?P<host>\[[0-9a-f:.]+\]|[\w.-]+)"
     r"(?::(?P<port>\d{1,5}))?/?",
     re.IGNORECASE,
 )

@@ -1,5 +1,6 @@
 """One call on the wire: the honest answer to it, and the means to answer otherwise."""
 
+import ctypes
 import socket
 import struct
 import threading
@@ -10,6 +11,8 @@ from invoicefs.sandbox.answers import Answer
 from invoicefs.sandbox.calls import Call
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER, on with 0 s: close() sends RST, not FIN
+_SO_ATTACH_FILTER = 26  # see asm-generic/socket.h; the socket module has no name for it
+_RETURN_NOTHING = struct.pack("HBBI", 6, 0, 0, 0)  # a struct sock_filter: BPF_RET, 0 bytes
 _RECEIVE_BYTES = 64 * 1024
 
 
@@ -100,6 +103,16 @@ class Exchange:
         """Close the connection, as if all had been said."""
         self.keeps_connection = False
         self._on_end()
+
+    def vanish(self) -> None:
+        """Have no further packet of the client arrive, as where a NAT has forgotten the connection.
+
+        The kernel drops each by a filter of the socket, see SO_ATTACH_FILTER in socket(7), so
+        nothing is acknowledged, and nobody hangs up.
+        """
+        drop_all = ctypes.create_string_buffer(_RETURN_NOTHING)
+        program = struct.pack("HP", 1, ctypes.addressof(drop_all))
+        self._connection.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
 
     def reset(self) -> None:
         """Break the connection: the client gets ECONNRESET once it has read what was sent."""

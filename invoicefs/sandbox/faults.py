@@ -155,6 +155,29 @@ def endless() -> Behaviour:
 # The honest answer, badly delivered
 
 
+def early_hints(pause_s: float, count: int = 1) -> Behaviour:
+    """Send interim answers (103, RFC 8297) first, each some time before what follows it."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
+
+    def behave(exchange: Exchange) -> None:
+        for _ in range(count):
+            exchange.write(hints)
+            exchange.wait(pause_s)
+        honest(exchange)
+
+    return behave
+
+
+def vanish() -> Behaviour:
+    """Answer, and hear nothing more from then on: the connection is forgotten on the way."""
+
+    def behave(exchange: Exchange) -> None:
+        honest(exchange)
+        exchange.vanish()
+
+    return behave
+
+
 def stall(after: Sent | int = Sent.NOTHING) -> Behaviour:
     """Fall silent, until the client hangs up or the sandbox closes."""
 

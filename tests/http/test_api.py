@@ -54,6 +54,7 @@ from tests.api_calls import (
     Serve,
     ample,
     ask,
+    failure_of,
     over_tls,
     pdf_of,
     tenant_with,
@@ -773,3 +774,21 @@ def test_a_pdf_request_tells_caches_which_version_it_is_for(
     headers = sandbox.calls[-1].headers
     assert headers["x-invoicefs-version"] == invoice.version
     assert headers.get("cache-control") == ("no-cache" if past_caches else None)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "location"),
+    [
+        (Endpoint.PDF, "/api/web/namespaces/system/usage/invoice_pdf?name=other"),
+        (Endpoint.PDF, "/api/web/namespaces/shared/usage/invoice_pdf?name=i"),
+        (Endpoint.PDF, "/api/web/namespaces/sh%61red/usage/invoice_pdf?name=i"),
+        (Endpoint.INVOICES, "/api/web/namespaces/shared/usage/invoices/custom_list?limit=1000"),
+    ],
+)
+def test_a_redirect_to_another_invoice_or_namespace_is_not_followed(
+    sandbox: Sandbox, api: Api, endpoint: Endpoint, location: str
+) -> None:
+    sandbox.inject(Fault(faults.redirect(location), times=1))
+
+    assert type(failure_of(api, endpoint)) is Misdirected
+    assert sandbox.count() == 1

@@ -35,6 +35,8 @@ SLOW = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
         "http://proxy.example.com/path",
         "proxy.example.com 3128",
         "http://[::1:3128",
+        "http://\x7f:1",
+        "http://a\x01b:1",
     ],
 )
 def test_a_value_that_is_no_proxy_is_told_with_its_variable_and_without_its_password(

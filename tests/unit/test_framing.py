@@ -60,6 +60,11 @@ ACCEPTED = {
 
 REFUSED = {
     "another protocol": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n" + OK,
+    "a body without an end of the headers": OK + b'{"pdf": "JVBERi0="}HTTP/1.1 200 OK\r\n' + LENGTH,
+    "HTML without an end of the headers": OK + b"<a href='http://x'>\r\n" + LENGTH + b"\r\nhi",
+    "two places": OK + b"Location: /a\r\nlocation: /b\r\n" + LENGTH + b"\r\nhi",
+    "status 000": b"HTTP/1.1 000 x\r\n" + LENGTH + b"\r\nhi",
+    "status 099": b"HTTP/1.1 099 x\r\n" + LENGTH + b"\r\nhi",
     "no colon": OK + b"X-A\r\n" + LENGTH + b"\r\nhi",
     "a NUL": OK + b"X-A: a\0b\r\n" + LENGTH + b"\r\nhi",
     "folded at once": OK + b" X-A\r\n" + LENGTH + b"\r\nhi",

@@ -355,3 +355,14 @@ def test_a_namespace_of_any_other_name_has_a_directory() -> None:
     assert directory_name("a/b") == "a%2Fb"
     assert directory_name("...") == "..."
     assert directory_name("x" * 255) == "x" * 255
+
+
+@pytest.mark.parametrize("character", ["z", "/", "~", "é", "0"])
+def test_a_name_of_a_million_characters_costs_no_more_than_its_length(character: str) -> None:
+    """The time grew with its square: every other open waited for minutes.
+
+    It would not end before the time limit of a test.
+    """
+    name = character * 1_000_000
+
+    assert len(file_name(name).encode()) <= 255

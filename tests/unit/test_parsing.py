@@ -188,6 +188,20 @@ def test_what_an_answer_says_twice_it_does_not_say(key: str, second: str) -> Non
         parse[key](answer)
 
 
+@pytest.mark.parametrize("key", ["invoices", "items"])
+def test_a_list_that_has_two_names_for_one_thing_is_none(key: str) -> None:
+    answer = parse_json(b'{"%b": [{"name": "a", "name": "b"}]}' % key.encode())
+
+    with pytest.raises(UnusableAnswer):
+        parse_namespaces(answer) if key == "items" else parse_invoices(answer, "system")
+
+
+def test_a_field_that_is_said_twice_is_not_understood() -> None:
+    answer = parse_json(b'{"invoices": [{"name": "a", "name": "a", "amount": "1", "amount": "2"}]}')
+
+    assert parse_invoices(answer, "system").invoices == (Invoice("system", "a"),)
+
+
 def test_no_list_is_read_past_its_deadline() -> None:
     over = Deadline.after(0, FakeClock())
 

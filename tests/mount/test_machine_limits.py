@@ -1,0 +1,108 @@
+"""Few descriptors, few threads, two commands at one time: told in words, and nothing hangs."""
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from invoicefs.sandbox import Sandbox
+from tests.mount.files import in_folder
+from tests.mount.mounts import FUSERMOUNT, NEEDS_ROOT, Mounts
+from tests.mount.programs import Ended, run
+from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
+
+TENANT = tenant(*(invoice(number) for number in range(40)))
+LIMITED = "ulimit {limit}; exec {python} -m invoicefs mount {words}"
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(TENANT, latency_s=0.05) as sandbox:
+        yield sandbox
+
+
+def mounted_under(mounts: Mounts, limit: str, *options: str) -> tuple[Path, Ended]:
+    """What comes of mounting under a limit of the shell."""
+    path = mounts.new_path()
+    words = " ".join([*options, str(path)])
+    source = LIMITED.format(limit=limit, python=sys.executable, words=words)
+    return path, run("bash", "-c", source, env=mounts.environment, cwd=Path("/"))
+
+
+def test_a_parallel_that_does_not_fit_is_refused_with_the_number_that_does(
+    mounts: Mounts, tmp_path: Path
+) -> None:
+    """It wedged the mount for ever, and told the user "No route to host"."""
+    _, refused = mounted_under(mounts, "-n 256", "--parallel", "300")
+    assert refused.code == 1
+    fitting = refused.err.partition("give --parallel ")[2].partition(",")[0]
+
+    path, ended = mounted_under(mounts, "-n 256", "--parallel", fitting)
+    ended.good()
+    run("cp", "-r", path / NAMESPACE, tmp_path / "copy").good()
+    assert in_folder(tmp_path / "copy") == contents(TENANT)
+
+
+def test_the_soft_limit_is_raised_to_the_hard_one(mounts: Mounts) -> None:
+    path, ended = mounted_under(mounts, "-Sn 64")
+    ended.good()
+
+    limits = Path(f"/proc/{mounts.at(path).daemon}/limits").read_text()
+    soft, hard = next(each for each in limits.splitlines() if "open files" in each).split()[3:5]
+    assert soft == hard
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize("threads", [30, 16])
+def test_few_threads_are_enough(mounts: Mounts, threads: int) -> None:
+    """A thread for each request made the copy fail. The limit is that of a user without others."""
+    user = "games"
+    with tempfile.TemporaryDirectory(prefix="invoicefs-limited-", dir="/tmp") as name:
+        folder = Path(name)
+        (folder / "mnt").mkdir()
+        run("chown", "-R", user, folder).good()
+        environment = {**mounts.environment, "XDG_CACHE_HOME": name, "HOME": name}
+        script = f"""
+            ulimit -u {threads}
+            {sys.executable} -m invoicefs mount {name}/mnt &&
+                cp -r {name}/mnt/{NAMESPACE} {name}/copy
+            code=$?
+            {FUSERMOUNT} -u {name}/mnt
+            exit $code
+        """
+        as_user = ("setpriv", f"--reuid={user}", "--clear-groups", "--inh-caps=+dac_read_search")
+        ambient = ("--ambient-caps=+dac_read_search", "bash", "-c", script)
+        run(*as_user, *ambient, env=environment, cwd=Path("/")).good()
+
+        assert in_folder(folder / "copy") == contents(TENANT)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_of_commands_at_one_time_exactly_one_mounts(mounts: Mounts, count: int) -> None:
+    path = mounts.new_path()
+    with ThreadPoolExecutor(count) as threads:
+        ended = list(threads.map(lambda _: mounts.command("mount", path), range(count)))
+
+    assert sorted(each.code for each in ended) == [0, *[1] * (count - 1)]
+    assert all("is mounted already" in each.err for each in ended if each.code)
+    mounts.umount(mounts.at(path))
+    assert not path.is_mount()
+
+
+def test_a_mount_that_fails_leaves_no_store_behind(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.go_away()
+
+    assert mounts.command("mount", "--max-wait", "0s", mounts.new_path()).code == 1
+    assert not mounts.cache.exists()
+
+
+def test_no_core_dump_can_be_made_of_a_mount(mounts: Mounts) -> None:
+    """What it has in memory is its token, and the files of its process belong to root."""
+    daemon = mounts.mount().daemon
+    status = Path(f"/proc/{daemon}/status").read_text()
+
+    assert "CoreDumping:\t0" in status
+    assert Path(f"/proc/{daemon}/environ").stat().st_uid == 0
