@@ -136,7 +136,7 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
 def _bar_parts(count: int, so_far: Any) -> dict[str, Any]:
     """What a bar shows beside itself, so that it keeps to one line of the terminal."""
     columns = shutil.get_terminal_size().columns
-    left = columns - 1 - len("[]") - len(f"  {count}/{count}")
+    left = columns - 1 - len("  []") - len(f"  {count}/{count}")
     parts: dict[str, Any] = {"item_show_func": None, "show_eta": False, "width": max(left, 1)}
     for name, value, width in (
         ("item_show_func", so_far, len("  1023.9 MiB, 1023.9 MiB/s")),

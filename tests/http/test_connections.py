@@ -110,6 +110,10 @@ def fetch(api: object, name: str) -> bytes | InvoicefsError:
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
 
 
+@pytest.mark.promise(
+    "An invoice never gets the bytes of another one, whatever a server sends before, "
+    "between and behind its answers."
+)
 @pytest.mark.parametrize(
     "first",
     [
@@ -143,6 +147,10 @@ def test_lists_are_not_shifted_by_an_interim_answer_either(serve: Serve, connect
     assert api.namespaces(ample()) == NamespaceList(("other",))
 
 
+@pytest.mark.promise(
+    "An invoice never gets the bytes of another one, whatever a server sends before, "
+    "between and behind its answers."
+)
 @pytest.mark.parametrize(
     "first",
     [

@@ -1,12 +1,23 @@
 """``invoicefs fetch``: downloads all that is below some paths, and says what it could not have."""
 
+import re
 import signal
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from invoicefs.sandbox import Endpoint, Fault, SampleNamespace, SampleTenant, Sandbox, faults
+from invoicefs.sandbox import (
+    Endpoint,
+    Fault,
+    SampleNamespace,
+    SampleTenant,
+    Sandbox,
+    faults,
+    plain_pdf,
+)
 from tests.mount.gate import Gate
 from tests.mount.mounts import Mounts
 from tests.mount.programs import LIMIT_S, eventually, run
@@ -141,7 +152,9 @@ def test_a_path_in_no_mount_is_refused(mounts: Mounts, tmp_path: Path) -> None:
     assert "in no mount of invoicefs" in ended.err
 
 
-@pytest.mark.promise("Ctrl-C stops it after the downloads that are under way.")
+@pytest.mark.promise(
+    "Ctrl-C stops it after the downloads that are under way, and it says how far it came."
+)
 def test_ctrl_c_stops_it_and_the_next_run_goes_on(sandbox: Sandbox, mounts: Mounts) -> None:
     mount, gate = mounts.mount("--parallel", "3", "--read-ahead", "0"), Gate()
     run("ls", mount / NAMESPACE).good()
@@ -164,3 +177,45 @@ def test_ctrl_c_stops_it_and_the_next_run_goes_on(sandbox: Sandbox, mounts: Moun
         .startswith(f"{len(INVOICES) - before} fetched")
     )
     assert sandbox.count(Endpoint.PDF) == len(INVOICES)
+
+
+@pytest.mark.promise("With `--again` it replaces what the mount has, final or not.")
+def test_again_replaces_what_is_stored_and_what_is_open_stays(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    """When the vendor had corrected an invoice, only clearing the whole cache helped."""
+    mount = mounts.mount()
+    mounts.command("fetch", mount / NAMESPACE).good()
+    corrected = replace(INVOICES[0], pdf=plain_pdf("corrected", 4000))
+    sandbox.tenant = tenant(corrected, *INVOICES[1:])
+    sandbox.forget_calls()
+    path = mount / NAMESPACE / file_name(corrected)
+    before = path.stat()
+
+    with open(path, "rb") as is_open:
+        ended = mounts.command("fetch", "--again", path).good()
+        assert ended.lines[-1] == "1 fetched, 0 were there, 0 failed."
+        assert is_open.read() == INVOICES[0].content()
+    assert run("cat", path).good().out == corrected.content()
+    assert path.stat().st_mtime > before.st_mtime
+    assert sandbox.count() == sandbox.count(Endpoint.PDF, name=corrected.name) == 1
+    assert sandbox.calls[0].headers["cache-control"] == "no-cache"
+
+    sandbox.inject(Fault(faults.status(404), Endpoint.PDF))
+    refused = mounts.command("fetch", "--again", path)
+    assert (refused.code, "404" in refused.err) == (1, True)
+    assert run("cat", path).good().out == corrected.content()
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_the_bar_keeps_to_one_line(sandbox: Sandbox, mounts: Mounts, columns: int) -> None:
+    mount = mounts.mount()
+    sandbox.latency_s = 0.01
+    script = f"stty cols {columns}; exec {sys.executable} -m invoicefs fetch {mount / NAMESPACE}"
+    environment = {**mounts.environment, "TERM": "xterm"}
+    shown = run("script", "-qec", script, "/dev/null", env=environment, cwd=Path("/")).good().text
+
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9?;]*[a-zA-Z]", "", shown))
+    bars = [line.rstrip() for line in lines if line.startswith("  [")]
+    assert len(bars) > 2
+    assert max(map(len, bars)) < columns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.sandbox import Endpoint, Fault, SampleInvoice, Sandbox
+from invoicefs.sandbox import OMITTED, Endpoint, Fault, SampleInvoice, Sandbox
 from tests.mount.files import UPPER_BOUND_BYTES, in_folder, stat_of
 from tests.mount.gate import Gate
 from tests.mount.mounts import Mounts
@@ -224,7 +224,7 @@ def test_a_new_invoice_is_archived_by_the_next_run(sandbox: Sandbox, mounts: Mou
     assert by_rsync_a(mounts, source) == [file_name(invoice(2))]
 
 
-@pytest.mark.promise("`--status paid` shows only invoices that are paid.")
+@pytest.mark.promise("`--status paid` hides the invoices of which a list has told another status.")
 def test_only_invoices_in_the_named_states_are_shown(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(active(OLD), invoice(1), replace(invoice(2), status="OVERDUE"))
 
@@ -281,3 +281,29 @@ def test_an_active_invoice_that_vanishes_stays_readable_while_it_is_open(
         reader.go_on()
         assert reader.end().good().out == OLD
     assert eventually(lambda: "No such file" in run("cat", path).err)
+
+
+@pytest.mark.promise("A list that leaves the status out hides nothing that was shown.")
+def test_a_list_that_leaves_the_status_out_empties_no_folder(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    """It was empty without a word, and ``rsync --delete`` emptied the archive."""
+    invoices = [replace(invoice(number), status="STATUS_PAID") for number in range(3)]
+    odd = [OMITTED, None, "SOMETHING_NEW"]
+    sandbox.tenant = tenant(*invoices)
+    mount = mounts.mount("--status", "paid", "--list-ttl", "0s")
+    archive = tmp_path / "archive"
+    run("rsync", "-a", "--delete", f"{mount / NAMESPACE}/", archive).good()
+    names = sorted(path.name for path in archive.iterdir())
+    assert len(names) == 3
+
+    changed = [
+        replace(each, fields={"status": status}) for each, status in zip(invoices, odd, strict=True)
+    ]
+    sandbox.tenant = tenant(*changed)
+    for again in (mount, None):
+        if again is None:
+            mounts.umount(mount)
+            again = mounts.mount("--status", "paid", "--list-ttl", "0s")
+        run("rsync", "-a", "--delete", f"{again / NAMESPACE}/", archive).good()
+        assert sorted(path.name for path in archive.iterdir()) == names

@@ -32,6 +32,10 @@ def mounted_under(mounts: Mounts, limit: str, *options: str) -> tuple[Path, Ende
     return path, run("bash", "-c", source, env=mounts.environment, cwd=Path("/"))
 
 
+@pytest.mark.promise(
+    "What this machine has too little of, descriptors or threads, is said in words and "
+    "wedges no mount."
+)
 def test_a_parallel_that_does_not_fit_is_refused_with_the_number_that_does(
     mounts: Mounts, tmp_path: Path
 ) -> None:
@@ -55,6 +59,10 @@ def test_the_soft_limit_is_raised_to_the_hard_one(mounts: Mounts) -> None:
     assert soft == hard
 
 
+@pytest.mark.promise(
+    "What this machine has too little of, descriptors or threads, is said in words and "
+    "wedges no mount."
+)
 @NEEDS_ROOT
 @pytest.mark.parametrize("threads", [30, 16])
 def test_few_threads_are_enough(mounts: Mounts, threads: int) -> None:
@@ -80,6 +88,7 @@ def test_few_threads_are_enough(mounts: Mounts, threads: int) -> None:
         assert in_folder(folder / "copy") == contents(TENANT)
 
 
+@pytest.mark.promise("Of several `mount` commands at one time exactly one mounts.")
 @pytest.mark.parametrize("count", [2, 5])
 def test_of_commands_at_one_time_exactly_one_mounts(mounts: Mounts, count: int) -> None:
     path = mounts.new_path()

@@ -39,6 +39,9 @@ def mounted_with_other_token(mounts: Mounts, *options: str) -> Path:
     return path / NAMESPACE
 
 
+@pytest.mark.promise(
+    "A token that the API refuses something is not shown what another one has fetched of it."
+)
 @pytest.mark.usefixtures("stored")
 def test_a_token_that_is_refused_is_not_shown_what_another_one_had_fetched(
     sandbox: Sandbox, mounts: Mounts
@@ -57,6 +60,10 @@ def test_a_token_that_is_refused_is_not_shown_what_another_one_had_fetched(
         assert ended.out == b""
 
 
+@pytest.mark.promise(
+    "A renewed token costs one list and one PDF per namespace, and no second download of "
+    "everything."
+)
 def test_a_renewed_token_costs_one_list_and_one_pdf_and_nothing_is_downloaded_twice(
     sandbox: Sandbox, mounts: Mounts, stored: Mount, tmp_path: Path
 ) -> None:
@@ -69,6 +76,9 @@ def test_a_renewed_token_costs_one_list_and_one_pdf_and_nothing_is_downloaded_tw
     assert run("cat", stored / NAMESPACE / NAMES[3]).good().out == CONTENTS[NAMES[3]]
 
 
+@pytest.mark.promise(
+    "A token that the API refuses something is not shown what another one has fetched of it."
+)
 @pytest.mark.usefixtures("stored")
 def test_while_the_api_is_away_a_token_gets_only_what_it_was_allowed_before(
     sandbox: Sandbox, mounts: Mounts

@@ -124,7 +124,7 @@ def test_a_tool_that_goes_by_an_early_stat_fails_loudly_and_leaves_no_wrong_copy
     "and pads it with zeros."
 )
 @each_with(PADDING_TOOLS)
-def test_cpio_alone_pads_a_never_opened_file_with_zeros_and_only_warns(
+def test_cpio_pads_a_never_opened_file_with_zeros_and_only_warns(
     stage: Stage, room: Path, tool: Tool, subject: str
 ) -> None:
     place = stage.never_opened(subject, room)

@@ -31,6 +31,10 @@ def odd_header(line: bytes) -> faults.Behaviour:
     return behave
 
 
+@pytest.mark.promise(
+    "An invoice never gets the bytes of another one, whatever a server sends before, "
+    "between and behind its answers."
+)
 @pytest.mark.parametrize(
     "behaviour",
     [
@@ -59,6 +63,9 @@ def test_an_archive_is_right_and_so_is_what_is_stored(
     assert in_folder(tmp_path / "stored") == CONTENTS
 
 
+@pytest.mark.promise(
+    "Connections that a firewall or a suspended laptop has forgotten cost seconds and no invoice."
+)
 def test_connections_that_were_forgotten_on_the_way_cost_no_invoice(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:
@@ -73,6 +80,7 @@ def test_connections_that_were_forgotten_on_the_way_cost_no_invoice(
     assert in_folder(tmp_path / "copy") == CONTENTS
 
 
+@pytest.mark.promise("Half a PDF is an error and is not kept.")
 def test_half_a_pdf_is_never_stored_and_a_whole_one_later_is(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:

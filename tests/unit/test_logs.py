@@ -400,6 +400,7 @@ def test_failing_to_open_a_log_file_leaves_logging_as_it_was(tmp_path: Path) -> 
     assert logging.getLogger().handlers == handlers
 
 
+@pytest.mark.promise("What comes from a server cannot forge a line of the log, nor move a cursor.")
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
