@@ -405,11 +405,10 @@ class Fetcher:
                 job = self._take(now_s)
                 if job is not None:
                     return job
-                idle_left_s = idle_since_s + IDLE_WORKER_S - now_s
-                if idle_left_s <= 0 and not self._queue:
+                if self._queue:
+                    wait_s = self._next_change_s(now_s)
+                elif (wait_s := idle_since_s + IDLE_WORKER_S - now_s) <= 0:
                     break
-                change_s = self._next_change_s(now_s)
-                wait_s = idle_left_s if change_s is None else change_s
                 self._idle_workers += 1
                 self._clock.wait(self._work, wait_s)
                 self._idle_workers -= 1

@@ -45,18 +45,28 @@ def place_of(path: str) -> Place:
 
 def status_of(mount: Mount) -> Status:
     """What a mount does; raises `UserError` where it cannot be asked."""
-    return _asked(mount, _STATUS, answer_within_s=_FROM_MEMORY_S)
+    return _at(mount, _asked(mount, _STATUS, answer_within_s=_FROM_MEMORY_S))
 
 
 def all_statuses() -> tuple[tuple[Status, ...], Failures]:
     """What each mount does that listens to this user, and which of them are silent."""
     statuses, failures = [], []
+    by_device: dict[str, Mount] = {}  # one may be bound to other places as well
     for mount in mountpoint.our_mounts():
+        by_device.setdefault(mount.device, mount)
+    for mount in by_device.values():
         try:
-            statuses.append(control.ask(mount.device, _STATUS, answer_within_s=_FROM_MEMORY_S))
+            status = control.ask(mount.device, _STATUS, answer_within_s=_FROM_MEMORY_S)
         except UserError as error:
             failures.append(f"{mount.path}: {error}")
-    return tuple(status for status in statuses if status is not None), tuple(failures)
+        else:
+            statuses += [_at(mount, status)] if status else []
+    return tuple(statuses), tuple(failures)
+
+
+def _at(mount: Mount, status: Status) -> Status:
+    """The same with the present path of the mount, which a renamed folder above it has changed."""
+    return {**status, "mount_point": mount.path}
 
 
 def refresh(place: Place) -> None:

@@ -85,9 +85,11 @@ class Stage:
         max_wait_s: float = MAX_WAIT_S,
         jitter: float = 0.0,
         clock: FakeClock | None = None,
+        on_worker_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock or FakeClock()
-        self.fetcher = Fetcher(Limits(parallel, max_wait_s), self.clock, lambda: jitter)
+        limits = Limits(parallel, max_wait_s)
+        self.fetcher = Fetcher(limits, self.clock, lambda: jitter, on_worker_end)
         self.held: set[threading.Thread] = set()
         self.running = 0
         self.most_running = 0

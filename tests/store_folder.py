@@ -2,10 +2,13 @@
 
 import hashlib
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from invoicefs.cache import Cache
 from invoicefs.clock import Clock, SystemClock
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
 from invoicefs.store import Store, open_store
@@ -108,3 +111,18 @@ def put_values(folder: Path, cache: str, values: Mapping[int, bytes]) -> None:
                 rows.execute(change, (value, rowid))
             else:
                 (database(folder, cache).parent / filename).write_bytes(value)
+
+
+@contextmanager
+def threads_that_use(store: Store | Cache, count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads, each of which closes its connections as its last."""
+    together = threading.Barrier(count, timeout=20)
+
+    def end() -> None:
+        together.wait()
+        store.close()
+
+    with ThreadPoolExecutor(count) as threads:
+        yield threads
+        for ended in [threads.submit(end) for _ in range(count)]:
+            ended.result(20)

@@ -297,3 +297,22 @@ def test_what_is_gone_or_closed_keeps_nothing_else_from_being_listed(
 
     assert (ended.code, "403" in ended.err) == (1, True)
     assert len(run("ls", mount / NAMESPACE).good().lines) == 1 + len(INVOICES)
+
+
+def test_a_mount_is_found_by_its_path_whatever_else_has_changed(mounts: Mounts) -> None:
+    above = mounts.folder / "above"
+    path = mounts.new_path("above/mnt")
+    mounts.command("mount", "--cache-dir", mounts.folder / "elsewhere", path).good()
+    mount = mounts.at(path)
+    renamed = above.with_name("renamed")
+    above.rename(renamed)
+    path = renamed / "mnt"
+    env = {"XDG_RUNTIME_DIR": "/nowhere", "XDG_CACHE_HOME": "/nowhere"}
+    try:
+        found = json.loads(mounts.command("status", "--json", path, env=env).good().out)
+        assert [each["mount_point"] for each in found] == [str(path)]
+        mounts.command("refresh", path, env=env).good()
+        mounts.command("fetch", path / NAMESPACE, env=env).good()
+    finally:
+        mounts.command("umount", path).good()
+    mount.wait_until_ended()

@@ -27,6 +27,7 @@ from invoicefs.errors import (
 from invoicefs.fetcher import (
     FAILURE_MEMORY_S,
     FOREGROUND_SLOTS,
+    IDLE_WORKER_S,
 )
 from tests.fetcher_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
 
@@ -958,3 +959,37 @@ def test_pool_and_single_flight_hold_under_pressure(set_stage: SetStage, seed: i
 
     assert not [thread for thread in threads if thread.is_alive()]
     assert broken == []
+
+
+def test_a_worker_that_has_nothing_to_do_ends_and_gives_back_what_it_holds(
+    set_stage: SetStage,
+) -> None:
+    ended: list[str] = []
+    stage = set_stage(on_worker_end=lambda: ended.append(threading.current_thread().name))
+    stage.fetch("one", stage.call())
+    stage.pass_time(IDLE_WORKER_S - 1)
+    assert len(stage.threads()) == 1
+
+    stage.pass_time(1)
+
+    assert stage.threads() == frozenset()
+    assert ended == ["call-1"]
+    assert stage.fetch("two", stage.call("again")) == "again"
+
+
+def test_a_worker_waits_without_end_for_what_others_have_to_finish_first(stage: Stage) -> None:
+    """It looked again and again, with a processor of its own."""
+    running = [stage.held_call(), stage.held_call()]
+    for number, call in enumerate(running):
+        stage.start(f"background {number}", call, timeout_s=100)
+        call.until_begun()
+    stage.start("waits for a slot", stage.call(), timeout_s=100)
+    stage.fetch("has a third worker", stage.call())
+
+    stage.pass_time(IDLE_WORKER_S + 1)
+
+    assert stage.clock.waiting()  # and `pass_time` has seen all come to rest
+    for call in running:
+        call.let_go()
+    stage.settle()
+    assert [call.attempts for call in stage.calls] == [1, 1, 1, 1]

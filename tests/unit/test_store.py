@@ -11,7 +11,7 @@ import stat
 import threading
 from collections import UserDict
 from collections.abc import Callable, ItemsView, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +42,7 @@ from tests.store_folder import (
     loaded,
     put_values,
     stored_values,
+    threads_that_use,
     use_for_everything,
     value_files,
 )
@@ -694,7 +695,7 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
     """SQLite's own waiting is unfair: one of many may wait until its time is over."""
     cache = Cache(folder, "cache", SystemClock(), refill=lambda: True)
     slow = SlowValues(slow="1")
-    with ThreadPoolExecutor(2) as threads:
+    with threads_that_use(cache, 2) as threads:
         first = threads.submit(cache.set, slow)
         assert slow.is_written.wait(20)
         second = threads.submit(cache.set, {"quick": "2"})

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from tests.store_folder import (
     loaded,
     put_values,
     stored_values,
+    threads_that_use,
     use_for_everything,
     value_files,
 )
@@ -737,7 +737,7 @@ def test_threads_that_meet_damage_together_begin_one_new_database(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = open_()
-    with ThreadPoolExecutor(8) as threads:
+    with threads_that_use(store, 8) as threads:
 
         def all_at_once(action: Callable[[], object]) -> list[object]:
             barrier = threading.Barrier(8, timeout=20)
@@ -756,7 +756,6 @@ def test_threads_that_meet_damage_together_begin_one_new_database(
         assert set(all_at_once(lambda: read_both(store))) == {(None, None)}
         use_for_everything(store)
         assert set(all_at_once(lambda: read_both(store))) == {found}
-        all_at_once(store.close)
     assert count_damage_reports(caplog) == 2
     assert [len(caches(folder, cache)) for cache in CACHES] == [2, 2]
 
@@ -872,7 +871,7 @@ def test_databases_set_aside_do_not_pile_up(open_: OpenStore, folder: Path) -> N
 def test_a_folder_that_is_deleted_costs_caching_only(store: Store, folder: Path) -> None:
     use_for_everything(store)
     shutil.rmtree(folder)
-    with ThreadPoolExecutor(1) as another_thread:
+    with threads_that_use(store, 1) as another_thread:
         for _ in range(2):
             use_until_eviction(store)
             another_thread.submit(use_until_eviction, store).result(20)

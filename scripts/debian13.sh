@@ -1,0 +1,42 @@
+# Sourced by scripts/test: runs it in Debian 13, in a folder made by debootstrap and entered by chroot.
+#
+#   run_in_debian13 [ARGUMENTS OF scripts/test]
+#
+# The folder is kept between runs, with what they install in it: XDG_CACHE_HOME/invoicefs-debian13.
+# Only root can do this. Nothing stays mounted: all of it is in a namespace of its own.
+
+set -euo pipefail
+
+run_in_debian13() {
+    local root=${XDG_CACHE_HOME:-$HOME/.cache}/invoicefs-debian13 checkout=$PWD
+    [[ $(id -u) == 0 ]] || please "Only root can do this:" sudo scripts/test --debian13
+    install_system_packages "$(missing_packages debootstrap rsync unshare)"
+    make_debian13 "$root"
+    rsync -a --delete --exclude .git --exclude .venv --exclude '.*_cache' --exclude __pycache__ \
+        "$checkout/" "$root/invoicefs/"
+    exec unshare --mount --propagation private bash -euc '
+        root=$1
+        for each in proc sys dev; do
+            mount --rbind "/$each" "$root/$each"
+        done
+        shift
+        exec chroot "$root" env --chdir=/invoicefs HOME=/root LANG=C.UTF-8 \
+            PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin scripts/test "$@"
+    ' bash "$root" "$@"
+}
+
+# Makes the folder where it is missing, and gives it what this machine knows of its network.
+make_debian13() {
+    local root=$1 file
+    if [[ ! -e $root/invoicefs-made ]]; then
+        echo "Making a Debian 13 in $root"
+        rm -rf --one-file-system "$root"
+        mkdir -p "$root"
+        quietly debootstrap --variant=minbase --include=ca-certificates,python3-venv trixie "$root"
+        touch "$root/invoicefs-made"
+    fi
+    for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt \
+        "$HOME/.config/pip/pip.conf"; do
+        [[ ! -e $file ]] || install -D -m 644 "$file" "$root${file/#$HOME/\/root}"
+    done
+}
