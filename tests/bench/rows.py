@@ -43,6 +43,7 @@ FIRST_LS = "first-ls"
 SECOND_LS = "second-ls"
 LIST_10K = "list-10k"
 LIST_100K = "list-100k"
+NAMESPACES_100K = "namespaces-100k"
 LINEARITY = "linearity"
 INVOICE_MEMORY = "invoice-memory"
 USABLE = "usable"
@@ -65,6 +66,7 @@ ROWS: tuple[Row, ...] = (
     Row(LIST_10K, "first `ls -f` of 10 000"),
     Row(LIST_100K, "first `ls -f` of 100 000"),
     Row(LINEARITY, "... 100 000 to 10 000", Kind.NUMBER, most=12.0),
+    Row(NAMESPACES_100K, "mounting and `ls -f` of 100 000 namespaces"),
     Row(INVOICE_MEMORY, "memory per listed invoice", Kind.BYTES, most=KIB),
     Row(USABLE, "mounting, until `ls` works", aims=(Aim(RCLONE.name, 1 / 2.0),)),
     Row(MEMORY, "memory after the cold archive", Kind.BYTES),

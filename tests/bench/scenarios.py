@@ -5,10 +5,11 @@ A scenario measures several rows, because one mount can serve for them.
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from invoicefs.sandbox import SampleNamespace, SampleTenant, Sandbox
 from tests.bench import rows
 from tests.bench.contestants import (
     BINDFS,
@@ -123,6 +124,16 @@ def _listing(filesystem: Filesystem, stage: Stage) -> Values:
     }
 
 
+def _many_namespaces(filesystem: Filesystem, stage: Stage) -> Values:
+    names = (f"namespace-{number:06}" for number in range(COUNTS[HUNDRED_THOUSAND]))
+    tenant = SampleTenant("acme", tuple(map(SampleNamespace, names)))
+    with Sandbox(tenant, latency_s=0.05) as sandbox:
+        addresses = replace(stage.server.addresses, api_url=sandbox.url, token=sandbox.token)
+        with stage.mounted(filesystem, addresses) as mount:
+            again_s = stage.timed(rows.NAMESPACES_100K, mount, "ls", "-f", mount.path)
+            return {rows.NAMESPACES_100K: mount.usable_s + again_s}
+
+
 def _list(stage: Stage, mount: Mounted, row: str, folder: str) -> float:
     names = COUNTS[folder] + 2  # . and .., too
     counted = f'test $(ls -f "$1" | wc -l) = {names}'
@@ -161,6 +172,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         (rows.LIST_10K, rows.LIST_100K, rows.LINEARITY, rows.INVOICE_MEMORY),
         _runs(_listing, INVOICEFS, RCLONE_WITHOUT_SIZES, FSSPEC),
     ),
+    Scenario("namespaces", (rows.NAMESPACES_100K,), _runs(_many_namespaces, INVOICEFS)),
     Scenario("crowd", (rows.CROWD,), _runs(_crowd, *_REMOTE)),
     Scenario(
         "archive",

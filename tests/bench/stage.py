@@ -13,6 +13,7 @@ from tests.bench.contestants import Filesystem, Place
 from tests.bench.mounting import Mounted, mounted
 from tests.bench.profiling import Profiler
 from tests.bench.running_server import RunningServer
+from tests.bench.server import Addresses
 from tests.bench.tenant import ARCHIVE, COUNTS, CROWDED, THOUSAND, archived_files
 from tests.mount.mounts import CHECKOUT
 from tests.mount.programs import Argument, Ended, run
@@ -33,13 +34,15 @@ class Stage:
     profiler: Profiler | None = None
 
     @contextmanager
-    def mounted(self, filesystem: Filesystem) -> Iterator[Mounted]:
-        """A mount that has seen nothing before."""
+    def mounted(
+        self, filesystem: Filesystem, addresses: Addresses | None = None
+    ) -> Iterator[Mounted]:
+        """A mount that has seen nothing before, of our server or of another one."""
         with self.new_folder() as home:
             path = home / "mnt"
             path.mkdir()
             (home / "cache").mkdir()
-            place = Place(path, home, self.local_files, self.server.addresses)
+            place = Place(path, home, self.local_files, addresses or self.server.addresses)
             with mounted(filesystem, place) as mount:
                 yield mount
 
