@@ -29,7 +29,7 @@ from invoicefs.access import Question
 from invoicefs.cache import Cache
 from invoicefs.clock import Clock
 from invoicefs.errors import StoreUnusable
-from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
+from invoicefs.model import Content, Invoice, Listing, Record, StoredContent, is_whole_pdf
 from invoicefs.names import directory_name, file_name
 from invoicefs.own_folders import own_folder
 from invoicefs.spill import SpilledPdf, spilled
@@ -236,7 +236,9 @@ class Store:
 
 
 def _is_content(key: str, pdf: object) -> bool:
-    return isinstance(pdf, bytes) and hashlib.sha256(pdf).hexdigest() == key
+    if not isinstance(pdf, bytes) or not is_whole_pdf(pdf):  # earlier versions kept half a PDF
+        return False
+    return hashlib.sha256(pdf).hexdigest() == key
 
 
 def _is_record(key: str, stored: object) -> bool:

@@ -185,4 +185,5 @@ class AskedTenant:
 
 def pdf_of(text: str, size_bytes: int = 0) -> bytes:
     """Bytes that pass for a PDF, different for different texts, padded to a size."""
-    return f"%PDF-1.4 {text}\n".encode("utf-8", "surrogatepass").ljust(size_bytes, b"%")
+    head, tail = f"%PDF-1.4 {text}\n".encode("utf-8", "surrogatepass"), b"%%EOF"
+    return head + b"%" * (size_bytes - len(head) - len(tail)) + tail

@@ -771,3 +771,12 @@ def test_log_lines_hold_no_content(
         put_values(folder, "meta", {row: damage + value})
         assert store.listing("system") is None
     assert secret not in caplog.text
+
+
+def test_half_a_pdf_that_an_earlier_version_kept_is_a_miss(store: Store) -> None:
+    half = content_of(pdf_of("half", IN_A_FILE)[: IN_A_FILE // 2])
+    store.save(Invoice("system", "half"), half)
+
+    assert half.record.content is not None
+    assert store.pdf(half.record.content) is None
+    assert store.remove_damaged(is_dry=True) == (0, 1)
