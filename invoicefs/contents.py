@@ -353,7 +353,13 @@ class Contents:
         self, invoice: Invoice, deadline: Deadline, *, past_caches: bool = False
     ) -> Content:
         """The content from the API, whatever is stored, and kept from now on."""
-        past_caches = past_caches or invoice.active
+        known = self._remembered.get(invoice)
+        has_changed = (
+            known is not None
+            and known.content is not None
+            and (known.content.version != invoice.version)
+        )
+        past_caches = past_caches or invoice.active or has_changed
         pdf = self._api.invoice_pdf(invoice, deadline, past_caches=past_caches)
         content = Content(self._record_of(invoice, pdf), pdf)
         self._store.save(invoice, content)

@@ -1029,3 +1029,29 @@ def test_learning_again_reads_nothing(
     monkeypatch.setattr(store, "record", lambda _: pytest.fail("the store was read"))
     desk.list(FINAL, UNDATED)
     assert desk.stat(FINAL).size_bytes == 1000
+
+
+def test_what_may_be_an_older_version_is_fetched_past_caches(
+    desk: Desk, tenant: FakeTenant
+) -> None:
+    """A cache between mount and API had the draft, and gave it for the final invoice, for good."""
+    for invoice in (FINAL, ACTIVE):
+        desk.read(invoice)
+    assert [tenant.was_past_caches[f"system/{each.name}"] for each in (FINAL, ACTIVE)] == [
+        False,
+        True,
+    ]
+    corrected = replace(FINAL, amount="17")
+    desk.list(corrected)
+    desk.read(corrected)
+    assert tenant.was_past_caches[f"system/{FINAL.name}"]
+
+
+def test_a_download_that_is_asked_for_again_is_fetched_past_caches(
+    desk: Desk, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    desk.read(FINAL)
+    desk.contents.download_again(FINAL, Deadline.after(LONG_S, clock))
+
+    assert tenant.was_past_caches[f"system/{FINAL.name}"]
+    assert tenant.take_calls().count(f"pdf system/{FINAL.name}") == 2

@@ -1,5 +1,6 @@
 """Which URL and credentials a tenant is asked with, and that no secret goes anywhere else."""
 
+import base64
 import json
 import os
 import secrets
@@ -109,6 +110,10 @@ def certificates_stay_unread(monkeypatch: pytest.MonkeyPatch) -> None:
         return " ".join(str(part) for part in parts if part is not None)
 
     monkeypatch.setattr("invoicefs.credentials.load_p12", made_of)
+    monkeypatch.setattr(
+        "invoicefs.credentials.load_p12_content",
+        lambda content, _, password: made_of(content, password),
+    )
     monkeypatch.setattr("invoicefs.credentials.load_pem", made_of)
     monkeypatch.setattr("invoicefs.credentials.read_file", lambda *_: b"")
 
@@ -169,7 +174,11 @@ def test_the_first_place_that_has_something_wins(find: Find, first: int) -> None
         ({"INVOICEFS_P12": "/p", "VES_P12_PASSWORD": "x", "VOLT_API_P12_FILE": "/q"}, "/p"),
         ({"INVOICEFS_CERT": "/c", "INVOICEFS_KEY": "/k"}, "/c /k"),
         ({"F5XC_P12_BUNDLE": "/p", "F5XC_P12_PASSWORD": "x"}, "/p x"),
+        ({"F5XC_P12_FILE": "/p", "F5XC_P12_PASSWORD": "x"}, "/p x"),
         ({"F5XC_CERT": "/c", "F5XC_KEY": "/k"}, "/c /k"),
+        ({"F5XC_ACCESS_TOKEN": "t"}, "t"),
+        ({"F5XC_API_TOKEN_FILE": "token"}, "/--url"),
+        ({"VES_P12_CONTENT": "cDEyIGNvbnRlbnQ=", "VES_P12_PASSWORD": "x"}, "b'p12 content' x"),
         ({"VOLT_API_P12_FILE": "/p", "VES_P12_PASSWORD": "x"}, "/p x"),
         ({"VOLT_API_CERT": "/c", "VOLT_API_KEY": "/k"}, "/c /k"),
         ({"p12-bundle": "/p", "VES_P12_PASSWORD": "x"}, "/p x"),
@@ -629,3 +638,33 @@ def test_the_secret_files_that_everybody_can_read_are_told(
     credentials = find({"--url": A, **texts}).credentials(None)
 
     assert credentials.open_files == tuple(public / file for file in files)
+
+
+@pytest.mark.parametrize("url", ["F5XC_API_URL", "F5XC_TENANT_URL"])
+@pytest.mark.parametrize("token", ["F5XC_API_TOKEN", "F5XC_ACCESS_TOKEN"])
+def test_what_other_clients_call_their_url_and_token_is_read(
+    find: Find, url: str, token: str
+) -> None:
+    tenant = find({url: A, token: "t"})
+
+    assert (tenant.url, used(tenant.credentials(None))) == (A, "t")
+
+
+def test_a_bundle_in_a_variable_makes_a_certificate(find: Find, made: Path) -> None:
+    content = base64.encodebytes((made / "p12").read_bytes()).decode()  # with line feeds
+    tenant = find({"VOLT_API_URL": A, "VES_P12_CONTENT": content, "VES_P12_PASSWORD": PLANTED})
+
+    credentials = tenant.credentials(None)
+
+    assert credentials.certificate is not None
+    assert credentials.description == "the certificate in VES_P12_CONTENT"
+    assert "VES_P12_CONTENT" not in os.environ
+
+
+@pytest.mark.parametrize("content", ["not base64!", "bm8gYnVuZGxl"])
+def test_what_is_no_bundle_in_a_variable_is_refused_and_not_told(find: Find, content: str) -> None:
+    tenant = find({"VOLT_API_URL": A, "VES_P12_CONTENT": content, "VES_P12_PASSWORD": "x"})
+
+    with pytest.raises(UserError, match="VES_P12_CONTENT") as refused:
+        tenant.credentials(None)
+    assert content not in str(refused.value)

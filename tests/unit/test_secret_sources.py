@@ -2,13 +2,15 @@
 
 import os
 import secrets
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
 import pytest
 
 from invoicefs.errors import UserError
-from invoicefs.secret_sources import is_open_to_others, read_secret
+from invoicefs.secret_sources import SECRET_BYTES, is_open_to_others, read_file, read_secret
 
 PLANTED = secrets.token_hex()
 
@@ -112,3 +114,54 @@ def test_a_link_that_leads_in_a_circle_is_open_to_nobody(tmp_path: Path) -> None
     (tmp_path / "loop").symlink_to("loop")
 
     assert not is_open_to_others(tmp_path / "loop")
+
+
+@pytest.mark.parametrize("size_bytes", [SECRET_BYTES + 1, 2**40])
+def test_what_is_too_large_for_a_secret_is_refused_unread(tmp_path: Path, size_bytes: int) -> None:
+    """A token file of 3 GiB took 6 GB of memory."""
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(size_bytes)
+
+    with pytest.raises(UserError, match="is larger than 64 KiB"):
+        read_file(path, "the file X")
+
+
+def test_a_device_that_never_ends_is_refused_unread() -> None:
+    with pytest.raises(UserError, match="is not a regular file"):
+        read_file(Path("/dev/zero"), "the file X")
+
+
+def test_the_largest_secret_is_read(tmp_path: Path) -> None:
+    (tmp_path / "large").write_bytes(b"x" * SECRET_BYTES)
+
+    assert len(read_file(tmp_path / "large", "the file X")) == SECRET_BYTES
+
+
+TAKES_A_VARIABLE = """
+import os
+from invoicefs.secret_sources import take_variable
+assert take_variable("SECRET") == "first-hush", os.environ["SECRET"]
+print(open("/proc/self/environ", "rb").read())
+"""
+HAS_IT_TWICE = """
+import ctypes, os, sys
+path = f"PYTHONPATH={os.environ['PYTHONPATH']}"
+entries = [path, "SECRET=first-hush", "A=b", "SECRET=second-hush"]
+strings = lambda texts: (ctypes.c_char_p * (len(texts) + 1))(*[text.encode() for text in texts])
+program = [sys.executable, "-c", sys.argv[1]]
+ctypes.CDLL(None).execve(sys.executable.encode(), strings(program), strings(entries))
+"""
+
+
+def test_every_copy_of_a_variable_is_overwritten() -> None:
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    shown = subprocess.run(
+        [sys.executable, "-c", HAS_IT_TWICE, TAKES_A_VARIABLE],
+        env=environment,
+        capture_output=True,
+        check=True,
+    ).stdout
+
+    assert b"SECRET=**********" in shown
+    assert b"hush" not in shown
