@@ -57,7 +57,7 @@ class AccessStore(Protocol):
         """What was kept last, or None where nothing was."""
 
     def save_verdicts(self, verdicts: Mapping[Question, str]) -> bool:
-        """Keep these; whether that was possible."""
+        """Keep these. Returns False where the disk cannot take it."""
 
 
 class _Seen(NamedTuple):
@@ -111,10 +111,12 @@ class Access:
         return self._known[seen] is not None
 
     def refill_store(self) -> bool:
-        """Keep what the store has lost; whether that was possible."""
+        """Keep what the store has lost. Returns False where the disk cannot take it."""
         self._key = self._store.fingerprint_key(self._key)
         known = tuple(self._known.items())
-        return self._store.save_verdicts({self._question(each): v for each, v in known if v})
+        return self._store.save_verdicts(
+            {self._question(seen): verdict for seen, verdict in known if verdict}
+        )
 
     def _recall(self, seen: _Seen) -> None:
         found = self._disk.run(lambda: self._stored(seen))

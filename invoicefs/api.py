@@ -298,7 +298,7 @@ def _is_about_the_same(url: str, before: str, query: str) -> bool:
     namespace, namespace_before = map(_NAMESPACE.search, (path, path_before))
     if namespace and namespace_before and unquote(namespace[1]) != unquote(namespace_before[1]):
         return False
-    names, names_before = (parse_qs(each).get("name") for each in (urlsplit(url).query, query))
+    names, names_before = (parse_qs(text).get("name") for text in (urlsplit(url).query, query))
     return not names or not names_before or names == names_before
 
 

@@ -24,7 +24,7 @@ _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32  # see inflateInit2 in zlib.h
 _COMPRESSIONS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 Read = Callable[[int], bytes]
-"""Reads at most so many bytes; nothing at the end."""
+"""Reads at most a number of bytes; none at the end."""
 
 
 class BodyTooLarge(UnusableAnswer):

@@ -144,11 +144,11 @@ class Cache:
         return self._attempt("write", set_all) or False
 
     def remove(self, key: str) -> bool:
-        """Forget the value under a key, if there is one; whether that was possible."""
+        """Forget the value under a key, if there is one. Returns False where the disk fails."""
         return self._attempt("write", lambda cache: cache.delete(key)) is not None
 
     def clear(self) -> bool:
-        """Forget all values; whether that was possible."""
+        """Forget all values. Returns False where the disk fails."""
         return self._attempt("write", lambda cache: cache.clear()) is not None
 
     def settle(self) -> None:

@@ -84,7 +84,7 @@ class Catalog:
         self._denied_s: dict[str, float] = {}
 
     def refill_store(self) -> bool:
-        """Keep the lists in memory that the store has lost; whether that was possible."""
+        """Keep the lists that the store has lost. Returns False where the disk cannot take them."""
         return self._snapshots.refill_store()
 
     def listings(self) -> tuple[Listing, ...]:
@@ -103,8 +103,8 @@ class Catalog:
         if self._access.has_seen(NAMESPACES) and self._snapshots.namespaces().by_directory:
             return True
         return any(
-            self._access.has_seen(INVOICES, each) and self._snapshots.listing(each)
-            for each in self._view.namespaces
+            self._access.has_seen(INVOICES, namespace) and self._snapshots.listing(namespace)
+            for namespace in self._view.namespaces
         )
 
     def namespaces(self, deadline: Deadline) -> tuple[str, ...]:
@@ -178,7 +178,7 @@ class Catalog:
             log.warning("The server could list only a part of the namespaces.")
             found = tuple(dict.fromkeys((*found, *known)))
         listed = frozenset(found)
-        vanished = [each for each in known if each not in listed]
+        vanished = [name for name in known if name not in listed]
         found += tuple(filter(self._has_final_invoices, vanished))
         return self._snapshots.replace_namespaces(
             found, fetched_s=self._clock.monotonic_s(), is_partial=answer.is_partial

@@ -246,13 +246,13 @@ class Contents:
         Raises whatever keeps the call from bringing it, or `TimedOut` where the disk hangs.
         """
         was_fetched_for_it = self._ahead.get(invoice.key) is not None
-        at_hand = self._held(invoice)
-        if at_hand is None:
-            at_hand = self._disk.run(lambda: self._fresh_from_store(invoice))
-        if at_hand is not None:
-            content = self._with_proof(invoice, at_hand, deadline)
+        found = self._held(invoice)
+        if found is None:
+            found = self._disk.run(lambda: self._fresh_from_store(invoice))
+        if found is not None:
+            content = self._with_proof(invoice, found, deadline)
             with self._lock:
-                self._hits += content is at_hand and not was_fetched_for_it
+                self._hits += content is found and not was_fetched_for_it
             return content
         content = self._fetcher.fetch(*self._call_for(invoice), deadline)
         facts = content.record.content
@@ -317,13 +317,13 @@ class Contents:
             log.warning("The stored copy of %s is served: %s", invoice.key, error)
             return outdated
 
-    def _with_proof(self, invoice: Invoice, at_hand: Content, deadline: Deadline) -> Content:
-        """What is at hand, once the API has let the credential have a PDF of its namespace.
+    def _with_proof(self, invoice: Invoice, found: Content, deadline: Deadline) -> Content:
+        """The content that was found, once the API has let the credential have a PDF there.
 
         Where it has not yet, one invoice is downloaded for all that wait, and its answer counts.
         """
         if self._access.may_see(PDF, invoice.namespace):
-            return at_hand
+            return found
         proof: list[Content] = []
 
         def download(until: Deadline) -> None:
@@ -336,17 +336,17 @@ class Contents:
         except InvoicefsError:
             # For another invoice it may be different, unless this is the one that was tried.
             if self._access.may_see(PDF, invoice.namespace):
-                return at_hand
+                return found
             key, kind, _ = self._call_for(invoice)
             self._fetcher.fetch(key, kind, download, deadline)
-        return proof[0] if proof else at_hand
+        return proof[0] if proof else found
 
     def _download(self, invoice: Invoice, deadline: Deadline) -> Content:
         """The content from the API, unless it has been brought in the meantime."""
         if self._access.may_see(PDF, invoice.namespace):
-            at_hand = self._held(invoice) or self._fresh_from_store(invoice)
-            if at_hand is not None:
-                return at_hand
+            found = self._held(invoice) or self._fresh_from_store(invoice)
+            if found is not None:
+                return found
         return self._download_anew(invoice, deadline)
 
     def _download_anew(

@@ -1,4 +1,4 @@
-"""Checks all that a mount needs, one after the other, and says how to mend what is amiss."""
+"""Checks all that a mount needs, one after the other, and says how to fix what is wrong."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,7 +16,7 @@ from invoicefs.store import open_store, store_folder
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found: all well, or what is amiss and how to mend it."""
+    """What one check found: all well, or what is wrong and how to fix it."""
 
     is_well: bool
     words: str

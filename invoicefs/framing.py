@@ -50,7 +50,7 @@ class Head:
 
     def values(self, name: str) -> tuple[str, ...]:
         """The elements of a header that is a list, in lower case, as RFC 9110, 5.6.1 has them."""
-        texts = (value for each, value in self.headers if each.lower() == name)
+        texts = (value for header, value in self.headers if header.lower() == name)
         elements = (element.strip().lower() for text in texts for element in text.split(","))
         return tuple(element for element in elements if element)
 
@@ -108,7 +108,7 @@ def _parse_head(lines: Iterator[bytes]) -> Head:
         if not colon or "\0" in text or text[0] in _BEGINNINGS_OF_BODIES:
             raise NotHttp("has a header that is none")
         headers.append((name.strip(), _clean(value)))
-    usable = tuple(each for each in headers if _TOKEN.fullmatch(each[0]))
+    usable = tuple(header for header in headers if _TOKEN.fullmatch(header[0]))
     if len({value for name, value in usable if name.lower() == "location"}) > 1:
         raise NotHttp("leads to two places")
     return Head(version.decode(), int(status), _clean(reason.decode("latin-1")), usable)
@@ -122,7 +122,7 @@ def body_of(head: Head, stream: io.BufferedReader) -> "Body":
     """The body that follows a head; raises `NotHttp` where it is in doubt how long that is."""
     if head.status in (204, 304):
         return Body(stream, iter(()))
-    codings = [each for each in head.values("transfer-encoding") if each != "identity"]
+    codings = [coding for coding in head.values("transfer-encoding") if coding != "identity"]
     if codings:
         if set(codings) != {"chunked"}:
             raise NotHttp("comes in an unknown transfer encoding")

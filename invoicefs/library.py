@@ -288,9 +288,9 @@ class Library:
         self._contents.download_again(invoice, deadline)
 
     def _refill_store(self) -> bool:
-        """Keep once more what the store has lost and is known here; whether that was possible."""
+        """Keep again what the store has lost. Returns False where the disk cannot take it."""
         kept = [self._access.refill_store()]
-        kept += [self._contents.refill_store(each) for each in self._catalog.listings()]
+        kept += [self._contents.refill_store(listing) for listing in self._catalog.listings()]
         return self._catalog.refill_store() and all(kept)
 
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:

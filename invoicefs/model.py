@@ -194,7 +194,9 @@ class Listing:
         where the newer one has none that is understood, the last one counts.
         """
         before = {invoice.name: invoice for invoice in self.invoices}
-        invoices = [_with_status_of(before.get(each.name), each) for each in newer.invoices]
+        invoices = [
+            _with_status_of(before.get(invoice.name), invoice) for invoice in newer.invoices
+        ]
         named = {invoice.name for invoice in newer.invoices}
         kept = [each for each in self.invoices if not each.active and each.name not in named]
         is_whole = not kept and all(map(operator.is_, invoices, newer.invoices))
@@ -208,7 +210,7 @@ class Listing:
         if not statuses:
             return self
         shown = statuses | {UNKNOWN_STATUS}
-        return Listing(tuple(each for each in self.invoices if each.status in shown))
+        return Listing(tuple(invoice for invoice in self.invoices if invoice.status in shown))
 
 
 @dataclass(frozen=True, slots=True)

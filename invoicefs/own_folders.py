@@ -38,7 +38,7 @@ class NewFolder:
     """A folder that is going to be made, and what of the way to it is missing now."""
 
     def __init__(self, folder: Path) -> None:
-        self._missing = [each for each in (folder, *folder.parents) if not each.exists()]
+        self._missing = [path for path in (folder, *folder.parents) if not path.exists()]
 
     def forget(self) -> None:
         """Let it stay."""
@@ -50,9 +50,9 @@ class NewFolder:
             return
         folder, *parents = self._missing
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # somebody else has put something there
-            for each in parents:
-                each.rmdir()
+        with suppress(OSError):  # it is not empty any more
+            for parent in parents:
+                parent.rmdir()
 
 
 def _on_the_way(path: str) -> Iterator[str]:

@@ -10,13 +10,13 @@ def hidden(text: str, secret: str) -> str:
     """The text with stars in the place of a secret, however that is percent-encoded in it."""
     if not secret or (secret not in text and "%" not in text):
         return text
-    forms = (f"(?:{re.escape(each)}|(?i:%{ord(each):02x}))" for each in secret)
+    forms = (f"(?:{re.escape(character)}|(?i:%{ord(character):02x}))" for character in secret)
     return re.sub("".join(forms), "***", text)
 
 
 def on_one_line(text: str) -> str:
     """What a server says, for people: printable, without line feeds, of bounded length."""
-    printable = "".join(each if each.isprintable() else " " for each in text)
+    printable = "".join(char if char.isprintable() else " " for char in text)
     return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]
 
 
@@ -28,4 +28,4 @@ def escaped(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

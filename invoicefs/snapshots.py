@@ -25,13 +25,13 @@ class ListStore(Protocol):
         """The last good list of namespaces; empty where there is none."""
 
     def save_namespaces(self, namespaces: Iterable[str]) -> bool:
-        """Keep a list of namespaces; whether that was possible."""
+        """Keep a list of namespaces. Returns False where the disk cannot take it."""
 
     def listing(self, namespace: str) -> Listing | None:
         """The last good listing of a namespace, or None where there is none."""
 
     def save_listing(self, namespace: str, listing: Listing) -> bool:
-        """Keep the listing of a namespace; whether that was possible."""
+        """Keep the listing of a namespace. Returns False where the disk cannot take it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class Snapshots:
         return tuple(name for name, each in tuple(self._listings.items()) if each)
 
     def refill_store(self) -> bool:
-        """Keep the lists in memory that the store has lost; whether that was possible.
+        """Keep the lists that the store has lost. Returns False where the disk cannot take them.
 
         Reads and writes the store in the calling thread.
         """

@@ -120,7 +120,7 @@ class Store:
         return records.namespaces_from(self._load(_NAMESPACES_KEY))
 
     def save_namespaces(self, namespaces: Iterable[str]) -> bool:
-        """Keep a list of namespaces; whether that was possible."""
+        """Keep a list of namespaces. Returns False where the disk cannot take it."""
         return self._keep(_NAMESPACES_KEY, list(namespaces))
 
     def listing(self, namespace: str) -> Listing | None:
@@ -128,7 +128,7 @@ class Store:
         return records.listing_from(namespace, self._load(_listing_key(namespace)))
 
     def save_listing(self, namespace: str, listing: Listing) -> bool:
-        """Keep the listing of a namespace; whether that was possible."""
+        """Keep the listing of a namespace. Returns False where the disk cannot take it."""
         return self._keep(_listing_key(namespace), records.listing_fields(listing))
 
     def record(self, invoice: Invoice) -> Record | None:
@@ -145,7 +145,7 @@ class Store:
         return {invoice: record for invoice, record in found.items() if record is not None}
 
     def save_records(self, known: Mapping[Invoice, Record]) -> bool:
-        """Remember this of these invoices; whether that was possible."""
+        """Remember this of these invoices. Returns False where the disk cannot take it."""
         return self._meta.set(_sealed_records(known))
 
     def add_records(self, known: Mapping[Invoice, Record]) -> bool:
@@ -167,9 +167,9 @@ class Store:
         return kept if isinstance(kept, str) else None
 
     def save_verdicts(self, verdicts: Mapping[Question, str]) -> bool:
-        """Keep what credentials may see; whether that was possible."""
+        """Keep what credentials may see. Returns False where the disk cannot take it."""
         keyed = {_verdict_key(question): verdict for question, verdict in verdicts.items()}
-        return self._meta.set({key: records.sealed(key, each) for key, each in keyed.items()})
+        return self._meta.set({key: records.sealed(key, verdict) for key, verdict in keyed.items()})
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """The content with these facts, verified; None where it is missing or damaged."""

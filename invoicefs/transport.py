@@ -43,7 +43,7 @@ _TOO_LATE = "no answer within --timeout"
 class Reply:
     """An answer whose head has come. The names of `headers` are in any case.
 
-    `read` reads at most so many bytes of the body, as they were sent; nothing at its end. It
+    `read` reads at most a number of bytes of the body, as they were sent; none at its end. It
     raises exceptions of `errors`.
     """
 

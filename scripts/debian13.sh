@@ -16,8 +16,8 @@ run_in_debian13() {
         "$checkout/" "$root/invoicefs/"
     exec unshare --mount --propagation private bash -euc '
         root=$1
-        for each in proc sys dev; do
-            mount --rbind "/$each" "$root/$each"
+        for folder in proc sys dev; do
+            mount --rbind "/$folder" "$root/$folder"
         done
         shift
         exec chroot "$root" env --chdir=/invoicefs HOME=/root LANG=C.UTF-8 \

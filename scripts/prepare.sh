@@ -90,9 +90,9 @@ install_system_packages() {
 
 # Of each A|B|... the first that this system knows, or else the last.
 known_here() {
-    local each name
-    for each in "$@"; do
-        for name in ${each//|/ }; do
+    local choice name
+    for choice in "$@"; do
+        for name in ${choice//|/ }; do
             apt-cache show "$name" >/dev/null 2>&1 && break
             # Without lists of packages those that are installed tell of the transition.
             [[ $name == *t64 ]] && compgen -G "/var/lib/dpkg/info/*t64*" >/dev/null && break

@@ -78,7 +78,7 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
     def dropped() -> frozenset[str]:
         return frozenset().union(*map(questions.dropped, mounts))
 
-    parallel = min(questions.status_of(each)["calls"]["parallel"] for each in mounts)
+    parallel = min(questions.status_of(mount)["calls"]["parallel"] for mount in mounts)
     found = fetching.find([place.path for place in places], dropped, questions.why)
     wanted = found.files if is_again else found.missing
     bring = (
@@ -90,9 +90,9 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
     failures = list(found.failures)
     fetched_count = 0
     try:
-        for each in _with_progress(outcomes, len(wanted)):
-            if each.failure:
-                failures.append(each)
+        for outcome in _with_progress(outcomes, len(wanted)):
+            if outcome.failure:
+                failures.append(outcome)
             else:
                 fetched_count += 1
     except KeyboardInterrupt:
@@ -100,8 +100,8 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
         tell("")
         say("invoicefs", f"Interrupted: {fetched_count} of {len(wanted)} were fetched.")
         ctx.exit(_INTERRUPTED)
-    for each in failures:
-        tell(f"{each.path}: {each.failure}", err=True)
+    for outcome in failures:
+        tell(f"{outcome.path}: {outcome.failure}", err=True)
     present_count = len(found.files) - len(wanted)
     tell(f"{fetched_count} fetched, {present_count} were there, {len(failures)} failed.")
     if lost := len(dropped().intersection(wanted)):
@@ -121,16 +121,16 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
     if count == 0:
         return
     if not sys.stdout.isatty():
-        for number, each in enumerate(fetched, start=1):
-            size_bytes += each.size_bytes
+        for number, outcome in enumerate(fetched, start=1):
+            size_bytes += outcome.size_bytes
             if number * 10 // count > (number - 1) * 10 // count:
                 tell(f"{number} of {count}, {so_far()}")
-            yield each
+            yield outcome
         return
     with click.progressbar(fetched, count, show_pos=True, **_bar_parts(count, so_far)) as bar:
-        for each in bar:
-            size_bytes += each.size_bytes
-            yield each
+        for outcome in bar:
+            size_bytes += outcome.size_bytes
+            yield outcome
 
 
 def _bar_parts(count: int, so_far: Any) -> dict[str, Any]:

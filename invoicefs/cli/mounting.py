@@ -132,22 +132,22 @@ def umount(mount_point: Path, lazy: bool) -> None:
 @INSECURE_HTTP
 @click.pass_context
 def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
-    """Check all that a mount needs, and say how to mend what is amiss.
+    """Check all that a mount needs, and say how to fix what is wrong.
 
-    Takes the same options and variables as mount. Ends with 1 where something is amiss.
+    Takes the same options and variables as mount. Ends with 1 where something is wrong.
     """
     from invoicefs import doctor as checks
     from invoicefs.credentials import read_credentials
 
     is_well = True
 
-    well, amiss = _marks()
+    good, bad = _marks()
 
     def show(findings: "Iterable[checks.Finding]") -> None:
         nonlocal is_well
-        for each in findings:
-            is_well = is_well and each.is_well
-            tell(f"{well if each.is_well else amiss} {each.words}")
+        for finding in findings:
+            is_well = is_well and finding.is_well
+            tell(f"{good if finding.is_well else bad} {finding.words}")
 
     show(checks.of_machine())
     try:
