@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from invoicefs.errors import OutOfMemory
+from invoicefs.threads import start_thread
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +42,7 @@ class Alarm:
         """Have this called at a moment; raises `OutOfMemory` where no thread can be had."""
         with self._changed:
             if self._thread is None:
-                thread = threading.Thread(target=self._call_until_closed, name="alarm", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:
-                    raise OutOfMemory("this machine allows no more threads just now") from error
-                self._thread = thread
+                self._thread = start_thread(self._call_until_closed, "alarm")
             entry = Entry(at_s, next(self._numbers))
             self._functions[entry] = function
             heapq.heappush(self._moments, entry)

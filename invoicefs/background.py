@@ -15,11 +15,11 @@ import os
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from typing import IO, NoReturn
 
 from invoicefs.errors import InvoicefsError, UserError
+from invoicefs.threads import start_thread
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +74,12 @@ def _child(serve: Serve, verdict_fd: int, life_fd: int, stderr: IO[bytes]) -> No
     code = 1
     try:
         with open(verdict_fd, "wb", buffering=0) as verdict:
-            _end_with_command(life_fd, verdict)
-            code = _serve_and_report(serve, verdict, stderr)
+
+            def serve_for_command(on_ready: Callable[[], None]) -> None:
+                _end_with_command(life_fd, verdict)
+                serve(on_ready)
+
+            code = _serve_and_report(serve_for_command, verdict, stderr)
     finally:
         sys.stderr.flush()
         os._exit(code)
@@ -93,7 +97,7 @@ def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
         if not verdict.closed:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="command", daemon=True).start()
+    start_thread(watch, "command")
 
 
 def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> int:

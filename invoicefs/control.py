@@ -15,11 +15,11 @@ import os
 import socket
 import socketserver
 import struct
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from invoicefs.errors import InvoicefsError, UserError
+from invoicefs.errors import InvoicefsError, OutOfMemory, UserError
+from invoicefs.threads import start_thread
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class ControlSocket:
         """Begin to answer."""
         try:
             self._server = _Server(_address(device), self._answer)
-        except (OSError, RuntimeError) as error:  # no more descriptors, no more threads
+        except (OSError, OutOfMemory) as error:  # no more descriptors, no more threads
             log.warning("invoicefs status cannot ask this mount: %s", error)
 
     def close(self) -> None:
@@ -66,8 +66,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         self.answer = answer
         super().__init__(address, _Conversation)
         self._is_closed = False
-        self._accepting = threading.Thread(target=self._accept, name="control", daemon=True)
-        self._accepting.start()
+        self._accepting = start_thread(self._accept, "control")
 
     def verify_request(self, request: Any, _client_address: Any) -> bool:
         """Whether the other end is of our user."""

@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from invoicefs.errors import TimedOut
+from invoicefs.threads import start_thread
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ _ENDING = "the mount is ending"
 class DiskThreads:
     """Runs short functions that read the store. Do not call it from one of its own threads.
 
-    Each thread calls `on_thread_end` as its last. Raises `RuntimeError` where no thread can be had.
+    Each thread calls `on_thread_end` as its last. Raises `OutOfMemory` where no thread can be had.
     """
 
     def __init__(self, timeout_s: float, on_thread_end: Callable[[], None] = lambda: None) -> None:
@@ -32,7 +33,7 @@ class DiskThreads:
         self._reads: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None]
         self._reads = queue.SimpleQueue()
         for number in range(_THREADS):
-            threading.Thread(target=self._work, name=f"disk-{number}", daemon=True).start()
+            start_thread(self._work, f"disk-{number}")
 
     def run(self, read: Callable[[], T]) -> T:
         """The result of `read`; raises what it raises, or `TimedOut` where the disk hangs."""

@@ -44,6 +44,7 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
+from invoicefs.threads import start_thread
 from invoicefs.throttle import FIRST_BACKOFF_S, Priority, Throttle, jittered
 
 T = TypeVar("T")
@@ -62,7 +63,6 @@ _FAILURES_REMEMBERED = 10_000
 _WORTH_ANOTHER_TRY = (RateLimited, Unavailable, Unreachable)
 _TOO_LATE = "no answer within --timeout"
 _ENDING = "the mount is ending"
-_NO_THREADS = "this machine allows no more threads just now"
 _NO_MEMORY = "this machine has no more memory just now"
 _COOLING_DOWN = "the server's rate limit is still in force"
 
@@ -263,10 +263,10 @@ class Fetcher:
         if self._idle_workers <= len(self._queue) and self._workers < self._limits.parallel:
             name = f"call-{self._workers + 1}"
             try:
-                threading.Thread(target=self._work_until_closed, name=name, daemon=True).start()
-            except RuntimeError as error:
+                start_thread(self._work_until_closed, name)
+            except OutOfMemory:
                 if self._workers == 0:
-                    raise OutOfMemory(_NO_THREADS) from error
+                    raise
                 return  # those that there are will do
             self._workers += 1
 

@@ -48,7 +48,11 @@ class Looker:
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(LONGEST_LOOK_S))
         with theirs:
             self._process = _started(mount_point, theirs)
-        threading.Thread(target=self._take_answers, name="looker", daemon=True).start()
+        try:
+            threading.Thread(target=self._take_answers, name="looker", daemon=True).start()
+        except RuntimeError as error:  # this machine allows no more threads
+            log.warning("The answers of the process that looks cannot be read: %s", error)
+            self.close()
 
     def look(self, path: bytes) -> None:
         """Have the kernel ask for what there is to know of a path, which begins with a slash.

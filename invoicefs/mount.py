@@ -26,6 +26,7 @@ from invoicefs.errors import (
     InvoicefsError,
     Misdirected,
     NoAnswer,
+    OutOfMemory,
     TimedOut,
     Unauthenticated,
     Unreachable,
@@ -99,7 +100,7 @@ def mount(
         new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
         try:
             _serve_tenant(settings, credentials, place, _Events(mounted, on_end), warn)
-        except RuntimeError as error:  # no thread can be had
+        except OutOfMemory as error:
             raise UserError(f"The mount cannot be started: {error}.") from error
         finally:
             new_store.take_back()

@@ -64,10 +64,9 @@ def test_the_soft_limit_is_raised_to_the_hard_one(mounts: Mounts) -> None:
     "wedges no mount."
 )
 @NEEDS_ROOT
-@pytest.mark.parametrize("threads", [30, 16])
-def test_few_threads_are_enough(mounts: Mounts, threads: int) -> None:
-    """A thread for each request made the copy fail. The limit is that of a user without others."""
-    user = "games"
+@pytest.mark.parametrize(("user", "threads"), [("games", 30), ("news", 16)])
+def test_few_threads_are_enough(mounts: Mounts, user: str, threads: int) -> None:
+    """A thread for each request made the copy fail. The limit counts all threads of a user."""
     with tempfile.TemporaryDirectory(prefix="invoicefs-limited-", dir="/tmp") as name:
         folder = Path(name)
         (folder / "mnt").mkdir()
