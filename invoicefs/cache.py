@@ -119,7 +119,7 @@ class Cache:
     ) -> bool:
         """Keep each value unless there is one under its key already that `is_whole`.
 
-        Whether that was possible.
+        Returns False where the disk cannot take it.
         """
 
         def fill_all(cache: Any) -> bool:

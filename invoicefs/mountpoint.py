@@ -9,6 +9,8 @@ import os
 import re
 import shutil
 import subprocess
+import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ FILESYSTEM_TYPE = "fuse.invoicefs"
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _UNMOUNT_TIMEOUT_S = 30.0
+_LOCK_TIMEOUT_S = 60.0  # twice as long as a command takes whose first request times out
+_LOCK_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +72,42 @@ def mount_of(real_path: str) -> Mount | None:
 
 
 class Reservation:
-    """Keeps other commands from mounting on a folder, until `release` or the end of the process."""
+    """Keeps other commands from mounting on a folder, until `release` or the end of the process.
+
+    Waits for another command that has it; raises `UserError` where that takes long.
+    """
 
     def __init__(self, path: str) -> None:
         self._fd: int | None = None
         with suppress(OSError):  # what is wrong with the folder is told by those who check it
+            # This stays the folder itself, also when something covers it.
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-            fcntl.flock(self._fd, fcntl.LOCK_EX)  # of this folder, also when something covers it
+        if self._fd is not None and not _can_lock(self._fd):
+            self.release()
+            raise UserError(f"Another program keeps {path} locked: try again when it has ended.")
 
     def release(self) -> None:
         """Let others have it; a process that was forked from us must do the same."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def _can_lock(fd: int) -> bool:
+    """Lock a folder; not for ever, because everybody who can read the folder can lock it, too."""
+    ends_s = time.monotonic() + _LOCK_TIMEOUT_S
+    pause = threading.Event()
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= ends_s:
+                return False
+            pause.wait(_LOCK_PAUSE_S)
+        except OSError:  # not every file system has locks
+            return True
+        else:
+            return True
 
 
 def reserve(path: str) -> Reservation:

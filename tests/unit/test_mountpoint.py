@@ -276,6 +276,18 @@ def test_a_folder_that_is_mounted_already_is_not_free(mountinfo: Path, folder: P
     assert f"invoicefs umount {folder}" in str(raised.value)
 
 
+def test_a_folder_that_another_program_keeps_locked_is_not_waited_for_without_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mountpoint, "_LOCK_TIMEOUT_S", 0.0)
+    first = reserve(str(folder))
+    with pytest.raises(UserError, match="locked: try again"):
+        reserve(str(folder))
+
+    first.release()
+    reserve(str(folder)).release()
+
+
 def test_another_filesystem_may_be_mounted_over(mountinfo: Path, folder: Path) -> None:
     mountinfo.write_text(line_of(folder, "tmpfs"))
 
