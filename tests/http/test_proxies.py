@@ -1,5 +1,6 @@
 """Proxies of the environment: of each kind, with bad values, silent, refusing and dead."""
 
+import select
 import socket
 import sys
 import threading
@@ -14,6 +15,7 @@ from tests.api_calls import EMPTY_LIST, Connect, Converse, Serve, ample, failure
 
 TENANT = "http://tenant.invalid"  # resolved by the proxy, which leads it to where it likes
 SLOW = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"
+DRIBBLE_S = 0.02
 
 
 @pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"])
@@ -120,6 +122,13 @@ def stalls(client: socket.socket) -> None:
         pass
 
 
+def dribbles(client: socket.socket) -> None:
+    client.recv(65_536)
+    client.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+    while not select.select([client], [], [], DRIBBLE_S)[0]:  # until the client hangs up
+        client.sendall(b"x")
+
+
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h"])
 def test_a_socks_proxy_is_used_and_its_connection_used_again(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, scheme: str
@@ -143,6 +152,7 @@ def test_a_socks_proxy_is_used_and_its_connection_used_again(
         pytest.param(stalls, id="silent from the first"),
         pytest.param(socks(stalls), id="silent server"),
         pytest.param(socks(serves(SLOW)), id="half an answer"),
+        pytest.param(socks(dribbles), id="a header without end"),
     ],
 )
 def test_nothing_behind_a_socks_proxy_outlives_its_deadline(
