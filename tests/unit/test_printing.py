@@ -1,0 +1,48 @@
+"""Lines for a terminal: nothing in them moves its cursor, and every locale has them."""
+
+import io
+import sys
+
+import pytest
+
+from invoicefs.cli.options import tell
+
+
+@pytest.mark.promise("What comes from a server cannot forge a line of the log, nor move a cursor.")
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("system/a\nsystem/b", r"system/a\nsystem/b"),
+        ("\x1b[2J\x07\r", r"\x1b[2J\x07\r"),
+        ("\x9b2J\x7f", r"\x9b2J\x7f"),
+        ("invoice\u202efdp.exe\u2066", r"invoice\u202efdp.exe\u2066"),
+        ("\u2028\u200b\ufeff", r"\u2028\u200b\ufeff"),
+        ("\udcff", r"\udcff"),
+        ("Büro 日本 👍", "Büro 日本 👍"),
+    ],
+)
+@pytest.mark.parametrize("is_error", [False, True])
+def test_what_is_no_character_is_printed_as_an_escape(
+    capsys: pytest.CaptureFixture[str], line: str, printed: str, is_error: bool
+) -> None:
+    tell(line, err=is_error)
+
+    assert capsys.readouterr() == (("", f"{printed}\n") if is_error else (f"{printed}\n", ""))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"),
+    [
+        ("ascii", r"\xe4 \u2713 \udce4"),
+        ("iso8859-1", r"ä \u2713 \udce4"),
+        ("utf-8", r"ä ✓ \udce4"),
+    ],
+)
+def test_what_a_locale_lacks_is_printed_as_an_escape(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, printed: str
+) -> None:
+    sent = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(sent, encoding))
+    tell("ä ✓ \udce4")
+
+    assert sent.getvalue().decode(encoding) == f"{printed}\n"
