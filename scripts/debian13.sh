@@ -1,4 +1,4 @@
-# Sourced by scripts/test: runs it in Debian 13, in a folder made by debootstrap and entered by chroot.
+# Sourced by scripts/test: runs it in Debian 13, in a folder that debootstrap makes.
 #
 #   run_in_debian13 [ARGUMENTS OF scripts/test]
 #
@@ -10,17 +10,22 @@ set -euo pipefail
 run_in_debian13() {
     local root=${XDG_CACHE_HOME:-$HOME/.cache}/invoicefs-debian13 checkout=$PWD
     [[ $(id -u) == 0 ]] || please "Only root can do this:" sudo scripts/test --debian13
-    install_system_packages "$(missing_packages debootstrap rsync unshare)"
+    install_system_packages "$(missing_packages debootstrap rsync)"
     make_debian13 "$root"
     rsync -a --delete --exclude .git --exclude .venv --exclude '.*_cache' --exclude __pycache__ \
         "$checkout/" "$root/invoicefs/"
+    # Not chroot alone, in which programs can have no namespace of their own: see unshare(2), EPERM.
     exec unshare --mount --propagation private bash -euc '
-        root=$1
-        for folder in proc sys dev; do
-            mount --rbind "/$folder" "$root/$folder"
-        done
+        cd "$1"
         shift
-        exec chroot "$root" env --chdir=/invoicefs HOME=/root LANG=C.UTF-8 \
+        mount --bind . .
+        cd "$PWD"
+        for folder in proc sys dev; do
+            mount --rbind "/$folder" "$folder"
+        done
+        pivot_root . .
+        umount --lazy .
+        exec env --chdir=/invoicefs HOME=/root LANG=C.UTF-8 \
             PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin scripts/test "$@"
     ' bash "$root" "$@"
 }
@@ -33,6 +38,7 @@ make_debian13() {
         rm -rf --one-file-system "$root"
         mkdir -p "$root"
         quietly debootstrap --variant=minbase --include=ca-certificates,python3-venv trixie "$root"
+        ln -s ../proc/self/mounts "$root/etc/mtab"  # as an installed Debian has it
         touch "$root/invoicefs-made"
     fi
     for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt \
