@@ -76,14 +76,13 @@ def test_few_threads_are_enough(mounts: Mounts, user: str, threads: int) -> None
             ulimit -u {threads}
             {sys.executable} -m invoicefs mount {name}/mnt &&
                 cp -r {name}/mnt/{NAMESPACE} {name}/copy
-            code=$?
-            {FUSERMOUNT} -u {name}/mnt
-            exit $code
         """
         as_user = ("setpriv", f"--reuid={user}", "--clear-groups", "--inh-caps=+dac_read_search")
         ambient = ("--ambient-caps=+dac_read_search", "bash", "-c", script)
-        run(*as_user, *ambient, env=environment, cwd=Path("/")).good()
+        ended = run(*as_user, *ambient, env=environment, cwd=Path("/"))
+        run(FUSERMOUNT, "-uz", folder / "mnt")
 
+        ended.good()
         assert in_folder(folder / "copy") == contents(TENANT)
 
 
