@@ -33,8 +33,8 @@ _MAX_DAYS = (1 << (64 - _HASH_BITS)) - 1  # the year 2149
 _S_PER_DAY = 86_400
 _LAST_S = 15_032_385_535  # 2446-05-10: what ext4 can hold, see its i_ctime_extra
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)",
+_RFC3339 = re.compile(  # there is no hour 24 in it, which Python takes since 3.14
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?!24)\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
 
