@@ -28,6 +28,19 @@ def test_result_is_that_of_the_read(disk: DiskThreads) -> None:
     assert disk.run(lambda: content) is content
 
 
+def test_each_thread_closes_what_it_holds_when_it_ends() -> None:
+    """Python 3.13 warns of each connection to a database that nobody closes."""
+    ended: list[int] = []
+    before = set(threading.enumerate())
+    disk = DiskThreads(HANG_S, lambda: ended.append(threading.get_ident()))
+    threads = set(threading.enumerate()) - before
+    disk.close()
+    for thread in threads:
+        thread.join(HANG_S)
+
+    assert sorted(ended) == sorted(thread.ident or 0 for thread in threads)
+
+
 def test_read_that_finds_nothing_is_no_error(disk: DiskThreads) -> None:
     assert disk.run(lambda: None) is None
 

@@ -65,6 +65,19 @@ def test_a_sticky_folder_of_somebody_else_is(way: Path) -> None:
         own_folder(way / "store")
 
 
+@as_root
+def test_a_sticky_folder_of_our_own_is_too(way: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = way / "store"
+    store.mkdir(mode=0o700)
+    way.chmod(0o1777)
+    for folder in (way, store):
+        os.chown(folder, NOBODY, NOBODY)
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+
+    with pytest.raises(PermissionError, match="others can write to"):
+        own_folder(store)
+
+
 @pytest.mark.parametrize(
     ("group", "members", "is_private"),
     [("ann", [], True), ("ann", ["ann"], True), ("ann", ["ann", "bob"], False), ("dev", [], False)],
