@@ -383,6 +383,16 @@ def test_a_store_that_belongs_to_somebody_else(mounts: Mounts) -> None:
     assert "belongs to somebody else" in refuse(mounts)
 
 
+def test_a_store_below_a_folder_that_others_can_write_to(mounts: Mounts) -> None:
+    """Somebody put another store in its place, and 9 of 10 invoices were forged from then on."""
+    shared = mounts.cache / "shared"
+    store = shared / "mine" / "store"
+    store.mkdir(0o700, parents=True)
+    shared.chmod(0o777)
+    assert f"others can write to {shared}" in refuse(mounts, "--cache-dir", store)
+    assert not list(store.iterdir())
+
+
 def test_a_store_that_is_a_symlink(mounts: Mounts, tmp_path: Path) -> None:
     mounts.umount(mounts.mount())
     (store,) = (mounts.cache / "invoicefs").iterdir()
