@@ -143,17 +143,18 @@ def test_a_copy_goes_on_while_the_token_is_renewed_again_and_again(
     renewing = threading.Lock()
     refused: set[str | None] = set()
 
-    def renew_sometimes(exchange: Exchange) -> None:
-        """Refuse the first call for every other invoice: its token has just been replaced.
+    def answer_with_any_token(exchange: Exchange) -> None:
+        """Answer calls with an older token, too, as a server that gives it time."""
+        used = exchange.call.headers["authorization"].removeprefix("APIToken ")
+        exchange.answer(honest_answer(sandbox.tenant, used, exchange.call))
 
-        Calls that are under way with an older one are answered, as by a server that gives it time.
-        """
+    def renew_sometimes(exchange: Exchange) -> None:
+        """Refuse the first call for every other invoice: its token has just been replaced."""
         call = exchange.call
         number = sorted(CONTENTS).index(f"{call.name}.pdf")
         with renewing:
             if number % 2 or call.name in refused:
-                used = call.headers["authorization"].removeprefix("APIToken ")
-                exchange.answer(honest_answer(sandbox.tenant, used, call))
+                answer_with_any_token(exchange)
                 return
             refused.add(call.name)
             sandbox.token = f"token-{number}"
@@ -165,6 +166,7 @@ def test_a_copy_goes_on_while_the_token_is_renewed_again_and_again(
     path = mounts.new_path()
     mounts.command("mount", "--token-file", file, path, env={"INVOICEFS_TOKEN": None}).good()
     sandbox.inject(Fault(renew_sometimes, Endpoint.PDF))
+    sandbox.inject(Fault(answer_with_any_token, Endpoint.INVOICES))
     run("cp", "-r", path / NAMESPACE, tmp_path / "copy").good()
     assert in_folder(tmp_path / "copy") == CONTENTS
     assert len(refused) == len(CONTENTS) // 2
