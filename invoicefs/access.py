@@ -13,7 +13,7 @@ Invariants:
 3. A 403 for a list takes back that it was allowed. That it once was stays known (`has_seen`): what
    such a credential knows already is no secret to it. A 403 for one PDF says nothing of others.
 
-Threading: `_known` and `_current` change by single assignments, `_key` in `refill_store` alone.
+Threading: `_known` changes by single assignments, `_key` in `refill_store` alone.
 `note` and `refill_store` are called by threads that may use the store; all others ask it through
 `disk`.
 """
@@ -22,7 +22,7 @@ import enum
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
 from invoicefs.disk import DiskThreads
@@ -69,21 +69,22 @@ class _Seen(NamedTuple):
 
 
 class Access:
-    """What the credential of a mount may see; it begins with `credential`, and may be renewed.
+    """What the credential of a mount may see; `credential` returns the present one.
 
     A credential is any text that stands for it.
     """
 
-    def __init__(self, store: AccessStore, disk: DiskThreads, credential: str) -> None:
+    def __init__(
+        self, store: AccessStore, disk: DiskThreads, credential: Callable[[], str]
+    ) -> None:
         self._store = store
         self._disk = disk
         self._key = store.fingerprint_key(secrets.token_bytes())
         self._known: dict[_Seen, Verdict | None] = {}
-        self._current = credential
+        self._credential = credential
 
     def note(self, credential: str, kind: str, namespace: str, *, is_allowed: bool) -> None:
-        """Take note of what the API has answered to a credential, which is the present one."""
-        self._current = credential
+        """Take note of what the API has answered to a credential."""
         seen = _Seen(credential, kind, namespace)
         before = self._known.get(seen) or self._stored(seen)
         after = Verdict.ALLOWED if is_allowed else before
@@ -98,14 +99,14 @@ class Access:
 
         Another mount with the same credential may have been allowed it since it was asked here.
         """
-        seen = _Seen(self._current, kind, namespace)
+        seen = _Seen(self._credential(), kind, namespace)
         if self._known.get(seen) is None:
             self._recall(seen)
         return self._known[seen] is Verdict.ALLOWED
 
     def has_seen(self, kind: str, namespace: str = "") -> bool:
         """Whether the API has ever allowed this; raises `TimedOut` where the disk hangs."""
-        seen = _Seen(self._current, kind, namespace)
+        seen = _Seen(self._credential(), kind, namespace)
         if seen not in self._known:
             self._recall(seen)
         return self._known[seen] is not None

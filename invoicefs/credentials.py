@@ -49,6 +49,10 @@ class Credentials:
         """What stands for the credential when it was used with this token, or without any."""
         return f"token {token}" if token else f"certificate {self.certificate_digest}"
 
+    def present_identity(self) -> str:
+        """What stands for the credential as it is now: a token file is looked at for a change."""
+        return self.identity(self.token.token() if self.token else "")
+
 
 def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
     """The credential of a choice, read and checked; a token from a prompt where it has none.

@@ -7,6 +7,7 @@ Names come from a server and may hold anything. What would end a line, move a cu
 text around is escaped by the formatter, whoever logs it.
 """
 
+import errno
 import logging
 import logging.handlers
 import os
@@ -86,7 +87,11 @@ class LogFile(logging.FileHandler):
 
     def _open(self) -> TextIOWrapper:
         fd = os.open(self.baseFilename, _OPEN_LOG, 0o600)
-        if stat.S_ISREG(os.fstat(fd).st_mode):  # and not /dev/null
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode):  # and not /dev/null
+            if status.st_uid != os.geteuid():
+                os.close(fd)
+                raise PermissionError(errno.EPERM, "it belongs to somebody else")
             os.fchmod(fd, 0o600)
         return TextIOWrapper(
             open(fd, "ab", buffering=0), self.encoding, self.errors, write_through=True

@@ -131,8 +131,7 @@ def _serve_tenant(
     journal = Journal(clock)
     logging.getLogger().addHandler(journal)
     disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
-    token = credentials.token.token() if credentials.token else ""
-    access = Access(store, disk, credentials.identity(token))
+    access = Access(store, disk, credentials.present_identity)
     api = Api(
         settings.url,
         credentials,

@@ -20,6 +20,7 @@ from invoicefs.errors import UserError
 FILESYSTEM_TYPE = "fuse.invoicefs"
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
+_USER_ID = re.compile(r"\buser_id=(\d+)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _UNMOUNT_TIMEOUT_S = 30.0
 _LOCK_TIMEOUT_S = 60.0  # twice as long as a command takes whose first request times out
@@ -28,12 +29,16 @@ _LOCK_PAUSE_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo; `device` is the number of its file system, as MAJOR:MINOR."""
+    """One line of mountinfo; `device` is the number of its file system, as MAJOR:MINOR.
+
+    `uid` is that of the user who mounted it, which FUSE alone tells; see mount.fuse(8), user_id.
+    """
 
     device: str
     path: str
     filesystem_type: str
     source: str
+    uid: int | None = None
 
 
 def mounts() -> tuple[Mount, ...]:
@@ -205,9 +210,11 @@ def is_dead(path: str) -> bool:
 
 def _parse_mount(line: str) -> Mount:
     fields, _, rest = line.partition(" - ")
-    filesystem_type, source = rest.split(" ")[:2]
+    filesystem_type, source, options = rest.split(" ")[:3]
     device, _, path = fields.split(" ")[2:5]
-    return Mount(device, _unescape(path), filesystem_type, _unescape(source))
+    user = _USER_ID.search(options)
+    uid = int(user[1]) if user else None
+    return Mount(device, _unescape(path), filesystem_type, _unescape(source), uid)
 
 
 def _unescape(text: str) -> str:

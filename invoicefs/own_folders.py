@@ -38,7 +38,7 @@ class NewFolder:
     """A folder that is going to be made, and what of the way to it is missing now."""
 
     def __init__(self, folder: Path) -> None:
-        self._missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        self._missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
 
     def forget(self) -> None:
         """Let it stay."""

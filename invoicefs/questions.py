@@ -15,6 +15,7 @@ Failures = tuple[str, ...]
 """Why mounts did not do what they were asked for: a sentence each."""
 
 _STATUS: Final = {"ask": "status"}
+_SILENT = "It does not answer: another program may have taken the name of its socket."
 _FROM_MEMORY_S = 10.0  # a mount that has to make no call, and needs longer, is stuck
 
 
@@ -60,7 +61,10 @@ def all_statuses() -> tuple[tuple[Status, ...], Failures]:
         except UserError as error:
             failures.append(f"{mount.path}: {error}")
         else:
-            statuses += [_at(mount, status)] if status else []
+            if status is not None:
+                statuses.append(_at(mount, status))
+            elif mount.uid == os.geteuid() and not mountpoint.is_dead(mount.path):
+                failures.append(f"{mount.path}: {_SILENT}")
     return tuple(statuses), tuple(failures)
 
 

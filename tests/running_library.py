@@ -95,7 +95,7 @@ def call_threads(
 
 def asked(tenant: FakeTenant, store: LibraryStore, disk: DiskThreads) -> tuple[AskedTenant, Access]:
     """The tenant as one mount asks it, and what it lets that see."""
-    access = Access(store, disk, tenant.credential)
+    access = Access(store, disk, lambda: tenant.credential)
     return AskedTenant(tenant, access.note), access
 
 

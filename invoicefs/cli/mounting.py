@@ -137,10 +137,11 @@ def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
     Takes the same options and variables as mount. Ends with 1 where something is wrong.
     """
     from invoicefs import doctor as checks
+    from invoicefs import logs
     from invoicefs.credentials import read_credentials
 
+    logs.configure(is_foreground=True, log_file=None, verbosity=0)
     is_well = True
-
     good, bad = _marks()
 
     def show(findings: "Iterable[checks.Finding]") -> None:

@@ -13,6 +13,9 @@ from invoicefs.errors import UserError
 @click.group()
 def cache() -> None:
     """Look after the stores on disk, with and without mounts that use them."""
+    from invoicefs import logs
+
+    logs.configure(is_foreground=True, log_file=None, verbosity=0)
 
 
 def _store_options(command: Command) -> Command:

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
+from invoicefs.sandbox import (
+    Endpoint,
+    Fault,
+    SampleInvoice,
+    SampleNamespace,
+    SampleTenant,
+    Sandbox,
+    faults,
+)
 from tests.mount.mounts import Mounts
 from tests.mount.poorer_machines import (
     CLOSED_DEVICE,
@@ -31,6 +39,17 @@ def crosses(mounts: Mounts, ended: Ended) -> list[str]:
     found = [line.removeprefix(AMISS) for line in ended.lines if line.startswith(AMISS)]
     assert ended.code == (1 if found else 0)
     return [each for each in found if "process" not in each or str(mounts.folder) in each]
+
+
+def test_what_a_server_says_moves_no_cursor(sandbox: Sandbox, mounts: Mounts) -> None:
+    odd = SampleInvoice("a", fields={"status": "XYZ"})
+    sandbox.tenant = SampleTenant(
+        "acme", (SampleNamespace("ns\x1b[31m\nFORGED\x9b\u202e", (odd,)),)
+    )
+    ended = mounts.command("doctor")
+
+    assert r"ns\x1b[31m\nFORGED\x9b\u202e" in ended.err
+    assert ended.err.removesuffix("\n").isprintable()
 
 
 @pytest.mark.promise(

@@ -90,6 +90,19 @@ def test_a_renewed_credential_costs_one_list_and_one_pdf_for_each_namespace(
     assert "pdf" not in " ".join(tenant.take_calls())
 
 
+@pytest.mark.parametrize("refused", ["list", "pdf"])
+def test_a_credential_that_takes_the_place_of_another_one_is_asked_for_before_it_is_served(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, refused: str
+) -> None:
+    """Nothing makes a call just then: the list is fresh, and the content is stored."""
+    with mounted_by("first", tenant, store, clock) as library:
+        assert read_all(library) == 5
+        tenant.credential = "second"
+        tenant.fail(refused, Denied("no"))
+        with pytest.raises(Denied):
+            read_all(library)
+
+
 @pytest.mark.parametrize("refused", CALLS)
 def test_what_a_credential_is_refused_is_not_served_from_the_store(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, refused: str
@@ -192,7 +205,7 @@ def test_the_store_has_neither_the_credential_nor_a_plain_digest_of_it(
     assert len(fingerprints) == 1
     store.key = b"another"
     with call_threads(clock) as (_, disk):
-        Access(store, disk, "first").note("first", PDF, "system", is_allowed=True)
+        Access(store, disk, lambda: "first").note("first", PDF, "system", is_allowed=True)
     assert len({question.fingerprint for question in store.verdicts}) == 2
 
 
@@ -201,7 +214,7 @@ def test_a_credential_that_was_never_allowed_anything_leaves_nothing_in_the_stor
 ) -> None:
     before = dict(store.verdicts)
     with call_threads(clock) as (_, disk):
-        access = Access(store, disk, "second")
+        access = Access(store, disk, lambda: "second")
         for kind in (NAMESPACES, INVOICES, PDF):
             access.note("second", kind, "system", is_allowed=False)
             assert not access.has_seen(kind, "system")
@@ -212,7 +225,7 @@ def test_what_another_mount_was_allowed_since_is_allowed_here(
     store: MemoryStore, clock: CrowdClock
 ) -> None:
     with call_threads(clock) as (_, disk):
-        here, there = Access(store, disk, "second"), Access(store, disk, "second")
+        here, there = Access(store, disk, lambda: "second"), Access(store, disk, lambda: "second")
         assert not here.may_see(PDF, "system")
         there.note("second", PDF, "system", is_allowed=True)
         assert here.may_see(PDF, "system")
@@ -222,12 +235,12 @@ def test_a_store_that_begins_anew_is_told_again_under_whatever_key_it_has_then(
     store: MemoryStore, clock: CrowdClock
 ) -> None:
     with call_threads(clock) as (_, disk):
-        access = Access(store, disk, "second")
+        access = Access(store, disk, lambda: "second")
         access.note("second", PDF, "system", is_allowed=True)
         store.verdicts.clear()
         store.key = b"of the new store"
         assert access.refill_store()
-        assert Access(store, disk, "second").may_see(PDF, "system")
+        assert Access(store, disk, lambda: "second").may_see(PDF, "system")
 
 
 class Opening:

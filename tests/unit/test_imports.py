@@ -111,7 +111,7 @@ ALLOWED: Mapping[str, set[str]] = {
         "cli.mounting": "__init__ errors config secret_sources families credentials mountpoint"
         " logs mount demo doctor cli.options",
         "cli.asking": "__init__ config questions status_screen fetching cli.options",
-        "cli.stores": "errors config upkeep cli.options",
+        "cli.stores": "errors config logs upkeep cli.options",
         "cli.__init__": "__init__ errors families mount_options cli.options cli.mounting cli.asking"
         " cli.stores",
         "__main__": "cli.__init__",

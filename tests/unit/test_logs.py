@@ -450,6 +450,15 @@ def test_no_link_is_followed_to_a_log_file(log_file: Path, tmp_path: Path) -> No
     assert not (tmp_path / "elsewhere").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_file_of_somebody_else_is_no_log_file(log_file: Path) -> None:
+    log_file.touch()
+    os.chown(log_file, 12345, 12345)
+
+    with pytest.raises(UserError, match="belongs to somebody else"):
+        to_file(log_file)
+
+
 def test_a_pipe_that_nobody_reads_is_no_log_file(log_file: Path) -> None:
     os.mkfifo(log_file)
 

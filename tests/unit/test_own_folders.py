@@ -145,6 +145,13 @@ def test_what_was_made_in_vain_is_taken_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_no_file_system_can_have_is_not_taken_back(tmp_path: Path) -> None:
+    new = NewFolder(tmp_path / ("n" * 300))
+    new.take_back()
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_was_there_before_or_has_come_from_others_stays(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     new = NewFolder(tmp_path / "a" / "b" / "c")
