@@ -5,16 +5,20 @@ unix(7), named after the device number of the mount, which mountinfo tells for e
 So neither folders nor variables nor renames matter. A name there is free for all: each end asks
 the kernel who the other one is (SO_PEERCRED), and takes words only of its own user.
 
-Threading: each connection has a thread of its own, a daemon that ends with its answer.
+Threading: each connection has a thread of its own, a daemon that ends with its answer. One more
+waits for a name that is taken; `close` waits for it before it looks at `_server`.
 """
 
 import contextlib
+import errno
+import itertools
 import json
 import logging
 import os
 import socket
 import socketserver
 import struct
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -33,29 +37,64 @@ LONGEST_PAUSE_S = 40.0
 _LONGEST_LINE_BYTES = 1024 * 1024
 _UCRED: Final = struct.Struct("iII")  # pid, uid and gid, see unix(7)
 _SILENT: Final = "The mount does not answer: {}."
+_UNNAMED: Final = "invoicefs status cannot ask this mount: %s"
+_NAME_PAUSE_S = 0.2
+_QUIET_TRIES = 25  # a process that is ending takes less than these 5 s
 
 
 class ControlSocket:
     """Answers questions about the mount with a device number, from `open` to `close`.
 
-    Without a socket the mount does without: that costs a line in the log.
+    The kernel gives the number of a mount to the next one before the process of the first has
+    ended, which then has the name still; another user's program may have it for ever. So a name
+    that is taken is tried again and again. Without a socket the mount does without: that costs a
+    line in the log.
     """
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
         self._server: _Server | None = None
+        self._is_closed = threading.Event()
+        self._opening: threading.Thread | None = None
 
     def open(self, device: str) -> None:
-        """Begin to answer."""
+        """Begin to answer, now or as soon as the name is free."""
         try:
-            self._server = _Server(_address(device), self._answer)
+            if not self._has_opened(device):
+                self._opening = start_thread(lambda: self._open_later(device), "control-name")
         except (OSError, OutOfMemory) as error:  # no more descriptors, no more threads
-            log.warning("invoicefs status cannot ask this mount: %s", error)
+            log.warning(_UNNAMED, error)
 
     def close(self) -> None:
         """Answer no more."""
+        self._is_closed.set()
+        if self._opening is not None:
+            self._opening.join()
         if self._server is not None:
             self._server.close()
+
+    def _has_opened(self, device: str) -> bool:
+        """Begin to answer unless the name is taken; raises `OSError` and `OutOfMemory`."""
+        try:
+            self._server = _Server(_address(device), self._answer)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        return True
+
+    def _open_later(self, device: str) -> None:
+        for tries in itertools.count(1):
+            if self._is_closed.wait(_NAME_PAUSE_S):
+                return
+            try:
+                if self._has_opened(device):
+                    return
+            except (OSError, OutOfMemory) as error:
+                log.warning(_UNNAMED, error)
+                return
+            if tries == _QUIET_TRIES:
+                log.warning(_UNNAMED, "another program has taken the name of its socket")
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):

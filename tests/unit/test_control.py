@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from invoicefs import control
 from invoicefs.control import ControlSocket, ask
 from invoicefs.errors import Unreachable, UserError
 
@@ -41,8 +42,8 @@ def serve(device: str) -> Iterator[Serve]:
         def serve(
             answer: Callable[[Mapping[str, Any]], Mapping[str, Any]] = echo, at: str = device
         ) -> str:
-            control = stack.enter_context(closing(ControlSocket(answer)))
-            control.open(at)
+            socket_of_mount = stack.enter_context(closing(ControlSocket(answer)))
+            socket_of_mount.open(at)
             return at
 
         yield serve
@@ -71,12 +72,28 @@ def test_closing_takes_the_socket_away(device: str) -> None:
     assert ask(device, {}) is None
 
 
-def test_without_a_socket_a_mount_does_without(
-    serve: Serve, caplog: pytest.LogCaptureFixture
+def test_a_name_that_is_taken_is_used_as_soon_as_it_is_free(
+    serve: Serve, device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    serve(at=serve())  # the name is taken
+    """It was taken by a mount that was ending, and the next one with its number had none."""
+    monkeypatch.setattr(control, "_NAME_PAUSE_S", 0.01)
+    with closing(ControlSocket(echo)) as before:
+        before.open(device)
+        serve(lambda _: {"is": "next"}, device)
+    while (answer := ask(device, {"ask": "status"})) is None:
+        pass
 
-    assert "invoicefs status" in caplog.text
+    assert answer == {"is": "next"}
+    assert not caplog.text
+
+
+def test_without_a_socket_a_mount_does_without(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(control, "_NAME_PAUSE_S", 0.01)
+    serve(at=serve())  # the name is taken
+    while "invoicefs status cannot ask this mount" not in caplog.text:
+        pass
 
 
 # Who is at the other end
