@@ -77,7 +77,7 @@ _MARKER = Request(Opcode.LOOKUP, _MARKER_NAME.encode() + b"\0")
 
 # Without the descriptor: libfuse may splice a request into a pipe, and read it from there.
 _READ = re.compile(
-    rb'\bread(?:\(\d+, | resumed> ?)"((?:\\x[0-9a-f]{2})*)"(?:\.{3})?, \d+\) += (\d+)'
+    rb'\bread(?:\(\d+, | resumed>,? ?)"((?:\\x[0-9a-f]{2})*)"(?:\.{3})?, \d+\) += (\d+)'
 )
 
 
