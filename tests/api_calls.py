@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.api import Api
-from invoicefs.certificates import load_pem
+from invoicefs.api.client import Api
 from invoicefs.clock import Deadline, SystemClock
-from invoicefs.credentials import Credentials
+from invoicefs.credentials.certificates import load_pem
+from invoicefs.credentials.load import Credentials
+from invoicefs.credentials.tokens import FixedToken
 from invoicefs.errors import InvoicefsError
 from invoicefs.model import Invoice, NamespaceList
 from invoicefs.sandbox import (
@@ -22,7 +23,6 @@ from invoicefs.sandbox import (
     SampleTenant,
     plain_pdf,
 )
-from invoicefs.tokens import FixedToken
 from tests.certificates import Authority, Identity
 
 CONTENT = plain_pdf("\u00ff\u00fe\u00fd", 1001)  # with all characters of base64 and its padding

@@ -11,10 +11,10 @@ import click
 import pytest
 
 from invoicefs import errors
-from invoicefs.cli.mounting import mount
-from invoicefs.config import Settings
-from invoicefs.credentials import Credentials
+from invoicefs.cli.mount import mount
+from invoicefs.credentials.load import Credentials
 from invoicefs.errors import InvoicefsError
+from invoicefs.settings import Settings
 
 TENANT = "https://acme.console.ves.volterra.io"
 

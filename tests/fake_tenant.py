@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from invoicefs.access import INVOICES, NAMESPACES, PDF
-from invoicefs.api import NoteAccess
+from invoicefs.api.client import NoteAccess
 from invoicefs.clock import Deadline
 from invoicefs.errors import Denied, NotFound
+from invoicefs.library.access import INVOICES, NAMESPACES, PDF
 from invoicefs.model import Invoice, NamespaceList
 
 _HANG_S = 20.0  # a call that never comes, or is never let go, is a bug: let the test fail

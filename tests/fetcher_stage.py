@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from invoicefs.clock import Deadline
-from invoicefs.fetcher import Fetcher, Limits
-from invoicefs.throttle import SUCCESSES_PER_SLOT
+from invoicefs.scheduling.scheduler import Fetcher, Limits
+from invoicefs.scheduling.throttle import SUCCESSES_PER_SLOT
 from tests.fake_clock import FakeClock
 
 HANG_S = 20.0  # for what happens at once where the code is right

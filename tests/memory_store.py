@@ -4,9 +4,9 @@ import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
-from invoicefs.access import Question
+from invoicefs.library.access import Question
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
-from invoicefs.spill import SpilledPdf, spilled
+from invoicefs.store.spill import SpilledPdf, spilled
 
 
 class MemoryStore:

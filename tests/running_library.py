@@ -8,9 +8,6 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from invoicefs.access import Access
-from invoicefs.catalog import View
-from invoicefs.disk import DiskThreads
 from invoicefs.errors import (
     Busy,
     CredentialRenewed,
@@ -20,8 +17,11 @@ from invoicefs.errors import (
     RateLimited,
     Unauthenticated,
 )
-from invoicefs.fetcher import Fetcher, Limits
-from invoicefs.library import Library, LibraryStore, Policy
+from invoicefs.library.access import Access
+from invoicefs.library.library import Library, LibraryStore, Policy
+from invoicefs.library.listings import View
+from invoicefs.scheduling.disk_threads import DiskThreads
+from invoicefs.scheduling.scheduler import Fetcher, Limits
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import AskedTenant, FakeTenant
 

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from invoicefs.cache import Cache
 from invoicefs.clock import Clock, SystemClock
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
-from invoicefs.store import Store, open_store
+from invoicefs.store.disk_cache import Cache
+from invoicefs.store.store import Store, open_store
 from tests.fake_tenant import pdf_of
 
 MIB = 1024 * 1024

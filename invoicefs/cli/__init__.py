@@ -13,13 +13,13 @@ from typing import NamedTuple, NoReturn
 import click
 
 from invoicefs import __version__
-from invoicefs.cli.asking import fetch, refresh, status
-from invoicefs.cli.mounting import demo, doctor, mount, umount
+from invoicefs.cli.cache import cache
+from invoicefs.cli.fstab import parse_helper_call
+from invoicefs.cli.mount import demo, doctor, mount, umount
 from invoicefs.cli.options import Call, say, takes_value
-from invoicefs.cli.stores import cache
+from invoicefs.cli.status import fetch, refresh, status
+from invoicefs.credentials.sources import OUR_VARIABLES, take_secrets
 from invoicefs.errors import InvoicefsError, UsageError
-from invoicefs.families import OUR_VARIABLES, take_secrets
-from invoicefs.mount_options import parse_helper_call
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

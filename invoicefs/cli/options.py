@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from invoicefs import config
-from invoicefs.config import URL_EXAMPLE, Fetch, Settings
+from invoicefs import settings as config
+from invoicefs.api.redaction import escaped
+from invoicefs.cli.fstab import HelperCall, arguments_of
+from invoicefs.credentials.sources import Family
 from invoicefs.errors import UsageError
-from invoicefs.families import Family
-from invoicefs.mount_options import HelperCall, arguments_of
-from invoicefs.redaction import escaped
+from invoicefs.settings import URL_EXAMPLE, Fetch, Settings
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]

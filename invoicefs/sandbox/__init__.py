@@ -14,10 +14,10 @@ from invoicefs.sandbox.calls import Call, Endpoint
 from invoicefs.sandbox.exchange import Exchange, Sent
 from invoicefs.sandbox.faults import Behaviour, Fault
 from invoicefs.sandbox.pdfs import plain_pdf
+from invoicefs.sandbox.rate_limit import RateLimit
 from invoicefs.sandbox.sample import sample_tenant
 from invoicefs.sandbox.server import SAMPLE_TOKEN, Sandbox
 from invoicefs.sandbox.tenant import OMITTED, SampleInvoice, SampleNamespace, SampleTenant
-from invoicefs.sandbox.throttle import RateLimit
 
 __all__ = [
     "OMITTED",

@@ -15,9 +15,9 @@ from invoicefs.sandbox.calls import Call, Endpoint
 from invoicefs.sandbox.exchange import Exchange
 from invoicefs.sandbox.faults import Behaviour, Fault, honest
 from invoicefs.sandbox.listener import Listener, reserve_port
+from invoicefs.sandbox.rate_limit import RateLimit, TokenBucket
 from invoicefs.sandbox.sample import sample_tenant
 from invoicefs.sandbox.tenant import SampleTenant
-from invoicefs.sandbox.throttle import RateLimit, TokenBucket
 
 SAMPLE_TOKEN = "sandbox-token"  # noqa: S105 # opens nothing but a sandbox
 

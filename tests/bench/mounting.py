@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from invoicefs.mountpoint import mounts
+from invoicefs.mount.mountpoint import mounts
 from tests.bench.contestants import Filesystem, Place
 from tests.mount.mounts import FUSERMOUNT
 from tests.mount.programs import LIMIT_S, Argument, run, wait_for_exit

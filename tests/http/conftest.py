@@ -10,11 +10,11 @@ from shutil import which
 
 import pytest
 
-from invoicefs.api import Api
-from invoicefs.config import KIB
-from invoicefs.credentials import Credentials
+from invoicefs.api.client import Api
+from invoicefs.credentials.load import Credentials
+from invoicefs.credentials.tokens import FixedToken, Token
 from invoicefs.sandbox import SAMPLE_TOKEN, SampleInvoice, Sandbox
-from invoicefs.tokens import FixedToken, Token
+from invoicefs.settings import KIB
 from tests.api_calls import (
     CONTENT,
     OUR_NAME,

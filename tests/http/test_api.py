@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from invoicefs import __version__, list_limits
-from invoicefs.api import Api
+from invoicefs import __version__
+from invoicefs.api import list_limits
+from invoicefs.api.client import Api
+from invoicefs.credentials.tokens import TokenFile
 from invoicefs.errors import (
     CredentialRenewed,
     Misdirected,
@@ -43,7 +45,6 @@ from invoicefs.sandbox import (
     plain_pdf,
 )
 from invoicefs.sandbox.answers import failure
-from invoicefs.tokens import TokenFile
 from tests import schema
 from tests.api_calls import (
     CONTENT,

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs import list_limits
-from invoicefs.api import Api
-from invoicefs.config import KIB
+from invoicefs.api import list_limits
+from invoicefs.api.client import Api
 from invoicefs.errors import (
     InvoicefsError,
     TimedOut,
@@ -37,6 +36,7 @@ from invoicefs.sandbox import (
     Sent,
     faults,
 )
+from invoicefs.settings import KIB
 from tests.api_calls import (
     EVERY_CALL,
     OUR_NAME,

@@ -18,10 +18,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from invoicefs import api as api_module
 from invoicefs import errors
-from invoicefs.api import Api
-from invoicefs.config import KIB, MIB
+from invoicefs.api import client as api_module
+from invoicefs.api.client import Api
+from invoicefs.credentials.tokens import FixedToken
 from invoicefs.errors import (
     BadRequest,
     Busy,
@@ -50,7 +50,7 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
-from invoicefs.tokens import FixedToken
+from invoicefs.settings import KIB, MIB
 from tests.api_calls import (
     CONTENT,
     EVERY_CALL,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.certificates import load_p12
-from invoicefs.credentials import Credentials
+from invoicefs.credentials.certificates import load_p12
+from invoicefs.credentials.load import Credentials
 from invoicefs.errors import NotFound, Unreachable, UntrustedServer
 from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox
 from tests.api_calls import (

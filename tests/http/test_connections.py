@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from invoicefs import connections
+from invoicefs.api import connections
 from invoicefs.errors import (
     InvoicefsError,
     NoAnswer,

@@ -9,8 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
-from invoicefs import list_limits
-from invoicefs.api import Api
+from invoicefs.api import list_limits
+from invoicefs.api.client import Api
+from invoicefs.credentials.tokens import FixedToken
 from invoicefs.errors import (
     InvoicefsError,
     Misdirected,
@@ -30,7 +31,6 @@ from invoicefs.sandbox import (
     Sent,
     faults,
 )
-from invoicefs.tokens import FixedToken
 from tests.api_calls import (
     CONTENT,
     EVERY_CALL,
@@ -62,7 +62,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
     caplog.set_level(logging.DEBUG, "invoicefs")
 
     def told() -> list[str]:
-        records = [each for each in caplog.records if each.name == "invoicefs.request_log"]
+        records = [each for each in caplog.records if each.name == "invoicefs.api.request_log"]
         assert {record.levelno for record in records} == {logging.INFO}
         return [record.getMessage() for record in records]
 

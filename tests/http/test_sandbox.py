@@ -36,7 +36,7 @@ from invoicefs.sandbox import (
     plain_pdf,
     sample_tenant,
 )
-from invoicefs.sandbox.throttle import TokenBucket
+from invoicefs.sandbox.rate_limit import TokenBucket
 from tests import schema
 from tests.api_calls import OUR_NAME, Certificate
 from tests.certificates import Authority, Identity

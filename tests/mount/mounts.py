@@ -16,8 +16,8 @@ from types import MappingProxyType
 import pytest
 
 import invoicefs
-from invoicefs import looker
-from invoicefs.mountpoint import FILESYSTEM_TYPE, mounts
+from invoicefs.kernel import looker
+from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, mounts
 from invoicefs.sandbox import Sandbox
 from tests.mount.programs import LIMIT_S, Argument, Ended, Running, run, started, wait_for_exit
 
@@ -89,7 +89,7 @@ class Mount:
 
 _ALONE = """
 import os, subprocess, sys
-from invoicefs.mountpoint import our_mounts
+from invoicefs.mount.mountpoint import our_mounts
 folder, *command = sys.argv[1:]
 for each in our_mounts():
     if not each.path.startswith(f"{folder}/"):

@@ -22,7 +22,7 @@ from random import Random
 import pytest
 
 from invoicefs.sandbox import Endpoint, Exchange, Fault, SampleInvoice, Sandbox, Sent, faults
-from invoicefs.store import store_folder
+from invoicefs.store.store import store_folder
 from tests.mount.damage import (
     DAMAGES,
     Choice,

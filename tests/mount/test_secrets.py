@@ -134,7 +134,8 @@ def test_an_unexpected_failure_is_told_without_secrets(planted: Mounts, tmp_path
     """With its traceback, at the highest verbosity."""
     source = """if True:
         import sys
-        from invoicefs import api, cli
+        from invoicefs.api import client as api
+        from invoicefs import cli
         def fail(reply, *_):
             headers = dict(reply.headers)
             raise RuntimeError("planted failure")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.cli.mounting import mount as mount_command
+from invoicefs.cli.fstab import arguments_of
+from invoicefs.cli.mount import mount as mount_command
 from invoicefs.cli.options import takes_value
-from invoicefs.mount_options import arguments_of
 from invoicefs.sandbox import Sandbox
 from tests.mount.mounts import CHECKOUT, Mount, Mounts, is_mounted, processes_of
 from tests.mount.programs import LIMIT_S, Running, run, started

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from invoicefs import cli
-from invoicefs.config import Settings
-from invoicefs.credentials import Credentials
-from invoicefs.store import Store
+from invoicefs.credentials.load import Credentials
+from invoicefs.settings import Settings
+from invoicefs.store.store import Store
 from tests.cli_stage import Mounted, Run, runner
 from tests.fetcher_stage import SetStage, Stage
 from tests.store_folder import OpenStore, opening
@@ -83,7 +83,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
     def mount(settings: Settings, credentials: Credentials, path: str, **rest: Any) -> None:
         calls.append(Mounted(settings, credentials, path, **rest))
 
-    monkeypatch.setattr("invoicefs.mount.mount", mount)
+    monkeypatch.setattr("invoicefs.mount.lifecycle.mount", mount)
     return calls
 
 
@@ -95,5 +95,5 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     def configure(**rest: object) -> None:
         calls.append(rest)
 
-    monkeypatch.setattr("invoicefs.logs.configure", configure)
+    monkeypatch.setattr("invoicefs.mount.logs.configure", configure)
     return calls

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from invoicefs.access import INVOICES, NAMESPACES, PDF, Access
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unreachable
-from invoicefs.library import Library
+from invoicefs.library.access import INVOICES, NAMESPACES, PDF, Access
+from invoicefs.library.library import Library
 from invoicefs.model import Invoice
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.memory_store import MemoryStore

@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from invoicefs.alarm import Alarm
+from invoicefs.api.alarm import Alarm
 from invoicefs.errors import OutOfMemory
 
 HANG_S = 10.0

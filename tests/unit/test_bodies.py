@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicefs.bodies import SMALL_BYTES, AnswerMemory, BodyTooLarge, Share, read_body
+from invoicefs.api.bodies import SMALL_BYTES, AnswerMemory, BodyTooLarge, Share, read_body
 from invoicefs.clock import Deadline, SystemClock
 from invoicefs.errors import TimedOut, UnusableAnswer
 

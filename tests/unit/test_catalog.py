@@ -7,7 +7,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from invoicefs.catalog import UNLISTED_RECHECK_S, Catalog, View
 from invoicefs.clock import Deadline
 from invoicefs.errors import (
     Denied,
@@ -18,6 +17,7 @@ from invoicefs.errors import (
     Unreachable,
     UnusableAnswer,
 )
+from invoicefs.library.listings import UNLISTED_RECHECK_S, Catalog, View
 from invoicefs.model import Invoice, Listing, Record
 from tests.fake_tenant import FakeTenant
 from tests.memory_store import MemoryStore

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invoicefs.certificates import check_ca_bundle, load_p12, load_pem
+from invoicefs.credentials.certificates import check_ca_bundle, load_p12, load_pem
 from invoicefs.errors import UserError
 from tests.certificates import EC, RSA, Authority, Identity, hide_cryptography
 

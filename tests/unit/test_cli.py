@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import invoicefs
 from invoicefs import cli
-from invoicefs.config import GIB, KIB, MIB, Fetch, Settings
 from invoicefs.errors import InvoicefsError, UsageError, UserError
+from invoicefs.settings import GIB, KIB, MIB, Fetch, Settings
 from tests.certificates import make_certificate
 from tests.cli_stage import (
     DOMAIN_ERRORS,
@@ -417,7 +417,8 @@ def test_a_log_file_that_cannot_be_written_is_a_failure(
 def test_every_exception_of_the_domain_ends_in_its_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: type[InvoicefsError]
 ) -> None:
-    monkeypatch.setattr("invoicefs.mount.mount", raising(error("This is wrong: mend it.")))
+    failure = raising(error("This is wrong: mend it."))
+    monkeypatch.setattr("invoicefs.mount.lifecycle.mount", failure)
     monkeypatch.setenv("INVOICEFS_TOKEN", "t")
 
     ended = run("mount", "--url", TENANT, "/mnt")
@@ -435,7 +436,7 @@ def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> N
 def test_what_the_system_refuses_and_an_interrupt_end_with_1(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    monkeypatch.setattr("invoicefs.mount.mount", raising(error))
+    monkeypatch.setattr("invoicefs.mount.lifecycle.mount", raising(error))
     monkeypatch.setenv("INVOICEFS_TOKEN", "t")
 
     ended = run("mount", "--url", TENANT, "/mnt")
@@ -889,7 +890,7 @@ def test_umount_passes_on_an_absolute_path_and_whether_to_be_lazy(
     def unmount(path: str, *, lazy: bool) -> None:
         calls.append((path, lazy))
 
-    monkeypatch.setattr("invoicefs.mountpoint.unmount", unmount)
+    monkeypatch.setattr("invoicefs.mount.mountpoint.unmount", unmount)
     monkeypatch.chdir(tmp_path)
 
     assert run("umount", "invoices").code == 0
@@ -904,7 +905,7 @@ def test_an_error_of_a_user_is_no_traceback_even_in_the_demo(
     def run_demo(*_: object, **__: object) -> None:
         raise UserError("The demo needs something.")
 
-    monkeypatch.setattr("invoicefs.demo.run_demo", run_demo)
+    monkeypatch.setattr("invoicefs.cli.demo_tour.run_demo", run_demo)
 
     check_failure(run("demo", "--once"), "The demo needs something.")
 

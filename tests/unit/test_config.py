@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from invoicefs.config import (
+from invoicefs.errors import UsageError
+from invoicefs.settings import (
     GIB,
     KIB,
     MIB,
@@ -28,7 +29,6 @@ from invoicefs.config import (
     parse_status,
     rounded_size,
 )
-from invoicefs.errors import UsageError
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

@@ -12,7 +12,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invoicefs.clock import NS_PER_S, Deadline
-from invoicefs.contents import Contents
 from invoicefs.errors import (
     Denied,
     InvoicefsError,
@@ -21,6 +20,7 @@ from invoicefs.errors import (
     TooLarge,
     Unreachable,
 )
+from invoicefs.library.pdfs import Contents
 from invoicefs.model import Attributes, Invoice, Listing, OpenContent, Record, StoredContent
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.memory_store import MemoryStore
@@ -220,7 +220,7 @@ def test_an_active_invoice_that_was_evicted_before_this_mount_counts_as_not_down
 def test_more_active_invoices_than_are_held_count_as_not_downloaded(
     mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("invoicefs.contents.HELD_BYTES", 4000)
+    monkeypatch.setattr("invoicefs.library.pdfs.HELD_BYTES", 4000)
     desk = mount(max_pdf_size_bytes=1000)
     many = [replace(ACTIVE, name=f"active-{number}") for number in range(5)]
     for invoice in many:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invoicefs import control
-from invoicefs.control import ControlSocket, ask
 from invoicefs.errors import Unreachable, UserError
+from invoicefs.mount import control_socket as control
+from invoicefs.mount.control_socket import ControlSocket, ask
 
 # Numbers that no file system has, other ones in each process.
 DEVICES = (f"9999:{os.getpid()}{number}" for number in itertools.count())

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invoicefs.credentials import Ask, Credentials, read_credentials
+from invoicefs.credentials.load import Ask, Credentials, read_credentials
+from invoicefs.credentials.sources import Choice, Family, choose, take_secrets
 from invoicefs.errors import UsageError, UserError
-from invoicefs.families import Choice, Family, choose, take_secrets
 from tests.certificates import make_certificate
 
 REPOSITORY = Path(__file__).parents[2]
@@ -109,13 +109,13 @@ def certificates_stay_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     def made_of(*parts: object) -> str:
         return " ".join(str(part) for part in parts if part is not None)
 
-    monkeypatch.setattr("invoicefs.credentials.load_p12", made_of)
+    monkeypatch.setattr("invoicefs.credentials.load.load_p12", made_of)
     monkeypatch.setattr(
-        "invoicefs.credentials.load_p12_content",
+        "invoicefs.credentials.load.load_p12_content",
         lambda content, _, password: made_of(content, password),
     )
-    monkeypatch.setattr("invoicefs.credentials.load_pem", made_of)
-    monkeypatch.setattr("invoicefs.credentials.read_file", lambda *_: b"")
+    monkeypatch.setattr("invoicefs.credentials.load.load_pem", made_of)
+    monkeypatch.setattr("invoicefs.credentials.load.read_file", lambda *_: b"")
 
 
 @pytest.fixture(scope="module")
@@ -525,7 +525,7 @@ def test_secrets_leave_the_environment_whatever_happens(find: Find, texts: Texts
 
 PROGRAM = """
 import pathlib, subprocess
-from invoicefs.families import take_secrets
+from invoicefs.credentials.sources import take_secrets
 take_secrets()
 print(pathlib.Path("/proc/self/environ").read_text(), flush=True)
 subprocess.run(["env"])

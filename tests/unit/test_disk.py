@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from invoicefs.disk import DiskThreads
 from invoicefs.errors import TimedOut
+from invoicefs.scheduling.disk_threads import DiskThreads
 
 HANG_S = 20.0
 FEW = 4

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicefs.connections import NotGiven, ProxyUnreachable
+from invoicefs.api.connections import NotGiven, ProxyUnreachable
+from invoicefs.api.framing import NotHttp
+from invoicefs.api.transport_errors import translated
 from invoicefs.errors import (
     NoAnswer,
     OutOfDescriptors,
@@ -19,8 +21,6 @@ from invoicefs.errors import (
     UntrustedServer,
     UnusableAnswer,
 )
-from invoicefs.failures import translated
-from invoicefs.framing import NotHttp
 
 Wrap = Callable[[Exception], Exception]
 

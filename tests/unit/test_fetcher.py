@@ -24,7 +24,7 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
-from invoicefs.fetcher import (
+from invoicefs.scheduling.scheduler import (
     FAILURE_MEMORY_S,
     FOREGROUND_SLOTS,
     IDLE_WORKER_S,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoicefs.errors import InvoicefsError, NotFound, RateLimited, ServerFault
-from invoicefs.fetcher import FOREGROUND_SLOTS, Pressure
+from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS, Pressure
 from tests.fetcher_stage import Call, SetStage, Stage
 
 COOL_DOWN_S = 60.0  # longer than any call waits to be tried again

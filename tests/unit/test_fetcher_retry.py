@@ -19,8 +19,8 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
-from invoicefs.fetcher import MOST_RENEWALS
-from invoicefs.throttle import LONGEST_COOL_DOWN_S
+from invoicefs.scheduling.scheduler import MOST_RENEWALS
+from invoicefs.scheduling.throttle import LONGEST_COOL_DOWN_S
 from tests.fake_clock import FakeClock
 from tests.fetcher_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs import fetching
+from invoicefs.cli import bulk_fetch as fetching
+from invoicefs.cli.bulk_fetch import Fetched, Found
 from invoicefs.errors import UserError
-from invoicefs.fetching import Fetched, Found
 
 
 def nobody_knows(_: str) -> None:

@@ -12,10 +12,10 @@ from dataclasses import replace
 import pytest
 
 from invoicefs import errors
-from invoicefs.errnos import ERRNO, errno_of
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Refusal, UserError
-from invoicefs.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership
-from invoicefs.library import Library
+from invoicefs.kernel.errnos import ERRNO, errno_of
+from invoicefs.kernel.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership
+from invoicefs.library.library import Library
 from invoicefs.model import Invoice
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import FakeTenant

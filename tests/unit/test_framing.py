@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicefs.framing import NotHttp, body_of, read_head
+from invoicefs.api.framing import NotHttp, body_of, read_head
 
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 2\r\n"

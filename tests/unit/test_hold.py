@@ -2,7 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from invoicefs.hold import Hold
+from invoicefs.library.memory_cache import Hold
 from invoicefs.model import Content, Record
 
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from invoicefs.clock import NS_PER_S
-from invoicefs.journal import MOST_TROUBLES, Journal, Trouble
+from invoicefs.mount.activity import MOST_TROUBLES, Journal, Trouble
 from tests.fake_clock import FakeClock
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from invoicefs.catalog import UNLISTED_RECHECK_S, View
 from invoicefs.clock import NS_PER_S
 from invoicefs.errors import (
     Denied,
@@ -23,7 +22,8 @@ from invoicefs.errors import (
     Unreachable,
     UnusableAnswer,
 )
-from invoicefs.library import DIRECTORY_BYTES, Library, OpenInvoice
+from invoicefs.library.library import DIRECTORY_BYTES, Library, OpenInvoice
+from invoicefs.library.listings import UNLISTED_RECHECK_S, View
 from invoicefs.model import ROOT_INODE, Invoice, Listing
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.memory_store import MemoryStore

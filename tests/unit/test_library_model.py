@@ -22,7 +22,6 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from invoicefs.catalog import UNLISTED_RECHECK_S
 from invoicefs.clock import NS_PER_S
 from invoicefs.errors import (
     Busy,
@@ -41,12 +40,13 @@ from invoicefs.errors import (
     UntrustedServer,
     UnusableAnswer,
 )
-from invoicefs.fetcher import MOST_RENEWALS
-from invoicefs.library import Library, OpenInvoice
+from invoicefs.library.library import Library, OpenInvoice
+from invoicefs.library.listings import UNLISTED_RECHECK_S
+from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
-from invoicefs.prefetch import REFUSAL_MEMORY_S
-from invoicefs.store import Store
-from invoicefs.throttle import LONGEST_COOL_DOWN_S
+from invoicefs.scheduling.scheduler import MOST_RENEWALS
+from invoicefs.scheduling.throttle import LONGEST_COOL_DOWN_S
+from invoicefs.store.store import Store
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.running_library import (

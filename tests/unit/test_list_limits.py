@@ -2,7 +2,7 @@
 
 import pytest
 
-from invoicefs.list_limits import FIRST_LIMIT, LAST_LIMIT, NO_LIMIT, ListLimits
+from invoicefs.api.list_limits import FIRST_LIMIT, LAST_LIMIT, NO_LIMIT, ListLimits
 
 
 def asked_of(limits: ListLimits, largest: int, count: int) -> tuple[list[int], int]:

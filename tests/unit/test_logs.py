@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from invoicefs.errors import InvoicefsError, UserError
-from invoicefs.logs import QUIET_S, DistinctLines, be_quiet, configure
+from invoicefs.mount.logs import QUIET_S, DistinctLines, be_quiet, configure
 
 log = logging.getLogger("invoicefs.of_a_module")
 
@@ -314,7 +314,7 @@ def test_background_logs_to_syslog(
 
 @contextlib.contextmanager
 def syslog_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    monkeypatch.setattr("invoicefs.logs._SYSLOG_SOCKET", path)
+    monkeypatch.setattr("invoicefs.mount.logs._SYSLOG_SOCKET", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as syslog:
         syslog.settimeout(20.0)
         syslog.bind(str(path))
@@ -338,7 +338,7 @@ def test_background_without_syslog_is_silent(
     path = tmp_path / "log"
     if kind == "file":
         path.touch()
-    monkeypatch.setattr("invoicefs.logs._SYSLOG_SOCKET", path)
+    monkeypatch.setattr("invoicefs.mount.logs._SYSLOG_SOCKET", path)
     configure(is_foreground=False, log_file=None, verbosity=2)
 
     log.error("the server is away")

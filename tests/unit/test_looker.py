@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs import looker
-from invoicefs.looker import Looker
+from invoicefs.kernel import looker
+from invoicefs.kernel.looker import Looker
 from tests.mount.mounts import processes_of
 from tests.mount.programs import eventually, wait_for_exit
 from tests.running_library import crowd
@@ -105,7 +105,7 @@ def test_without_it_looks_end_as_well(
 
 OWNER = """
 import sys
-from invoicefs.looker import Looker
+from invoicefs.kernel.looker import Looker
 looking = Looker(sys.argv[1])
 looking.look(b"/")
 print(looking._process.pid, flush=True)

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invoicefs.config import Settings
 from invoicefs.errors import InvoicefsError, UsageError
+from invoicefs.settings import Settings
 from tests.cli_stage import (
     DOMAIN_ERRORS,
     FLAGS,
@@ -260,7 +260,7 @@ def fail(run_helper: Run, monkeypatch: pytest.MonkeyPatch) -> Fail:
     """Run the helper to its end where the mount fails."""
 
     def fail(error: BaseException) -> Ended:
-        monkeypatch.setattr("invoicefs.mount.mount", raising(error))
+        monkeypatch.setattr("invoicefs.mount.lifecycle.mount", raising(error))
         monkeypatch.setenv("INVOICEFS_TOKEN", "t")
         return run_helper(TENANT, "/mnt")
 

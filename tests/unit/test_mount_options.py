@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from invoicefs.cli.fstab import HelperCall, arguments_of, parse_helper_call
 from invoicefs.errors import UsageError
-from invoicefs.mount_options import HelperCall, arguments_of, parse_helper_call
 from tests.cli_stage import GENERIC_OPTIONS, TENANT
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from invoicefs import mountpoint
 from invoicefs.errors import UserError
-from invoicefs.mountpoint import FILESYSTEM_TYPE, Mount, mount_at, mounts, reserve, unmount
+from invoicefs.mount import mountpoint
+from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, Mount, mount_at, mounts, reserve, unmount
 
 TENANT = "https://acme.console.ves.volterra.io"
 NOBODY = 65534

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from invoicefs.own_folders import NewFolder, own_folder
+from invoicefs.folders import NewFolder, own_folder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
 NOBODY = 65_534

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
-from invoicefs import parsing
+from invoicefs.api import parsing
+from invoicefs.api.parsing import MOST_LISTED_VALUES, InvoicesAnswer, error_message, parse_pdf
 from invoicefs.clock import Deadline
 from invoicefs.errors import TimedOut, TooLarge, UnusableAnswer
 from invoicefs.model import Invoice, NamespaceList
 from invoicefs.names import directory_name
-from invoicefs.parsing import MOST_LISTED_VALUES, InvoicesAnswer, error_message, parse_pdf
 from tests.fake_clock import FakeClock
 
 AMPLE = Deadline.after(20, FakeClock())

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs import pins as module
+from invoicefs.library import pins as module
+from invoicefs.library.pins import Pins
 from invoicefs.model import Content, Invoice, Record
-from invoicefs.pins import Pins
-from invoicefs.spill import SpilledPdf, spilled
+from invoicefs.store.spill import SpilledPdf, spilled
 
 MOST_BYTES = 1000
 INVOICES = [Invoice("system", f"i{number}") for number in range(4)]

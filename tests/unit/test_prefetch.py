@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 
-from invoicefs.config import Settings
-from invoicefs.contents import Contents
 from invoicefs.errors import (
     Busy,
     Denied,
@@ -23,9 +21,11 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
-from invoicefs.library import Library
+from invoicefs.library.library import Library
+from invoicefs.library.pdfs import Contents
+from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
-from invoicefs.prefetch import REFUSAL_MEMORY_S
+from invoicefs.settings import Settings
 from tests.fake_tenant import FakeTenant, pdf_of
 from tests.memory_store import MemoryStore
 from tests.running_library import (

@@ -22,13 +22,13 @@ PASSWORD = "hush-hush"
 LOADS_P12 = """
 import sys
 from pathlib import Path
-from invoicefs.certificates import load_p12
+from invoicefs.credentials.certificates import load_p12
 load_p12(Path(sys.argv[1]), sys.argv[2])
 """
 LOADS_PEM_ON_A_TERMINAL = """
 import os, sys
 from pathlib import Path
-from invoicefs.certificates import load_pem
+from invoicefs.credentials.certificates import load_pem
 from invoicefs.errors import UserError
 os.open(sys.argv[1], os.O_RDWR)  # the first one that a session opens is its terminal
 open("/dev/tty").close()

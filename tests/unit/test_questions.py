@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs import mountpoint, questions
-from invoicefs.mountpoint import FILESYSTEM_TYPE, Mount
+from invoicefs.cli import running_mounts as questions
+from invoicefs.mount import mountpoint
+from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, Mount
 
 
 @pytest.mark.parametrize(("uid_difference", "is_told"), [(0, True), (1, False)])

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicefs.catalog import View
 from invoicefs.errors import (
     Denied,
     InvoicefsError,
@@ -26,9 +25,10 @@ from invoicefs.errors import (
     Unreachable,
     UnusableAnswer,
 )
-from invoicefs.fetcher import Limits
-from invoicefs.library import Library
+from invoicefs.library.library import Library
+from invoicefs.library.listings import View
 from invoicefs.model import Invoice
+from invoicefs.scheduling.scheduler import Limits
 from tests.fake_tenant import FakeTenant, Gate, pdf_of
 from tests.memory_store import MemoryStore
 from tests.rest import Rest

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from invoicefs.cli import cli
-from invoicefs.cli.mounting import mount
+from invoicefs.cli.mount import mount
 from tests.desktop import costs
 from tests.mount import ailments
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from invoicefs.model import Invoice, Listing, Record, StoredContent
-from invoicefs.records import (
+from invoicefs.store.encoding import (
     listing_fields,
     listing_from,
     namespaces_from,

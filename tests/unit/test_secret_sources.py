@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from invoicefs.credentials.secret_files import (
+    SECRET_BYTES,
+    is_open_to_others,
+    read_file,
+    read_secret,
+)
 from invoicefs.errors import UserError
-from invoicefs.secret_sources import SECRET_BYTES, is_open_to_others, read_file, read_secret
 
 PLANTED = secrets.token_hex()
 
@@ -140,7 +145,7 @@ def test_the_largest_secret_is_read(tmp_path: Path) -> None:
 
 TAKES_A_VARIABLE = """
 import os
-from invoicefs.secret_sources import take_variable
+from invoicefs.credentials.secret_files import take_variable
 assert take_variable("SECRET") == "first-hush", os.environ["SECRET"]
 print(open("/proc/self/environ", "rb").read())
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.service_manager import ServiceManager
+from invoicefs.mount.sd_notify import ServiceManager
 
 VARIABLE = "NOTIFY_SOCKET"
 HANG_S = 10.0  # for what happens at once where the code is right

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from invoicefs.status_screen import screen
+from invoicefs.cli.status_screen import screen
 
 STATUS: Mapping[str, Any] = {
     "version": "1.2.3",

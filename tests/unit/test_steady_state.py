@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from invoicefs.filesystem import InvoiceFilesystem, Ownership
+from invoicefs.kernel.filesystem import InvoiceFilesystem, Ownership
 from invoicefs.model import Invoice
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import FakeTenant, pdf_of

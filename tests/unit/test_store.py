@@ -21,11 +21,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invoicefs.cache import REST_S, Cache
 from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
-from invoicefs.store import Store, open_store, store_folder
+from invoicefs.store.disk_cache import REST_S, Cache
+from invoicefs.store.store import Store, open_store, store_folder
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import pdf_of
 from tests.running_library import crowd
@@ -466,7 +466,7 @@ def locked(folder: Path, cache: str) -> Iterator[None]:
 
 @pytest.fixture
 def _short_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("invoicefs.cache._LOCK_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("invoicefs.store.disk_cache._LOCK_TIMEOUT_S", 0.01)
 
 
 @both_caches

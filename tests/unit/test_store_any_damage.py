@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from invoicefs.clock import SystemClock
 from invoicefs.model import Listing, Record
-from invoicefs.store import Store, open_store
+from invoicefs.store.store import Store, open_store
 from tests.fake_tenant import pdf_of
 from tests.store_folder import IN_A_FILE, IN_A_ROW, MIB, content_of, invoice
 

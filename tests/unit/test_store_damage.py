@@ -15,9 +15,9 @@ from pathlib import Path
 import diskcache
 import pytest
 
-from invoicefs.cache import REST_S
 from invoicefs.model import Listing, Record
-from invoicefs.store import Store
+from invoicefs.store.disk_cache import REST_S
+from invoicefs.store.store import Store
 from tests.fake_clock import FakeClock
 from tests.fake_tenant import pdf_of
 from tests.store_folder import (
@@ -881,7 +881,7 @@ CUT_IN_USE = """
 import os, pathlib, sys
 from invoicefs.clock import SystemClock
 from invoicefs.model import Invoice, Record
-from invoicefs.store import open_store
+from invoicefs.store.store import open_store
 
 folder = pathlib.Path(sys.argv[1])
 store = open_store(folder, 1 << 20, SystemClock())

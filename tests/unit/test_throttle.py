@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from invoicefs.throttle import (
+from invoicefs.scheduling.throttle import (
     FIRST_SLOTS,
     LONGEST_COOL_DOWN_S,
     SUCCESSES_PER_SLOT,

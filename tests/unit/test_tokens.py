@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from invoicefs.credentials.tokens import FixedToken, TokenFile
 from invoicefs.errors import UserError
-from invoicefs.tokens import FixedToken, TokenFile
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 in_one_folder = settings(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from invoicefs.credentials.vesconfig import read_vesconfig
 from invoicefs.errors import UserError
-from invoicefs.vesconfig import read_vesconfig
 
 PLANTED = secrets.token_hex()
 

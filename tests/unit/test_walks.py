@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicefs.walks import Walks
+from invoicefs.library.access_pattern import Walks
 
 places = st.integers(0, 30)
 windows = st.integers(1, 16)

@@ -19,10 +19,10 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.exceptions import TimeoutError as SocketTimeout
 
-from invoicefs.alarm import Alarm, Entry
-from invoicefs.connections import IdleConnections, watch_connections
+from invoicefs.api.alarm import Alarm, Entry
+from invoicefs.api.connections import IdleConnections, watch_connections
+from invoicefs.api.deadline_guard import Guard
 from invoicefs.sandbox.listener import reserve_port
-from invoicefs.wire import Guard
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 

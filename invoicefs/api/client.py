@@ -1,0 +1,321 @@
+"""The three requests of the vendor's API: a parsed answer or a domain exception, by a deadline.
+
+Trying again is not done here but in the fetcher. The credential goes to the host of the base URL
+and to no other: redirects are followed by hand, and only on that host.
+
+Threading: an `Api` is used by many threads at once; see `transport` and `bodies`.
+"""
+
+import email.utils
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from typing import NamedTuple, NoReturn, Protocol, TypeVar
+from urllib.parse import parse_qs, quote, unquote, urlencode, urljoin, urlsplit
+
+from invoicefs.api.bodies import CHUNK_BYTES, AnswerMemory, BodyTooLarge, Share, read_body
+from invoicefs.api.list_limits import NO_LIMIT, ListLimits
+from invoicefs.api.parsing import (
+    MOST_LISTED_VALUES,
+    MOST_VALUES,
+    InvoicesAnswer,
+    error_message,
+    parse_invoices,
+    parse_json,
+    parse_namespaces,
+    parse_pdf,
+)
+from invoicefs.api.request_log import CountRequest, RequestReport
+from invoicefs.api.transport import Reply, Transport
+from invoicefs.clock import Deadline
+from invoicefs.credentials.load import Credentials
+from invoicefs.errors import (
+    BadRequest,
+    Busy,
+    CredentialRenewed,
+    Denied,
+    InvoicefsError,
+    Misdirected,
+    NotFound,
+    RateLimited,
+    ServerFault,
+    ServerTimedOut,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from invoicefs.model import Invoice, NamespaceList
+from invoicefs.settings import origin
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ERROR_BODY_BYTES = 64 * 1024
+_LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 25 MiB
+_MOST_REDIRECTS = 5
+_NAMESPACE = re.compile("/namespaces/([^/]+)/")
+_REDIRECTS = {301, 302, 303, 307, 308}
+# 203 is a 200 that something on the way has changed, see RFC 9110, 15.3.4.
+_GOOD = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
+_REQUEST_ID_HEADER = "X-Request-Id"  # of Envoy, through which the vendor answers
+_FOR_EVER_S = 365 * 86_400.0
+
+
+_ERROR_OF_STATUS: Mapping[int, type[InvoicefsError]] = {
+    400: BadRequest,
+    401: Unauthenticated,
+    403: Denied,
+    404: NotFound,
+    408: ServerTimedOut,
+    409: Busy,
+    504: ServerTimedOut,
+}
+
+
+class NoteAccess(Protocol):
+    """Takes note of what a credential was allowed or refused to see, by kind and namespace."""
+
+    def __call__(  # noqa: D102 -- above
+        self, credential: str, kind: str, namespace: str, *, is_allowed: bool
+    ) -> None: ...
+
+
+class Api:
+    """The three calls of the vendor's API that invoicefs needs.
+
+    Every method raises an exception of `errors` and nothing else, and returns by its deadline.
+    Raises `UserError` where the proxy of the environment cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials,
+        *,
+        parallel: int,
+        max_pdf_size_bytes: int,
+        count_request: CountRequest = lambda _kind, _result: None,
+        note_access: NoteAccess = lambda *_, **__: None,
+    ) -> None:
+        self._url = url
+        self._count_request = count_request
+        self._note_access = note_access
+        self._credentials = credentials
+        self._token = credentials.token
+        self._max_pdf_size_bytes = max_pdf_size_bytes
+        self._limits = ListLimits()
+        self._memory = AnswerMemory(_LIST_BODY_BYTES)
+        self._transport = Transport(url, credentials, parallel=parallel)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def namespaces(self, deadline: Deadline) -> NamespaceList:
+        """List the namespaces."""
+
+        def parse(answer: object, secret: str) -> NamespaceList:
+            return parse_namespaces(answer, secret, deadline=deadline)
+
+        path = "/api/web/namespaces"
+        return self._get(_list_request("namespaces", "", self._url + path), deadline, parse)
+
+    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+        """List all invoices of a namespace; see `list_limits`."""
+        limits, found, limit = self._limits, None, self._limits.first()
+        refused: int | None = None
+        while True:
+            try:
+                answer = self._invoices(namespace, limit, deadline)
+            except BadRequest:
+                if limit == NO_LIMIT:
+                    raise
+                if found is None:  # it may be refused for something else
+                    refused, limit = limit, limits.smaller(limit)
+                    continue
+                limits.note_refused(limit)
+                larger = limits.larger(found.count)
+            else:
+                if refused is not None:
+                    limits.note_refused(refused)
+                has_grown = found is None or answer.count != found.count
+                found = answer
+                del answer  # else there would be two long lists at one time
+                if has_grown and found.count < limit:
+                    return found.invoices
+                larger = limits.larger(limit) if has_grown else None
+            if larger is None:
+                log.warning(
+                    "The server lists %d invoices of %s whatever the limit: there may be more.",
+                    found.count,
+                    namespace,
+                )
+                return found.invoices
+            limit = larger
+
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
+        """Download the PDF of one invoice.
+
+        `past_caches` where a cache between us and the API may have an older one: its version is in
+        a header, which a cache can put into its key, but not all do.
+        """
+        path = f"/api/web/namespaces/{_segment(invoice.namespace)}/usage/invoice_pdf"
+        headers = {"X-Invoicefs-Version": invoice.version}
+        if past_caches:
+            headers["Cache-Control"] = "no-cache"
+        request = _Request(
+            "pdf",
+            invoice.namespace,
+            self._url + path,
+            urlencode({"name": invoice.name}, errors="surrogatepass"),
+            headers,
+            # Base64 takes 4/3 of the size, and twice that where JSON escapes every slash.
+            cap_bytes=3 * self._max_pdf_size_bytes + CHUNK_BYTES,
+            most_values=MOST_VALUES,
+        )
+
+        def parse(answer: object, _: str) -> bytes:
+            return parse_pdf(answer, self._max_pdf_size_bytes)
+
+        try:
+            return self._get(request, deadline, parse)
+        except BodyTooLarge as error:
+            raise TooLarge("the PDF is larger than --max-pdf-size") from error
+
+    def _invoices(self, namespace: str, limit: int, deadline: Deadline) -> InvoicesAnswer:
+        path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoices/custom_list"
+        query = "" if limit == NO_LIMIT else urlencode({"limit": limit})
+
+        def parse(answer: object, secret: str) -> InvoicesAnswer:
+            return parse_invoices(answer, namespace, secret, deadline=deadline)
+
+        request = _list_request("invoices", namespace, self._url + path, query)
+        return self._get(request, deadline, parse)
+
+    def _get(self, request: "_Request", deadline: Deadline, parse: Callable[[object, str], T]) -> T:
+        """What a good answer means, after redirects on the same host."""
+        while True:
+            answer = self._ask(request, deadline, parse)
+            if not isinstance(answer, _Request):
+                return answer
+            request = answer
+
+    def _ask(
+        self, request: "_Request", deadline: Deadline, parse: Callable[[object, str], T]
+    ) -> "T | _Request":
+        """What a good answer means, or the request to make in place of this one."""
+        note_access = partial(self._note_access, kind=request.kind, namespace=request.namespace)
+        token = self._token.token() if self._token else ""
+        headers = dict(request.headers)
+        if token:
+            headers["Authorization"] = f"APIToken {token}"
+        with (
+            RequestReport(request.kind, request.url, token, self._count_request) as report,
+            self._memory.share() as share,
+        ):
+            with self._transport.exchange(request.url, request.query, headers, deadline) as reply:
+                report.note_answer(reply.status, reply.headers.get(_REQUEST_ID_HEADER, ""))
+                if reply.status in _REDIRECTS and "location" in reply.headers:
+                    return self._redirected(request, reply)
+                if reply.status == HTTPStatus.FORBIDDEN:
+                    note_access(self._credentials.identity(token), is_allowed=False)
+                if reply.status not in _GOOD:
+                    self._raise_for(reply, token, share, deadline)
+                # No name keeps the body while its fields are looked at: both may be large.
+                answer = parse_json(
+                    _body(reply, request.cap_bytes, share, deadline), request.most_values
+                )
+            found = parse(answer, token)
+            note_access(self._credentials.identity(token), is_allowed=True)
+            return found
+
+    def _raise_for(self, reply: Reply, token: str, share: Share, deadline: Deadline) -> NoReturn:
+        """Raise the domain exception of an error status, with the server's own words."""
+        words = ""
+        with suppress(InvoicefsError):  # a refusal stays one, also without words
+            body = _body(reply, _ERROR_BODY_BYTES, share, deadline)
+            words = error_message(body, secret=token)
+        message = f"the server answered {reply.status}" + (f": {words}" if words else "")
+        if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise RateLimited(message, _retry_after_s(reply))
+        if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise Unavailable(message, _retry_after_s(reply))
+        if reply.status == HTTPStatus.UNAUTHORIZED and self._was_replaced(token):
+            raise CredentialRenewed(message)
+        raise _ERROR_OF_STATUS.get(reply.status, ServerFault)(message)
+
+    def _was_replaced(self, token: str) -> bool:
+        return self._token is not None and self._token.was_replaced(token)
+
+    def _redirected(self, request: "_Request", reply: Reply) -> "_Request":
+        url = urljoin(reply.url, reply.headers["location"])
+        if not _is_same_origin(url, self._url):
+            raise Misdirected("the server redirects to another host, which is never followed")
+        if not _is_about_the_same(url, request.url, request.query):
+            raise Misdirected("the server redirects to something else than was asked for")
+        if request.redirects == _MOST_REDIRECTS:
+            raise Misdirected("the server redirects in a circle")
+        return request._replace(url=url, query="", redirects=request.redirects + 1)
+
+
+class _Request(NamedTuple):
+    """What to ask for and how, what may come of it at most, and how often we were sent on."""
+
+    kind: str
+    namespace: str
+    url: str
+    query: str
+    headers: Mapping[str, str]
+    cap_bytes: int
+    most_values: int
+    redirects: int = 0
+
+
+def _list_request(kind: str, namespace: str, url: str, query: str = "") -> _Request:
+    return _Request(kind, namespace, url, query, {}, _LIST_BODY_BYTES, MOST_LISTED_VALUES)
+
+
+def _body(reply: Reply, cap_bytes: int, share: Share, deadline: Deadline) -> bytearray:
+    encoding = reply.headers.get("Content-Encoding", "")
+    return read_body(reply.read, encoding, cap_bytes, share, deadline)
+
+
+def _is_same_origin(url: str, base: str) -> bool:
+    try:
+        return "@" not in urlsplit(url).netloc and origin(url) == origin(base)
+    except ValueError:
+        return False
+
+
+def _is_about_the_same(url: str, before: str, query: str) -> bool:
+    """Whether a redirect names the namespace and invoice that were asked for, if it names any."""
+    path, path_before = urlsplit(url).path, urlsplit(before).path
+    namespace, namespace_before = map(_NAMESPACE.search, (path, path_before))
+    if namespace and namespace_before and unquote(namespace[1]) != unquote(namespace_before[1]):
+        return False
+    names, names_before = (parse_qs(text).get("name") for text in (urlsplit(url).query, query))
+    return not names or not names_before or names == names_before
+
+
+def _segment(text: str) -> str:
+    """One segment of a path. A client resolves dots by itself, and would ask for something else."""
+    if text in ("", ".", ".."):
+        raise NotFound(f"{text!r} cannot be asked for")
+    return quote(text.encode("utf-8", "surrogatepass"), safe="")
+
+
+def _retry_after_s(reply: Reply) -> float | None:
+    """The wait of a ``Retry-After`` header: seconds or a date (RFC 9110, 10.2.3)."""
+    value = reply.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), _FOR_EVER_S)  # more digits than a float has make it infinite
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, OverflowError):  # of dates beyond all calendars
+        return None

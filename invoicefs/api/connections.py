@@ -1,0 +1,266 @@
+"""Connections of urllib3 that end at a deadline, and are used again only when that is safe.
+
+The only importer of ``urllib3``, whose classes are extended here, and of ``socks`` (package
+PySocks, extra ``socks``), which it uses for SOCKS proxies.
+
+Invariants:
+
+1. Every socket is under the `Guard` of the request that it serves, from before it connects.
+2. A connection is idle from the end of an answer that `has_ended`; any other end closes it.
+3. An idle connection is used again within `MOST_IDLE_S` or not at all: a NAT or a suspended laptop
+   forgets connections without a word (measured: each cost a whole ``--timeout``). TCP itself gives
+   up after `UNACKNOWLEDGED_S` without an acknowledgement; a server that is slow acknowledges.
+
+Threading: `_lock` of `IdleConnections` guards its field. A connection belongs to the thread whose
+request it serves or, while it is idle, to whoever takes it out of there first.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from http.client import HTTPException
+from socket import AddressFamily, SocketKind
+from typing import TYPE_CHECKING, Any, Final
+
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import HTTPError
+
+from invoicefs.api.alarm import Alarm
+from invoicefs.api.deadline_guard import current_guard
+from invoicefs.api.framing import Answer
+
+if TYPE_CHECKING:
+    from urllib3 import PoolManager
+
+MOST_IDLE_S: Final = 30.0
+UNACKNOWLEDGED_S: Final = 5
+
+_SOCKET_OPTIONS: Final = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    # Looks, while an answer is awaited, whether the other end is still there.
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, UNACKNOWLEDGED_S),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, UNACKNOWLEDGED_S),
+)
+_SOCKS_PORT: Final = 1080  # see RFC 1928
+_USER_TIMEOUT: Final = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)
+
+
+ENGINE_ERROR: Final = HTTPError
+"""The root of urllib3's exceptions, some of which ``requests`` lets through."""
+
+
+class ProxyUnreachable(ConnectionAbortedError):
+    """There is no connection to the proxy."""
+
+
+class NotGiven(HTTPException):
+    """The proxy is there, and gives no connection."""
+
+
+class IdleConnections:
+    """The connections of one client that can be used again, until then."""
+
+    def __init__(self, alarm: Alarm) -> None:
+        self._alarm = alarm
+        self._lock = threading.Lock()
+        self._since_s: dict[HTTPConnection, float] = {}
+
+    def put(self, connection: HTTPConnection) -> None:
+        """Keep a connection whose answer has ended, for `MOST_IDLE_S`."""
+        now_s = time.monotonic()
+        with self._lock:
+            is_first = not self._since_s
+            self._since_s[connection] = now_s
+        if is_first:
+            self._close_later(now_s)
+
+    def take(self, connection: HTTPConnection) -> bool:
+        """Whether the connection can be used again; from now on it is its taker's."""
+        with self._lock:
+            since_s = self._since_s.pop(connection, None)
+        return since_s is not None and time.monotonic() - since_s < MOST_IDLE_S
+
+    def close_all(self) -> None:
+        """Close all that are idle now: what one has shown may be true of all of them."""
+        self._close(until_s=time.monotonic())
+
+    def _close_later(self, since_s: float) -> None:
+        self._alarm.set(since_s + MOST_IDLE_S, self._close_old)
+
+    def _close_old(self) -> None:
+        self._close(until_s=time.monotonic() - MOST_IDLE_S)
+        with self._lock:
+            oldest_s = min(self._since_s.values(), default=None)
+        if oldest_s is not None:
+            self._close_later(oldest_s)
+
+    def _close(self, until_s: float) -> None:
+        with self._lock:  # until they are closed nobody else may come across them
+            for connection, since_s in tuple(self._since_s.items()):
+                if since_s <= until_s:
+                    del self._since_s[connection]
+                    connection.close()
+
+
+class _Watched(HTTPConnection):
+    """Mixed into the connection classes of urllib3. `idle` is set in the classes made of it."""
+
+    idle: IdleConnections
+    _answer: Answer | None = None
+    _has_answered = False
+
+    def response_class(  # type: ignore[override] # it is only ever called
+        self, sock: socket.socket, *args: Any, **kwargs: Any
+    ) -> Answer:
+        """What ``http.client`` makes of an answer."""
+        guard = current_guard()
+        self._answer = Answer(sock, *args, on_first_byte=guard.note_first_byte, **kwargs)
+        return self._answer
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection from the pool can be used again."""
+        is_usable = self.idle.take(self) and not current_guard().needs_new_connection
+        return is_usable and super().is_connected
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        """Send a request; a connection from the pool comes under the guard of it."""
+        guard = current_guard()
+        guard.note_request(is_reused=self._has_answered)
+        if self.sock is not None:
+            guard.watch(self.sock)
+        super().request(*args, **kwargs)
+
+    def close(self) -> None:
+        """Close the connection; the next request makes a new one."""
+        self._answer, self._has_answered = None, False
+        super().close()
+
+    def end_exchange(self) -> None:
+        """Keep the connection for another request, or close it."""
+        if self.sock is None or self._answer is None or not self._answer.has_ended:
+            self.close()
+            return
+        self._answer, self._has_answered = None, True
+        self.idle.put(self)
+
+    def _tunnel(self) -> None:
+        super()._tunnel()
+        current_guard().check()  # what a proxy says when the time is over counts for nothing
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that answers while there is time."""
+        host, port = self._first_hop()
+        failure: OSError = OSError("the name has no address")
+        try:
+            for family, kind, protocol, _, address in socket.getaddrinfo(
+                host.strip("[]"), port, type=socket.SOCK_STREAM
+            ):
+                try:
+                    return self._connected(family, kind, protocol, address)
+                except OSError as error:
+                    failure = error
+        except socket.gaierror as error:
+            failure = error
+        if self._is_proxied:
+            raise ProxyUnreachable from failure
+        # Not the failure itself: urllib3 takes some for failures of a connection that was made.
+        raise ConnectionAbortedError("no address answers") from failure
+
+    @property
+    def _is_proxied(self) -> bool:
+        return self.proxy is not None
+
+    def _first_hop(self) -> tuple[str, int]:
+        """Where to connect to."""
+        return self.host, self.port
+
+    def _connected(
+        self, family: AddressFamily, kind: SocketKind, protocol: int, address: Any
+    ) -> socket.socket:
+        stream = socket.socket(family, kind, protocol)
+        self._connect(stream, address)
+        return stream
+
+    def _connect(self, stream: socket.socket, address: Any) -> None:
+        try:
+            for option in _SOCKET_OPTIONS:
+                stream.setsockopt(*option)
+            stream.settimeout(self.timeout)
+            guard = current_guard()
+            guard.watch(stream)
+            stream.connect(address)
+            guard.check()  # a stream that is shut while it connects counts as connected
+            # Only now: it would cut the time to connect short, too.
+            stream.setsockopt(*_USER_TIMEOUT)
+        except OSError:
+            stream.close()
+            raise
+
+
+class _WatchedThroughSocks(_Watched):
+    """The same through a SOCKS proxy, for the connection classes of ``urllib3.contrib.socks``."""
+
+    _socks_options: Mapping[str, Any]
+
+    @property
+    def _is_proxied(self) -> bool:
+        return True
+
+    def _first_hop(self) -> tuple[str, int]:
+        return self._socks_options["proxy_host"], self._socks_options["proxy_port"] or _SOCKS_PORT
+
+    def _connected(
+        self, family: AddressFamily, kind: SocketKind, protocol: int, address: Any
+    ) -> socket.socket:
+        import socks
+
+        options = self._socks_options
+        stream = socks.socksocket(family, kind, protocol)
+        stream.set_proxy(
+            options["socks_version"],
+            address[0],
+            address[1],
+            rdns=options["rdns"],
+            username=options["username"],
+            password=options["password"],
+        )
+        try:
+            self._connect(stream, (self.host.strip("[]"), self.port))
+        except socks.ProxyConnectionError:
+            raise
+        except socks.ProxyError as error:
+            # Not an `OSError`, which would have the next address of the proxy tried.
+            raise NotGiven from error
+        return stream
+
+
+class _Pool(HTTPConnectionPool):
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.end_exchange()
+        super()._put_conn(conn)
+
+
+def watch_connections(pool_manager: "PoolManager", idle: IdleConnections) -> None:
+    """Make a ``PoolManager`` or ``ProxyManager`` use the connections of this module."""
+    watched: type[_Watched] = _Watched
+    if "_socks_options" in pool_manager.connection_pool_kw:
+        watched = _WatchedThroughSocks
+    pool_manager.pool_classes_by_scheme = {
+        scheme: _watched_pool(pool, watched, idle)
+        for scheme, pool in pool_manager.pool_classes_by_scheme.items()
+    }
+
+
+def _watched_pool(
+    pool: type[HTTPConnectionPool], watched: type[_Watched], idle: IdleConnections
+) -> type[HTTPConnectionPool]:
+    connection = pool.ConnectionCls
+    if issubclass(connection, _Watched):
+        return pool
+    made = type(f"Watched{connection.__name__}", (watched, connection), {"idle": idle})
+    return type(f"Watched{pool.__name__}", (_Pool, pool), {"ConnectionCls": made})

@@ -1,0 +1,52 @@
+"""What is told of one request: in the log with ``-v``, and in a note of what it raises (PEP 678).
+
+Method, path, status, request id and duration. Not the query: where a server redirects to, it may
+hold what it likes. The secret that was sent is told nowhere, however a server repeats it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+from invoicefs.api.redaction import hidden, on_one_line
+from invoicefs.errors import InvoicefsError, NoAnswer
+
+log = logging.getLogger(__name__)
+
+
+NO_ANSWER: Final = "no answer"
+"""The result of a request that no answer came to, in the place of a status."""
+
+CountRequest = Callable[[str, str], None]
+"""Counts a request of a kind by its result: a status, or `NO_ANSWER`."""
+
+
+class RequestReport:
+    """Tells of the request that is made inside its ``with`` block, when that ends."""
+
+    def __init__(self, kind: str, url: str, secret: str, count: CountRequest) -> None:
+        self._kind = kind
+        self._secret = secret
+        self._count = count
+        self._result = NO_ANSWER
+        self._words = f"GET {on_one_line(hidden(urlsplit(url).path, secret))}"
+        self._began_s = time.monotonic()
+
+    def note_answer(self, status: int, request_id: str) -> None:
+        """Take note of the head of an answer; the id is empty where there is none."""
+        self._result = str(status)
+        self._words += f": {status}"
+        if request_id:
+            self._words += f", request id {on_one_line(hidden(request_id, self._secret))}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self._count(self._kind, self._result)
+        if isinstance(error, InvoicefsError):
+            error.add_note(self._words)
+        outcome = f" ({error})" if isinstance(error, NoAnswer) else ""
+        log.info("%s after %.3f s%s", self._words, time.monotonic() - self._began_s, outcome)

@@ -1,0 +1,213 @@
+"""Carries one HTTP request and its answer, within a deadline. The only importer of ``requests``.
+
+A connection from the pool that turns out to be dead says nothing about the API. What was sent on
+it, and was not answered with a single byte, is sent once more, at once, on a new one; and as what
+killed one may have killed all, the idle ones are closed. Everything else is left to the fetcher:
+the retries of urllib3 stay off (it would obey ``Retry-After`` for up to six hours).
+
+netrc is never consulted. No proxy sees the token but that of a base URL which is not encrypted,
+and no proxy is shown a client certificate.
+
+Threading: a `Transport` is used by many threads at once. ``requests.Session`` is shared for its
+pool of connections; cookies, its only changing state, are refused.
+"""
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies, select_proxy
+
+from invoicefs import __version__
+from invoicefs.api.alarm import Alarm
+from invoicefs.api.connections import ENGINE_ERROR, IdleConnections, watch_connections
+from invoicefs.api.deadline_guard import Guard
+from invoicefs.api.proxies import check_proxy
+from invoicefs.api.transport_errors import translated
+from invoicefs.clock import Deadline
+from invoicefs.credentials.load import Credentials
+from invoicefs.errors import TimedOut
+from invoicefs.settings import is_loopback
+
+_CONNECT_TIMEOUT_S = 10.0
+_TOO_LATE = "no answer within --timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer whose head has come. The names of `headers` are in any case.
+
+    `read` reads at most a number of bytes of the body, as they were sent; none at its end. It
+    raises exceptions of `errors`.
+    """
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+    read: Callable[[int], bytes]
+
+
+class Transport:
+    """Makes requests of one tenant. Raises `UserError` where the proxy for it cannot be used."""
+
+    def __init__(self, url: str, credentials: Credentials, *, parallel: int) -> None:
+        parts = urlsplit(url)
+        is_encrypted = parts.scheme == "https"  # else only a proxy could be shown the certificate
+        # No proxy leads to the own machine.
+        reads_environment = is_encrypted or not is_loopback(parts.hostname or "")
+        if reads_environment and (proxy := select_proxy(url, get_environ_proxies(url, None))):
+            check_proxy(proxy)
+        # None is the public certificates, or those that REQUESTS_CA_BUNDLE names.
+        self._trusted = None if credentials.ca_bundle is None else str(credentials.ca_bundle)
+        self._alarm = Alarm()
+        self._idle = IdleConnections(self._alarm)
+        certificate = credentials.certificate if is_encrypted else None
+        self._session = _session(parallel, certificate, self._idle)
+        self._session.trust_env = reads_environment
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+        self._alarm.close()
+
+    @contextmanager
+    def exchange(
+        self, url: str, query: str, headers: Mapping[str, str], deadline: Deadline
+    ) -> Iterator[Reply]:
+        """The answer to a GET request; what is read of it is read within the block.
+
+        Raises exceptions of `errors`, also for what goes wrong while the body is read.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(_foreign_errors_translated(deadline))
+            response = self._answered(url, query, headers, deadline, stack)
+
+            def read(size_bytes: int) -> bytes:
+                with _foreign_errors_translated(deadline):
+                    data: bytes = response.raw.read(size_bytes, decode_content=False)
+                if not data and deadline.left_s() == 0:
+                    # A body without a length just ends where it is shut.
+                    raise TimedOut(_TOO_LATE)
+                return data
+
+            yield Reply(response.url, response.status_code, response.headers, read)
+
+    def _answered(
+        self,
+        url: str,
+        query: str,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        stack: ExitStack,
+    ) -> requests.Response:
+        """The response to a request, open as long as `stack` is."""
+        is_second = False
+        while True:
+            attempt = stack.enter_context(ExitStack())
+            guard = Guard(deadline.left_s(), self._alarm, needs_new_connection=is_second)
+            attempt.enter_context(guard)
+            try:
+                response = attempt.enter_context(closing(self._send(url, query, headers, deadline)))
+            except _FOREIGN:
+                if is_second or not guard.is_unanswered or deadline.left_s() == 0:
+                    raise
+            else:
+                was_idle_too_long = response.status_code == requests.codes.request_timeout
+                if is_second or not (was_idle_too_long and guard.is_on_reused_connection):
+                    return response
+            attempt.close()
+            self._idle.close_all()
+            is_second = True
+
+    def _send(
+        self, url: str, query: str, headers: Mapping[str, str], deadline: Deadline
+    ) -> requests.Response:
+        left_s = max(deadline.left_s(), 0.001)  # requests refuses a timeout of 0
+        return self._session.get(
+            url,
+            params=query,
+            auth=_NoAuthorization(),
+            headers=dict(headers),
+            verify=self._trusted,
+            allow_redirects=False,
+            stream=True,
+            timeout=(min(left_s, _CONNECT_TIMEOUT_S), left_s),
+        )
+
+
+class _NoAuthorization(requests.auth.AuthBase):
+    """Leaves the headers as they are. With it ``requests`` does not look into netrc."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class _Session(requests.Session):
+    """A session that leaves redirects alone; else it would read their whole bodies."""
+
+    def get_redirect_target(self, _: requests.Response) -> None:
+        return None
+
+
+class _WatchedAdapter(HTTPAdapter):
+    """A transport whose connections end at the deadline of the request they serve.
+
+    They are made with the client certificate, if there is one.
+    """
+
+    def __init__(
+        self, certificate: ssl.SSLContext | None, idle: IdleConnections, **kwargs: Any
+    ) -> None:
+        self._tls: dict[str, Any] = {} if certificate is None else {"ssl_context": certificate}
+        self._idle = idle
+        super().__init__(**kwargs)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **{**kwargs, **self._tls})
+        watch_connections(self.poolmanager, self._idle)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **{**kwargs, **self._tls})
+        watch_connections(manager, self._idle)
+        return manager
+
+
+# urllib3 stumbles over the missing socket with an AttributeError where it is shut while sending.
+_FOREIGN = (requests.RequestException, ENGINE_ERROR, OSError, ValueError, AttributeError)
+
+
+@contextmanager
+def _foreign_errors_translated(deadline: Deadline) -> Iterator[None]:
+    """Turn what ``requests`` raises into exceptions of the domain.
+
+    Past the deadline every one of them comes from the sockets being shut.
+    """
+    try:
+        yield
+    except _FOREIGN as error:
+        if deadline.left_s() == 0:
+            raise TimedOut(_TOO_LATE) from error
+        raise translated(error) from error
+
+
+def _session(
+    parallel: int, certificate: ssl.SSLContext | None, idle: IdleConnections
+) -> requests.Session:
+    session = _Session()
+    session.headers.clear()
+    session.headers["User-Agent"] = f"invoicefs/{__version__}"
+    session.headers["Accept"] = "application/json"
+    session.headers["Accept-Encoding"] = "gzip"  # what `bodies` undoes
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _WatchedAdapter(
+        certificate, idle, pool_connections=1, pool_maxsize=parallel, max_retries=0
+    )
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session

@@ -1,0 +1,189 @@
+"""The commands that make and end mounts, and check what they need."""
+
+import functools
+import logging
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from invoicefs.cli.options import (
+    INSECURE_HTTP,
+    PATH,
+    Call,
+    MountCommand,
+    ask,
+    examples,
+    family_of_options,
+    mount_options,
+    option,
+    say,
+    settings_of,
+    tell,
+)
+from invoicefs.credentials.secret_files import keep_memory_private
+from invoicefs.credentials.sources import choose
+from invoicefs.errors import UserError
+from invoicefs.settings import URL_EXAMPLE
+
+log = logging.getLogger(__name__)
+
+
+@click.command(
+    cls=MountCommand,
+    epilog=examples(
+        f"invoicefs mount --url {URL_EXAMPLE} --token-file ~/.invoicefs-token ~/invoices",
+        "invoicefs mount -o namespace=system,status=paid,list_ttl=5m ~/invoices",
+        "invoicefs mount --p12 me.p12 --ca-bundle company.pem --foreground ~/invoices",
+    ),
+)
+@click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
+@mount_options
+@INSECURE_HTTP
+@option("--foreground", "is_foreground", "Stay in the foreground.", is_flag=True)
+@option("--log-file", "log_file", "Write the log to this file.", type=PATH)
+@click.option(
+    "-v",
+    "--verbose",
+    "verbosity",
+    count=True,
+    envvar="INVOICEFS_VERBOSE",
+    show_envvar=True,
+    help="Log every API call; with -vv every file operation, too.",
+)
+@click.option(
+    "-o",
+    "mount_options",
+    metavar="OPTION[=VALUE],...",
+    multiple=True,
+    help="The same options as for mount(8): -o list_ttl=5m,allow_other. Those that all file"
+    " systems have, like ro and nofail, are ignored.",
+)
+@click.pass_context
+def mount(
+    ctx: click.Context,
+    /,
+    mount_point: Path,
+    is_insecure: bool,
+    is_foreground: bool,
+    log_file: Path | None,
+    verbosity: int,
+    mount_options: tuple[str, ...],  # noqa: ARG001 -- has become other options
+    **fields: Any,
+) -> None:
+    """Mount a tenant on the empty folder MOUNTPOINT.
+
+    Returns when the folder is usable, and goes on in the background. You are let in by an API
+    token or a client certificate: from the options, from INVOICEFS_TOKEN, from the variables of
+    other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token from a prompt.
+    """
+    from invoicefs.credentials.load import read_credentials
+    from invoicefs.mount import logs
+    from invoicefs.mount.lifecycle import mount as mount_tenant
+
+    logs.configure(
+        is_foreground=is_foreground,
+        log_file=log_file.absolute() if log_file else None,
+        verbosity=verbosity,
+    )
+    call: Call = ctx.obj
+    choice = choose(family_of_options(ctx), call.secrets, may_be_unencrypted=is_insecure)
+    settings = settings_of(choice.url, fields)
+    credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
+    warn = functools.partial(say, str(ctx.find_root().info_name))
+    origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
+    if credentials.ca_bundle:
+        origins += f" Trusted is {credentials.ca_bundle}."
+    log.info("%s", origins)
+    if verbosity and not is_foreground:  # whose log goes elsewhere
+        warn(origins)
+    for file in credentials.open_files:
+        warn(f"Others on this machine can read or change {file}: chmod 600 {file}")
+    if call.helper and call.helper.is_fake:
+        return
+    keep_memory_private()
+    logs.be_quiet()
+    mount_tenant(
+        settings,
+        credentials,
+        str(mount_point.absolute()),
+        source=call.helper.source if call.helper else settings.url,
+        is_foreground=is_foreground,
+        warn=warn,
+    )
+
+
+@click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))
+@click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
+@click.option("--lazy", is_flag=True, help="Detach now, end when nothing uses it any more.")
+def umount(mount_point: Path, lazy: bool) -> None:
+    """Unmount MOUNTPOINT."""
+    from invoicefs.mount.mountpoint import unmount
+
+    unmount(str(mount_point.absolute()), lazy=lazy)
+
+
+@click.command(
+    epilog=examples(f"invoicefs doctor --url {URL_EXAMPLE} --token-file ~/.invoicefs-token")
+)
+@mount_options
+@INSECURE_HTTP
+@click.pass_context
+def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
+    """Check all that a mount needs, and say how to fix what is wrong.
+
+    Takes the same options and variables as mount. Ends with 1 where something is wrong.
+    """
+    from invoicefs.credentials.load import read_credentials
+    from invoicefs.mount import doctor as checks
+    from invoicefs.mount import logs
+
+    logs.configure(is_foreground=True, log_file=None, verbosity=0)
+    is_well = True
+    good, bad = _marks()
+
+    def show(findings: "Iterable[checks.Finding]") -> None:
+        nonlocal is_well
+        for finding in findings:
+            is_well = is_well and finding.is_well
+            tell(f"{good if finding.is_well else bad} {finding.words}")
+
+    show(checks.of_machine())
+    try:
+        choice = choose(family_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
+        credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
+        settings = settings_of(choice.url, fields)
+    except UserError as error:
+        show([checks.Finding(False, str(error))])
+    else:
+        show([checks.Finding(True, f"the URL is from {choice.url_origin}")])
+        show(checks.of_tenant(settings, credentials))
+    ctx.exit(0 if is_well else 1)
+
+
+def _marks() -> tuple[str, str]:
+    """What stands before a line where all is well, and where not, as this locale can have it."""
+    try:
+        "✓✗".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "ok:", "!!:"
+    return "✓", "✗"
+
+
+@click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
+@click.option("--once", is_flag=True, help="Unmount and end after the tour.")
+def demo(mount_point: Path | None, once: bool) -> None:
+    """Mount sample invoices from an embedded API server, and show them around.
+
+    Needs no account. Without MOUNTPOINT a temporary folder is used.
+    """
+    from invoicefs.cli.demo_tour import run_demo
+
+    run_demo(
+        mount_point.absolute() if mount_point else None,
+        is_once=once,
+        say=lambda text: tell(*text.split("\n")),
+    )

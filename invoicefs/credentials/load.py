@@ -1,0 +1,162 @@
+"""What a tenant is asked with: a token or a client certificate, read and checked."""
+
+import base64
+import hashlib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from invoicefs.credentials.certificates import (
+    NEW_ONE,
+    PasswordNeeded,
+    check_ca_bundle,
+    load_p12,
+    load_p12_content,
+    load_pem,
+)
+from invoicefs.credentials.secret_files import is_open_to_others, read_file, read_secret
+from invoicefs.credentials.sources import OUR_VARIABLES, Choice, Family, Given
+from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
+from invoicefs.errors import Unauthenticated, UserError
+
+Ask = Callable[[str], str]
+"""Asks whoever sits at the terminal for a secret, by its name; it may be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a tenant is asked with: a token or a client certificate, and whom we trust."""
+
+    description: str
+    """What it is and where it comes from, for people; never a secret."""
+
+    token: Token | None = None
+
+    certificate: ssl.SSLContext | None = None
+    """What TLS connections are made with; holds the client certificate and trusts nobody yet."""
+
+    certificate_digest: str = ""
+    """The SHA-256 of the file that the client certificate is from."""
+
+    ca_bundle: Path | None = None
+    """Trust the certificates in this file instead of the public ones."""
+
+    open_files: tuple[Path, ...] = ()
+    """Files of secrets that others on this machine can read or change."""
+
+    def identity(self, token: str) -> str:
+        """What stands for the credential when it was used with this token, or without any."""
+        return f"token {token}" if token else f"certificate {self.certificate_digest}"
+
+    def present_identity(self) -> str:
+        """What stands for the credential as it is now: a token file is looked at for a change."""
+        return self.identity(self.token.token() if self.token else "")
+
+
+def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
+    """The credential of a choice, read and checked; a token from a prompt where it has none.
+
+    `ask` is None where nobody could answer. Raises `UserError` where nothing can be used.
+    """
+    family = choice.family
+    if family.token_file or family.token:
+        credentials = _with_token(family)
+    elif family.p12:
+        credentials = _with_p12(family, family.p12, ask)
+    elif family.p12_content:
+        credentials = _with_p12_content(family, family.p12_content)
+    elif family.cert:
+        credentials = _with_pem(family.cert, family.key)
+    elif ask:
+        credentials = Credentials("the token from the prompt", FixedToken(ask("API token"), "it"))
+    else:
+        raise UserError(_nothing_for(choice))
+    if family.ca_bundle is None:
+        return credentials
+    check_ca_bundle(family.ca_bundle.path)
+    return replace(credentials, ca_bundle=family.ca_bundle.path)
+
+
+def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserError:
+    """What to tell people of a server that does not accept their credentials."""
+    return UserError(
+        f"{url} does not accept {credentials.description}: {error}. It may be wrong, expired or "
+        f"revoked: {NEW_ONE}."
+    )
+
+
+def _nothing_for(choice: Choice) -> str:
+    hint = f" (not for this host: those of {', '.join(choice.unfit)})" if choice.unfit else ""
+    return (
+        f"There are no credentials for {choice.url}{hint}: give --token-file FILE or --p12 FILE, "
+        f"or set {OUR_VARIABLES['token']}."
+    )
+
+
+def _with_token(family: Family) -> Credentials:
+    if family.token_file:
+        file = family.token_file
+        token: Token = TokenFile(file.path)
+        description = f"the token from {token.origin} ({file.origin})"
+        return Credentials(description, token, open_files=_open_files(file))
+    assert family.token is not None
+    token = FixedToken(family.token.text, f"the environment variable {family.token.origin}")
+    return Credentials(f"the token from {token.origin}", token)
+
+
+def _with_p12(family: Family, bundle: Given, ask: Ask | None) -> Credentials:
+    password, open_files = _p12_password(family), _open_files(family.p12_password_file)
+    try:
+        certificate = load_p12(bundle.path, password)
+        if password is None:
+            open_files = _open_files(bundle)  # without a password it is as good as the key itself
+    except PasswordNeeded:
+        if ask is None:
+            raise
+        certificate = load_p12(bundle.path, ask(f"Password of {bundle.path}"))
+    content = read_file(bundle.path, f"the file {bundle.path}")
+    description = f"the certificate in {bundle.path} ({bundle.origin})"
+    return _with_certificate(description, content, certificate, open_files)
+
+
+def _with_p12_content(family: Family, content: Given) -> Credentials:
+    """A bundle in a variable, as base64, as the vendor's Terraform provider has it."""
+    try:
+        bundle = base64.b64decode("".join(content.text.split()), validate=True)
+    except ValueError:
+        raise UserError(f"What is in {content.origin} is not base64.") from None
+    certificate = load_p12_content(bundle, content.origin, _p12_password(family))
+    return _with_certificate(f"the certificate in {content.origin}", bundle, certificate)
+
+
+def _with_pem(cert: Given, key: Given | None) -> Credentials:
+    certificate = load_pem(cert.path, key.path if key else None)
+    description = f"the certificate {cert.path} ({cert.origin})"
+    content = read_file(cert.path, f"the file {cert.path}")
+    return _with_certificate(description, content, certificate, _open_files(key or cert))
+
+
+def _with_certificate(
+    description: str,
+    content: bytes,
+    certificate: ssl.SSLContext,
+    open_files: tuple[Path, ...] = (),
+) -> Credentials:
+    digest = hashlib.sha256(content).hexdigest()
+    return Credentials(
+        description, certificate=certificate, certificate_digest=digest, open_files=open_files
+    )
+
+
+def _p12_password(family: Family) -> str | None:
+    """The password that was given for a bundle, if one was."""
+    if family.p12_password_file:
+        path = family.p12_password_file.path
+        # A file ends in a line feed; blanks before it belong to the password.
+        return read_secret(path, f"the password file {path}").rstrip("\r\n")
+    return family.p12_password.text if family.p12_password else None
+
+
+def _open_files(file: Given | None) -> tuple[Path, ...]:
+    return (file.path,) if file and is_open_to_others(file.path) else ()

@@ -1,0 +1,241 @@
+"""Where the URL of a tenant and a credential for it are given, and which place wins.
+
+People have them already: for this program, for other clients of the vendor's API, for Terraform,
+and for ``vesctl``. Each place says some of what there is to say, as a `Family`.
+
+The first URL wins, and the first credential that fits it. A credential that was given together
+with a URL fits that host only. One that was given without a URL fits the URL that was found, if
+one of the two is ours: from the options or from ``INVOICEFS_*``. So no two other places mix, and
+a URL on the command line does not send elsewhere what was set up for another host.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Final, NamedTuple, Self
+
+from invoicefs.credentials.secret_files import take_variable
+from invoicefs.credentials.vesconfig import read_vesconfig
+from invoicefs.errors import UsageError
+from invoicefs.settings import URL_EXAMPLE, home_folder, normalise_url
+from invoicefs.settings import origin as url_origin
+
+Names = str | Sequence[str]
+"""What a field is called in one place; of several names the first counts that has a text."""
+
+
+class Given(NamedTuple):
+    """A text that was given, and where, for people: ``--p12``, ``F5XC_P12_BUNDLE``."""
+
+    text: str
+    origin: str
+
+    def __repr__(self) -> str:
+        return f"<what {self.origin} says>"  # which may be a secret
+
+    @property
+    def path(self) -> Path:
+        """The text as the absolute path of a file."""
+        return Path(self.text).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What one place says of a tenant; everything may be missing."""
+
+    url: Given | None = None
+    token_file: Given | None = None
+    token: Given | None = None
+    p12: Given | None = None
+    p12_content: Given | None = None
+    p12_password_file: Given | None = None
+    p12_password: Given | None = None
+    cert: Given | None = None
+    key: Given | None = None
+    ca_bundle: Given | None = None
+    is_ours: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        texts: Mapping[str, str],
+        names: Mapping[str, Names],
+        *,
+        is_ours: bool = False,
+        place: str = "",
+    ) -> Self:
+        """What `texts` has under these names, by field; an empty text counts as not given."""
+        found: dict[str, Given] = {}
+        for field, given in names.items():
+            for name in _all_of(given):
+                if texts.get(name):
+                    found.setdefault(field, Given(texts[name], name + place))
+        return cls(**found, is_ours=is_ours)
+
+    @property
+    def has_credential(self) -> bool:
+        """Whether there is something to be let in with."""
+        return any((self.token_file, self.token, self.p12, self.p12_content, self.cert))
+
+    def fits(self, url: str, origin: Self, *, may_be_unencrypted: bool) -> bool:
+        """Whether its credential is for a URL, which is that of the family `origin`."""
+        if self is origin:
+            return True
+        if self.url is None:
+            return self.is_ours or origin.is_ours
+        try:
+            own = _normalised(self.url, may_be_unencrypted=may_be_unencrypted)
+        except UsageError:
+            return False
+        return url_origin(own) == url_origin(url)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A URL, normalised, and who has a credential for it; nobody where `family` has none."""
+
+    url: str
+    url_origin: str
+    family: Family
+    unfit: tuple[str, ...]
+    """Where there are credentials, but for other hosts, for people."""
+
+
+def _all_of(names: Names) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
+
+
+OUR_VARIABLES: Final = {
+    field.name: f"INVOICEFS_{field.name.upper()}"
+    for field in fields(Family)
+    if field.name not in ("is_ours", "p12_content")
+}
+_F5XC: Mapping[str, Names] = {
+    "url": ("F5XC_API_URL", "F5XC_TENANT_URL"),
+    "token_file": "F5XC_API_TOKEN_FILE",
+    "token": ("F5XC_API_TOKEN", "F5XC_ACCESS_TOKEN"),
+    "p12": ("F5XC_P12_BUNDLE", "F5XC_P12_FILE"),
+    "p12_password": "F5XC_P12_PASSWORD",
+    "cert": "F5XC_CERT",
+    "key": "F5XC_KEY",
+    "ca_bundle": "F5XC_CA_BUNDLE",
+}
+_TERRAFORM: Mapping[str, Names] = {
+    "url": "VOLT_API_URL",
+    "p12": "VOLT_API_P12_FILE",
+    "p12_content": "VES_P12_CONTENT",
+    "p12_password": "VES_P12_PASSWORD",
+    "cert": "VOLT_API_CERT",
+    "key": "VOLT_API_KEY",
+    "ca_bundle": "VOLT_API_CA_CERT",
+}
+_VESCTL = {"url": "server-urls", "p12": "p12-bundle", "cert": "cert", "key": "key"}
+_SECRET_FIELDS = frozenset({"token", "p12_content", "p12_password"})
+_SECRET_VARIABLES = [
+    variable
+    for names in (OUR_VARIABLES, _F5XC, _TERRAFORM)
+    for field in _SECRET_FIELDS & names.keys()
+    for variable in _all_of(names[field])
+]
+
+
+def take_secrets() -> dict[str, str]:
+    """The variables that hold secrets, which the environment does not have any more.
+
+    So no program that is started from here inherits them, and ``/proc/PID/environ`` does not
+    show them.
+    """
+    return {name: take_variable(name) for name in _SECRET_VARIABLES if name in os.environ}
+
+
+def choose(options: Family, secrets: Mapping[str, str], *, may_be_unencrypted: bool) -> Choice:
+    """The URL of the tenant to mount, and the family that has a credential for it.
+
+    From the options, the environment, whose secrets have been taken, or ``~/.vesconfig``. Raises
+    `UsageError` where there is no usable URL, and `UserError` where ``~/.vesconfig`` is needed and
+    cannot be used.
+    """
+    _check_options(options)
+    variables = {**os.environ, **secrets}
+    own = (options, Family.of(variables, OUR_VARIABLES, is_ours=True))
+    places = [*own, Family.of(variables, _F5XC), Family.of(variables, _TERRAFORM)]
+    choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
+    if choice is None or not choice.family.has_credential:
+        places.append(_family_of_vesctl(variables))
+        choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
+    if choice is None:
+        raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}.")
+    return replace(choice, family=_completed(choice.family, own))
+
+
+def _first_choice(places: Sequence[Family], *, may_be_unencrypted: bool) -> Choice | None:
+    """The first URL that somebody has a credential for, else the first URL; one of ours wins."""
+    choices = _choices(places, may_be_unencrypted=may_be_unencrypted)
+    first = next(choices, None)
+    if first is None or first.family.has_credential:
+        return first
+    return next((each for each in choices if each.family.has_credential), first)
+
+
+def _choices(places: Sequence[Family], *, may_be_unencrypted: bool) -> Iterator[Choice]:
+    """Each URL with the first credential that fits it; of ours one URL only, and then no other."""
+    for origin in places:
+        if origin.url is None:
+            continue
+        url = _normalised(origin.url, may_be_unencrypted=may_be_unencrypted)
+        having = [each for each in places if each.has_credential]
+        fitting = [
+            each for each in having if each.fits(url, origin, may_be_unencrypted=may_be_unencrypted)
+        ]
+        unfit = tuple(each.url.origin for each in having if each.url and each not in fitting)
+        credential = fitting[0] if fitting else Family()
+        trusted = credential.ca_bundle or origin.ca_bundle
+        yield Choice(url, origin.url.origin, replace(credential, ca_bundle=trusted), unfit)
+        if origin.is_ours:
+            return
+
+
+def _completed(family: Family, own: Sequence[Family]) -> Family:
+    """The family with what our own places say about whatever credential there is.
+
+    A bundle of certificates to trust is for any; passwords are for bundles of our own places.
+    """
+    for place in reversed(own):
+        family = replace(family, ca_bundle=place.ca_bundle or family.ca_bundle)
+        if family.is_ours:
+            family = replace(
+                family,
+                p12_password_file=place.p12_password_file or family.p12_password_file,
+                p12_password=place.p12_password or family.p12_password,
+            )
+    return family
+
+
+def _check_options(options: Family) -> None:
+    kinds = [each.origin for each in (options.token_file, options.p12, options.cert) if each]
+    if len(kinds) > 1:
+        raise UsageError(f"{' and '.join(kinds)} exclude each other: give one of them.")
+    if options.key and not options.cert:
+        raise UsageError(f"{options.key.origin} needs --cert.")
+
+
+def _family_of_vesctl(variables: Mapping[str, str]) -> Family:
+    """What ``vesctl`` has been told; paths may begin with ``~`` and are seen from its folder."""
+    home = home_folder()
+    if home is None:
+        return Family()
+    file = home / ".vesconfig"
+    texts = read_vesconfig(file)
+    for key in texts.keys() & {_VESCTL["p12"], _VESCTL["cert"], _VESCTL["key"]}:
+        texts[key] = str(file.parent / os.path.expanduser(texts[key]))
+    password = Family.of(variables, {"p12_password": _TERRAFORM["p12_password"]})
+    family = Family.of(texts, _VESCTL, place=f" in {file}")
+    return replace(family, p12_password=password.p12_password)
+
+
+def _normalised(url: Given, *, may_be_unencrypted: bool) -> str:
+    try:
+        return normalise_url(url.text, may_be_unencrypted=may_be_unencrypted)
+    except UsageError as error:
+        raise UsageError(f"{url.origin}: {error}") from None

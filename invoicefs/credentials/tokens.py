@@ -1,0 +1,96 @@
+"""API tokens, and what happens when one is replaced.
+
+Threading: a `TokenFile` swaps one tuple by one assignment; two threads that see a new file at
+once both read it, which is harmless.
+"""
+
+from pathlib import Path
+from typing import Protocol
+
+from invoicefs.credentials.secret_files import read_secret
+from invoicefs.errors import UserError
+
+
+class Token(Protocol):
+    """What the API is asked with, in a header."""
+
+    @property
+    def origin(self) -> str:
+        """Where the token comes from, for people; never the token itself."""
+
+    def token(self) -> str:
+        """The token to use now."""
+
+    def was_replaced(self, used: str) -> bool:
+        """Whether another token than `used` is to be had, after the server refused that one."""
+
+
+class FixedToken:
+    """A token that stays the same as long as the mount lives."""
+
+    def __init__(self, token: str, origin: str) -> None:
+        self._token = _checked(token, origin)
+        self.origin = origin
+
+    def token(self) -> str:
+        """See `Token`."""
+        return self._token
+
+    def was_replaced(self, used: str) -> bool:
+        """See `Token`."""
+        return used != self._token
+
+
+class TokenFile:
+    """A token in a file that is read again whenever the file changes.
+
+    Raises `UserError` where the file has no usable token at the start. Later on the last token
+    that could be read stays in use, because tools that rotate files may replace them in two steps.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self.origin = f"the token file {self._path}"
+        self._state = (_fingerprint(self._path), _read(self._path))
+
+    def token(self) -> str:
+        """See `Token`."""
+        if _fingerprint(self._path) != self._state[0]:
+            self._reload()
+        return self._state[1]
+
+    def was_replaced(self, used: str) -> bool:
+        """See `Token`."""
+        self._reload()
+        return used != self._state[1]
+
+    def _reload(self) -> None:
+        # The fingerprint is taken first: a change in between is seen again at the next call.
+        fingerprint = _fingerprint(self._path)
+        try:
+            self._state = (fingerprint, _read(self._path))
+        except UserError:
+            self._state = (fingerprint, self._state[1])
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> str:
+    what = f"the token file {path}"
+    return _checked(read_secret(path, what), what)
+
+
+def _checked(text: str, origin: str) -> str:
+    """The token without surrounding blanks; only what an HTTP header can carry is a token."""
+    token = text.strip()
+    if not token:
+        raise UserError(f"There is no API token in {origin}.")
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise UserError(f"What is in {origin} is not an API token: it must be one word of ASCII.")
+    return token

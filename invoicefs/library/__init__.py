@@ -1,0 +1,1 @@
+"""The centre: what exists, what it looks like, and its bytes."""

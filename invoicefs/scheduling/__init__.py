@@ -1,0 +1,1 @@
+"""How requests are made: bounded, shared, retried and paced."""

@@ -1,0 +1,1 @@
+"""PDFs, listings and records on disk."""

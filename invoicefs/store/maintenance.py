@@ -1,0 +1,110 @@
+"""Looks after the stores on disk, with and without mounts that use them.
+
+Whatever is removed here costs a download, never an invoice: a mount verifies what it loads.
+"""
+
+import os
+import re
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from invoicefs.clock import SystemClock
+from invoicefs.errors import StoreUnusable, UserError
+from invoicefs.settings import GIB
+from invoicefs.store.store import Store, open_store, store_folder
+
+_PARTS: Final = re.compile(r"(pdf|meta)-\d+")
+_JOURNALS: Final = ("-wal", "-shm", "-journal")
+_BLOCK_BYTES: Final = 512  # of st_blocks, see stat(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a store takes: contents, and bytes on disk in sum and for the contents."""
+
+    folder: Path
+    pdf_count: int
+    size_bytes: int
+    pdf_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How many contents of a store are whole, and how many were not."""
+
+    folder: Path
+    whole: int
+    damaged: int
+
+
+def stores(cache_dir: Path, url: str | None) -> tuple[Path, ...]:
+    """The folders of all stores, or of that of one URL; raises `UserError` where it has none."""
+    if url is None:
+        return tuple(filter(_is_store, sorted(cache_dir.iterdir()))) if cache_dir.is_dir() else ()
+    folder = store_folder(cache_dir, url)
+    if not _is_store(folder):
+        raise UserError(f"There is no store of {url} in {cache_dir}.")
+    return (folder,)
+
+
+def usage(folder: Path) -> Usage:
+    """What a store takes now; raises `StoreUnusable` where it cannot be read."""
+    with _opened(folder) as store:
+        digests = store.digests()
+        store.settle()
+    if digests is None:
+        raise StoreUnusable(f"The store {folder} cannot be read now.")
+    sizes = {part: _size_bytes(part) for part in folder.iterdir() if _PARTS.fullmatch(part.name)}
+    pdf_bytes = sum(size for part, size in sizes.items() if part.name.startswith("pdf-"))
+    return Usage(folder, len(digests), sum(sizes.values()), pdf_bytes)
+
+
+def verify(folder: Path, *, is_dry: bool) -> Verdict:
+    """Check all contents, and remove damaged ones, unless `is_dry`; raises `StoreUnusable`."""
+    with _opened(folder) as store:
+        counts = store.remove_damaged(is_dry=is_dry)
+    if counts is None:
+        raise StoreUnusable(f"The store {folder} cannot be read now.")
+    return Verdict(folder, *counts)
+
+
+def clear(folder: Path, *, everything: bool) -> None:
+    """Remove all contents, or `everything`; raises `StoreUnusable` where that is impossible."""
+    with _opened(folder) as store:
+        is_clear = store.clear(everything=everything)
+    if not is_clear:
+        raise StoreUnusable(f"The store {folder} cannot be cleared now: try again.")
+
+
+def _opened(folder: Path) -> "closing[Store]":
+    store = open_store(folder, GIB, SystemClock())  # the limit is for who writes
+    if store.trouble:
+        raise StoreUnusable(f"The store {folder} cannot be used now: {store.trouble}.")
+    return closing(store)
+
+
+def _is_store(folder: Path) -> bool:
+    try:
+        return any(_PARTS.fullmatch(part.name) for part in folder.iterdir())
+    except OSError:  # not a folder, or not ours
+        return False
+
+
+def _size_bytes(folder: Path) -> int:
+    """What lasts: the journals of SQLite, which `settle` empties, come and go with who uses it."""
+    # Not rglob, which fails where a mount removes a folder that it is about to list.
+    paths = (
+        os.path.join(parent, name)
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    )
+    return sum(_allocated_bytes(path) for path in paths if not path.endswith(_JOURNALS))
+
+
+def _allocated_bytes(path: str) -> int:
+    try:
+        return os.lstat(path).st_blocks * _BLOCK_BYTES
+    except OSError:  # a mount has just removed it
+        return 0
