@@ -6,8 +6,8 @@ from shutil import which
 import pytest
 
 from invoicefs.sandbox.listener import reserve_port
-from tests.certificates import Authority, Identity
-from tests.mount.programs import missing
+from tests.mount.support.programs import missing
+from tests.support.certificates import Authority, Identity
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.bench.server import Addresses
 from tests.bench.tenant import ARCHIVE
-from tests.mount.mounts import CHECKOUT
-from tests.mount.programs import Argument
+from tests.mount.support.mounts import CHECKOUT
+from tests.mount.support.programs import Argument
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shutil
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from tests.mount.programs import run
+from tests.mount.support.programs import run
 
 _VERSION = re.compile(r"\d+(\.\d+)+")
 _VERSION_COMMANDS = (

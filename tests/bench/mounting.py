@@ -16,8 +16,8 @@ from time import monotonic
 
 from invoicefs.mount.mountpoint import mounts
 from tests.bench.contestants import Filesystem, Place
-from tests.mount.mounts import FUSERMOUNT
-from tests.mount.programs import LIMIT_S, Argument, run, wait_for_exit
+from tests.mount.support.mounts import FUSERMOUNT
+from tests.mount.support.programs import LIMIT_S, Argument, run, wait_for_exit
 
 _POLL_MS = 10
 _KIB = 1024

@@ -17,7 +17,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from invoicefs.sandbox import SampleTenant
-from tests.mount.tenants import contents
+from tests.mount.support.tenants import contents
 
 _HOST = "127.0.0.1"
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

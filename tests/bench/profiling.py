@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
-from tests.mount.programs import started
+from tests.mount.support.programs import started
 
 _SAMPLES_PER_SECOND = 500
 _PROGRAM = Path(sys.executable).with_name("py-spy")  # comes with the extra bench

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.bench.server import Addresses
-from tests.mount.mounts import CHECKOUT
-from tests.mount.programs import Running, started
+from tests.mount.support.mounts import CHECKOUT
+from tests.mount.support.programs import Running, started
 
 
 class RunningServer:

@@ -15,8 +15,8 @@ from tests.bench.profiling import Profiler
 from tests.bench.running_server import RunningServer
 from tests.bench.server import Addresses
 from tests.bench.tenant import ARCHIVE, COUNTS, CROWDED, THOUSAND, archived_files
-from tests.mount.mounts import CHECKOUT
-from tests.mount.programs import Argument, Ended, run
+from tests.mount.support.mounts import CHECKOUT
+from tests.mount.support.programs import Argument, Ended, run
 
 _LIMIT_S = 150.0  # for one command; the slowest contestant takes a quarter of it
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from random import Random
 
 from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant, plain_pdf
-from tests.mount.tenants import contents
+from tests.mount.support.tenants import contents
 
 ARCHIVE = "archive"  # what is copied
 CROWDED = "crowded"  # one invoice, which many read at the same moment

@@ -13,7 +13,7 @@ from tests.mount.conftest import (  # noqa: F401 - fixtures, which pytest finds 
     mounts,
     sandbox,
 )
-from tests.mount.mounts import Mounts
+from tests.mount.support.mounts import Mounts
 
 
 @pytest.fixture

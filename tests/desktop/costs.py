@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from invoicefs.sandbox import Endpoint, Sandbox
-from tests.mount.tenants import contents
+from tests.mount.support.tenants import contents
 
 SOME = 4  # invoices that any window with a folder has in view
 

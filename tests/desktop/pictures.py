@@ -9,8 +9,8 @@ from invoicefs.sandbox import Sandbox
 from tests.desktop.file_managers import NAUTILUS
 from tests.desktop.screen import Screen
 from tests.desktop.window import Window
-from tests.mount.mounts import CHECKOUT, Mounts
-from tests.mount.programs import eventually, run
+from tests.mount.support.mounts import CHECKOUT, Mounts
+from tests.mount.support.programs import eventually, run
 
 _PICTURES = CHECKOUT / "scripts" / "pictures"
 _FOLDER = Path("/tmp/acme")  # noqa: S108 # the pictures show it, so it has a short name

@@ -5,7 +5,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from tests.desktop.window import PATIENCE_S, Window, read_page
-from tests.mount.programs import LIMIT_S, Argument, Running, eventually, missing, run, started
+from tests.mount.support.programs import (
+    LIMIT_S,
+    Argument,
+    Running,
+    eventually,
+    missing,
+    run,
+    started,
+)
 
 
 class Screen:

@@ -10,10 +10,10 @@ from tests.desktop.file_managers import NAUTILUS, PREVIEWS_S, THUNAR, FileManage
 from tests.desktop.screen import Screen
 from tests.desktop.viewers import ATRIL, EVINCE, MUPDF, Viewer
 from tests.desktop.window import PATIENCE_S, Page
-from tests.mount.files import in_folder
-from tests.mount.mounts import Mounts
-from tests.mount.programs import eventually, run
-from tests.mount.tenants import NAMESPACE, contents, tenant
+from tests.mount.support.files import in_folder
+from tests.mount.support.mounts import Mounts
+from tests.mount.support.programs import eventually, run
+from tests.mount.support.tenants import NAMESPACE, contents, tenant
 
 INVOICE = "invoice-acme-2024-02"
 FILE = f"{INVOICE}.pdf"

@@ -6,9 +6,9 @@ import pytest
 
 from invoicefs.sandbox import Sandbox
 from tests.desktop import costs
-from tests.mount.mounts import NEEDS_ROOT, Mounts
-from tests.mount.programs import run
-from tests.mount.tenants import NAMESPACE, invoice, tenant
+from tests.mount.support.mounts import NEEDS_ROOT, Mounts
+from tests.mount.support.programs import run
+from tests.mount.support.tenants import NAMESPACE, invoice, tenant
 
 LIKE_AT_NIGHT = ("updatedb", "--require-visibility", "no", "--prunepaths", "")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mount.programs import eventually, run
+from tests.mount.support.programs import eventually, run
 
 _VISIBLE_LABELS = Path(__file__).with_name("visible_labels.py")
 _SYSTEMS_PYTHON = "/usr/bin/python3"

@@ -15,7 +15,7 @@ from invoicefs.credentials.load import Credentials
 from invoicefs.credentials.tokens import FixedToken, Token
 from invoicefs.sandbox import SAMPLE_TOKEN, SampleInvoice, Sandbox
 from invoicefs.settings import KIB
-from tests.api_calls import (
+from tests.support.api_calls import (
     CONTENT,
     OUR_NAME,
     Certificate,
@@ -24,7 +24,7 @@ from tests.api_calls import (
     Serve,
     tenant_with,
 )
-from tests.certificates import Authority, Identity, make_certificate
+from tests.support.certificates import Authority, Identity, make_certificate
 
 
 @pytest.fixture(autouse=True)

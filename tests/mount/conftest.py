@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import CHECKOUT, FUSERMOUNT, Mount, Mounts, sweep
-from tests.mount.programs import missing, run
+from tests.mount.support.mounts import CHECKOUT, FUSERMOUNT, Mount, Mounts, sweep
+from tests.mount.support.programs import missing, run
 
 _FUSE_DEVICE = Path("/dev/fuse")
 _PROGRAMS = (

@@ -9,10 +9,10 @@ from typing import Protocol
 import pytest
 
 from invoicefs.sandbox import Endpoint, Sandbox
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import python, run
-from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
-from tests.mount.upcalls import counted
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import python, run
+from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
+from tests.mount.support.upcalls import counted
 
 SIZES = (100, 4096, 131_073, 1_500_001)
 TENANT = tenant(*(invoice(number, size) for number, size in enumerate(SIZES)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Behaviour, Endpoint, Fault, Sandbox, Sent, faults
-from tests.mount.mounts import (
+from tests.mount.support.mounts import (
     NEEDS_ROOT,
     Environment,
     Mounts,
@@ -15,7 +15,7 @@ from tests.mount.mounts import (
     permissions,
     processes_of,
 )
-from tests.mount.poorer_machines import (
+from tests.mount.support.poorer_machines import (
     CLOSED_DEVICE,
     NO_DEVICE,
     NO_FUSERMOUNT,
@@ -23,8 +23,8 @@ from tests.mount.poorer_machines import (
     ONLY_LIBFUSE3,
     python_path_with,
 )
-from tests.mount.programs import Argument, Ended, eventually, run, wait_for_exit
-from tests.mount.tenants import NAMESPACE
+from tests.mount.support.programs import Argument, Ended, eventually, run, wait_for_exit
+from tests.mount.support.tenants import NAMESPACE
 
 
 def refuse(

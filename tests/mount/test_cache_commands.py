@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Sandbox
-from tests.mount.files import stat_of
-from tests.mount.mounts import NEEDS_ROOT, Mount, Mounts
-from tests.mount.programs import run
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.files import stat_of
+from tests.mount.support.mounts import NEEDS_ROOT, Mount, Mounts
+from tests.mount.support.programs import run
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 INVOICES = tuple(invoice(number, 100_000) for number in range(6))
 TENANT = tenant(*INVOICES)

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
-from tests.certificates import Authority, Identity
-from tests.mount.mounts import Environment, Mounts
-from tests.mount.programs import run
-from tests.mount.secrets_planted import Trace, check, traces_of_files, traces_of_processes
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.mounts import Environment, Mounts
+from tests.mount.support.programs import run
+from tests.mount.support.secrets_planted import Trace, check, traces_of_files, traces_of_processes
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.support.certificates import Authority, Identity
 
 PASSWORD = "Planted+Pa55word/of=the-bundle"
 INVOICE = invoice(1)

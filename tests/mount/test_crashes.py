@@ -23,7 +23,7 @@ import pytest
 
 from invoicefs.sandbox import Endpoint, Exchange, Fault, SampleInvoice, Sandbox, Sent, faults
 from invoicefs.store.store import store_folder
-from tests.mount.damage import (
+from tests.mount.support.damage import (
     DAMAGES,
     Choice,
     Damage,
@@ -39,10 +39,10 @@ from tests.mount.damage import (
     value_files,
     value_files_and_databases,
 )
-from tests.mount.files import in_folder
-from tests.mount.mounts import Mount, Mounts, is_mounted
-from tests.mount.programs import LIMIT_S, Running
-from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
+from tests.mount.support.files import in_folder
+from tests.mount.support.mounts import Mount, Mounts, is_mounted
+from tests.mount.support.programs import LIMIT_S, Running
+from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 SMALL, LARGE = 20_000, 200_000  # bytes: in a row of a database, and in a file of its own
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.mounts import CHECKOUT, is_mounted, processes_of, sweep
-from tests.mount.programs import Argument, Running, eventually, started
+from tests.mount.support.mounts import CHECKOUT, is_mounted, processes_of, sweep
+from tests.mount.support.programs import Argument, Running, eventually, started
 
 
 @contextmanager

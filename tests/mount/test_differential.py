@@ -18,11 +18,11 @@ from random import Random
 import pytest
 
 from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant, Sandbox
-from tests.mount.drawing import TREE
-from tests.mount.mounts import CHECKOUT, Mounts
-from tests.mount.programs import eventually, missing, run
-from tests.mount.random_calls import call_names
-from tests.mount.tenants import file_name, invoice
+from tests.mount.support.drawing import TREE
+from tests.mount.support.mounts import CHECKOUT, Mounts
+from tests.mount.support.programs import eventually, missing, run
+from tests.mount.support.random_calls import call_names
+from tests.mount.support.tenants import file_name, invoice
 
 SEEDS = range(6)
 OTHER_SEEDS = range(6, 8)
@@ -234,7 +234,7 @@ def twins_of_nobody(sandbox: Sandbox, unprivileged_mounts: Mounts) -> Iterator[T
 @functools.cache
 def outcomes(folder: Path, seed: int, prefix: Sequence[str]) -> Sequence[tuple[str, str]]:
     """The calls of a seed, and what came of each of them in a folder."""
-    program = (sys.executable, "-m", "tests.mount.random_calls")
+    program = (sys.executable, "-m", "tests.mount.support.random_calls")
     environment = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
     arguments = (folder, str(seed), str(CALLS))
     lines = run(*prefix, *program, *arguments, env=environment, cwd=Path("/")).good().lines

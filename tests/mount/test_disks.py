@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Sandbox
-from tests.mount.files import in_folder
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import eventually, run, started
-from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
-from tests.store_folder import connection, database
+from tests.mount.support.files import in_folder
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import eventually, run, started
+from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
+from tests.support.store_folder import connection, database
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 

@@ -16,8 +16,8 @@ from invoicefs.sandbox import (
     Sandbox,
     faults,
 )
-from tests.mount.mounts import Mounts
-from tests.mount.poorer_machines import (
+from tests.mount.support.mounts import Mounts
+from tests.mount.support.poorer_machines import (
     CLOSED_DEVICE,
     NO_DEVICE,
     NO_FUSERMOUNT,
@@ -26,7 +26,7 @@ from tests.mount.poorer_machines import (
     ONLY_LIBFUSE3,
     python_path_with,
 )
-from tests.mount.programs import Ended
+from tests.mount.support.programs import Ended
 
 WELL = "\u2713 "
 AMISS = "\u2717 "

@@ -23,9 +23,9 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import python, run, started
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import python, run, started
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 ERRNOS = """
 import errno, os, sys

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.mount.ailments import AILMENTS, Ailment
-from tests.mount.fault_matrix import REFUSED, RIGHT, WITH_A_WARNING, Outcomes, Step, play
+from tests.mount.support.ailments import AILMENTS, Ailment
+from tests.mount.support.fault_matrix import REFUSED, RIGHT, WITH_A_WARNING, Outcomes, Step, play
 
 _AT_ONE_TIME = 12
 

@@ -18,10 +18,10 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
-from tests.mount.gate import Gate
-from tests.mount.mounts import Mounts
-from tests.mount.programs import LIMIT_S, eventually, run
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.gate import Gate
+from tests.mount.support.mounts import Mounts
+from tests.mount.support.programs import LIMIT_S, eventually, run
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 INVOICES = tuple(invoice(number) for number in range(30))
 TENANT = SampleTenant(

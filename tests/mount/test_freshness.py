@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import OMITTED, Endpoint, Fault, SampleInvoice, Sandbox
-from tests.mount.files import UPPER_BOUND_BYTES, in_folder, stat_of
-from tests.mount.gate import Gate
-from tests.mount.mounts import Mounts
-from tests.mount.programs import LIMIT_S, Argument, eventually, run, started
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.files import UPPER_BOUND_BYTES, in_folder, stat_of
+from tests.mount.support.gate import Gate
+from tests.mount.support.mounts import Mounts
+from tests.mount.support.programs import LIMIT_S, Argument, eventually, run, started
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 OLD, NEW = (b"%PDF-1.4\n" + letter * 300_000 + b"%%EOF\n" for letter in (b"o", b"n"))
 NUMBER = 5

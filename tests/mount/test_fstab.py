@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Sandbox
-from tests.mount.mounts import CHECKOUT, processes_of
-from tests.mount.programs import Ended, missing, run, wait_for_exit
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.mounts import CHECKOUT, processes_of
+from tests.mount.support.programs import Ended, missing, run, wait_for_exit
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 INVOICE = invoice(1)
 TENANT = tenant(INVOICE)

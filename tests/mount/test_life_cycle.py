@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
-from tests.mount.gate import Gate
-from tests.mount.mounts import (
+from tests.mount.support.gate import Gate
+from tests.mount.support.mounts import (
     FUSERMOUNT,
     NEEDS_ROOT,
     Mount,
@@ -20,8 +20,8 @@ from tests.mount.mounts import (
     permissions,
     processes_of,
 )
-from tests.mount.programs import LIMIT_S, eventually, run, started
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.programs import LIMIT_S, eventually, run, started
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 TENANT = tenant(*(invoice(number, 20_000 + number) for number in range(12)))
 CONTENTS = contents(TENANT)

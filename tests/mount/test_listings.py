@@ -20,9 +20,9 @@ from invoicefs.sandbox import (
     Sent,
     faults,
 )
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import Ended, run
-from tests.mount.tenants import NAMESPACE, file_name, invoice, tenant
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import Ended, run
+from tests.mount.support.tenants import NAMESPACE, file_name, invoice, tenant
 
 ALWAYS_ASK = ("--list-ttl", "0s", "--max-wait", "0s")
 

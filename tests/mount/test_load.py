@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import Mount, Mounts
+from tests.mount.support.mounts import Mount, Mounts
 from tests.soak.load import Report
 from tests.soak.running_load import RunningLoad, load
 from tests.soak.tenant import soak_tenant

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Sandbox
-from tests.mount.files import in_folder
-from tests.mount.mounts import FUSERMOUNT, NEEDS_ROOT, Mounts
-from tests.mount.programs import Ended, run
-from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
+from tests.mount.support.files import in_folder
+from tests.mount.support.mounts import FUSERMOUNT, NEEDS_ROOT, Mounts
+from tests.mount.support.programs import Ended, run
+from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 TENANT = tenant(*(invoice(number) for number in range(40)))
 LIMITED = "ulimit {limit}; exec {python} -m invoicefs mount {words}"

@@ -11,10 +11,10 @@ import pytest
 
 from invoicefs.sandbox import Endpoint, Exchange, Fault, SampleNamespace, Sandbox, faults
 from invoicefs.sandbox.answers import honest_answer
-from tests.mount.files import in_folder, stat_of
-from tests.mount.mounts import CHECKOUT, Mount, Mounts
-from tests.mount.programs import eventually, python, run
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.files import in_folder, stat_of
+from tests.mount.support.mounts import CHECKOUT, Mount, Mounts
+from tests.mount.support.programs import eventually, python, run
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 TENANT = tenant(*(invoice(number, 5000 + number) for number in range(8)))
 CONTENTS = contents(TENANT)

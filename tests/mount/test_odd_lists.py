@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import OMITTED, Endpoint, SampleInvoice, Sandbox
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import run
-from tests.mount.tenants import NAMESPACE, file_name, invoice, tenant
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import run
+from tests.mount.support.tenants import NAMESPACE, file_name, invoice, tenant
 
 PDF = b"%PDF-1.4 odd %%EOF"
 ALL_OMITTED = dict.fromkeys(

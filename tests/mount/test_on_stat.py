@@ -15,11 +15,11 @@ from invoicefs.sandbox import (
     Sandbox,
     faults,
 )
-from tests.mount.files import UPPER_BOUND_BYTES
-from tests.mount.gate import Gate
-from tests.mount.mounts import Mounts
-from tests.mount.programs import LIMIT_S, eventually, python, run, started
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.files import UPPER_BOUND_BYTES
+from tests.mount.support.gate import Gate
+from tests.mount.support.mounts import Mounts
+from tests.mount.support.programs import LIMIT_S, eventually, python, run, started
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 ON_STAT = ("--fetch", "on-stat")
 

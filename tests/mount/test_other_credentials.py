@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
-from tests.mount.files import in_folder
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import run
-from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
+from tests.mount.support.files import in_folder
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import run
+from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 TENANT = tenant(*(invoice(number) for number in range(6)))
 CONTENTS = contents(TENANT)

@@ -20,12 +20,12 @@ from invoicefs.sandbox import (
     Sandbox,
     faults,
 )
-from tests.mount.files import in_folder
-from tests.mount.gate import Gate
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import LIMIT_S, Argument, Ended, eventually, python, run, started
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
-from tests.store_folder import database
+from tests.mount.support.files import in_folder
+from tests.mount.support.gate import Gate
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import LIMIT_S, Argument, Ended, eventually, python, run, started
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.support.store_folder import database
 
 READ_AHEAD = 16
 PARALLEL = 8

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox, sample_tenant
-from tests.mount.files import UPPER_BOUND_BYTES, in_folder, stat_of
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import Argument, python, run, started
-from tests.mount.tenants import NAMESPACE, contents, file_name, invoice, tenant
+from tests.mount.support.files import UPPER_BOUND_BYTES, in_folder, stat_of
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import Argument, python, run, started
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 # At the edges of blocks, pages and the kernel's reads of 128 KiB, and well beyond.
 SIZES = (100, 511, 512, 4095, 4096, 4097, 131_071, 131_072, 131_073, 1_500_001)

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import run
-from tests.mount.secrets_planted import Trace, check, traces_of_files, traces_of_processes
-from tests.mount.tenants import NAMESPACE, file_name, invoice, tenant
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import run
+from tests.mount.support.secrets_planted import Trace, check, traces_of_files, traces_of_processes
+from tests.mount.support.tenants import NAMESPACE, file_name, invoice, tenant
 
 TOKEN = "Tok3n+planted/Tok3n=planted"
 PDF_MARK = b"planted-content-of-an-invoice"

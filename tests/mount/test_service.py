@@ -15,9 +15,9 @@ from invoicefs.cli.fstab import arguments_of
 from invoicefs.cli.mount import mount as mount_command
 from invoicefs.cli.options import takes_value
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import CHECKOUT, Mount, Mounts, is_mounted, processes_of
-from tests.mount.programs import LIMIT_S, Running, run, started
-from tests.mount.tenants import NAMESPACE
+from tests.mount.support.mounts import CHECKOUT, Mount, Mounts, is_mounted, processes_of
+from tests.mount.support.programs import LIMIT_S, Running, run, started
+from tests.mount.support.tenants import NAMESPACE
 
 UNITS = CHECKOUT / "scripts" / "systemd"
 

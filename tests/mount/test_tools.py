@@ -12,9 +12,17 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import Mounts
-from tests.mount.tool_stage import FILES, UPPER_BOUND_BYTES, Place, Stage, everything
-from tests.mount.tools import PADDING_TOOLS, READERS, TOOLS, TRUSTING_TOOLS, Reader, Tool, in_target
+from tests.mount.support.mounts import Mounts
+from tests.mount.support.tool_stage import FILES, UPPER_BOUND_BYTES, Place, Stage, everything
+from tests.mount.support.tools import (
+    PADDING_TOOLS,
+    READERS,
+    TOOLS,
+    TRUSTING_TOOLS,
+    Reader,
+    Tool,
+    in_target,
+)
 
 
 @contextmanager

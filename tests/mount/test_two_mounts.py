@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Sandbox
-from tests.mount.files import in_folder
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import run, started
-from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
+from tests.mount.support.files import in_folder
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import run, started
+from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 TENANT = tenant(*(invoice(number, size) for number, size in enumerate([10_000, 100_000] * 15)))
 CONTENTS = contents(TENANT)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import Argument, run
-from tests.mount.tenants import NAMESPACE, invoice, tenant
-from tests.mount.upcalls import Opcode, Request, counted, requests
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import Argument, run
+from tests.mount.support.tenants import NAMESPACE, invoice, tenant
+from tests.mount.support.upcalls import Opcode, Request, counted, requests
 
 N = 20  # more than the slack, so that one request more for each file is noticed
 TENANT = tenant(*(invoice(number) for number in range(N)))

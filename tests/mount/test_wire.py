@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Exchange, Fault, Sandbox, faults
-from tests.mount.files import in_folder
-from tests.mount.mounts import Mounts
-from tests.mount.programs import run
-from tests.mount.tenants import NAMESPACE, contents, invoice, tenant
+from tests.mount.support.files import in_folder
+from tests.mount.support.mounts import Mounts
+from tests.mount.support.programs import run
+from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 TENANT = tenant(*(invoice(number, 5000 + number) for number in range(24)))
 CONTENTS = contents(TENANT)

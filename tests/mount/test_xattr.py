@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Endpoint, Sandbox
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import python, run
-from tests.mount.tenants import NAMESPACE, file_name, invoice, tenant
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import python, run
+from tests.mount.support.tenants import NAMESPACE, file_name, invoice, tenant
 
 PAID = replace(invoice(1), amount="12345", currency="EUR")
 UNPAID = replace(invoice(2), pdf=None, status="STATUS_ISSUED", active=True)

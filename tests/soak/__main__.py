@@ -20,7 +20,7 @@ from pathlib import Path
 from time import monotonic
 
 from invoicefs.sandbox import Sandbox
-from tests.mount.mounts import Mount, Mounts
+from tests.mount.support.mounts import Mount, Mounts
 from tests.soak.cached_opens import Timing
 from tests.soak.gauges import Gauges, gauges, gauges_at_rest
 from tests.soak.running_load import load

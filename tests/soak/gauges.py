@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.mount.programs import LIMIT_S
+from tests.mount.support.programs import LIMIT_S
 
 _DATABASE = "cache.db"  # each connection has a descriptor on it
 _POLL_S = 0.1

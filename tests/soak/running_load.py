@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.mount.mounts import Mount, Mounts
-from tests.mount.programs import Running
+from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.programs import Running
 from tests.soak.load import Report
 
 

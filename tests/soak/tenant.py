@@ -11,7 +11,7 @@ from functools import cached_property
 from random import Random
 
 from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant
-from tests.mount.tenants import contents, invoice
+from tests.mount.support.tenants import contents, invoice
 
 _INVOICES = {"system": 160, "shared": 80, "retail-emea": 40}
 _ACTIVE_OF_EACH = 8  # the newest ones

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.mount.files import UPPER_BOUND_BYTES
+from tests.mount.support.files import UPPER_BOUND_BYTES
 from tests.soak.tenant import Truth
 
 _CHUNK_BYTES = 64 * 1024

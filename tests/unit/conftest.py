@@ -13,9 +13,9 @@ from invoicefs import cli
 from invoicefs.credentials.load import Credentials
 from invoicefs.settings import Settings
 from invoicefs.store.store import Store
-from tests.cli_stage import Mounted, Run, runner
-from tests.fetcher_stage import SetStage, Stage
-from tests.store_folder import OpenStore, opening
+from tests.support.cli_stage import Mounted, Run, runner
+from tests.support.scheduler_stage import SetStage, Stage
+from tests.support.store_folder import OpenStore, opening
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from invoicefs.cli import cli
 from invoicefs.cli.mount import mount
 from tests.desktop import costs
-from tests.mount import ailments
+from tests.mount.support import ailments
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

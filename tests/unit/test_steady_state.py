@@ -11,11 +11,11 @@ import pytest
 
 from invoicefs.kernel.filesystem import InvoiceFilesystem, Ownership
 from invoicefs.model import Invoice
-from tests.fake_clock import FakeClock
-from tests.fake_tenant import FakeTenant, pdf_of
-from tests.memory_store import MemoryStore
-from tests.rest import Rest
-from tests.running_library import ACTIVE_TTL_S, LIST_TTL_S, running_library
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_tenant import FakeTenant, pdf_of
+from tests.support.memory_store import MemoryStore
+from tests.support.rest import Rest
+from tests.support.running_library import ACTIVE_TTL_S, LIST_TTL_S, running_library
 
 FINAL = [
     Invoice(

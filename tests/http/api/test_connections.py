@@ -1,0 +1,374 @@
+"""A connection is used again only when its answer has provably ended, and only while it lives.
+
+The servers here answer in bytes of their own, each connection from a script of its own.
+"""
+
+import json
+import queue
+import select
+import socket
+import struct
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from invoicefs.api import connections
+from invoicefs.errors import (
+    InvoicefsError,
+    NoAnswer,
+    ServerTimedOut,
+    TimedOut,
+    Unreachable,
+    UnusableAnswer,
+)
+from invoicefs.model import Invoice, NamespaceList
+from invoicefs.sandbox import plain_pdf
+from tests.support.api_calls import Connect, Converse, Serve, ample, failure_of, within
+
+ONE, OTHER = plain_pdf("one"), plain_pdf("other")
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+Say = Callable[[socket.socket], None]
+
+
+def http(body: bytes, status: int = 200, headers: bytes = b"") -> bytes:
+    return b"HTTP/1.1 %d x\r\nContent-Length: %d\r\n%b\r\n%b" % (status, len(body), headers, body)
+
+
+def pdf(content: bytes) -> bytes:
+    return http(json.dumps({"pdf": b64encode(content).decode()}).encode())
+
+
+def chunked(body: bytes, end: bytes = b"0\r\n\r\n") -> bytes:
+    return b"HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n%b" % (
+        len(body),
+        body,
+        end,
+    )
+
+
+def says(*parts: bytes) -> Say:
+    """Send these, one after the other; between two the client has time to believe in an end."""
+
+    def say(connection: socket.socket) -> None:
+        for part in parts[:-1]:
+            connection.sendall(part)
+            # Whoever takes the first part for all sends its next request now, or never.
+            select.select([connection], [], [], 0.05)
+        connection.sendall(parts[-1])
+
+    return say
+
+
+def hangs_up(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def resets(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    connection.close()
+
+
+def script(*conversations: Sequence[Say]) -> tuple[Converse, list[int]]:
+    """Each connection gets the next conversation, in which each request has its answer.
+
+    The list counts the requests of each connection.
+    """
+    waiting: queue.Queue[Sequence[Say]] = queue.Queue()
+    for each in conversations:
+        waiting.put(each)
+    counts: list[int] = []
+
+    def converse(connection: socket.socket) -> None:
+        number = len(counts)
+        counts.append(0)
+        for say in waiting.get_nowait():
+            if not connection.recv(65_536):
+                return
+            counts[number] += 1
+            say(connection)
+        connection.recv(65_536)  # until the client hangs up
+
+    return converse, counts
+
+
+def url(port: int) -> str:
+    return f"http://127.0.0.1:{port}"
+
+
+def fetch(api: object, name: str) -> bytes | InvoicefsError:
+    try:
+        return api.invoice_pdf(Invoice("system", name), ample(), past_caches=False)  # type: ignore[attr-defined,no-any-return] # an Api
+    except InvoicefsError as error:
+        return error
+
+
+# An answer that has not ended.
+
+EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+
+
+@pytest.mark.promise(
+    "An invoice never gets the bytes of another one, whatever a server sends before, "
+    "between and behind its answers."
+)
+@pytest.mark.parametrize(
+    "first",
+    [
+        says(EARLY, pdf(ONE)),
+        says(EARLY, EARLY, b"HTTP/1.1 102 x\r\n\r\n", pdf(ONE)),
+        says(EARLY + pdf(ONE)),
+        says(
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 103 x\r\nContent-Length: 9\r\n\r\n" + pdf(ONE),
+        ),
+        says(b"HTTP/1.1 199 x\r\nX-B\xc3\xbcro: 1\r\n\r\n", pdf(ONE)),
+    ],
+)
+def test_interim_answers_are_read_over_and_the_connection_is_used_again(
+    serve: Serve, connect: Connect, first: Say
+) -> None:
+    """The first of them was taken for the answer, and each later answer for the one before it."""
+    converse, counts = script([first, says(pdf(OTHER))])
+    api = connect(url(serve(converse)))
+
+    assert [fetch(api, "one"), fetch(api, "other")] == [ONE, OTHER]
+    assert counts == [2]
+
+
+def test_lists_are_not_shifted_by_an_interim_answer_either(serve: Serve, connect: Connect) -> None:
+    lists = [json.dumps({"items": [{"name": name}]}).encode() for name in ("one", "other")]
+    converse, _ = script([says(EARLY, http(lists[0])), says(http(lists[1]))])
+    api = connect(url(serve(converse)))
+
+    assert api.namespaces(ample()) == NamespaceList(("one",))
+    assert api.namespaces(ample()) == NamespaceList(("other",))
+
+
+@pytest.mark.promise(
+    "An invoice never gets the bytes of another one, whatever a server sends before, "
+    "between and behind its answers."
+)
+@pytest.mark.parametrize(
+    "first",
+    [
+        says(pdf(ONE) + pdf(ONE)),
+        says(pdf(ONE) + b"\r\n"),
+        says(pdf(ONE) + b"HTTP/1.1 408 Request Timeout\r\n\r\n"),
+        says(chunked(b'{"pdf": ""}') + pdf(ONE)),
+        says(http(b"", 404) + pdf(ONE)),
+        says(b"HTTP/1.1 204 x\r\nContent-Length: 4\r\n\r\n{}{}"),
+        says(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + pdf(ONE)),
+        says(b"HTTP/1.1 200 x\r\nContent-Length: 2\r\nContent-Length: 900\r\n\r\n{}" + pdf(ONE)),
+        says(chunked(b"{}", end=b"") + b"zz\r\n" + pdf(ONE)),
+        says(http(b"{}", headers=b"Connection: close\r\n") + pdf(ONE)),
+        says(b"HTTP/1.1 301 x\r\nLocation: /other\r\nContent-Length: 4\r\n\r\n"),
+        says(http(b"x" * 100_000, 500)),
+    ],
+)
+def test_a_connection_with_anything_behind_its_answer_is_not_used_again(
+    serve: Serve, connect: Connect, first: Say
+) -> None:
+    redirected = [says(pdf(OTHER))]
+    converse, counts = script([first, says(pdf(ONE))], redirected, [says(pdf(OTHER))])
+    api = connect(url(serve(converse)))
+    fetch(api, "one")
+
+    assert fetch(api, "other") == OTHER
+    assert counts[0] == 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "X-Büro: 1".encode(),
+        b"X-Customer : a",
+        b"X-A: a\rb",
+        b"X-A: \x85\x0b",
+    ],
+)
+def test_a_header_that_curl_takes_is_taken(serve: Serve, connect: Connect, head: bytes) -> None:
+    """``http.client`` gave it, and the length behind it, to nobody, and waited for the end."""
+    answer = pdf(ONE).replace(b"Content-Length", head + b"\r\nContent-Length")
+    converse, counts = script([says(answer), says(answer)])
+    api = connect(url(serve(converse)))
+
+    assert [fetch(api, "one"), fetch(api, "one")] == [ONE, ONE]
+    assert counts == [2]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nX-A\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: x\r\n\r\n{}",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    ],
+)
+def test_what_cannot_be_understood_fails_at_once_and_in_words(
+    serve: Serve, connect: Connect, answer: bytes
+) -> None:
+    converse, _ = script([says(answer)])
+    error = failure_of(connect(url(serve(converse))))
+
+    assert type(error) is UnusableAnswer  # and not TimedOut
+    assert str(error).startswith("the answer ")
+
+
+@pytest.mark.parametrize("status", [200, 203])
+def test_200_and_203_are_answers(serve: Serve, connect: Connect, status: int) -> None:
+    converse, _ = script([says(http(b'{"items": [{"name": "a"}]}', status))])
+
+    assert connect(url(serve(converse))).namespaces(ample()) == NamespaceList(("a",))
+
+
+# A connection that has died in the pool.
+
+GONE = [
+    pytest.param(hangs_up, id="FIN"),
+    pytest.param(resets, id="RST"),
+    pytest.param(says(http(b"", 408)), id="408"),
+    pytest.param(says(http(b"{}", 408, b"Connection: close\r\n")), id="408 and close"),
+]
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_what_a_dead_connection_was_sent_is_sent_once_more_on_a_new_one(
+    serve: Serve, connect: Connect, gone: Say
+) -> None:
+    """At once: neither `Api` nor its caller waits or tries again here."""
+    converse, counts = script([says(pdf(ONE)), gone], [says(pdf(OTHER))])
+    api = connect(url(serve(converse)))
+
+    assert [fetch(api, "one"), fetch(api, "other")] == [ONE, OTHER]
+    assert counts == [2, 1]
+
+
+@pytest.mark.parametrize("gone", GONE)
+def test_a_new_connection_that_dies_is_not_tried_again(
+    serve: Serve, connect: Connect, gone: Say
+) -> None:
+    converse, counts = script([gone], [says(pdf(OTHER))])
+
+    error = fetch(connect(url(serve(converse))), "one")
+
+    assert isinstance(error, Unreachable | ServerTimedOut)
+    assert counts == [1]
+
+
+def test_a_dead_connection_is_replaced_once_and_not_twice(serve: Serve, connect: Connect) -> None:
+    converse, counts = script([says(pdf(ONE)), hangs_up], [hangs_up], [says(pdf(OTHER))])
+    api = connect(url(serve(converse)))
+    fetch(api, "one")
+
+    assert isinstance(fetch(api, "other"), Unreachable)
+    assert counts == [2, 1]
+
+
+def test_an_answer_that_has_begun_is_not_asked_for_again(serve: Serve, connect: Connect) -> None:
+    def begins(connection: socket.socket) -> None:
+        connection.sendall(b"H")
+        hangs_up(connection)
+
+    converse, counts = script([says(pdf(ONE)), begins], [says(pdf(OTHER))])
+    api = connect(url(serve(converse)))
+    fetch(api, "one")
+
+    assert isinstance(fetch(api, "other"), NoAnswer)
+    assert counts == [2]
+
+
+def test_a_slow_server_is_not_asked_twice(serve: Serve, connect: Connect) -> None:
+    def silent(connection: socket.socket) -> None:
+        connection.recv(65_536)  # until the client hangs up
+
+    converse, counts = script([says(http(b"{}")), silent], [says(http(b"{}"))])
+    api = connect(url(serve(converse)))
+    api.namespaces(ample())
+
+    assert type(failure_of(api, deadline=within(0.2))) is TimedOut
+    assert counts == [2]
+
+
+def test_where_one_connection_has_died_every_other_idle_one_is_closed(
+    serve: Serve, connect: Connect
+) -> None:
+    together = threading.Barrier(2, timeout=10)
+
+    def answers_together(connection: socket.socket) -> None:
+        together.wait()
+        connection.sendall(pdf(ONE))
+
+    ended = threading.Semaphore(0)
+
+    def converse_to_the_end(connection: socket.socket) -> None:
+        converse(connection)
+        ended.release()
+
+    dying = [answers_together, hangs_up]
+    converse, counts = script(dying, dying, [says(pdf(OTHER))])
+    api = connect(url(serve(converse_to_the_end)))
+    other = threading.Thread(target=fetch, args=[api, "one"])
+    other.start()
+    fetch(api, "one")
+    other.join()
+
+    assert fetch(api, "other") == OTHER
+    assert ended.acquire(timeout=10)
+    assert ended.acquire(timeout=10)
+    assert sorted(counts) == [1, 1, 2]
+
+
+def test_a_connection_that_was_idle_too_long_is_not_used_again(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converse, counts = script(2 * [says(pdf(ONE))], [says(pdf(OTHER))])
+    api = connect(url(serve(converse)))
+    fetch(api, "one")
+    monkeypatch.setattr(connections, "MOST_IDLE_S", 0.0)
+
+    assert fetch(api, "other") == OTHER
+    assert counts == [1, 1]
+
+
+def test_an_idle_connection_is_closed_by_itself(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_IDLE_S", 0.05)
+    is_closed = threading.Event()
+
+    def converse(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(http(b"{}"))
+        assert connection.recv(65_536) == b""
+        is_closed.set()
+
+    api = connect(url(serve(converse)))
+    api.namespaces(ample())
+
+    assert is_closed.wait(10)
+
+
+def test_connections_notice_that_the_other_end_has_gone(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's own timers; see the test in a network namespace for what they do."""
+    converse, _ = script([says(http(b"{}"))])
+    made: list[socket.socket] = []
+    original = socket.socket.connect
+
+    def connect_and_tell(self: socket.socket, address: object) -> None:
+        original(self, address)  # type: ignore[arg-type] # as it was given
+        made.append(self.dup())
+
+    monkeypatch.setattr(socket.socket, "connect", connect_and_tell)
+    connect(url(serve(converse))).namespaces(ample())
+
+    (stream,) = made
+    with stream:
+        assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 5000
+        assert stream.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5

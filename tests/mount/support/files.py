@@ -1,0 +1,32 @@
+"""What programs tell of files: their attributes, and the bytes of a copy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.mount.support.programs import run
+
+UPPER_BOUND_BYTES = 16 * 1024 * 1024  # --max-pdf-size
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What ``stat`` tells of a file that can change with its content, and its inode."""
+
+    size: int
+    blocks: int
+    inode: int
+    mtime: str
+    ctime: str
+
+
+def stat_of(*paths: Path) -> list[Stat]:
+    lines = run("stat", "--format=%s %b %i %y/%z", *paths).good().lines
+    return [
+        Stat(int(size), int(blocks), int(inode), *times.split("/"))
+        for size, blocks, inode, times in (line.split(maxsplit=3) for line in lines)
+    ]
+
+
+def in_folder(folder: Path) -> dict[str, bytes]:
+    """The files of a folder that is not a mount."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}

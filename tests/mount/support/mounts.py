@@ -1,0 +1,306 @@
+"""Mounts made by the real command, and ended whatever happens."""
+
+import os
+import shutil
+import signal
+import stat
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import count
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+import invoicefs
+from invoicefs.kernel import looker
+from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, mounts
+from invoicefs.sandbox import Sandbox
+from tests.mount.support.programs import (
+    LIMIT_S,
+    Argument,
+    Ended,
+    Running,
+    run,
+    started,
+    wait_for_exit,
+)
+
+Environment = Mapping[str, str | None]
+
+NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
+FUSERMOUNT = shutil.which("fusermount3") or "fusermount"
+CHECKOUT = Path(invoicefs.__file__).parents[1]
+_LOOKER = os.fsencode(looker.__file__)
+_COMMANDS = {b"invoicefs", b"mount.invoicefs"}
+
+
+class Role(IntEnum):
+    """What a process does for a mount: serve it, or help with that."""
+
+    COMMAND = 0
+    HELPER = 1
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A mount that was made: where it is, and what serves it."""
+
+    path: Path
+    log: Path
+    pids: tuple[int, ...]
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether the kernel still has it; does not touch it."""
+        return is_mounted(self.path)
+
+    @property
+    def daemon(self) -> int:
+        """The process that serves it."""
+        return self.pids[0]
+
+    @property
+    def looker(self) -> int:
+        """The process that looks at it from outside."""
+        (pid,) = [pid for pid in self.pids if _LOOKER in _argv_of(pid)]
+        return pid
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings in its log."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if "WARNING" in line]
+
+    def wait_until_ended(self, timeout_s: float = LIMIT_S) -> None:
+        """Wait until every process of it is gone."""
+        for pid in self.pids:
+            assert wait_for_exit(pid, timeout_s), f"process {pid} of {self.path} does not end"
+
+    def kill(self) -> None:
+        """End the process the hard way, and the helper that would clean up after it."""
+        for pid in reversed(self.pids):
+            with suppress(ProcessLookupError):  # the looker ends with the process it helps
+                os.kill(pid, signal.SIGKILL)
+        try:
+            self.wait_until_ended()
+        except AssertionError:
+            run("umount", "--force", self.path)  # sets free who waits for an answer, itself too
+            raise
+
+
+_ALONE = """
+import os, subprocess, sys
+from invoicefs.mount.mountpoint import our_mounts
+folder, *command = sys.argv[1:]
+for each in our_mounts():
+    if not each.path.startswith(f"{folder}/"):
+        subprocess.run(["umount", "--lazy", each.path], check=True)
+os.execvp(command[0], command)
+"""
+
+
+class Mounts:
+    """Mounts folders below one folder, with one home and one store, as one user.
+
+    `prefix` is what makes another user run a program, and `command_prefix` what makes that user
+    run ``invoicefs``, which has `variables` in its environment.
+    """
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        folder: Path,
+        prefix: Sequence[str] = (),
+        command_prefix: Sequence[str] = (),
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.sandbox = sandbox
+        self.folder = folder
+        self._prefix = prefix
+        self._command_prefix = command_prefix
+        self._variables = variables
+        self._numbers = count(1)
+        self._paths: list[Path] = []
+        self.run("mkdir", "--parents", "--mode=700", self._runtime).good()
+
+    @property
+    def _runtime(self) -> Path:
+        """What ``XDG_RUNTIME_DIR`` is."""
+        return self.folder / "runtime"
+
+    @property
+    def cache(self) -> Path:
+        """What ``XDG_CACHE_HOME`` is."""
+        return self.folder / "cache"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """All that the command finds in its environment, so no proxies among it."""
+        return {
+            "HOME": str(self.folder / "home"),
+            "XDG_CACHE_HOME": str(self.cache),
+            "XDG_RUNTIME_DIR": str(self._runtime),
+            "INVOICEFS_TOKEN": self.sandbox.token,
+            "INVOICEFS_URL": self.sandbox.url,
+            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **self._variables,
+        }
+
+    def run(self, *argv: Argument, timeout_s: float = LIMIT_S) -> Ended:
+        """Run a program as the user of these mounts."""
+        return run(*self._prefix, *argv, timeout_s=timeout_s)
+
+    def new_path(self, name: str | None = None) -> Path:
+        """An empty folder to mount on."""
+        path = self.folder / (name or f"mnt-{next(self._numbers)}")
+        self.run("mkdir", "--parents", path).good()
+        self._paths.append(path)
+        return path
+
+    def command(
+        self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
+    ) -> Ended:
+        """Run ``invoicefs``, far from the checkout; a variable that is None is not set."""
+        with self.started(*arguments, cwd=cwd, env=env) as running:
+            return running.end()
+
+    def alone(self, *arguments: Argument) -> Ended:
+        """Run ``invoicefs`` as if no mounts but these were there: other tests have some, too.
+
+        Only root can do so.
+        """
+        in_namespace = ("unshare", "--mount", "--propagation", "private")
+        command = (*self._command_prefix, sys.executable, "-m", "invoicefs")
+        argv = (*in_namespace, sys.executable, "-c", _ALONE, self.folder, *command, *arguments)
+        return run(*argv, env=self.environment, cwd=Path("/"))
+
+    @contextmanager
+    def started(
+        self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
+    ) -> Iterator[Running]:
+        """``invoicefs``, running beside the test."""
+        with self.started_module("invoicefs", *arguments, cwd=cwd, env=env) as running:
+            yield running
+
+    @contextmanager
+    def started_module(
+        self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
+    ) -> Iterator[Running]:
+        """A module of the checkout, named first, running beside the test."""
+        changed = {**self.environment, **(env or {})}
+        given = {name: value for name, value in changed.items() if value is not None}
+        argv = (*self._command_prefix, sys.executable, "-m", *arguments)
+        with started(*argv, env=given, cwd=cwd) as running:
+            yield running
+
+    @contextmanager
+    def started_python(self, source: str, *arguments: Argument) -> Iterator[Running]:
+        """A Python program that runs beside the test as the user of these mounts."""
+        argv = (*self._command_prefix, sys.executable, "-I", "-c", source, *arguments)
+        with started(*argv, cwd=Path("/")) as running:
+            yield running
+
+    def mount(self, *options: str, path: Path | None = None, words: str = "") -> Mount:
+        """Mount on an empty folder, or on this one. The command succeeds, and says `words`."""
+        path = path or self.new_path()
+        log = self.folder / f"{path.name}.log"
+        ended = self.command("mount", *options, "--log-file", log, path).good()
+        assert ended.out == b""
+        assert words in ended.err if words else ended.err == ""
+        return self.at(path)
+
+    def at(self, path: Path) -> Mount:
+        """What is mounted on this path, of one of these mounts."""
+        self._paths.append(path)
+        return Mount(path, self.folder / f"{path.name}.log", processes_of(path))
+
+    def umount(self, mount: Mount, *options: str) -> None:
+        """Unmount with the real command, and wait until its processes are gone."""
+        self.command("umount", *options, mount.path).good()
+        mount.wait_until_ended()
+        assert not mount.is_mounted
+
+    def close(self) -> None:
+        """Unmount all; fails where a process does not end by itself, or a log tells too much."""
+        stuck = [path for path in dict.fromkeys(self._paths) if not _end(path)]
+        assert not stuck, f"the processes of {stuck} did not end after the unmount"
+        for log in self.folder.glob("*.log"):
+            lines = log.read_text(encoding="utf-8", errors="replace")
+            for word in ("Traceback", "Unexpected", self.sandbox.token):
+                assert word not in lines, lines
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether something of ours is mounted on a path; does not touch it."""
+    return path in _our_mounts()
+
+
+def processes_of(path: Path) -> tuple[int, ...]:
+    """The processes that serve a mount or are about to; those of the command come first."""
+    found = {pid: _role(pid, path) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
+    ours = [(role, pid) for pid, role in found.items() if role is not None]
+    return tuple(pid for _, pid in sorted(ours))  # by role, because process ids wrap around
+
+
+def sweep(folder: Path, *, only_dead: bool) -> None:
+    """Unmount what is mounted below a folder, or only what has lost its process."""
+    for path in _our_mounts():
+        if path.is_relative_to(folder) and not (only_dead and _is_alive(path)):
+            _end(path)
+
+
+def permissions(folder: Path) -> dict[str, str]:
+    """The modes of all files and folders below a folder, and its own."""
+    found = (folder, *folder.rglob("*"))
+    return {str(path.relative_to(folder)): stat.filemode(path.lstat().st_mode) for path in found}
+
+
+def _our_mounts() -> list[Path]:
+    found = [mount for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE]
+    return [Path(mount.path) for mount in reversed(found)]  # the last mounted goes first
+
+
+def _role(pid: int, path: Path) -> Role | None:
+    """What a process has to do with a mount."""
+    argv = _argv_of(pid)
+    if os.fsencode(path) not in argv:
+        return None
+    if os.path.basename(argv[0]).startswith(b"fusermount") or _LOOKER in argv:
+        return Role.HELPER
+    return Role.COMMAND if _COMMANDS & set(map(os.path.basename, argv)) else None
+
+
+def _argv_of(pid: int) -> list[bytes]:
+    """The arguments of a process; none where it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _is_alive(path: Path) -> bool:
+    return bool(processes_of(path)) or run("stat", path).code == 0
+
+
+def _end(path: Path) -> bool:
+    """Unmount, by force where need be; says whether the processes ended by themselves."""
+    pids = processes_of(path)
+    while is_mounted(path):
+        before = len(_our_mounts())
+        run(FUSERMOUNT, "-u", "-z", path)
+        if is_mounted(path) and len(_our_mounts()) == before:
+            run("umount", "--lazy", path).good()
+    have_ended = [wait_for_exit(pid) for pid in pids]
+    for pid, has_ended in zip(pids, have_ended, strict=True):
+        if not has_ended:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    return all(have_ended)

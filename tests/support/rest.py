@@ -1,0 +1,47 @@
+"""When nothing more happens by itself: all threads wait for time, for work or for the test."""
+
+import contextlib
+import threading
+
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_tenant import Gate
+
+_HANG_S = 20.0  # for what happens at once where the code is right
+_ROUNDS = 3  # a thread may be about to give another one work that was seen to have none
+_DISK = "disk"  # threads that work only while another one waits for them
+
+
+class Rest:
+    """Comes when the threads that began after it was made have nothing left to do.
+
+    They are those that make calls, and whoever waits for them.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._threads_before = frozenset(threading.enumerate())
+
+    def await_(self) -> None:
+        """Return when nothing more happens until time passes or the test does something."""
+        for _ in range(_ROUNDS):
+            self._until_all_wait()
+            self._clock.wake_all()
+        self._until_all_wait()
+
+    def _until_all_wait(self) -> None:
+        busy = self._busy()
+        for _ in range(int(_HANG_S * 1000)):
+            if not busy:
+                return
+            with contextlib.suppress(RuntimeError):  # a thread that is just being started
+                busy[0].join(0.001)
+            busy = self._busy()
+        raise AssertionError(f"these threads do not come to rest: {busy}")
+
+    def _busy(self) -> list[threading.Thread]:
+        threads = frozenset(threading.enumerate()) - self._threads_before - self._clock.waiting()
+        return [
+            thread
+            for thread in threads
+            if not (thread.name.startswith(_DISK) or Gate.stops(thread))
+        ]

@@ -1,0 +1,242 @@
+"""A fetcher on a stage: time stands still until a test moves it, calls last until it lets them go.
+
+So "nothing happens" can be seen: `Stage.settle` returns when every thread waits for time or for
+the test.
+"""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, Self
+
+from invoicefs.clock import Deadline
+from invoicefs.scheduling.scheduler import Fetcher, Limits
+from invoicefs.scheduling.throttle import SUCCESSES_PER_SLOT
+from tests.support.fake_clock import FakeClock
+
+HANG_S = 20.0  # for what happens at once where the code is right
+MAX_WAIT_S = 5.0
+TIMEOUT_S = 30.0
+
+SetStage = Callable[..., "Stage"]
+
+
+class Call:
+    """Plays a script: what each attempt brings, a value or an exception; the last step repeats.
+
+    A held call waits in each attempt until it is let go.
+    """
+
+    def __init__(self, stage: "Stage", script: tuple[Any, ...], *, is_held: bool) -> None:
+        self._stage = stage
+        self._script = script
+        self._is_held = is_held
+        self._begun = threading.Semaphore(0)
+        self._gate = threading.Semaphore(0)
+        self._thread = threading.current_thread()
+        self.is_running = False
+        self.began_s: list[float] = []
+        self.deadlines: list[Deadline] = []
+
+    @property
+    def attempts(self) -> int:
+        return len(self.began_s)
+
+    def __call__(self, deadline: Deadline) -> Any:
+        step = self._script[min(self.attempts, len(self._script) - 1)]
+        self._thread = threading.current_thread()
+        self.began_s.append(self._stage.clock.monotonic_s())
+        self.deadlines.append(deadline)
+        with self._stage.attempt(self._thread, is_held=self._is_held):
+            self.is_running = True
+            self._begun.release()
+            if self._is_held:
+                assert self._gate.acquire(timeout=HANG_S), "the test holds this call for ever"
+            self.is_running = False
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    def until_begun(self) -> "Call":
+        """Wait for the next attempt to begin."""
+        assert self._begun.acquire(timeout=HANG_S), "the call is not made"
+        return self
+
+    def let_go(self) -> None:
+        """Let the attempt that is held go on."""
+        self._stage.held.discard(self._thread)
+        self._gate.release()
+
+    def let_all_go(self) -> None:
+        """Hold nothing any more."""
+        self._is_held = False
+        self._stage.held.discard(self._thread)
+        self._gate.release(100)
+
+
+class Stage:
+    """A fetcher, the callers that wait for it, and the calls that it makes."""
+
+    def __init__(
+        self,
+        *,
+        parallel: int = 4,
+        max_wait_s: float = MAX_WAIT_S,
+        jitter: float = 0.0,
+        clock: FakeClock | None = None,
+        on_worker_end: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.clock = clock or FakeClock()
+        limits = Limits(parallel, max_wait_s)
+        self.fetcher = Fetcher(limits, self.clock, lambda: jitter, on_worker_end)
+        self.held: set[threading.Thread] = set()
+        self.running = 0
+        self.most_running = 0
+        self._lock = threading.Lock()
+        self._begun = 0
+        self.calls: list[Call] = []
+        self._threads_before = frozenset(threading.enumerate())
+
+    # Calls.
+
+    def call(self, *script: Any) -> Call:
+        return self._new_call(script, is_held=False)
+
+    def held_call(self, *script: Any) -> Call:
+        return self._new_call(script, is_held=True)
+
+    def _new_call(self, script: tuple[Any, ...], *, is_held: bool) -> Call:
+        self.calls.append(Call(self, script or ("content",), is_held=is_held))
+        return self.calls[-1]
+
+    def let_all_go(self) -> None:
+        for call in self.calls:
+            call.let_all_go()
+
+    @contextlib.contextmanager
+    def attempt(self, thread: threading.Thread, *, is_held: bool) -> Iterator[None]:
+        with self._lock:
+            self._begun += 1
+            self.running += 1
+            self.most_running = max(self.most_running, self.running)
+            if is_held:
+                self.held.add(thread)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.running -= 1
+
+    # Callers.
+
+    def fetch(
+        self,
+        key: str,
+        call: Callable[[Deadline], Any],
+        kind: str = "pdf",
+        timeout_s: float = TIMEOUT_S,
+    ) -> Any:
+        """Fetch in the foreground, where nothing has to happen meanwhile."""
+        return self.fetcher.fetch(key, kind, call, Deadline.after(timeout_s, self.clock))
+
+    def caller(
+        self,
+        key: str,
+        call: Callable[[Deadline], Any],
+        kind: str = "pdf",
+        timeout_s: float = TIMEOUT_S,
+    ) -> "Future[Any]":
+        """Somebody who fetches in the foreground, in a thread of his own."""
+        deadline = Deadline.after(timeout_s, self.clock)
+        future: Future[Any] = Future()
+
+        def fetch() -> None:
+            try:
+                future.set_result(self.fetcher.fetch(key, kind, call, deadline))
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=fetch, name=f"caller of {key}").start()
+        return future
+
+    def start(
+        self,
+        key: str,
+        call: Callable[[Deadline], Any],
+        kind: str = "pdf",
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        """Have a call made in the background."""
+        self.fetcher.start(key, kind, call, Deadline.after(timeout_s, self.clock))
+
+    def occupy(self, slots: int) -> list[Call]:
+        """Calls of the foreground that hold so many slots; of a kind that nothing else has."""
+        calls = [self.held_call() for _ in range(slots)]
+        for number, call in enumerate(calls):
+            self.caller(f"slot {number}", call, kind="occupy")
+            call.until_begun()
+        return calls
+
+    def win_all_slots(self, parallel: int, kind: str = "pdf") -> None:
+        """Have so many calls succeed that the background may use all the slots it ever has."""
+        for number in range(parallel * SUCCESSES_PER_SLOT):
+            self.fetch(f"success {number}", self.call(), kind)
+
+    # Time.
+
+    def settle(self) -> None:
+        """Return when nothing more happens until time passes or a call is let go."""
+        before: object = None
+        unchanged = 0
+        while unchanged < 2:
+            self.until_all_wait()
+            with self._lock:
+                state = (self._begun, self.running, self.threads())
+            unchanged = unchanged + 1 if state == before else 0
+            before = state
+            self.clock.wake_all()
+        self.until_all_wait()
+
+    def play(
+        self, until: "Future[Any]", *, step_s: float = 0.125, at_most_s: float = 60.0
+    ) -> float:
+        """Let time pass in steps until a caller has his answer; the moment when he had it."""
+        last_s = self.clock.monotonic_s() + at_most_s
+        self.settle()
+        while not until.done():
+            assert self.clock.monotonic_s() < last_s, "the caller waits too long"
+            self.clock.advance(step_s)
+            self.settle()
+        return self.clock.monotonic_s()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, and everything happen that is due by then."""
+        self.clock.advance(seconds)
+        self.settle()
+
+    def threads(self) -> frozenset[threading.Thread]:
+        """The threads of this test: workers and callers."""
+        return frozenset(threading.enumerate()) - self._threads_before
+
+    def until_all_wait(self) -> None:
+        """Return when every thread waits, or is about to go on because it was notified."""
+        busy = self.threads()
+        for _ in range(int(HANG_S * 1000)):
+            busy = self.threads() - self.clock.waiting() - self.held
+            if not busy:
+                return
+            with contextlib.suppress(RuntimeError):  # a thread that is just being started
+                next(iter(busy)).join(0.001)
+        raise AssertionError(f"these threads do not come to rest: {busy}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let everything go and close; no thread may be left."""
+        self.let_all_go()
+        self.fetcher.close()
+        for thread in self.threads():
+            thread.join(HANG_S)
+        assert not self.threads()

@@ -1,0 +1,670 @@
+"""Which URL and credentials a tenant is asked with, and that no secret goes anywhere else."""
+
+import base64
+import json
+import os
+import secrets
+import ssl
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from invoicefs.credentials.load import Ask, Credentials, read_credentials
+from invoicefs.credentials.sources import Choice, Family, choose, take_secrets
+from invoicefs.errors import UsageError, UserError
+from tests.support.certificates import make_certificate
+
+REPOSITORY = Path(__file__).parents[3]
+PLANTED = secrets.token_hex()
+A, B = "https://a.example", "https://b.example"
+OPTIONS = {
+    field: f"--{field.replace('_', '-')}"
+    for field in ("url", "token_file", "p12", "p12_password_file", "cert", "key", "ca_bundle")
+}
+SECRETS = {
+    "INVOICEFS_TOKEN": PLANTED,
+    "INVOICEFS_P12_PASSWORD": PLANTED,
+    "F5XC_API_TOKEN": PLANTED,
+    "F5XC_P12_PASSWORD": PLANTED,
+    "VES_P12_PASSWORD": PLANTED,
+}
+CREDENTIALS = {  # of each place, by its URL; the first places first
+    "--url": ("--token-file", "--p12", "--cert"),
+    "INVOICEFS_URL": ("INVOICEFS_TOKEN", "INVOICEFS_P12", "INVOICEFS_CERT"),
+    "F5XC_API_URL": ("F5XC_API_TOKEN", "F5XC_P12_BUNDLE", "F5XC_CERT"),
+    "VOLT_API_URL": ("VOLT_API_P12_FILE", "VOLT_API_CERT"),
+    "server-urls": ("p12-bundle", "cert"),
+}
+URLS = list(CREDENTIALS)
+FIRST_KINDS = {url: kinds[0] for url, kinds in CREDENTIALS.items()}
+OURS = ("--", "INVOICEFS_")
+
+Texts = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A URL, and what is read of whatever has a credential for it."""
+
+    choice: Choice
+
+    @property
+    def url(self) -> str:
+        return self.choice.url
+
+    @property
+    def url_origin(self) -> str:
+        return self.choice.url_origin
+
+    def credentials(self, ask: Ask | None) -> Credentials:
+        return read_credentials(self.choice, ask)
+
+
+Find = Callable[..., Found]
+unread = pytest.mark.usefixtures("certificates_stay_unread")
+
+
+@pytest.fixture(autouse=True)
+def find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Find:
+    """Find the tenant where options, variables and keys of ~/.vesconfig are these and no others."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("/--url\n")
+    (tmp_path / "blanks").write_text(" a b \n")
+
+    def find(texts: Texts, *, may_be_unencrypted: bool = False) -> Found:
+        clear()
+        for name in filter(str.isupper, texts):
+            monkeypatch.setenv(name, texts[name])
+        file = tmp_path / ".vesconfig"
+        if in_file := {name: text for name, text in texts.items() if name[0].islower()}:
+            file.write_text(json.dumps(in_file))
+        elif file.is_file():
+            file.unlink()
+        options = Family.of(texts, OPTIONS, is_ours=True)
+        choice = choose(options, take_secrets(), may_be_unencrypted=may_be_unencrypted)
+        return Found(choice)
+
+    def clear() -> None:
+        for name in list(os.environ):
+            if name.startswith(("INVOICEFS_", "F5XC_", "VOLT_", "VES_")):
+                monkeypatch.delenv(name)
+
+    clear()
+    return find
+
+
+@pytest.fixture
+def certificates_stay_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a certificate would be made of stands for it, where only the choice matters."""
+
+    def made_of(*parts: object) -> str:
+        return " ".join(str(part) for part in parts if part is not None)
+
+    monkeypatch.setattr("invoicefs.credentials.load.load_p12", made_of)
+    monkeypatch.setattr(
+        "invoicefs.credentials.load.load_p12_content",
+        lambda content, _, password: made_of(content, password),
+    )
+    monkeypatch.setattr("invoicefs.credentials.load.load_pem", made_of)
+    monkeypatch.setattr("invoicefs.credentials.load.read_file", lambda *_: b"")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a client certificate: its PEM files, and the P12 bundle."""
+    folder = tmp_path_factory.mktemp("certificates")
+    make_certificate(folder / "cert", "DNS:client.example")
+    export = f"openssl pkcs12 -export -in cert -inkey cert.pem -out p12 -passout pass:{PLANTED}"
+    subprocess.run(export.split(), cwd=folder, check=True)
+    (folder / "password").write_text(f"{PLANTED}\n")
+    (folder / "bytes").write_bytes(PLANTED.encode() + b"\xff")
+    return folder
+
+
+def credentials_of(*urls: str, kinds: Texts = FIRST_KINDS) -> dict[str, str]:
+    """A credential of each place, by its URL, that says of which place it is."""
+    return {
+        kinds[url]: "token" if kinds[url] == "--token-file" else f"/{url}"  # that says --url
+        for url in urls
+    }
+
+
+def used(credentials: Credentials) -> str:
+    """The token, or what the certificate was made of."""
+    return credentials.token.token() if credentials.token else str(credentials.certificate)
+
+
+# Which place wins
+
+
+@pytest.mark.promise(
+    "The first place that has a credential wins: options, variables of its own, those of "
+    "other clients and of Terraform, `~/.vesconfig`, a prompt."
+)
+@unread
+@pytest.mark.parametrize("first", range(5))
+def test_the_first_place_that_has_something_wins(find: Find, first: int) -> None:
+    urls = {URLS[number]: f"https://{number}.example/api" for number in range(first, 5)}
+    tenant = find({**urls, **credentials_of(*urls)})
+
+    assert tenant.url == f"https://{first}.example"
+    assert tenant.url_origin.startswith(URLS[first])
+    assert used(tenant.credentials(None)) == f"/{URLS[first]}"
+
+
+@unread
+@pytest.mark.parametrize(
+    ("texts", "use"),
+    [
+        ({"--p12": "/p", "--p12-password-file": "blanks"}, "/p  a b "),
+        ({"--cert": "/c", "--key": "/k"}, "/c /k"),
+        ({"--cert": "/both"}, "/both"),
+        ({"INVOICEFS_TOKEN_FILE": "token"}, "/--url"),
+        ({"INVOICEFS_P12": "/p", "INVOICEFS_P12_PASSWORD": " x "}, "/p  x "),
+        ({"INVOICEFS_P12": "/p", "INVOICEFS_P12_PASSWORD_FILE": "blanks"}, "/p  a b "),
+        ({"INVOICEFS_P12": "/p", "VES_P12_PASSWORD": "x", "VOLT_API_P12_FILE": "/q"}, "/p"),
+        ({"INVOICEFS_CERT": "/c", "INVOICEFS_KEY": "/k"}, "/c /k"),
+        ({"F5XC_P12_BUNDLE": "/p", "F5XC_P12_PASSWORD": "x"}, "/p x"),
+        ({"F5XC_P12_FILE": "/p", "F5XC_P12_PASSWORD": "x"}, "/p x"),
+        ({"F5XC_CERT": "/c", "F5XC_KEY": "/k"}, "/c /k"),
+        ({"F5XC_ACCESS_TOKEN": "t"}, "t"),
+        ({"F5XC_API_TOKEN_FILE": "token"}, "/--url"),
+        ({"VES_P12_CONTENT": "cDEyIGNvbnRlbnQ=", "VES_P12_PASSWORD": "x"}, "b'p12 content' x"),
+        ({"VOLT_API_P12_FILE": "/p", "VES_P12_PASSWORD": "x"}, "/p x"),
+        ({"VOLT_API_CERT": "/c", "VOLT_API_KEY": "/k"}, "/c /k"),
+        ({"p12-bundle": "/p", "VES_P12_PASSWORD": "x"}, "/p x"),
+        ({"p12-bundle": "~/a/p"}, "HOME/a/p"),
+        ({"cert": "~/c", "key": "a/k"}, "HOME/c HOME/a/k"),
+    ],
+)
+def test_every_place_has_its_kinds_of_credentials(
+    monkeypatch: pytest.MonkeyPatch, find: Find, tmp_path: Path, texts: Texts, use: str
+) -> None:
+    tenant = find({"--url": A, **texts})
+    if next(iter(texts))[0].islower():
+        monkeypatch.chdir("/")  # the paths in a file are not seen from here
+    credentials = tenant.credentials(None)
+
+    assert used(credentials) == use.replace("HOME", str(tmp_path))
+    assert credentials.token or next(iter(texts)) in credentials.description
+
+
+@unread
+@pytest.mark.parametrize(
+    ("texts", "use"),
+    [
+        ({"--url": A, "INVOICEFS_URL": f"{A}/prefix", "INVOICEFS_TOKEN": "t"}, "t"),
+        ({"--url": A, "INVOICEFS_URL": B, "INVOICEFS_TOKEN": "t", "F5XC_API_TOKEN": "x"}, "x"),
+        ({"--url": A, "INVOICEFS_URL": B, "--token-file": "token"}, "/--url"),
+        ({"INVOICEFS_URL": A, "--token-file": "token", "INVOICEFS_TOKEN": "t"}, "/--url"),
+        ({"INVOICEFS_URL": A, "--cert": "/c", "INVOICEFS_KEY": "/k"}, "/c"),
+        ({"INVOICEFS_URL": A, "--p12": "/p", "INVOICEFS_TOKEN": "t"}, "/p"),
+        ({"INVOICEFS_URL": A, "--p12": "/p", "INVOICEFS_P12_PASSWORD": "x"}, "/p x"),
+        ({"F5XC_API_URL": A, "F5XC_API_TOKEN": "x", "INVOICEFS_TOKEN": "t"}, "t"),
+        ({"F5XC_API_URL": A, "F5XC_KEY": "/k", "INVOICEFS_CERT": "/c"}, "/c"),
+        ({"VOLT_API_URL": A, "VOLT_API_CERT": "/c", "--token-file": "token"}, "/--url"),
+        ({"server-urls": A, "p12-bundle": "/p", "INVOICEFS_TOKEN": "t"}, "t"),
+        ({"server-urls": [A, B], "cert": "/c"}, "/c"),
+        ({"F5XC_API_TOKEN": "t", "VOLT_API_URL": A, "VOLT_API_CERT": "/c"}, "/c"),
+        ({"--url": A, "INVOICEFS_URL": "", "INVOICEFS_TOKEN": "", "F5XC_API_TOKEN": "t"}, "t"),
+        ({"--url": "", "INVOICEFS_URL": A, "--p12": "", "INVOICEFS_TOKEN": "t"}, "t"),
+        ({"--url": A, "F5XC_API_URL": "", "F5XC_API_TOKEN": "", "p12-bundle": "/p"}, "/p"),
+    ],
+)
+def test_options_and_variables_combine_and_empty_ones_are_not_given(
+    find: Find, texts: Texts, use: str
+) -> None:
+    tenant = find(texts)
+
+    assert (tenant.url, used(tenant.credentials(None))) == (A, use)
+
+
+@unread
+@pytest.mark.parametrize("name", ["--ca-bundle", "INVOICEFS_CA_BUNDLE", "F5XC_CA_BUNDLE"])
+@pytest.mark.parametrize("kind", CREDENTIALS["F5XC_API_URL"])
+def test_a_ca_bundle_of_ours_or_of_the_place_is_trusted(
+    find: Find, made: Path, name: str, kind: str
+) -> None:
+    tenant = find({"F5XC_API_URL": A, kind: "x", name: str(made / "cert")})
+
+    assert tenant.credentials(None).ca_bundle == made / "cert"
+
+
+@pytest.mark.parametrize("number", range(5), ids=URLS)
+def test_a_token_for_the_first_url_is_asked_for_last_of_all(find: Find, number: int) -> None:
+    tenant = find({URLS[number]: A, **dict.fromkeys(URLS[number + 1 :], B)})
+    credentials = tenant.credentials(lambda what: what.replace(" ", "-"))
+
+    assert (tenant.url, used(credentials)) == (A, "API-token")
+    assert "prompt" in credentials.description
+
+
+def test_vesconfig_is_not_opened_where_something_comes_before(find: Find, tmp_path: Path) -> None:
+    (tmp_path / ".vesconfig").mkdir()
+
+    for first, second in pairwise(URLS[:4]):
+        find({first: A, second: B, **credentials_of(first, second)})
+    find({"F5XC_API_URL": A, "INVOICEFS_TOKEN": "t"})
+    find({"F5XC_API_TOKEN": "t", "VOLT_API_URL": A, "VOLT_API_CERT": "/c"})
+    with pytest.raises(UserError, match=str(tmp_path / ".vesconfig")):
+        find({"--url": A})
+
+
+def test_without_a_home_no_vesconfig_is_read(
+    monkeypatch: pytest.MonkeyPatch, find: Find, tmp_path: Path
+) -> None:
+    (tmp_path / ".vesconfig").mkdir()  # which is the working folder, too
+    monkeypatch.setenv("HOME", "")
+    assert find({"--url": A}).url == A
+
+    monkeypatch.delenv("HOME")
+    assert find({"--url": A}).url == A
+
+
+# A credential goes to no other host
+
+
+HOSTS = {  # as they are written, and what they are
+    "https://a.example": "a.example",
+    "A.example/api": "a.example",
+    "https://a.example:8443": "a.example:8443",
+    "https://b.example/a.example": "b.example",
+    "https://a.example.b": "a.example.b",
+}
+
+
+@pytest.mark.promise(
+    "A credential that was given together with a URL goes to that host and to no other, wherever a "
+    "server redirects to."
+)
+@unread
+@settings(
+    deadline=None,
+    max_examples=800,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+@given(
+    st.fixed_dictionaries({}, optional=dict.fromkeys(URLS, st.sampled_from(list(HOSTS)))),
+    st.fixed_dictionaries(
+        {}, optional={url: st.sampled_from(kinds) for url, kinds in CREDENTIALS.items()}
+    ),
+)
+def test_a_credential_never_goes_to_another_host(
+    find: Find, urls: dict[str, str], kinds: dict[str, str]
+) -> None:
+    try:
+        tenant = find({**urls, **credentials_of(*kinds, kinds=kinds)})
+        place = used(tenant.credentials(None)).removeprefix("/")
+    except UserError:
+        return
+    host = tenant.url.removeprefix("https://").split("/")[0]
+    if place in urls:
+        assert host == HOSTS[urls[place]]
+    elif not place.startswith(OURS):
+        assert tenant.url_origin.startswith(OURS)
+
+
+@pytest.mark.parametrize("own", ["--url", "INVOICEFS_URL"])
+@pytest.mark.parametrize(
+    ("url", "is_fit"),
+    [
+        ("", True),
+        (A, True),
+        ("https://A.example/prefix", True),
+        ("https://a.example:8443", False),
+        ("https://b.example", False),
+        ("https://a.example.b", False),
+    ],
+)
+def test_our_url_takes_the_credential_of_another_place_for_no_or_the_same_host(
+    find: Find, own: str, url: str, is_fit: bool
+) -> None:
+    tenant = find({own: A, "F5XC_API_URL": url, "F5XC_API_TOKEN": "t"})
+
+    assert (tenant.url, tenant.url_origin) == (A, own)
+    assert used(tenant.credentials(lambda _: "asked")) == ("t" if is_fit else "asked")
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "is_fit"),
+    [
+        ("http://localhost", "https://localhost", False),
+        ("http://a.example", "https://a.example", False),
+        ("https://a.example:8443", "https://a.example", False),
+        ("https://a.example:443", "https://a.example", True),
+        ("http://a.example:80", "http://a.example", True),
+    ],
+)
+def test_the_same_host_is_one_with_the_same_port_and_encryption(
+    find: Find, own: str, others: str, is_fit: bool
+) -> None:
+    texts = {"--url": own, "F5XC_API_URL": others, "F5XC_API_TOKEN": "t"}
+    tenant = find(texts, may_be_unencrypted=True)
+
+    assert used(tenant.credentials(lambda _: "asked")) == ("t" if is_fit else "asked")
+
+
+@pytest.mark.parametrize(
+    ("url", "other"), [(2, 3), (3, 2), (4, 2), (2, 4)], ids=lambda number: URLS[number]
+)
+def test_the_url_of_one_place_takes_no_credential_of_another(
+    find: Find, url: int, other: int
+) -> None:
+    with pytest.raises(UserError, match="There are no credentials"):
+        find({URLS[url]: A, **credentials_of(URLS[other])}).credentials(None)
+
+
+def test_without_credentials_it_is_said_what_to_give_and_which_are_for_another_host(
+    find: Find, tmp_path: Path
+) -> None:
+    others = {**dict.fromkeys(URLS, B), **credentials_of("F5XC_API_URL", "server-urls")}
+    with pytest.raises(UserError) as raised:
+        find({**others, "--url": A}).credentials(None)
+
+    said = str(raised.value)
+    for part in (A, "--token-file", "--p12", "INVOICEFS_TOKEN", "not for this host"):
+        assert part in said
+    assert f"server-urls in {tmp_path}/.vesconfig" in said
+    assert [url for url in URLS if url in said] == ["F5XC_API_URL", "server-urls"]
+
+
+# URLs
+
+
+@pytest.mark.parametrize("name", URLS)
+def test_what_is_no_url_is_refused_by_where_it_was_given(find: Find, name: str) -> None:
+    texts = {name: "https://", **credentials_of(name)}
+
+    with pytest.raises(UsageError, match=f"^{name}.*: .*is not a URL"):
+        find(texts)
+
+
+def test_a_url_that_is_not_needed_may_be_anything(find: Find) -> None:
+    bad = dict.fromkeys(URLS[1:], "https://")
+
+    assert find({**bad, "--url": A, "INVOICEFS_TOKEN": "t"}).url == A
+    assert find({**bad, "INVOICEFS_URL": "", "F5XC_API_URL": A, "F5XC_API_TOKEN": "t"}).url == A
+    assert find({"--url": A, "F5XC_API_URL": "https://", "VOLT_API_CERT": "/c"}).url == A
+
+
+def test_without_any_url_the_option_is_named(find: Find) -> None:
+    with pytest.raises(UsageError, match="--url"):
+        find({"INVOICEFS_TOKEN": "t", "F5XC_API_TOKEN": "t", "p12-bundle": "/p"})
+
+
+@pytest.mark.parametrize("name", URLS)
+def test_only_this_machine_is_asked_unencrypted_unless_more_is_wanted(
+    find: Find, name: str
+) -> None:
+    texts = {name: "http://a.example", "INVOICEFS_TOKEN": "t"}
+
+    with pytest.raises(UsageError, match=f"^{name}.*unencrypted"):
+        find(texts)
+    assert find(texts, may_be_unencrypted=True).url == "http://a.example"
+    assert find({**texts, name: "http://[::1]:80"}).url == "http://[::1]:80"
+
+
+# What is given wrongly
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["--token-file", "--p12"], ["--token-file", "--p12"]),
+        (["--token-file", "--cert"], ["--token-file", "--cert"]),
+        (["--p12", "--cert", "--key"], ["--p12", "--cert"]),
+        (["--key"], ["--key", "--cert"]),
+        (["--key", "--token-file"], ["--key", "--cert"]),
+    ],
+)
+def test_options_that_exclude_or_need_each_other_are_named(
+    find: Find, names: list[str], named: list[str]
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        find({"--url": A, **dict.fromkeys(names, "token")})
+
+    assert all(name in str(raised.value) for name in named)
+
+
+# Certificates
+
+
+@pytest.mark.parametrize(
+    ("texts", "asked"),
+    [
+        ({"--p12": "p12"}, ["Password of {}/p12"]),
+        ({"--p12": "p12", "INVOICEFS_P12_PASSWORD": PLANTED}, []),
+        ({"--p12": "p12", "--p12-password-file": "password"}, []),
+        ({"--cert": "cert", "--key": "cert.pem"}, []),
+    ],
+)
+def test_a_certificate_is_read_and_a_missing_password_asked_for(
+    monkeypatch: pytest.MonkeyPatch, find: Find, made: Path, texts: Texts, asked: list[str]
+) -> None:
+    monkeypatch.chdir(made)
+    questions: list[str] = []
+
+    def ask(what: str) -> str:
+        questions.append(what)
+        return PLANTED
+
+    certificate = find({"--url": A, **texts}).credentials(ask).certificate
+
+    assert isinstance(certificate, ssl.SSLContext)
+    assert questions == [question.format(made) for question in asked]
+
+
+@unread
+@pytest.mark.parametrize(
+    ("texts", "use"),
+    [
+        ({"--p12": "/p", "F5XC_API_URL": A, "F5XC_P12_PASSWORD": "x"}, "/p"),
+        ({"INVOICEFS_P12": "/p", "VOLT_API_URL": A, "VES_P12_PASSWORD": "x"}, "/p"),
+        (
+            {
+                "F5XC_API_URL": A,
+                "F5XC_P12_BUNDLE": "/p",
+                "F5XC_P12_PASSWORD": "x",
+                "INVOICEFS_P12_PASSWORD": "y",
+            },
+            "/p x",
+        ),
+        (
+            {
+                "F5XC_API_URL": A,
+                "F5XC_CERT": "/c",
+                "F5XC_KEY": "/k",
+                "INVOICEFS_KEY": "/own",
+            },
+            "/c /k",
+        ),
+    ],
+)
+def test_passwords_and_keys_are_those_of_the_place_of_the_certificate(
+    find: Find, texts: Texts, use: str
+) -> None:
+    assert used(find(texts).credentials(lambda _: "asked")) == use
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/x", "a\0b", "\ud800"])
+def test_a_path_in_vesconfig_that_leads_nowhere_is_a_user_error(find: Find, path: str) -> None:
+    with pytest.raises(UserError):
+        find({"--url": A, "p12-bundle": path}).credentials(None)
+
+
+def test_a_home_that_is_no_folder_holds_no_vesconfig(
+    monkeypatch: pytest.MonkeyPatch, find: Find
+) -> None:
+    monkeypatch.setenv("HOME", "/dev/null")
+
+    assert find({"--url": A}).url == A
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("texts", [{"--url": A}, {}, {"--url": "https://"}, {"--key": "k"}])
+def test_secrets_leave_the_environment_whatever_happens(find: Find, texts: Texts) -> None:
+    try:
+        find({"F5XC_CERT": "stays", **SECRETS, **texts})
+    except UsageError:
+        assert texts != {"--url": A}
+
+    assert not os.environ.keys() & SECRETS.keys()
+    assert os.environ["F5XC_CERT"] == "stays"
+
+
+PROGRAM = """
+import pathlib, subprocess
+from invoicefs.credentials.sources import take_secrets
+take_secrets()
+print(pathlib.Path("/proc/self/environ").read_text(), flush=True)
+subprocess.run(["env"])
+"""
+
+
+@pytest.mark.parametrize("url", [A, ""])
+def test_a_process_shows_no_secrets_and_lets_none_be_inherited(url: str) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=REPOSITORY,
+        env={**os.environ, **SECRETS, "F5XC_API_URL": url, "VOLT_API_KEY": "stays"},
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+
+    assert PLANTED not in shown
+    assert shown.count("VOLT_API_KEY=stays") == 2
+    assert [shown.count(f"{name}=") for name in SECRETS] == [1] * 5  # with other text behind it
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"--token-file": "password"},
+        {"INVOICEFS_TOKEN": PLANTED},
+        {"F5XC_API_TOKEN": PLANTED},
+        {"--p12": "p12", "--p12-password-file": "password"},
+        {"INVOICEFS_P12": "p12", "INVOICEFS_P12_PASSWORD": PLANTED},
+        {"VOLT_API_P12_FILE": "p12", "VES_P12_PASSWORD": PLANTED},
+        {},
+    ],
+)
+def test_nothing_that_is_printed_tells_a_secret(
+    monkeypatch: pytest.MonkeyPatch, find: Find, made: Path, texts: Texts
+) -> None:
+    monkeypatch.chdir(made)
+    tenant = find({"--url": A, **texts})
+    credentials = tenant.credentials(lambda _: PLANTED)
+
+    family = tenant.choice.family
+    for each in (tenant, family, family.token, family.p12_password, credentials):
+        assert PLANTED not in f"{each} {each!r}"
+    assert PLANTED not in credentials.description
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"--token-file": "missing"},
+        {"INVOICEFS_TOKEN": f"{PLANTED} b"},
+        {"F5XC_API_TOKEN": f"{PLANTED}\x07", "p12-bundle": "p12"},
+        {"INVOICEFS_TOKEN_FILE": "bytes"},
+        {"INVOICEFS_P12": "missing", "INVOICEFS_P12_PASSWORD": PLANTED},
+        {"--p12": "p12", "INVOICEFS_P12_PASSWORD": f"{PLANTED}b"},
+        {"--p12": "p12", "INVOICEFS_P12_PASSWORD": f"{PLANTED}\udcff"},
+        {"--p12": "p12", "--p12-password-file": "bytes"},
+        {"--p12": "p12", "--p12-password-file": "missing", "INVOICEFS_P12_PASSWORD": PLANTED},
+        {"--p12": "bytes"},
+        {"--cert": "bytes"},
+        {"--cert": "cert", "--key": "bytes"},
+        {"INVOICEFS_TOKEN": PLANTED, "--ca-bundle": "bytes"},
+        {"INVOICEFS_TOKEN": PLANTED, "--url": "https://"},
+        {"INVOICEFS_TOKEN": PLANTED, "--url": f"https://u:{PLANTED}@a.example"},
+        {"INVOICEFS_TOKEN": PLANTED, "--token-file": "bytes", "--p12": "bytes"},
+        {"F5XC_API_TOKEN": PLANTED, "F5XC_API_URL": B},
+    ],
+)
+def test_a_bad_place_is_an_error_that_tells_no_secret_and_the_next_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch, find: Find, made: Path, texts: Texts
+) -> None:
+    monkeypatch.chdir(made)
+
+    with pytest.raises(UserError) as raised:
+        find({"--url": A, "F5XC_API_TOKEN": "t", **texts}).credentials(lambda _: f"{PLANTED} b")
+
+    assert PLANTED not in "".join(traceback.format_exception(raised.value))
+
+
+# Files that others can read
+
+
+@pytest.mark.promise(
+    "The secret files that others on the machine can read or change are named when they are used."
+)
+@unread
+@pytest.mark.parametrize(
+    ("texts", "files"),
+    [
+        ({"--token-file": "open"}, ["open"]),
+        ({"INVOICEFS_TOKEN_FILE": "closed"}, []),
+        ({"--p12": "open", "--p12-password-file": "open"}, ["open"]),
+        ({"--p12": "open", "--p12-password-file": "closed"}, []),
+        ({"--p12": "open"}, ["open"]),  # and it opens without a password
+        ({"--cert": "cert", "--key": "open"}, ["open"]),
+        ({"--cert": "open", "--key": "closed"}, []),
+        ({"F5XC_CERT": "open"}, ["open"]),  # the key is in it
+        ({"--cert": "closed", "INVOICEFS_TOKEN_FILE": "open"}, []),  # is not used
+    ],
+)
+def test_the_secret_files_that_everybody_can_read_are_told(
+    monkeypatch: pytest.MonkeyPatch, find: Find, public: Path, texts: Texts, files: list[str]
+) -> None:
+    monkeypatch.chdir(public)
+    for file, mode in (("open", 0o644), ("closed", 0o640)):
+        Path(file).write_text("secret")
+        Path(file).chmod(mode)
+
+    credentials = find({"--url": A, **texts}).credentials(None)
+
+    assert credentials.open_files == tuple(public / file for file in files)
+
+
+@pytest.mark.parametrize("url", ["F5XC_API_URL", "F5XC_TENANT_URL"])
+@pytest.mark.parametrize("token", ["F5XC_API_TOKEN", "F5XC_ACCESS_TOKEN"])
+def test_what_other_clients_call_their_url_and_token_is_read(
+    find: Find, url: str, token: str
+) -> None:
+    tenant = find({url: A, token: "t"})
+
+    assert (tenant.url, used(tenant.credentials(None))) == (A, "t")
+
+
+def test_a_bundle_in_a_variable_makes_a_certificate(find: Find, made: Path) -> None:
+    content = base64.encodebytes((made / "p12").read_bytes()).decode()  # with line feeds
+    tenant = find({"VOLT_API_URL": A, "VES_P12_CONTENT": content, "VES_P12_PASSWORD": PLANTED})
+
+    credentials = tenant.credentials(None)
+
+    assert credentials.certificate is not None
+    assert credentials.description == "the certificate in VES_P12_CONTENT"
+    assert "VES_P12_CONTENT" not in os.environ
+
+
+@pytest.mark.parametrize("content", ["not base64!", "bm8gYnVuZGxl"])
+def test_what_is_no_bundle_in_a_variable_is_refused_and_not_told(find: Find, content: str) -> None:
+    tenant = find({"VOLT_API_URL": A, "VES_P12_CONTENT": content, "VES_P12_PASSWORD": "x"})
+
+    with pytest.raises(UserError, match="VES_P12_CONTENT") as refused:
+        tenant.credentials(None)
+    assert content not in str(refused.value)

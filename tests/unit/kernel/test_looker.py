@@ -1,0 +1,124 @@
+"""The process that looks at the mount: it tells nothing, knows nothing, and ends with ours."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from invoicefs.kernel import looker
+from invoicefs.kernel.looker import Looker
+from tests.mount.support.mounts import processes_of
+from tests.mount.support.programs import eventually, wait_for_exit
+from tests.support.running_library import crowd
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def looking(tmp_path: Path) -> Iterator[Looker]:
+    (tmp_path / "file").touch()
+    with closing(Looker(str(tmp_path))) as looking:
+        yield looking
+
+
+def process_of(mount_point: Path) -> int:
+    """The process that has been started for a mount point."""
+    (pid,) = processes_of(mount_point)
+    return pid
+
+
+@pytest.mark.parametrize(
+    "path",
+    [b"/file", b"", b"/", b"/missing", b"/file/below", b"/nul\0", b"/\xff", b"/" + b"x" * 10_000],
+    ids=["file", "nothing", "root", "missing", "below", "nul", "odd", "long"],
+)
+def test_a_look_at_whatever_ends_and_raises_nothing(looking: Looker, path: bytes) -> None:
+    for _ in range(2):
+        looking.look(path)
+
+
+def test_a_look_is_made_before_it_ends(looking: Looker, tmp_path: Path) -> None:
+    """A look that goes through a link changes the time at which the link was read."""
+    link, other = tmp_path / "link", tmp_path / "other"
+    for each in (link, other):
+        each.symlink_to("file")
+        os.utime(each, (0, 0), follow_symlinks=False)
+    looking.look(b"/link")
+    os.stat(other)
+    assert link.lstat().st_atime > 0 or other.lstat().st_atime == 0  # where none is noted
+
+
+def test_many_look_at_one_time(looking: Looker) -> None:
+    def look_often() -> None:
+        for _ in range(20):
+            looking.look(b"/file")
+
+    crowd(look_often, threads=40)
+
+
+def test_it_knows_no_secret_and_holds_no_folder(looking: Looker, tmp_path: Path) -> None:
+    looking.look(b"/file")
+    pid = process_of(tmp_path)
+    assert Path(f"/proc/{pid}/environ").read_bytes() == b""
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert os.getsid(pid) == pid
+    files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    assert len([each for each in files if each != os.devnull]) == 1
+
+
+def test_closing_ends_it(tmp_path: Path) -> None:
+    with closing(Looker(str(tmp_path))) as looking:
+        pid = process_of(tmp_path)
+    assert wait_for_exit(pid)
+    looking.look(b"/file")
+
+
+def test_looks_go_on_when_it_is_killed(looking: Looker, tmp_path: Path) -> None:
+    looking.look(b"/file")
+    os.kill(process_of(tmp_path), signal.SIGKILL)
+    for _ in range(3):
+        looking.look(b"/file")
+
+
+def test_a_look_that_nobody_answers_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looker, "LONGEST_LOOK_S", 0.001)
+    with closing(Looker(str(tmp_path))) as looking:
+        os.kill(process_of(tmp_path), signal.SIGSTOP)
+        for _ in range(500):  # more than any queue takes
+            looking.look(b"/file")
+
+
+def test_without_it_looks_end_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with closing(Looker(str(tmp_path))) as looking:
+        looking.look(b"/file")
+    (message,) = caplog.messages
+    assert "cannot be started" in message
+
+
+OWNER = """
+import sys
+from invoicefs.kernel.looker import Looker
+looking = Looker(sys.argv[1])
+looking.look(b"/")
+print(looking._process.pid, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_it_ends_when_who_started_it_is_killed(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", OWNER, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, cwd=REPOSITORY) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        owner.kill()
+    assert wait_for_exit(pid)
+    eventually(lambda: not Path(f"/proc/{pid}").exists())

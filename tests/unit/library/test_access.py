@@ -1,0 +1,262 @@
+"""What is stored is shown to those credentials only that the API has let see it.
+
+Two mounts of one user share a store; each has a token of its own.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from invoicefs.errors import Denied, InvoicefsError, NotFound, Unreachable
+from invoicefs.library.access import INVOICES, NAMESPACES, PDF, Access
+from invoicefs.library.library import Library
+from invoicefs.model import Invoice
+from tests.support.fake_tenant import FakeTenant, pdf_of
+from tests.support.memory_store import MemoryStore
+from tests.support.running_library import LIST_TTL_S, CrowdClock, call_threads, running_library
+
+ALL = [
+    Invoice("system", f"i{number}", period_start=f"2026-0{number + 1}-01T00:00:00Z")
+    for number in range(4)
+]
+OTHER = Invoice("other", "o")
+CALLS = ["namespaces", "list system", "pdf system/i0"]
+
+
+@pytest.fixture
+def clock() -> CrowdClock:
+    return CrowdClock()
+
+
+@pytest.fixture
+def tenant() -> FakeTenant:
+    tenant = FakeTenant()
+    for invoice in (*ALL, OTHER):
+        tenant.bill(invoice, pdf_of(invoice.name))
+    return tenant
+
+
+@pytest.fixture
+def store(tenant: FakeTenant, clock: CrowdClock) -> MemoryStore:
+    """One in which the first credential has all that there is."""
+    store = MemoryStore()
+    with mounted_by("first", tenant, store, clock) as library:
+        assert read_all(library) == 5
+    tenant.take_calls()
+    return store
+
+
+@contextmanager
+def mounted_by(
+    credential: str, tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
+) -> Iterator[Library]:
+    tenant.credential = credential
+    with running_library(tenant, store, clock) as library:
+        yield library
+
+
+def read_all(library: Library) -> int:
+    """How many invoices can be listed and read; raises what keeps the others from it."""
+    paths = [
+        f"/{folder.name}/{file.name}"
+        for folder in library.directory("/")
+        for file in library.directory(f"/{folder.name}")
+    ]
+    for path in paths:
+        library.release(library.open(path))
+    return len(paths)
+
+
+def test_the_credential_that_fetched_it_needs_no_call_for_a_pdf_after_a_remount(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
+) -> None:
+    with mounted_by("first", tenant, store, clock) as library:
+        assert read_all(library) == 5
+    assert sorted(tenant.take_calls()) == ["list other", "list system", "namespaces"]
+
+
+def test_a_renewed_credential_costs_one_list_and_one_pdf_for_each_namespace(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
+) -> None:
+    with mounted_by("second", tenant, store, clock) as library:
+        for _ in range(2):
+            assert read_all(library) == 5
+    calls = ["list other", "list system", "namespaces", "pdf other/o", "pdf system/i0"]
+    assert sorted(tenant.take_calls()) == calls
+    with mounted_by("second", tenant, store, clock) as library:
+        assert read_all(library) == 5
+    assert "pdf" not in " ".join(tenant.take_calls())
+
+
+@pytest.mark.parametrize("refused", ["list", "pdf"])
+def test_a_credential_that_takes_the_place_of_another_one_is_asked_for_before_it_is_served(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, refused: str
+) -> None:
+    """Nothing makes a call just then: the list is fresh, and the content is stored."""
+    with mounted_by("first", tenant, store, clock) as library:
+        assert read_all(library) == 5
+        tenant.credential = "second"
+        tenant.fail(refused, Denied("no"))
+        with pytest.raises(Denied):
+            read_all(library)
+
+
+@pytest.mark.parametrize("refused", CALLS)
+def test_what_a_credential_is_refused_is_not_served_from_the_store(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, refused: str
+) -> None:
+    tenant.fail(refused, Denied("no"))
+    with mounted_by("second", tenant, store, clock) as library:
+        for _ in range(2):  # the second time from the memory of failures
+            with pytest.raises(Denied):
+                read_all(library)
+
+
+@pytest.mark.parametrize("credential", ["first", "second"])
+def test_while_the_api_is_away_a_credential_gets_what_it_was_allowed_before(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, credential: str
+) -> None:
+    for kind in ("namespaces", "list", "pdf"):
+        tenant.fail(kind, Unreachable("away"))
+    with mounted_by(credential, tenant, store, clock) as library:
+        if credential == "first":
+            assert read_all(library) == 5
+            return
+        for look in (
+            lambda: library.directory("/"),
+            lambda: library.directory("/system"),
+            lambda: library.lookup("/system/i0.pdf"),
+            lambda: library.open("/system/i0.pdf"),
+        ):
+            with pytest.raises(Unreachable):
+                look()
+        assert not library.is_known
+
+
+def test_a_list_that_is_refused_now_is_not_served_later_while_the_api_is_away(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
+) -> None:
+    with mounted_by("first", tenant, store, clock) as library:
+        tenant.fail("list", Denied("no"))
+        with pytest.raises(Denied):
+            library.directory("/system")
+        assert library.lookup("/system/i0.pdf")  # which it has known before
+        tenant.fail("list", Unreachable("away"))
+        clock.advance(LIST_TTL_S)
+        with pytest.raises(Unreachable):
+            library.directory("/system")
+
+
+def test_what_stands_in_a_list_is_not_told_to_who_may_not_list_but_download(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
+) -> None:
+    tenant.fail("list", Denied("no"))
+    with mounted_by("second", tenant, store, clock) as library:
+        library.release(library.open("/system/i0.pdf"))
+        assert set(library.extended_attributes("/system/i0.pdf")) <= {"user.invoicefs.sha256"}
+
+
+@pytest.mark.parametrize("failure", [NotFound("no PDF"), Unreachable("away")])
+def test_a_failure_with_one_invoice_says_nothing_of_the_others(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, failure: InvoicefsError
+) -> None:
+    tenant.fail("pdf system/i0", failure)
+    with mounted_by("second", tenant, store, clock) as library:
+        with pytest.raises(type(failure)):
+            library.open("/system/i0.pdf")
+        for name in ("i1", "i2", "i3"):
+            library.release(library.open(f"/system/{name}.pdf"))
+    assert [each for each in tenant.take_calls() if each.startswith("pdf")].count(
+        "pdf system/i1"
+    ) == 1
+
+
+def test_many_that_open_what_is_stored_with_a_new_credential_make_one_call(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
+) -> None:
+    with mounted_by("second", tenant, store, clock) as library:
+        library.directory("/system")
+        tenant.take_calls()
+        with tenant.holding("pdf") as gate:
+            first = Opening(library, "/system/i0.pdf")
+            gate.await_call()
+            others = [Opening(library, f"/system/{each.name}.pdf") for each in ALL]
+            clock.await_crowd(len(others) + 1)
+        for each in (first, *others):
+            each.end()
+    assert tenant.take_calls() == ["pdf system/i0"]
+
+
+def test_a_new_credential_is_not_served_what_the_store_cannot_keep_twice(
+    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
+) -> None:
+    store.keeps = False
+    with mounted_by("second", tenant, store, clock) as library:
+        assert read_all(library) == 5
+    assert sorted(tenant.take_calls()).count("pdf system/i0") == 1
+
+
+def test_the_store_has_neither_the_credential_nor_a_plain_digest_of_it(
+    store: MemoryStore, clock: CrowdClock
+) -> None:
+    fingerprints = {question.fingerprint for question in store.verdicts}
+    assert len(fingerprints) == 1
+    store.key = b"another"
+    with call_threads(clock) as (_, disk):
+        Access(store, disk, lambda: "first").note("first", PDF, "system", is_allowed=True)
+    assert len({question.fingerprint for question in store.verdicts}) == 2
+
+
+def test_a_credential_that_was_never_allowed_anything_leaves_nothing_in_the_store(
+    store: MemoryStore, clock: CrowdClock
+) -> None:
+    before = dict(store.verdicts)
+    with call_threads(clock) as (_, disk):
+        access = Access(store, disk, lambda: "second")
+        for kind in (NAMESPACES, INVOICES, PDF):
+            access.note("second", kind, "system", is_allowed=False)
+            assert not access.has_seen(kind, "system")
+    assert store.verdicts == before
+
+
+def test_what_another_mount_was_allowed_since_is_allowed_here(
+    store: MemoryStore, clock: CrowdClock
+) -> None:
+    with call_threads(clock) as (_, disk):
+        here, there = Access(store, disk, lambda: "second"), Access(store, disk, lambda: "second")
+        assert not here.may_see(PDF, "system")
+        there.note("second", PDF, "system", is_allowed=True)
+        assert here.may_see(PDF, "system")
+
+
+def test_a_store_that_begins_anew_is_told_again_under_whatever_key_it_has_then(
+    store: MemoryStore, clock: CrowdClock
+) -> None:
+    with call_threads(clock) as (_, disk):
+        access = Access(store, disk, lambda: "second")
+        access.note("second", PDF, "system", is_allowed=True)
+        store.verdicts.clear()
+        store.key = b"of the new store"
+        assert access.refill_store()
+        assert Access(store, disk, lambda: "second").may_see(PDF, "system")
+
+
+class Opening:
+    """An open in a thread of its own."""
+
+    def __init__(self, library: Library, path: str) -> None:
+        self._library = library
+        self._result: list[object] = []
+        self._thread = threading.Thread(target=self._open, args=[path])
+        self._thread.start()
+
+    def end(self) -> None:
+        self._thread.join(20)
+        assert self._result
+
+    def _open(self, path: str) -> None:
+        opened = self._library.open(path)
+        self._result.append(opened)
+        self._library.release(opened)

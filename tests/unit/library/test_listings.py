@@ -1,0 +1,1010 @@
+"""What exists: lists that are asked for rarely, and that no failure makes shorter."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from invoicefs.clock import Deadline
+from invoicefs.errors import (
+    Denied,
+    InvoicefsError,
+    NotFound,
+    ServerFault,
+    Unauthenticated,
+    Unreachable,
+    UnusableAnswer,
+)
+from invoicefs.library.listings import UNLISTED_RECHECK_S, Catalog, View
+from invoicefs.model import Invoice, Listing, Record
+from tests.support.fake_tenant import FakeTenant
+from tests.support.memory_store import MemoryStore
+from tests.support.running_library import (
+    DENIALS,
+    FAILURE_MEMORY_S,
+    LIST_TTL_S,
+    NO_ANSWERS,
+    OTHER_REFUSALS,
+    CrowdClock,
+    asked,
+    call_threads,
+    crowd,
+)
+
+LONG_S = 10_000.0
+CUT_NAME = "x" * 240 + "~0123456789.pdf"  # what a name over 255 bytes is cut to
+
+failures = pytest.mark.parametrize("failure", [*NO_ANSWERS, *OTHER_REFUSALS])
+denials = pytest.mark.parametrize("denial", DENIALS)
+refused_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
+
+
+class Shelf:
+    """The catalog of one mount, asked with a deadline that is far away."""
+
+    def __init__(self, catalog: Catalog, clock: CrowdClock, learnt: list[Listing]) -> None:
+        self.catalog = catalog
+        self.learnt = learnt
+        self._clock = clock
+
+    @property
+    def deadline(self) -> Deadline:
+        return Deadline.after(LONG_S, self._clock)
+
+    def namespaces(self) -> tuple[str, ...]:
+        return self.catalog.namespaces(self.deadline)
+
+    def namespace(self, directory: str) -> str:
+        return self.catalog.namespace(directory, self.deadline)
+
+    def names(self, namespace: str = "system") -> list[str]:
+        listing = self.catalog.listing(namespace, self.deadline)
+        return sorted(each.name for each in listing.invoices)
+
+    def invoice(self, file_name: str, namespace: str = "system") -> Invoice:
+        return self.catalog.invoice(namespace, file_name, self.deadline)[0]
+
+    def is_vouched_for(self, file_name: str, namespace: str = "system") -> bool:
+        return self.catalog.invoice(namespace, file_name, self.deadline)[1]
+
+    def use(self, call: str) -> object:
+        """Look at what a kind of call brings."""
+        return self.namespaces() if call == "namespaces" else self.names()
+
+
+Mount = Callable[..., Shelf]
+
+
+@pytest.fixture
+def clock() -> CrowdClock:
+    return CrowdClock()
+
+
+@pytest.fixture
+def tenant() -> FakeTenant:
+    """Two namespaces; `system` has a final and an active invoice."""
+    tenant = FakeTenant()
+    tenant.open_namespace("empty")
+    tenant.bill(final("old"))
+    tenant.bill(active("new"))
+    return tenant
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator[Mount]:
+    """Mount the tenant, as often as a test wants: each mount knows what the store has kept."""
+    with ExitStack() as stack:
+
+        def mount(
+            view: View | None = None,
+            list_ttl_s: float = LIST_TTL_S,
+            learn: Callable[[Listing], None] | None = None,
+        ) -> Shelf:
+            fetcher, disk = stack.enter_context(call_threads(clock))
+            api, access = asked(tenant, store, disk)
+            learnt: list[Listing] = []
+            catalog = Catalog(
+                api,
+                store,
+                fetcher,
+                clock,
+                view=view or View(),
+                list_ttl_s=list_ttl_s,
+                learn=learn or learnt.append,
+                disk=disk,
+                access=access,
+            )
+            return Shelf(catalog, clock, learnt)
+
+        yield mount
+
+
+def final(name: str, namespace: str = "system", status: str = "paid") -> Invoice:
+    return Invoice(namespace, name, status=status, period_start="2026-01-01T00:00:00Z")
+
+
+def active(name: str, namespace: str = "system") -> Invoice:
+    return Invoice(
+        namespace, name, active=True, status="pending", period_start="2026-02-01T00:00:00Z"
+    )
+
+
+# How often a list is asked for.
+
+
+@refused_lists
+def test_a_list_is_asked_for_once_per_ttl(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
+) -> None:
+    shelf = mount()
+    for _ in range(3):
+        shelf.use(call)
+        clock.advance(LIST_TTL_S / 3 - 0.1)
+    assert len(tenant.take_calls()) == 1
+    clock.advance(0.3)
+    shelf.use(call)
+    assert len(tenant.take_calls()) == 1
+
+
+def test_every_namespace_has_a_list_of_its_own(mount: Mount, tenant: FakeTenant) -> None:
+    shelf = mount()
+    assert shelf.names("system") == ["new", "old"]
+    assert shelf.names("empty") == []
+    assert tenant.take_calls() == ["list system", "list empty"]
+
+
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+def test_jumps_of_the_wall_clock_do_not_age_a_list(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, jump_s: float
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.jump(jump_s)
+    shelf.names()
+    assert tenant.take_calls() == ["list system"]
+
+
+def test_a_known_namespace_is_found_without_a_call(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    shelf = mount()
+    shelf.namespaces()
+    tenant.take_calls()
+    clock.advance(10 * LIST_TTL_S)
+    assert shelf.namespace("system") == "system"
+    assert tenant.take_calls() == []
+
+
+def test_the_first_contact_asks_although_the_list_is_fresh(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    shelf = mount()
+    assert shelf.catalog.first_contact(shelf.deadline) == ("empty", "system")
+    assert shelf.catalog.first_contact(shelf.deadline) == ("empty", "system")
+    assert tenant.take_calls() == ["namespaces", "namespaces"]
+    shelf.namespaces()
+    assert tenant.take_calls() == []
+
+
+@pytest.mark.parametrize("failure", [*NO_ANSWERS, *OTHER_REFUSALS, *DENIALS, NotFound])
+def test_the_first_contact_reports_every_failure(
+    mount: Mount, tenant: FakeTenant, failure: type[InvoicefsError]
+) -> None:
+    mount().namespaces()
+    shelf = mount()
+    tenant.fail("namespaces", failure("away"))
+    with pytest.raises(InvoicefsError, match="away"):
+        shelf.catalog.first_contact(shelf.deadline)
+    assert shelf.catalog.is_known
+
+
+def test_a_tenant_is_known_once_it_was_listed(mount: Mount, tenant: FakeTenant) -> None:
+    shelf = mount()
+    assert not shelf.catalog.is_known
+    assert tenant.take_calls() == []
+    shelf.namespaces()
+    assert shelf.catalog.is_known
+    assert mount().catalog.is_known
+
+
+def test_counting_makes_no_call(mount: Mount, tenant: FakeTenant) -> None:
+    before = mount()
+    assert before.catalog.namespace_count() == 0
+    assert before.catalog.invoice_count() == 0
+    before.namespaces()
+    before.names()
+    after = mount()
+    tenant.take_calls()
+    assert after.catalog.namespace_count() == 2
+    assert after.catalog.last_listing("system").by_file_name.keys() == {"old.pdf", "new.pdf"}
+    assert after.catalog.last_listing("elsewhere") == Listing()
+    assert after.catalog.invoice_count() == 2
+    assert tenant.take_calls() == []
+
+
+@refused_lists
+def test_many_at_once_make_one_call(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
+) -> None:
+    shelf = mount()
+    with ThreadPoolExecutor(8) as threads, tenant.holding(call) as gate:
+        answers = [threads.submit(shelf.use, call) for _ in range(8)]
+        clock.await_crowd(8)
+        gate.open()
+        assert len({str(answer.result(20)) for answer in answers}) == 1
+    assert len(tenant.take_calls()) == 1
+
+
+def test_a_slow_list_holds_up_no_other(mount: Mount, tenant: FakeTenant) -> None:
+    shelf = mount()
+    with ThreadPoolExecutor(1) as thread, tenant.holding("list empty") as gate:
+        slow = thread.submit(shelf.names, "empty")
+        gate.await_call()
+        assert shelf.names("system") == ["new", "old"]
+        assert shelf.namespaces() == ("empty", "system")
+        gate.open()
+        assert slow.result(20) == []
+
+
+def test_a_failed_call_is_remembered_for_a_moment(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.advance(LIST_TTL_S)
+    tenant.take_calls()
+    tenant.fail("list", ServerFault("down"))
+    for _ in range(3):
+        shelf.names()
+    assert tenant.take_calls() == ["list system"]
+    tenant.mend()
+    clock.advance(FAILURE_MEMORY_S)
+    shelf.names()
+    assert tenant.take_calls() == ["list system"]
+
+
+# Failures.
+
+
+@failures
+def test_after_a_failure_the_last_good_lists_are_shown(
+    mount: Mount,
+    tenant: FakeTenant,
+    clock: CrowdClock,
+    failure: type[InvoicefsError],
+) -> None:
+    running = mount()
+    running.namespaces()
+    running.names()
+    clock.advance(LIST_TTL_S)
+    tenant.fail("namespaces", failure("away"))
+    tenant.fail("list", failure("away"))
+    for shelf in (running, mount()):
+        assert shelf.namespaces() == ("empty", "system")
+        assert shelf.names() == ["new", "old"]
+        assert shelf.invoice("old.pdf").name == "old"
+        assert shelf.is_vouched_for("new.pdf")
+        assert shelf.namespace("empty") == "empty"
+
+
+def test_a_served_old_list_is_logged(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = mount()
+    shelf.namespaces()
+    shelf.names()
+    clock.advance(LIST_TTL_S)
+    tenant.fail("namespaces", Unreachable("no route"))
+    tenant.fail("list", Unreachable("no route"))
+    shelf.namespaces()
+    shelf.names()
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert all("no route" in line for line in lines)
+    assert "system" in lines[1]
+
+
+@failures
+def test_a_failure_with_no_list_at_hand_is_reported(
+    mount: Mount, tenant: FakeTenant, failure: type[InvoicefsError]
+) -> None:
+    shelf = mount()
+    tenant.fail("namespaces", failure("away"))
+    tenant.fail("list", failure("away"))
+    with pytest.raises(failure):
+        shelf.namespaces()
+    with pytest.raises(failure):
+        shelf.names()
+    with pytest.raises(failure):
+        shelf.namespace("system")
+    with pytest.raises(failure):
+        shelf.invoice("old.pdf")
+
+
+@denials
+def test_a_denied_list_is_reported_although_it_is_known(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, denial: type[Denied]
+) -> None:
+    running = mount()
+    running.namespaces()
+    running.names()
+    clock.advance(LIST_TTL_S)
+    tenant.fail("namespaces", denial("no"))
+    tenant.fail("list", denial("no"))
+    for shelf in (running, mount()):
+        with pytest.raises(denial):
+            shelf.namespaces()
+        with pytest.raises(denial):
+            shelf.names()
+
+
+def test_a_recovered_list_is_shown_again(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.advance(LIST_TTL_S)
+    tenant.fail("list", ServerFault("down"))
+    tenant.bill(final("later"))
+    assert shelf.names() == ["new", "old"]
+    tenant.mend()
+    clock.advance(FAILURE_MEMORY_S)
+    assert shelf.names() == ["later", "new", "old"]
+
+
+def test_namespaces_without_an_address_are_no_empty_folder(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    """ENOENT for the mount point itself would let rsync --delete empty the archive."""
+    shelf = mount()
+    tenant.fail("namespaces", NotFound("the server answered 404"))
+    with pytest.raises(UnusableAnswer):
+        shelf.namespaces()
+
+
+def test_a_failed_list_of_namespaces_is_not_absence(mount: Mount, tenant: FakeTenant) -> None:
+    shelf = mount()
+    tenant.fail("namespaces", NotFound("the server answered 404"))
+    with pytest.raises(UnusableAnswer):
+        shelf.namespace("system")
+
+
+# Answers that are too short.
+
+
+def test_a_namespace_with_final_invoices_stays_when_it_is_listed_no_more(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    """Without its folder rsync --delete would delete what it held."""
+    shelf = mount()
+    shelf.namespaces()
+    shelf.names("system")
+    tenant.open_namespace("other")
+    del tenant.invoices_of["system"], tenant.invoices_of["empty"]
+    clock.advance(LIST_TTL_S)
+
+    assert sorted(shelf.namespaces()) == ["other", "system"]
+    assert sorted(mount().namespaces()) == ["other", "system"]
+
+
+def test_no_namespaces_after_some_are_an_unusable_answer(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    running = mount()
+    running.namespaces()
+    clock.advance(LIST_TTL_S)
+    tenant.invoices_of.clear()
+    for shelf in (running, mount()):
+        assert shelf.namespaces() == ("empty", "system")
+        with pytest.raises(UnusableAnswer):
+            shelf.namespace("elsewhere")
+    assert mount().namespaces() == ("empty", "system")
+
+
+def test_a_new_tenant_may_have_no_namespaces(mount: Mount, tenant: FakeTenant) -> None:
+    tenant.invoices_of.clear()
+    shelf = mount()
+    assert shelf.namespaces() == ()
+    assert not shelf.catalog.is_known
+
+
+def test_a_partial_list_of_namespaces_only_adds(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    running = mount()
+    running.namespaces()
+    clock.advance(LIST_TTL_S)
+    tenant.invoices_of = {"later": {}, "system": {}}
+    tenant.is_partial = True
+    assert running.namespaces() == ("later", "system", "empty")
+    tenant.fail("namespaces", ServerFault("down"))
+    assert mount().namespaces() == ("later", "system", "empty")
+
+
+def test_a_partial_list_of_namespaces_denies_no_name(mount: Mount, tenant: FakeTenant) -> None:
+    """The server says itself that some are missing."""
+    shelf = mount()
+    tenant.is_partial = True
+    del tenant.invoices_of["empty"]
+    try:
+        assert shelf.namespace("empty") == "empty"
+    except NotFound:
+        pytest.fail("a namespace was denied on the word of a partial list")
+    except InvoicefsError:
+        pass
+
+
+def test_no_invoices_after_some_are_an_unusable_answer(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    running = mount()
+    running.names()
+    clock.advance(LIST_TTL_S)
+    tenant.invoices_of["system"] = {}
+    for shelf in (running, mount()):
+        assert shelf.names() == ["new", "old"]
+        with pytest.raises(UnusableAnswer):
+            shelf.invoice("later.pdf")
+    assert mount().names() == ["new", "old"]
+
+
+def test_final_invoices_stay_in_a_short_listing(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    running = mount()
+    running.names()
+    clock.advance(LIST_TTL_S)
+    tenant.invoices_of["system"] = {"other": final("other")}
+    for _ in range(2):
+        assert running.names() == ["old", "other"]  # the active one is gone
+        clock.advance(LIST_TTL_S)
+    assert mount().names() == ["old", "other"]
+    tenant.fail("list", ServerFault("down"))
+    assert mount().names() == ["old", "other"]
+    assert mount().is_vouched_for("old.pdf")
+
+
+def test_final_invoices_of_an_earlier_mount_stay(mount: Mount, tenant: FakeTenant) -> None:
+    mount().names()
+    del tenant.invoices_of["system"]["old"]
+    assert mount().names() == ["new", "old"]
+
+
+def test_what_the_listing_says_now_replaces_what_it_said(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.advance(LIST_TTL_S)
+    closed = tenant.bill(final("new"))
+    reopened = tenant.bill(active("old"))
+    shelf.names()
+    assert shelf.invoice("new.pdf") == closed
+    assert shelf.invoice("old.pdf") == reopened
+
+
+def test_a_duplicate_is_one_invoice(
+    mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = final("twice", status="paid"), final("twice", status="issued")
+    monkeypatch.setattr(tenant, "invoices", lambda *_: (first, second))
+    shelf = mount()
+    assert shelf.names() == ["twice"]
+    assert shelf.invoice("twice.pdf") == first
+
+
+@pytest.mark.parametrize("view", [View(), View(namespaces=("system",))], ids=["all", "one"])
+def test_404_for_the_list_of_a_listed_namespace_is_no_absence(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, view: View
+) -> None:
+    shelf = mount(view)
+    shelf.catalog.first_contact(shelf.deadline)
+    tenant.fail("list", NotFound("the server answered 404"))
+    with pytest.raises(UnusableAnswer):
+        shelf.names()
+    with pytest.raises(UnusableAnswer):
+        shelf.invoice("old.pdf")
+    tenant.mend()
+    clock.advance(FAILURE_MEMORY_S)
+    assert shelf.names() == ["new", "old"]
+    clock.advance(LIST_TTL_S)
+    tenant.fail("list", NotFound("the server answered 404"))
+    assert shelf.names() == ["new", "old"]
+    assert mount(view).names() == ["new", "old"]
+
+
+def test_404_for_the_list_of_an_unlisted_namespace_is_absence(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    tenant.fail("namespaces", Denied("no"))
+    shelf = mount()
+    assert shelf.namespace("elsewhere") == "elsewhere"
+    with pytest.raises(NotFound):
+        shelf.names("elsewhere")
+    with pytest.raises(NotFound):
+        shelf.invoice("a.pdf", "elsewhere")
+
+
+# Names that are not listed.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.txt",
+        "a",
+        ".pdf",
+        ".Trash",
+        ".hidden.pdf",
+        "a.PDF",
+        "a.pdf~",
+        "autorun.inf",
+        "a%2fb.pdf",  # lower-case digits: no name is encoded so
+        "a%zz.pdf",
+        "a\udcff.pdf",  # a byte that is not UTF-8
+        "a\n.pdf",
+        "",
+    ],
+)
+def test_names_that_no_invoice_can_have_cost_no_call(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.advance(LIST_TTL_S - 1)
+    tenant.take_calls()
+    with pytest.raises(NotFound):
+        shelf.invoice(name)
+    assert tenant.take_calls() == []
+
+
+@pytest.mark.parametrize(
+    "name", [".Trash", ".hidden", "autorun.inf", "Desktop.ini", "a_b", "-a", "A", "x" * 64, "é"]
+)
+@pytest.mark.parametrize("is_forbidden", [False, True])
+def test_names_that_no_namespace_can_have_cost_no_call(
+    mount: Mount, tenant: FakeTenant, name: str, is_forbidden: bool
+) -> None:
+    shelf = mount()
+    if is_forbidden:
+        tenant.fail("namespaces", Denied("no"))
+        assert shelf.namespace("a-namespace") == "a-namespace"
+        tenant.take_calls()
+    with pytest.raises(NotFound):
+        shelf.namespace(name)
+    assert tenant.take_calls() == []
+
+
+@pytest.mark.parametrize("name", ["later.pdf", CUT_NAME], ids=["plain", "cut"])
+def test_an_unlisted_invoice_is_looked_for_once_per_moment(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
+) -> None:
+    shelf = mount()
+    shelf.names()
+    tenant.take_calls()
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            shelf.invoice(name)
+    assert tenant.take_calls() == []  # the list is younger than that
+    clock.advance(UNLISTED_RECHECK_S)
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            shelf.invoice(name)
+    assert tenant.take_calls() == ["list system"]
+
+
+def test_an_unlisted_namespace_is_looked_for_once_per_moment(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    shelf = mount()
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            shelf.namespace("later")
+    assert tenant.take_calls() == ["namespaces"]
+    clock.advance(UNLISTED_RECHECK_S)
+    tenant.open_namespace("later")
+    assert shelf.namespace("later") == "later"
+    assert tenant.take_calls() == ["namespaces"]
+
+
+@pytest.mark.parametrize("name", ["later", "x" * 400], ids=["plain", "cut"])
+def test_an_invoice_that_has_just_appeared_is_found_by_name(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.advance(UNLISTED_RECHECK_S)
+    later = tenant.bill(final(name))
+    (file_name,) = Listing((later,)).by_file_name
+    assert shelf.invoice(file_name) == later
+
+
+@failures
+def test_a_failure_is_not_absence_of_an_invoice(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, failure: type[InvoicefsError]
+) -> None:
+    running = mount()
+    running.names()
+    clock.advance(LIST_TTL_S)
+    tenant.fail("list", failure("away"))
+    for shelf in (running, mount()):
+        for _ in range(2):
+            with pytest.raises(failure):
+                shelf.invoice("later.pdf")
+
+
+@pytest.mark.parametrize("age_s", [UNLISTED_RECHECK_S, LIST_TTL_S], ids=["in-ttl", "stale"])
+@pytest.mark.parametrize("name", ["later.pdf", CUT_NAME], ids=["plain", "cut"])
+def test_no_failure_makes_a_name_absent_at_any_age_of_the_list(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str, age_s: float
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.advance(age_s)
+    tenant.fail("list", Unreachable("away"))
+    with pytest.raises(Unreachable):
+        shelf.invoice(name)
+
+
+@failures
+def test_a_failure_is_not_absence_of_a_namespace(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, failure: type[InvoicefsError]
+) -> None:
+    running = mount()
+    running.namespaces()
+    clock.advance(UNLISTED_RECHECK_S)
+    tenant.fail("namespaces", failure("away"))
+    for shelf in (running, mount()):
+        for _ in range(2):
+            with pytest.raises(failure):
+                shelf.namespace("later")
+
+
+@pytest.mark.parametrize("namespace", ["a/b", "a%b", "Größe", "a\ud800"])
+def test_an_odd_namespace_is_found_by_its_directory(
+    mount: Mount, tenant: FakeTenant, namespace: str
+) -> None:
+    tenant.bill(final("a", namespace))
+    shelf = mount()
+    assert namespace in shelf.namespaces()
+    directory = Listing((final("a", namespace),)).invoices[0].key.split("/")[0]
+    assert shelf.namespace(directory) == namespace
+    assert shelf.names(namespace) == ["a"]
+    assert mount().namespace(directory) == namespace
+
+
+# Where listing is forbidden.
+
+
+def test_where_listing_is_forbidden_any_label_is_a_namespace(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    tenant.fail("namespaces", Denied("no"))
+    shelf = mount()
+    for name in ("a", "b", "c"):
+        assert shelf.namespace(name) == name
+    assert tenant.take_calls() == ["namespaces"]
+    clock.advance(LIST_TTL_S)
+    tenant.mend()
+    with pytest.raises(NotFound):
+        shelf.namespace("a")
+    assert tenant.take_calls() == ["namespaces"]
+
+
+def test_where_listing_is_forbidden_any_name_may_be_an_invoice(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    tenant.fail("list", Denied("no"))
+    shelf = mount()
+    for name in ("a", "b/c", "new"):
+        (file_name,) = Listing((final(name),)).by_file_name
+        found = shelf.invoice(file_name)
+        assert (found.namespace, found.name) == ("system", name)
+        assert found.active  # nothing says that it cannot change
+        assert not shelf.is_vouched_for(file_name)
+    assert tenant.take_calls() == ["list system"]
+    for name in ("a.txt", ".hidden.pdf", CUT_NAME):
+        with pytest.raises(NotFound):
+            shelf.invoice(name)
+    assert tenant.take_calls() == []
+    clock.advance(LIST_TTL_S)
+    tenant.mend()
+    assert shelf.is_vouched_for("new.pdf")
+    with pytest.raises(NotFound):
+        shelf.invoice("a.pdf")
+
+
+def test_a_listing_that_is_allowed_again_is_used_at_once(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    shelf = mount()
+    tenant.fail("list", Denied("no"))
+    assert not shelf.is_vouched_for("new.pdf")
+    tenant.mend()
+    clock.advance(FAILURE_MEMORY_S)
+    shelf.names()
+    assert shelf.is_vouched_for("new.pdf")
+    with pytest.raises(NotFound):
+        shelf.invoice("never-listed.pdf")
+
+
+@pytest.mark.parametrize("is_remount", [False, True])
+def test_what_was_listed_is_vouched_for_where_listing_is_forbidden_now(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_remount: bool
+) -> None:
+    shelf = mount()
+    shelf.names()
+    clock.advance(LIST_TTL_S)
+    tenant.fail("list", Denied("no"))
+    shelf = mount() if is_remount else shelf
+    assert shelf.invoice("old.pdf") == final("old")
+    assert shelf.is_vouched_for("old.pdf")
+    assert shelf.invoice("new.pdf") == active("new")
+    assert shelf.is_vouched_for("new.pdf")
+    assert not shelf.is_vouched_for("never-listed.pdf")
+
+
+@pytest.mark.parametrize("denial", [Unauthenticated, *Unauthenticated.__subclasses__()])
+def test_without_a_valid_credential_no_name_is_believed(
+    mount: Mount, tenant: FakeTenant, denial: type[Denied]
+) -> None:
+    tenant.fail("namespaces", denial("no"))
+    tenant.fail("list", denial("no"))
+    shelf = mount()
+    with pytest.raises(denial):
+        shelf.namespace("system")
+    with pytest.raises(denial):
+        shelf.invoice("old.pdf")
+
+
+# Views.
+
+
+def test_a_view_of_some_namespaces_shows_these_without_a_call(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    shelf = mount(View(namespaces=("system", "other")))
+    assert shelf.namespaces() == ("system", "other")
+    assert shelf.namespace("system") == "system"
+    assert shelf.catalog.namespace_count() == 2
+    with pytest.raises(NotFound):
+        shelf.namespace("empty")
+    assert tenant.take_calls() == []
+
+
+def test_a_view_of_some_states_shows_these(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    tenant.bill(final("unpaid", status="issued"))
+    shelf = mount(View(statuses=frozenset({"paid"})))
+    assert shelf.names() == ["old"]
+    assert [each.name for each in shelf.catalog.last_listing("system").invoices] == ["old"]
+    assert shelf.catalog.invoice_count() == 1
+    clock.advance(LIST_TTL_S - 1)
+    tenant.take_calls()
+    with pytest.raises(NotFound):
+        shelf.invoice("unpaid.pdf")
+    assert tenant.take_calls() == []  # it is listed, so it need not be looked for
+    tenant.bill(final("unpaid", status="paid"))
+    clock.advance(1)
+    assert shelf.names() == ["old", "unpaid"]
+
+
+def test_a_list_without_a_status_hides_nothing_that_was_shown_also_after_a_remount(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    """``rsync --delete`` emptied an archive for want of a status."""
+    tenant.bill(final("unpaid", status="issued"))
+    view = View(statuses=frozenset({"paid"}))
+    shelf = mount(view)
+    shelf.names()
+    tenant.bill(final("old", status="unknown"))
+    tenant.bill(final("unpaid", status="unknown"))
+    clock.advance(LIST_TTL_S)
+    assert shelf.names() == ["old"]
+    remounted = mount(view)
+    assert remounted.names() == ["old"]
+    tenant.bill(final("old", status="refunded"))
+    clock.advance(LIST_TTL_S)
+    assert remounted.names() == []
+
+
+def test_an_invoice_that_never_had_a_status_is_shown_in_every_view(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    tenant.bill(final("new", status="unknown"))
+    assert mount(View(statuses=frozenset({"paid"}))).names() == ["new", "old"]
+
+
+def test_what_a_view_hides_is_hidden_where_listing_is_forbidden_too(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    tenant.bill(final("unpaid", status="issued"))
+    shelf = mount(View(statuses=frozenset({"paid"})))
+    shelf.names()
+    clock.advance(LIST_TTL_S)
+    tenant.fail("list", Denied("no"))
+    assert shelf.is_vouched_for("old.pdf")
+    with pytest.raises(NotFound):
+        shelf.invoice("unpaid.pdf")
+
+
+def test_a_view_changes_nothing_for_the_next_mount(mount: Mount) -> None:
+    mount(View(statuses=frozenset({"paid"}))).names()
+    assert mount().names() == ["new", "old"]
+
+
+# Snapshots.
+
+
+@pytest.mark.parametrize("is_remount", [False, True])
+def test_everything_is_learnt_before_it_is_shown(
+    mount: Mount, tenant: FakeTenant, is_remount: bool
+) -> None:
+    if is_remount:
+        mount().names()
+        tenant.fail("list", ServerFault("down"))
+    shelf = mount(View(statuses=frozenset({"paid"})))
+    shelf.names()
+    assert shelf.learnt == [Listing.of([final("old"), active("new")])]
+
+
+def test_a_slow_recall_does_not_replace_a_fresh_list(mount: Mount, tenant: FakeTenant) -> None:
+    """Two threads recall the stored list; one is slow, the other has asked the API meanwhile."""
+    mount().names()
+    tenant.take_calls()
+    first, slow_may_go_on = threading.Event(), threading.Event()
+
+    def learn(_: Listing) -> None:
+        if not first.is_set():
+            first.set()
+            assert slow_may_go_on.wait(20)
+
+    shelf = mount(learn=learn)
+    with ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(shelf.names)
+        try:
+            assert first.wait(20)
+            assert shelf.names() == ["new", "old"]
+            assert tenant.take_calls() == ["list system"]
+        finally:
+            slow_may_go_on.set()
+        assert slow.result(20) == ["new", "old"]
+    tenant.fail("list", ServerFault("down"))
+    assert shelf.names() == ["new", "old"]
+    assert tenant.take_calls() == []
+
+
+def test_readers_see_whole_listings_while_they_change(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    shelf = mount(list_ttl_s=0)
+    generations = [
+        {name: final(name) for name in (f"{number}-a", f"{number}-b")} for number in range(8)
+    ]
+    tenant.invoices_of["system"] = generations[0]
+    turns = iter(range(4))
+
+    def use() -> None:
+        is_writer = next(turns) == 0
+        for generation in generations:
+            if is_writer:
+                tenant.invoices_of["system"] = generation
+            names = shelf.names()
+            assert [name for name in names if name.endswith("a")] == [
+                name.replace("b", "a") for name in names if name.endswith("b")
+            ]
+            for name in names:
+                assert shelf.invoice(f"{name}.pdf").name == name
+
+    crowd(use, threads=4)
+    clock.advance(1)
+    assert len(shelf.names()) == 16
+
+
+# A store that is out of reach for a while.
+
+
+@pytest.fixture
+def locked(mount: Mount, store: MemoryStore) -> Shelf:
+    """A mount that cannot use the store, in which an earlier one has left its lists."""
+    earlier = mount()
+    earlier.namespaces()
+    earlier.names()
+    store.keeps = store.finds = False
+    shelf = mount()
+    assert not shelf.catalog.is_known
+    assert shelf.catalog.last_listing("system") == Listing()
+    return shelf
+
+
+def unlock(store: MemoryStore) -> None:
+    store.keeps = store.finds = True
+
+
+@pytest.mark.parametrize("is_used_before", [False, True])
+def test_what_the_store_has_stays_listed_when_it_is_back(
+    locked: Shelf,
+    mount: Mount,
+    tenant: FakeTenant,
+    store: MemoryStore,
+    clock: CrowdClock,
+    is_used_before: bool,
+) -> None:
+    tenant.withdraw(final("old"))
+    tenant.bill(final("later"))
+    if is_used_before:
+        assert locked.names() == ["later", "new"]
+        clock.advance(LIST_TTL_S)
+    unlock(store)
+    assert locked.names() == ["later", "new", "old"]
+    tenant.fail("list", ServerFault("down"))
+    assert mount().names() == ["later", "new", "old"]
+
+
+def test_an_empty_list_is_not_believed_once_the_store_is_back(
+    locked: Shelf, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    tenant.invoices_of["system"] = {}
+    unlock(store)
+    assert locked.names() == ["new", "old"]
+
+
+def test_an_empty_list_of_namespaces_is_not_believed_once_the_store_is_back(
+    locked: Shelf, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    tenant.invoices_of.clear()
+    unlock(store)
+    assert set(locked.namespaces()) == {"empty", "system"}
+
+
+def test_a_namespace_with_final_invoices_stays_when_the_store_is_back(
+    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    del tenant.invoices_of["system"]
+    unlock(store)
+    assert set(locked.namespaces()) == {"empty", "system"}
+    tenant.fail("namespaces", ServerFault("down"))
+    assert set(mount().namespaces()) == {"empty", "system"}
+
+
+@refused_lists
+def test_a_store_that_is_back_serves_while_the_api_is_away(
+    locked: Shelf, tenant: FakeTenant, store: MemoryStore, call: str
+) -> None:
+    tenant.fail(call, Unreachable("away"))
+    unlock(store)
+    assert set(locked.namespaces()) == {"empty", "system"}
+    assert locked.names() == ["new", "old"]
+
+
+def test_a_store_that_comes_back_during_the_call_shortens_no_list(
+    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    tenant.withdraw(final("old"))
+    tenant.during("list", lambda: unlock(store))
+    assert locked.names() == ["new", "old"]
+    assert mount().names() == ["new", "old"]
+
+
+def test_a_store_that_comes_back_during_the_call_loses_no_namespace(
+    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+) -> None:
+    del tenant.invoices_of["system"]
+    tenant.during("namespaces", lambda: unlock(store))
+    assert set(locked.namespaces()) == {"empty", "system"}
+    assert set(mount().namespaces()) == {"empty", "system"}
+
+
+def test_a_record_is_no_listing(mount: Mount, store: MemoryStore, tenant: FakeTenant) -> None:
+    store.save_records({final("old"): Record(1)})
+    tenant.fail("list", ServerFault("down"))
+    with pytest.raises(ServerFault):
+        mount().names()

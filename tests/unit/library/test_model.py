@@ -1,0 +1,605 @@
+"""The library against a model of plain dictionaries, whatever happens in whatever order.
+
+The model knows nothing of threads, stores and snapshots: it says what an operation shows, which
+calls it makes and which exception it ends with. Where listing is forbidden is left to
+`test_library`.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from invoicefs.clock import NS_PER_S
+from invoicefs.errors import (
+    Busy,
+    CredentialRenewed,
+    Denied,
+    InvoicefsError,
+    NoAnswer,
+    NotFound,
+    RateLimited,
+    ServerFault,
+    ServerTimedOut,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unreachable,
+    UntrustedServer,
+    UnusableAnswer,
+)
+from invoicefs.library.library import Library, OpenInvoice
+from invoicefs.library.listings import UNLISTED_RECHECK_S
+from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
+from invoicefs.model import Invoice
+from invoicefs.scheduling.scheduler import MOST_RENEWALS
+from invoicefs.scheduling.throttle import LONGEST_COOL_DOWN_S
+from invoicefs.store.store import Store
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_tenant import FakeTenant, pdf_of
+from tests.support.running_library import (
+    ACTIVE_TTL_S,
+    FAILURE_MEMORY_S,
+    LIST_TTL_S,
+    MAX_PDF_SIZE_BYTES,
+    running_library,
+)
+from tests.support.store_folder import connection, opening, put_values, stored_values
+
+T = TypeVar("T")
+
+FAILURES = (
+    Unreachable("not now"),
+    Unavailable("not now", retry_after_s=1.0),
+    ServerTimedOut("not now"),
+    ServerFault("not now"),
+    UntrustedServer("not now"),
+    UnusableAnswer("not now"),
+    Busy("not now"),
+    Unauthenticated("not now"),
+    CredentialRenewed("not now"),
+    RateLimited("not now", retry_after_s=LIST_TTL_S),
+    RateLimited("not now", retry_after_s=1e9),
+)
+PDF_FAILURES = (*FAILURES, Denied("not now"), NotFound("not now"), TooLarge("not now"))
+DAYS = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2099-01-01T00:00:00Z", "")
+
+# Few of each, so that the same ones are met again and again.
+namespaces = st.sampled_from(["one", "two"])
+keys = st.sampled_from(["one/a", "one/b", "two/a"])
+troubles = st.one_of(
+    st.tuples(st.sampled_from(["namespaces", "list"]), st.sampled_from(FAILURES)),
+    st.tuples(st.just("pdf"), st.sampled_from(PDF_FAILURES)),
+)
+moments_s = st.sampled_from(
+    [1.0, UNLISTED_RECHECK_S, FAILURE_MEMORY_S, LIST_TTL_S, ACTIVE_TTL_S - LIST_TTL_S, ACTIVE_TTL_S]
+)
+clock_jumps_s = st.sampled_from([-86_400.0, -ACTIVE_TTL_S, ACTIVE_TTL_S, 86_400.0])
+
+
+@dataclass
+class Copy:
+    """What a download brought; it is known also when its bytes are gone."""
+
+    pdf: bytes
+    version: str
+    fetched_ns: int
+
+
+@dataclass
+class Pin:
+    """The version that all handles on an invoice share."""
+
+    pdf: bytes
+    mtime_ns: int
+    handles: int = 0
+
+
+@dataclass
+class Model:
+    """What the library is to do; the last nine fields are forgotten by a remount."""
+
+    tenant: FakeTenant
+    clock: FakeClock
+    is_eager: bool
+    failing: dict[str, InvoicefsError] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    namespaces: frozenset[str] = frozenset()
+    listings: dict[str, dict[str, Invoice]] = field(default_factory=dict)
+    mtimes_ns: dict[str, int] = field(default_factory=dict)
+    copies: dict[str, Copy] = field(default_factory=dict)
+    stored: set[bytes] = field(default_factory=set)  # invoices with the same bytes share them
+    damaged: set[bytes] = field(default_factory=set)
+    listed_s: dict[str, float] = field(default_factory=dict)
+    failed: dict[str, tuple[InvoicefsError, float]] = field(default_factory=dict)
+    cooling_until_s: dict[str, float] = field(default_factory=dict)
+    paused_until_s: dict[str, float] = field(default_factory=dict)
+    downloads: int = 0
+    downloads_at_failure: dict[str, int] = field(default_factory=dict)
+    pins: dict[str, Pin] = field(default_factory=dict)
+    recalled: set[str] = field(default_factory=set)  # namespaces
+    held: dict[str, Copy] = field(default_factory=dict)  # of active invoices, in memory
+
+    def remount(self) -> None:
+        self.listed_s.clear()
+        self.failed.clear()
+        self.cooling_until_s.clear()
+        self.paused_until_s.clear()
+        self.downloads = 0
+        self.downloads_at_failure.clear()
+        self.pins.clear()
+        self.recalled.clear()
+        self.held.clear()
+
+    def evict(self) -> None:
+        self.stored.clear()
+        self.damaged.clear()
+
+    def damage(self) -> None:
+        self.damaged |= self.stored
+        self.stored.clear()
+
+    def lose_the_store(self) -> None:
+        self.evict()
+        self.namespaces = frozenset()
+        self.listings.clear()
+        self.mtimes_ns.clear()
+        self.copies.clear()
+
+    # Operations.
+
+    def root(self) -> set[str]:
+        if not self._is_younger("", LIST_TTL_S):
+            try:
+                self._fetch_namespaces()
+            except Denied:
+                raise
+            except InvoicefsError:
+                if not self.namespaces:
+                    raise
+        return set(self.namespaces)
+
+    def directory(self, namespace: str) -> set[str]:
+        self._find_namespace(namespace)
+        return {f"{name}.pdf" for name in self._listing(namespace)}
+
+    def stat(self, key: str) -> tuple[int, int, int]:
+        """Size, blocks and mtime."""
+        pin = self.pins.get(key)
+        if pin:
+            return len(pin.pdf), -(-len(pin.pdf) // 512), pin.mtime_ns
+        invoice = self._find(key)
+        self._look(key, invoice)
+        mtime_ns = self.mtimes_ns.get(key, invoice.natural_mtime_ns or 0)
+        copy = self.copies.get(key)
+        if copy is None or not self._is_exact(key, invoice):
+            return MAX_PDF_SIZE_BYTES, 0, mtime_ns
+        return len(copy.pdf), -(-len(copy.pdf) // 512), mtime_ns
+
+    def open(self, key: str) -> tuple[bytes, int]:
+        """Bytes and mtime."""
+        if key not in self.pins:
+            pdf = self._best(key, self._find(key))
+            self.pins[key] = Pin(pdf, self.mtimes_ns[key])
+        pin = self.pins[key]
+        pin.handles += 1
+        return pin.pdf, pin.mtime_ns
+
+    def release(self, key: str) -> None:
+        self.pins[key].handles -= 1
+        if self.pins[key].handles == 0:
+            del self.pins[key]
+
+    # Lists.
+
+    def _find_namespace(self, namespace: str) -> None:
+        if namespace not in self.namespaces and not self._is_younger("", UNLISTED_RECHECK_S):
+            self._fetch_namespaces()
+        if namespace not in self.namespaces:
+            raise NotFound
+
+    def _find(self, key: str) -> Invoice:
+        namespace, name = key.split("/")
+        self._find_namespace(namespace)
+        listing = self._listing(namespace)
+        if name not in listing and not self._is_younger(namespace, UNLISTED_RECHECK_S):
+            listing = self._fetch_listing(namespace)
+        if name not in listing:
+            raise NotFound
+        return listing[name]
+
+    def _listing(self, namespace: str) -> dict[str, Invoice]:
+        self._recall(namespace)
+        if not self._is_younger(namespace, LIST_TTL_S):
+            try:
+                self._fetch_listing(namespace)
+            except Denied:
+                raise
+            except InvoicefsError:
+                if namespace not in self.listings:
+                    raise
+        return self.listings[namespace]
+
+    def _fetch_namespaces(self) -> None:
+        self.namespaces = self._call("namespaces", self._answer_namespaces)
+        self.listed_s[""] = self.clock.monotonic_s()
+
+    def _answer_namespaces(self) -> frozenset[str]:
+        found = frozenset(self.tenant.invoices_of)
+        for vanished in self.namespaces - found:
+            self._recall(vanished)
+        if self.namespaces and not found:
+            raise UnusableAnswer
+        return found
+
+    def _fetch_listing(self, namespace: str) -> dict[str, Invoice]:
+        found = self._call(f"list {namespace}", lambda: self._answer_listing(namespace))
+        before = self.listings.get(namespace, {})
+        final = {name: each for name, each in before.items() if not each.active}
+        self.listings[namespace] = final | found
+        self.listed_s[namespace] = self.clock.monotonic_s()
+        for name, invoice in found.items():
+            if invoice.natural_mtime_ns is None:
+                self.mtimes_ns.setdefault(f"{namespace}/{name}", self.clock.wall_ns())
+        self._hold_active(namespace)
+        return self.listings[namespace]
+
+    def _recall(self, namespace: str) -> None:
+        """The first time that a namespace is touched, the last list of it comes from the store."""
+        if namespace not in self.recalled and namespace in self.listings:
+            self._hold_active(namespace)
+        self.recalled.add(namespace)
+
+    def _hold_active(self, namespace: str) -> None:
+        for name, invoice in self.listings[namespace].items():
+            key = f"{namespace}/{name}"
+            copy = self.copies.get(key)
+            if copy and self._is_fresh(copy, invoice):
+                if copy.pdf in self.stored:
+                    self._hold(key, invoice, copy)
+            elif invoice.active:
+                self.held.pop(key, None)
+
+    def _answer_listing(self, namespace: str) -> dict[str, Invoice]:
+        if namespace not in self.tenant.invoices_of:
+            raise UnusableAnswer  # nobody asks for one that was never listed
+        found = dict(self.tenant.invoices_of[namespace])
+        if self.listings.get(namespace) and not found:
+            raise UnusableAnswer
+        return found
+
+    def _is_younger(self, list_: str, age_s: float) -> bool:
+        listed_s = self.listed_s.get(list_)
+        return listed_s is not None and self.clock.monotonic_s() - listed_s < age_s
+
+    # Contents.
+
+    def _look(self, key: str, invoice: Invoice) -> None:
+        """A look brings what it has to, unless that has just failed."""
+        copy, version_key = self.copies.get(key), f"{key}/{invoice.version}"
+        has_changed = copy is not None and copy.version != invoice.version
+        is_wanted = not self._is_exact(key, invoice) if self.is_eager else has_changed
+        now_s = self.clock.monotonic_s()
+        pauses = ("", invoice.namespace, version_key)
+        if is_wanted and now_s >= max(self.paused_until_s.get(each, now_s) for each in pauses):
+            try:
+                self._bring(key, invoice)
+            except (NotFound, TooLarge):
+                self._pause(version_key, REFUSAL_MEMORY_S)
+            except InvoicefsError as error:
+                scope = invoice.namespace if type(error) is Denied else ""
+                self._pause(version_key, FAILURE_MEMORY_S)
+                if self.downloads_at_failure.get(scope) == self.downloads:
+                    self._pause(scope, FAILURE_MEMORY_S)
+                self.downloads_at_failure[scope] = self.downloads
+
+    def _pause(self, what: str, pause_s: float) -> None:
+        self.paused_until_s[what] = self.clock.monotonic_s() + pause_s
+
+    def _is_exact(self, key: str, invoice: Invoice) -> bool:
+        copy = self.copies.get(key)
+        if copy is None or not self._is_fresh(copy, invoice):
+            return False
+        return not invoice.active or self.held.get(key) is copy
+
+    def _best(self, key: str, invoice: Invoice) -> bytes:
+        try:
+            return self._bring(key, invoice)
+        except NoAnswer:
+            copy = self.copies.get(key)
+            if copy and copy.pdf in self.stored:
+                return copy.pdf
+            raise
+
+    def _bring(self, key: str, invoice: Invoice) -> bytes:
+        copy = self.copies.get(key)
+        if copy and self._is_fresh(copy, invoice) and self._is_at_hand(key, copy):
+            self._hold(key, invoice, copy)
+            return copy.pdf
+        pdf = self._call(f"pdf {key}", lambda: self._answer_pdf(invoice))
+        now_ns, natural_ns = self.clock.wall_ns(), invoice.natural_mtime_ns
+        self.mtimes_ns.setdefault(key, now_ns if natural_ns is None else natural_ns)
+        if copy and copy.pdf != pdf:
+            self.mtimes_ns[key] = max(now_ns, self.mtimes_ns[key] + NS_PER_S)
+        self.copies[key] = Copy(pdf, invoice.version, now_ns)
+        self.stored.add(pdf)
+        self.damaged.discard(pdf)
+        self._hold(key, invoice, self.copies[key])
+        self.downloads += 1
+        return pdf
+
+    def _is_at_hand(self, key: str, copy: Copy) -> bool:
+        return copy.pdf in self.stored or self.held.get(key) is copy
+
+    def _hold(self, key: str, invoice: Invoice, copy: Copy) -> None:
+        if invoice.active:
+            self.held[key] = copy
+
+    def _answer_pdf(self, invoice: Invoice) -> bytes:
+        if not self.tenant.has(invoice):
+            raise NotFound
+        return self.tenant.pdf(invoice)
+
+    def _is_fresh(self, copy: Copy, invoice: Invoice) -> bool:
+        age_s = (self.clock.wall_ns() - copy.fetched_ns) / NS_PER_S
+        return copy.version == invoice.version and (not invoice.active or 0 <= age_s < ACTIVE_TTL_S)
+
+    # Calls.
+
+    def _call(self, call: str, answer: Callable[[], T]) -> T:
+        """A call, unless it has failed a moment ago or calls of its kind have to wait."""
+        kind, now_s = call.split()[0], self.clock.monotonic_s()
+        error, until_s = self.failed.get(call, (None, 0.0))
+        if error is not None and now_s < until_s:
+            raise error
+        if now_s < self.cooling_until_s.get(kind, now_s):
+            raise RateLimited("cooling down")
+        self.calls.append(call)
+        try:
+            if isinstance(self.failing.get(kind), CredentialRenewed):
+                self.calls.extend([call] * MOST_RENEWALS)  # at once
+            if kind in self.failing:
+                raise self.failing[kind]
+            return answer()
+        except RateLimited as limit:
+            asked_s = limit.retry_after_s or 0.0  # without a wait jitter would decide
+            until_s = now_s + min(asked_s, LONGEST_COOL_DOWN_S)
+            self.cooling_until_s[kind] = until_s
+            self.failed[call] = (limit, until_s)
+            raise
+        except InvoicefsError as failure:
+            self.failed[call] = (failure, now_s + FAILURE_MEMORY_S)
+            raise
+
+
+class LibraryMachine(RuleBasedStateMachine):
+    """One tenant, one store and one mount after the other."""
+
+    def __init__(self, store: Store, folder: Path, is_eager: bool) -> None:
+        super().__init__()
+        self._store = store
+        self._folder = folder
+        for cache in ("pdf", "meta"):
+            self._forget(cache)
+        self._clock = FakeClock()
+        self._tenant = FakeTenant()
+        self._hidden: dict[str, dict[str, Invoice]] | None = None
+        self._is_eager = is_eager
+        self._model = Model(self._tenant, self._clock, is_eager)
+        self._opened: list[tuple[str, OpenInvoice]] = []
+        self._mounted = ExitStack()
+        self._library = self._mount()
+
+    def teardown(self) -> None:
+        self._mounted.close()
+
+    def _mount(self) -> Library:
+        # What would be fetched ahead is left out: it comes when it likes.
+        policy = {"fetches_on_stat": self._is_eager, "largest_window": 0}
+        running = running_library(self._tenant, self._store, self._clock, policy=policy)
+        return self._mounted.enter_context(running)
+
+    def _forget(self, cache: str) -> None:
+        with connection(self._folder, cache) as rows:
+            rows.execute("DELETE FROM Cache")
+
+    def _agree(self, actual: Callable[[], object], expected: Callable[[], object]) -> None:
+        assert outcome(actual) == outcome(expected)
+        calls, self._model.calls = self._model.calls, []
+        assert self._tenant.take_calls() == calls
+
+    # What the tenant does.
+
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        for key in ("one/a", "one/b", "two/a"):
+            self.bill(key, data.draw(st.booleans()), data.draw(st.sampled_from(DAYS)), pdf=0)
+
+    @precondition(lambda self: self._hidden is None)
+    @rule(key=keys, is_active=st.booleans(), day=st.sampled_from(DAYS), pdf=st.integers(0, 2))
+    def bill(self, key: str, is_active: bool, day: str, pdf: int) -> None:
+        """Issue an invoice, or change what the listing says of it."""
+        self._tenant.bill(
+            replace(
+                invoice_of(key), active=is_active, amount=str(pdf), period_start=day, period_end=day
+            ),
+            pdf_of(str(pdf), 500 * (pdf + 1)),
+        )
+
+    @precondition(lambda self: self._hidden is None)
+    @rule(key=keys, pdf=st.integers(0, 5), is_final_now=st.booleans())
+    def change(self, key: str, pdf: int, is_final_now: bool) -> None:
+        """Change the content of an active invoice, without a word in the listing or at its end."""
+        invoice = self._listed(key)
+        if invoice is not None and invoice.active:
+            changed = replace(invoice, active=not is_final_now)
+            self._tenant.bill(changed, pdf_of(str(pdf), 500 * (pdf + 1)))
+
+    @precondition(lambda self: self._hidden is None)
+    @rule(key=keys, is_whole_tenant=st.booleans())
+    def leave_out(self, key: str, is_whole_tenant: bool) -> None:
+        """Leave an invoice out of the listing, or answer as if there were nothing at all."""
+        if is_whole_tenant:
+            self._hidden = self._tenant.invoices_of
+            self._tenant.invoices_of = {}
+        elif (invoice := self._listed(key)) is not None:
+            self._tenant.withdraw(invoice)
+
+    @rule(trouble=troubles)
+    def fail(self, trouble: tuple[str, InvoicefsError]) -> None:
+        call, failure = trouble
+        self._model.failing[call] = failure
+        self._tenant.fail(call, failure)
+
+    @precondition(lambda self: self._model.failing or self._hidden is not None)
+    @rule()
+    def mend(self) -> None:
+        self._model.failing.clear()
+        self._tenant.mend()
+        if self._hidden is not None:
+            self._tenant.invoices_of = self._hidden
+            self._hidden = None
+        self._clock.advance(FAILURE_MEMORY_S)
+
+    def _listed(self, key: str) -> Invoice | None:
+        namespace, name = key.split("/")
+        return self._tenant.invoices_of.get(namespace, {}).get(name)
+
+    # What time and the machine do.
+
+    @rule(seconds=moments_s)
+    def wait(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+
+    @rule(seconds=clock_jumps_s)
+    def set_the_clock(self, seconds: float) -> None:
+        self._clock.jump(seconds)
+
+    @rule(keeps_the_store=st.sampled_from([True, True, False]))
+    def remount(self, keeps_the_store: bool) -> None:
+        self._mounted.close()
+        self._opened.clear()
+        self._model.remount()
+        if not keeps_the_store:
+            for cache in ("pdf", "meta"):
+                self._forget(cache)
+            self._model.lose_the_store()
+        self._library = self._mount()
+
+    @rule()
+    def evict(self) -> None:
+        self._forget("pdf")
+        self._model.evict()
+
+    @rule()
+    def damage(self) -> None:
+        """Spoil every content that is stored."""
+        values = stored_values(self._folder, "pdf")
+        put_values(self._folder, "pdf", {row: b"?" + pdf[1:] for row, pdf in values.items()})
+        self._model.damage()
+
+    # What programs do.
+
+    @rule(namespace=namespaces)
+    def list(self, namespace: str) -> None:
+        self._agree(lambda: self._names("/"), self._model.root)
+        self._agree(lambda: self._names(f"/{namespace}"), lambda: self._model.directory(namespace))
+
+    @rule(key=keys)
+    def stat(self, key: str) -> None:
+        self._agree(lambda: self._stat(key), lambda: self._model.stat(key))
+
+    @rule(key=keys)
+    def open(self, key: str) -> None:
+        self._agree(lambda: self._open(key), lambda: self._model.open(key))
+
+    @rule(key=keys, seconds=moments_s)
+    def read_later(self, key: str, seconds: float) -> None:
+        """Look, open, look and close, as a program that copies does."""
+        self._clock.advance(seconds)
+        self.stat(key)
+        before = len(self._opened)
+        self.open(key)
+        self.stat(key)
+        if len(self._opened) > before:
+            self._release(before)
+            self.stat(key)
+
+    @precondition(lambda self: self._opened)
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        self._release(data.draw(st.integers(0, len(self._opened) - 1)))
+
+    @precondition(lambda self: self._opened)
+    @rule()
+    def look_at_open_files(self) -> None:
+        """What is open never changes, and costs no call."""
+        for key, opened in self._opened:
+            attributes = self._library.open_attributes(opened)
+            pin = self._model.pins[key]
+            assert opened.content.pdf == pin.pdf
+            assert (attributes.size_bytes, attributes.mtime_ns) == (len(pin.pdf), pin.mtime_ns)
+        assert self._tenant.take_calls() == []
+
+    def _names(self, path: str) -> set[str]:
+        return {entry.name for entry in self._library.directory(path)}
+
+    def _stat(self, key: str) -> tuple[int, int, int]:
+        attributes = self._library.attributes(f"/{key}.pdf")
+        return attributes.size_bytes, attributes.blocks, attributes.mtime_ns
+
+    def _open(self, key: str) -> tuple[bytes, int]:
+        opened = self._library.open(f"/{key}.pdf")
+        self._opened.append((key, opened))
+        return opened.content.pdf[:], self._library.open_attributes(opened).mtime_ns
+
+    def _release(self, index: int) -> None:
+        key, opened = self._opened.pop(index)
+        self._library.release(opened)
+        self._model.release(key)
+
+
+def invoice_of(key: str) -> Invoice:
+    namespace, name = key.split("/")
+    return Invoice(namespace, name)
+
+
+def outcome(action: Callable[[], object]) -> object:
+    """What an action returns, or the class of the exception that it ends with."""
+    try:
+        return action()
+    except InvoicefsError as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("is_eager", [False, True], ids=["on open", "on stat"])
+def test_the_library_does_what_the_model_says(tmp_path: Path, is_eager: bool) -> None:
+    with opening(tmp_path / "store") as open_:
+        store = open_()
+
+        class MachineOnStore(LibraryMachine):
+            def __init__(self) -> None:
+                super().__init__(store, tmp_path / "store", is_eager)
+
+        run_state_machine_as_test(
+            MachineOnStore,
+            settings=settings(
+                max_examples=150,
+                stateful_step_count=50,
+                deadline=None,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
