@@ -5,7 +5,7 @@ PySocks, extra ``socks``), which it uses for SOCKS proxies.
 
 Invariants:
 
-1. Every socket is under the `Guard` of the request that it serves, from before it connects.
+1. Every socket is under the `DeadlineGuard` of the request that it serves, from before it connects.
 2. A connection is idle from the end of an answer that `has_ended`; any other end closes it.
 3. An idle connection is used again within `MOST_IDLE_S` or not at all: a NAT or a suspended laptop
    forgets connections without a word (measured: each cost a whole ``--timeout``). TCP itself gives

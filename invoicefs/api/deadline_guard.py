@@ -2,7 +2,7 @@
 
 The timeouts of HTTP libraries are per socket operation: a server that dribbles its headers held
 a request for 11 s with a timeout of 1 s (measured), and a name with many addresses gets the connect
-timeout once for each. So each request runs under a `Guard`, which shuts the sockets that it
+timeout once for each. So each request runs under a `DeadlineGuard`, which shuts the sockets that it
 uses when its time is over. The thread that waits on them then sees the end of the stream at once.
 
 A guard keeps duplicates of the descriptors: the TLS handshake takes the socket away from its
@@ -23,10 +23,10 @@ from typing import Self
 
 from invoicefs.api.alarm import Alarm
 
-_current: ContextVar["Guard"] = ContextVar("current guard")
+_current: ContextVar["DeadlineGuard"] = ContextVar("current guard")
 
 
-class Guard:
+class DeadlineGuard:
     """Shuts every connection used inside its ``with`` block when `seconds` have passed.
 
     With `needs_new_connection` none is used that served another request before.
@@ -93,6 +93,6 @@ class Guard:
                     duplicate.shutdown(socket.SHUT_RDWR)
 
 
-def current_guard() -> Guard:
+def current_guard() -> DeadlineGuard:
     """The guard that the calling thread is under; raises `LookupError` where it is under none."""
     return _current.get()

@@ -27,7 +27,7 @@ from requests.utils import get_environ_proxies, select_proxy
 from invoicefs import __version__
 from invoicefs.api.alarm import Alarm
 from invoicefs.api.connections import ENGINE_ERROR, IdleConnections, watch_connections
-from invoicefs.api.deadline_guard import Guard
+from invoicefs.api.deadline_guard import DeadlineGuard
 from invoicefs.api.proxies import check_proxy
 from invoicefs.api.transport_errors import translated
 from invoicefs.clock import Deadline
@@ -110,7 +110,7 @@ class Transport:
         is_second = False
         while True:
             attempt = stack.enter_context(ExitStack())
-            guard = Guard(deadline.left_s(), self._alarm, needs_new_connection=is_second)
+            guard = DeadlineGuard(deadline.left_s(), self._alarm, needs_new_connection=is_second)
             attempt.enter_context(guard)
             try:
                 response = attempt.enter_context(closing(self._send(url, query, headers, deadline)))

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from invoicefs import settings as config
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.fstab import HelperCall, arguments_of
-from invoicefs.credentials.sources import Family
+from invoicefs.credentials.sources import CredentialSource
 from invoicefs.errors import UsageError
 from invoicefs.settings import URL_EXAMPLE, Fetch, Settings
 
@@ -86,7 +86,7 @@ def _number(name: str, field: str, text: str, *, at_least: int) -> Callable[[Com
     return option(name, field, text, type=numbers, default=_DEFAULTS[field], show_default=True)
 
 
-# What `credentials.Family` is made of, by its fields.
+# What `credentials.CredentialSource` is made of, by its fields.
 _TENANT_OPTIONS = {
     "url": ("--url", f"URL of the tenant, like {URL_EXAMPLE}.", "URL"),
     "token_file": ("--token-file", "File that holds the API token.", "FILE"),
@@ -219,7 +219,7 @@ NO_CACHE_DIR = click.option(
 )
 
 
-def family_of_options(ctx: click.Context) -> Family:
+def family_of_options(ctx: click.Context) -> CredentialSource:
     """What the command line says of the tenant; its variables are left to `families`."""
     call: Call = ctx.obj
     names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
@@ -233,7 +233,7 @@ def family_of_options(ctx: click.Context) -> Family:
     for name, text in given.items():
         if not text:
             raise UsageError(f"{name} is empty.")
-    return Family.of(given, names, is_ours=True)
+    return CredentialSource.of(given, names, is_ours=True)
 
 
 def settings_of(url: str, options: dict[str, Any]) -> Settings:

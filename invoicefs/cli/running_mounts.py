@@ -10,7 +10,7 @@ from invoicefs.mount import mountpoint
 from invoicefs.mount.mountpoint import Mount
 
 Status = Mapping[str, Any]
-"""See `answering.Answering`."""
+"""See `answering.ControlServer`."""
 
 Failures = tuple[str, ...]
 """Why mounts did not do what they were asked for: a sentence each."""

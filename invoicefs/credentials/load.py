@@ -16,7 +16,7 @@ from invoicefs.credentials.certificates import (
     load_pem,
 )
 from invoicefs.credentials.secret_files import is_open_to_others, read_file, read_secret
-from invoicefs.credentials.sources import OUR_VARIABLES, Choice, Family, Given
+from invoicefs.credentials.sources import OUR_VARIABLES, Choice, CredentialSource, Given
 from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
 from invoicefs.errors import Unauthenticated, UserError
 
@@ -59,23 +59,23 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
 
     `ask` is None where nobody could answer. Raises `UserError` where nothing can be used.
     """
-    family = choice.family
-    if family.token_file or family.token:
-        credentials = _with_token(family)
-    elif family.p12:
-        credentials = _with_p12(family, family.p12, ask)
-    elif family.p12_content:
-        credentials = _with_p12_content(family, family.p12_content)
-    elif family.cert:
-        credentials = _with_pem(family.cert, family.key)
+    source = choice.source
+    if source.token_file or source.token:
+        credentials = _with_token(source)
+    elif source.p12:
+        credentials = _with_p12(source, source.p12, ask)
+    elif source.p12_content:
+        credentials = _with_p12_content(source, source.p12_content)
+    elif source.cert:
+        credentials = _with_pem(source.cert, source.key)
     elif ask:
         credentials = Credentials("the token from the prompt", FixedToken(ask("API token"), "it"))
     else:
         raise UserError(_nothing_for(choice))
-    if family.ca_bundle is None:
+    if source.ca_bundle is None:
         return credentials
-    check_ca_bundle(family.ca_bundle.path)
-    return replace(credentials, ca_bundle=family.ca_bundle.path)
+    check_ca_bundle(source.ca_bundle.path)
+    return replace(credentials, ca_bundle=source.ca_bundle.path)
 
 
 def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserError:
@@ -94,19 +94,19 @@ def _nothing_for(choice: Choice) -> str:
     )
 
 
-def _with_token(family: Family) -> Credentials:
-    if family.token_file:
-        file = family.token_file
+def _with_token(source: CredentialSource) -> Credentials:
+    if source.token_file:
+        file = source.token_file
         token: Token = TokenFile(file.path)
         description = f"the token from {token.origin} ({file.origin})"
         return Credentials(description, token, open_files=_open_files(file))
-    assert family.token is not None
-    token = FixedToken(family.token.text, f"the environment variable {family.token.origin}")
+    assert source.token is not None
+    token = FixedToken(source.token.text, f"the environment variable {source.token.origin}")
     return Credentials(f"the token from {token.origin}", token)
 
 
-def _with_p12(family: Family, bundle: Given, ask: Ask | None) -> Credentials:
-    password, open_files = _p12_password(family), _open_files(family.p12_password_file)
+def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Credentials:
+    password, open_files = _p12_password(source), _open_files(source.p12_password_file)
     try:
         certificate = load_p12(bundle.path, password)
         if password is None:
@@ -120,13 +120,13 @@ def _with_p12(family: Family, bundle: Given, ask: Ask | None) -> Credentials:
     return _with_certificate(description, content, certificate, open_files)
 
 
-def _with_p12_content(family: Family, content: Given) -> Credentials:
+def _with_p12_content(source: CredentialSource, content: Given) -> Credentials:
     """A bundle in a variable, as base64, as the vendor's Terraform provider has it."""
     try:
         bundle = base64.b64decode("".join(content.text.split()), validate=True)
     except ValueError:
         raise UserError(f"What is in {content.origin} is not base64.") from None
-    certificate = load_p12_content(bundle, content.origin, _p12_password(family))
+    certificate = load_p12_content(bundle, content.origin, _p12_password(source))
     return _with_certificate(f"the certificate in {content.origin}", bundle, certificate)
 
 
@@ -149,13 +149,13 @@ def _with_certificate(
     )
 
 
-def _p12_password(family: Family) -> str | None:
+def _p12_password(source: CredentialSource) -> str | None:
     """The password that was given for a bundle, if one was."""
-    if family.p12_password_file:
-        path = family.p12_password_file.path
+    if source.p12_password_file:
+        path = source.p12_password_file.path
         # A file ends in a line feed; blanks before it belong to the password.
         return read_secret(path, f"the password file {path}").rstrip("\r\n")
-    return family.p12_password.text if family.p12_password else None
+    return source.p12_password.text if source.p12_password else None
 
 
 def _open_files(file: Given | None) -> tuple[Path, ...]:

@@ -1,7 +1,7 @@
 """Where the URL of a tenant and a credential for it are given, and which place wins.
 
 People have them already: for this program, for other clients of the vendor's API, for Terraform,
-and for ``vesctl``. Each place says some of what there is to say, as a `Family`.
+and for ``vesctl``. Each place says some of what there is to say, as a `CredentialSource`.
 
 The first URL wins, and the first credential that fits it. A credential that was given together
 with a URL fits that host only. One that was given without a URL fits the URL that was found, if
@@ -41,7 +41,7 @@ class Given(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Family:
+class CredentialSource:
     """What one place says of a tenant; everything may be missing."""
 
     url: Given | None = None
@@ -93,11 +93,11 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A URL, normalised, and who has a credential for it; nobody where `family` has none."""
+    """A URL, normalised, and who has a credential for it; nobody where `source` has none."""
 
     url: str
     url_origin: str
-    family: Family
+    source: CredentialSource
     unfit: tuple[str, ...]
     """Where there are credentials, but for other hosts, for people."""
 
@@ -108,7 +108,7 @@ def _all_of(names: Names) -> Sequence[str]:
 
 OUR_VARIABLES: Final = {
     field.name: f"INVOICEFS_{field.name.upper()}"
-    for field in fields(Family)
+    for field in fields(CredentialSource)
     if field.name not in ("is_ours", "p12_content")
 }
 _F5XC: Mapping[str, Names] = {
@@ -149,7 +149,9 @@ def take_secrets() -> dict[str, str]:
     return {name: take_variable(name) for name in _SECRET_VARIABLES if name in os.environ}
 
 
-def choose(options: Family, secrets: Mapping[str, str], *, may_be_unencrypted: bool) -> Choice:
+def choose(
+    options: CredentialSource, secrets: Mapping[str, str], *, may_be_unencrypted: bool
+) -> Choice:
     """The URL of the tenant to mount, and the family that has a credential for it.
 
     From the options, the environment, whose secrets have been taken, or ``~/.vesconfig``. Raises
@@ -158,27 +160,31 @@ def choose(options: Family, secrets: Mapping[str, str], *, may_be_unencrypted: b
     """
     _check_options(options)
     variables = {**os.environ, **secrets}
-    own = (options, Family.of(variables, OUR_VARIABLES, is_ours=True))
-    places = [*own, Family.of(variables, _F5XC), Family.of(variables, _TERRAFORM)]
+    own = (options, CredentialSource.of(variables, OUR_VARIABLES, is_ours=True))
+    places = [
+        *own,
+        CredentialSource.of(variables, _F5XC),
+        CredentialSource.of(variables, _TERRAFORM),
+    ]
     choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
-    if choice is None or not choice.family.has_credential:
+    if choice is None or not choice.source.has_credential:
         places.append(_family_of_vesctl(variables))
         choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
     if choice is None:
         raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}.")
-    return replace(choice, family=_completed(choice.family, own))
+    return replace(choice, source=_completed(choice.source, own))
 
 
-def _first_choice(places: Sequence[Family], *, may_be_unencrypted: bool) -> Choice | None:
+def _first_choice(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) -> Choice | None:
     """The first URL that somebody has a credential for, else the first URL; one of ours wins."""
     choices = _choices(places, may_be_unencrypted=may_be_unencrypted)
     first = next(choices, None)
-    if first is None or first.family.has_credential:
+    if first is None or first.source.has_credential:
         return first
-    return next((each for each in choices if each.family.has_credential), first)
+    return next((each for each in choices if each.source.has_credential), first)
 
 
-def _choices(places: Sequence[Family], *, may_be_unencrypted: bool) -> Iterator[Choice]:
+def _choices(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) -> Iterator[Choice]:
     """Each URL with the first credential that fits it; of ours one URL only, and then no other."""
     for origin in places:
         if origin.url is None:
@@ -189,30 +195,30 @@ def _choices(places: Sequence[Family], *, may_be_unencrypted: bool) -> Iterator[
             each for each in having if each.fits(url, origin, may_be_unencrypted=may_be_unencrypted)
         ]
         unfit = tuple(each.url.origin for each in having if each.url and each not in fitting)
-        credential = fitting[0] if fitting else Family()
+        credential = fitting[0] if fitting else CredentialSource()
         trusted = credential.ca_bundle or origin.ca_bundle
         yield Choice(url, origin.url.origin, replace(credential, ca_bundle=trusted), unfit)
         if origin.is_ours:
             return
 
 
-def _completed(family: Family, own: Sequence[Family]) -> Family:
+def _completed(source: CredentialSource, own: Sequence[CredentialSource]) -> CredentialSource:
     """The family with what our own places say about whatever credential there is.
 
     A bundle of certificates to trust is for any; passwords are for bundles of our own places.
     """
     for place in reversed(own):
-        family = replace(family, ca_bundle=place.ca_bundle or family.ca_bundle)
-        if family.is_ours:
-            family = replace(
-                family,
-                p12_password_file=place.p12_password_file or family.p12_password_file,
-                p12_password=place.p12_password or family.p12_password,
+        source = replace(source, ca_bundle=place.ca_bundle or source.ca_bundle)
+        if source.is_ours:
+            source = replace(
+                source,
+                p12_password_file=place.p12_password_file or source.p12_password_file,
+                p12_password=place.p12_password or source.p12_password,
             )
-    return family
+    return source
 
 
-def _check_options(options: Family) -> None:
+def _check_options(options: CredentialSource) -> None:
     kinds = [each.origin for each in (options.token_file, options.p12, options.cert) if each]
     if len(kinds) > 1:
         raise UsageError(f"{' and '.join(kinds)} exclude each other: give one of them.")
@@ -220,18 +226,18 @@ def _check_options(options: Family) -> None:
         raise UsageError(f"{options.key.origin} needs --cert.")
 
 
-def _family_of_vesctl(variables: Mapping[str, str]) -> Family:
+def _family_of_vesctl(variables: Mapping[str, str]) -> CredentialSource:
     """What ``vesctl`` has been told; paths may begin with ``~`` and are seen from its folder."""
     home = home_folder()
     if home is None:
-        return Family()
+        return CredentialSource()
     file = home / ".vesconfig"
     texts = read_vesconfig(file)
     for key in texts.keys() & {_VESCTL["p12"], _VESCTL["cert"], _VESCTL["key"]}:
         texts[key] = str(file.parent / os.path.expanduser(texts[key]))
-    password = Family.of(variables, {"p12_password": _TERRAFORM["p12_password"]})
-    family = Family.of(texts, _VESCTL, place=f" in {file}")
-    return replace(family, p12_password=password.p12_password)
+    password = CredentialSource.of(variables, {"p12_password": _TERRAFORM["p12_password"]})
+    source = CredentialSource.of(texts, _VESCTL, place=f" in {file}")
+    return replace(source, p12_password=password.p12_password)
 
 
 def _normalised(url: Given, *, may_be_unencrypted: bool) -> str:

@@ -1,6 +1,6 @@
 """The centre: what exists, what it looks like, and its bytes, by the paths of the mount.
 
-It joins the `Catalog` (what exists) and the `Contents` (what it looks like and holds), and knows
+It joins the `Listings` (what exists) and the `Pdfs` (what it looks like and holds), and knows
 no FUSE. Every operation has one deadline, everything included. All errors come from `attributes`,
 `directory` and `open`: what they return is whole and in memory, so reading it cannot fail.
 
@@ -18,10 +18,10 @@ from invoicefs.errors import InvoicefsError, NameTooLong, NotFound
 from invoicefs.kernel import xattrs
 from invoicefs.library.access import Access, AccessStore
 from invoicefs.library.listing_cache import ListStore
-from invoicefs.library.listings import Catalog, ListApi, View
-from invoicefs.library.pdfs import Contents, ContentStore, PdfApi
+from invoicefs.library.listings import ListApi, Listings, View
+from invoicefs.library.pdfs import ContentStore, PdfApi, Pdfs
 from invoicefs.library.read_ahead import ReadAhead
-from invoicefs.library.stat_downloads import Prefetch
+from invoicefs.library.stat_downloads import StatDownloads
 from invoicefs.model import (
     BLOCK_BYTES,
     ROOT_INODE,
@@ -33,7 +33,7 @@ from invoicefs.model import (
 )
 from invoicefs.names import directory_name, invoice_name, is_too_long
 from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Fetcher
+from invoicefs.scheduling.scheduler import Scheduler
 
 DIRECTORY_BYTES = 4096
 _KERNEL_MEMORY_S = 5  # it asks again after 1 s (entry_timeout); the rest is for slow machines
@@ -121,7 +121,7 @@ class Library:
         self,
         api: LibraryApi,
         store: LibraryStore,
-        fetcher: Fetcher,
+        scheduler: Scheduler,
         clock: Clock,
         *,
         view: View,
@@ -133,10 +133,10 @@ class Library:
         self._access = access
         self._timeout_s = policy.timeout_s
         self._open_errors: dict[str, str] = {}
-        self._contents = Contents(
+        self._pdfs = Pdfs(
             api,
             store,
-            fetcher,
+            scheduler,
             clock,
             active_ttl_s=policy.active_ttl_s,
             max_pdf_size_bytes=policy.max_pdf_size_bytes,
@@ -144,27 +144,27 @@ class Library:
             access=access,
         )
         self._read_ahead = ReadAhead(
-            self._contents.bring_ahead,
-            self._contents.is_wanted_ahead,
+            self._pdfs.bring_ahead,
+            self._pdfs.is_wanted_ahead,
             clock,
             largest_window=policy.read_ahead,
             timeout_s=policy.timeout_s,
         )
-        self._prefetch = Prefetch(
-            self._contents,
+        self._stat_downloads = StatDownloads(
+            self._pdfs,
             clock,
             is_eager=policy.fetches_on_stat,
             largest_window=policy.largest_window,
             timeout_s=policy.timeout_s,
         )
-        self._catalog = Catalog(
+        self._listings = Listings(
             api,
             store,
-            fetcher,
+            scheduler,
             clock,
             view=view,
             list_ttl_s=policy.list_ttl_s,
-            learn=self._contents.learn,
+            learn=self._pdfs.learn,
             disk=disk,
             access=access,
         )
@@ -173,12 +173,12 @@ class Library:
 
     def first_contact(self) -> tuple[str, ...]:
         """Ask the API for its namespaces now; raises whatever the call brings."""
-        return self._catalog.first_contact(self._deadline())
+        return self._listings.first_contact(self._deadline())
 
     @property
     def is_known(self) -> bool:
         """Whether this tenant has been listed before, in this mount or an earlier one."""
-        return self._catalog.is_known
+        return self._listings.is_known
 
     def lookup(self, path: str) -> Attributes:
         """What is known of a path, if it exists; waits for no download of a listed invoice."""
@@ -193,11 +193,11 @@ class Library:
         deadline = self._deadline()
         match _parts(path):
             case []:
-                entries = map(_namespace_entry, self._catalog.namespaces(deadline))
+                entries = map(_namespace_entry, self._listings.namespaces(deadline))
                 return tuple(sorted(entries, key=lambda entry: entry.inode))
             case [directory]:
-                namespace = self._catalog.namespace(directory, deadline)
-                listing = self._catalog.listing(namespace, deadline)
+                namespace = self._listings.namespace(directory, deadline)
+                listing = self._listings.listing(namespace, deadline)
                 return tuple(
                     Entry(name, invoice.inode) for name, invoice in listing.by_file_name.items()
                 )
@@ -216,11 +216,11 @@ class Library:
 
     def release(self, opened: OpenInvoice) -> None:
         """Give back what `open` gave."""
-        self._contents.release(opened.invoice)
+        self._pdfs.release(opened.invoice)
 
     def open_attributes(self, opened: OpenInvoice) -> Attributes:
         """What ``fstat`` shows of an open invoice."""
-        return self._contents.attributes(opened.invoice)
+        return self._pdfs.attributes(opened.invoice)
 
     def extended_attributes(self, path: str) -> Mapping[str, bytes]:
         """What is known of an invoice, by the names of `xattrs`; no call."""
@@ -236,22 +236,22 @@ class Library:
 
     def usage(self) -> Usage:
         """What is known of the size of it all; no call."""
-        files = 1 + self._catalog.namespace_count() + self._catalog.invoice_count()
-        return Usage(self._contents.known_size_bytes(), files)
+        files = 1 + self._listings.namespace_count() + self._listings.invoice_count()
+        return Usage(self._pdfs.known_size_bytes(), files)
 
     def counts(self) -> Counts:
         """What is known and what was done; no call."""
-        invoices = [each for listing in self._catalog.shown() for each in listing.invoices]
-        sizes_bytes = [self._contents.fetched_bytes(each) for each in invoices]
+        invoices = [each for listing in self._listings.shown() for each in listing.invoices]
+        sizes_bytes = [self._pdfs.fetched_bytes(each) for each in invoices]
         fetched_bytes = [each for each in sizes_bytes if each is not None]
         return Counts(
-            namespaces=self._catalog.namespace_count(),
+            namespaces=self._listings.namespace_count(),
             invoices=len(invoices),
             fetched=len(fetched_bytes),
             fetched_bytes=sum(fetched_bytes),
-            open=self._contents.open_count,
-            downloads=self._contents.downloads,
-            hits=self._contents.hits,
+            open=self._pdfs.open_count,
+            downloads=self._pdfs.downloads,
+            hits=self._pdfs.hits,
         )
 
     def dropped(self) -> tuple[str, ...]:
@@ -259,8 +259,8 @@ class Library:
 
         Raises `TimedOut` where the disk hangs.
         """
-        invoices = (each for listing in self._catalog.shown() for each in listing.invoices)
-        return tuple(f"/{each.key}" for each in self._contents.dropped(invoices))
+        invoices = (each for listing in self._listings.shown() for each in listing.invoices)
+        return tuple(f"/{each.key}" for each in self._pdfs.dropped(invoices))
 
     def refresh(self, path: str) -> None:
         """List again now, and have active invoices downloaded again when they are next opened.
@@ -271,13 +271,13 @@ class Library:
         deadline = self._deadline()
         match _parts(path):
             case []:
-                for each in self._catalog.listed_namespaces():
-                    self._contents.look_again(each)
-                self._catalog.refresh_all(deadline)
+                for each in self._listings.listed_namespaces():
+                    self._pdfs.look_again(each)
+                self._listings.refresh_all(deadline)
             case [directory, *names]:
-                namespace = self._catalog.namespace(directory, deadline)
-                self._contents.look_again(namespace)
-                self._catalog.refresh(namespace, deadline)
+                namespace = self._listings.namespace(directory, deadline)
+                self._pdfs.look_again(namespace)
+                self._listings.refresh(namespace, deadline)
                 if names:
                     self._find(path, deadline)
 
@@ -285,36 +285,36 @@ class Library:
         """Replace what is stored of an invoice by what the API has now; raises what prevents it."""
         deadline = self._deadline()
         invoice, _ = self._find(path, deadline)
-        self._contents.download_again(invoice, deadline)
+        self._pdfs.download_again(invoice, deadline)
 
     def _refill_store(self) -> bool:
         """Keep again what the store has lost. Returns False where the disk cannot take it."""
         kept = [self._access.refill_store()]
-        kept += [self._contents.refill_store(listing) for listing in self._catalog.listings()]
-        return self._catalog.refill_store() and all(kept)
+        kept += [self._pdfs.refill_store(listing) for listing in self._listings.listings()]
+        return self._listings.refill_store() and all(kept)
 
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:
-        invoice = self._contents.pinned(path.removeprefix("/"))
+        invoice = self._pdfs.pinned(path.removeprefix("/"))
         if invoice is None:
             invoice, _ = self._find(path, deadline)
-        self._read_ahead.visit(invoice, self._catalog.last_listing(invoice.namespace))
-        content = self._contents.open(invoice, deadline)
+        self._read_ahead.visit(invoice, self._listings.last_listing(invoice.namespace))
+        content = self._pdfs.open(invoice, deadline)
         return OpenInvoice(invoice, content, self._is_young(content))
 
     def _described(self, directory: str, name: str) -> Mapping[str, bytes]:
-        invoice = self._contents.pinned(f"{directory}/{name}")
-        invoice = invoice or self._catalog.last_listed(directory, name)
+        invoice = self._pdfs.pinned(f"{directory}/{name}")
+        invoice = invoice or self._listings.last_listed(directory, name)
         if invoice is not None:
-            return {**xattrs.described(invoice), **xattrs.digest(self._contents.sha256(invoice))}
+            return {**xattrs.described(invoice), **xattrs.digest(self._pdfs.sha256(invoice))}
         if (unlisted := invoice_name(name)) is not None:
             # Where listing is forbidden, nothing is known but what was downloaded.
-            return xattrs.digest(self._contents.sha256(unlisted_invoice(directory, unlisted)))
+            return xattrs.digest(self._pdfs.sha256(unlisted_invoice(directory, unlisted)))
         return {}
 
     def _attributes(self, path: str, *, waits: bool) -> Attributes:
         match _parts(path):
             case []:
-                links = 2 + self._catalog.namespace_count()
+                links = 2 + self._listings.namespace_count()
                 return _directory_attributes(ROOT_INODE, mtime_ns=0, links=links)
             case [directory]:
                 return self._namespace_attributes(directory)
@@ -331,31 +331,31 @@ class Library:
 
     def _namespace_attributes(self, directory: str) -> Attributes:
         # Where something is open, there is a folder, and looks at it do not wait for the API.
-        namespace = self._contents.pinned_namespace(directory)
+        namespace = self._pdfs.pinned_namespace(directory)
         if namespace is None:
-            namespace = self._catalog.namespace(directory, self._deadline())
-        invoices = self._catalog.last_listing(namespace).invoices
-        newest = self._contents.mtime_ns(invoices[-1]) if invoices else 0
+            namespace = self._listings.namespace(directory, self._deadline())
+        invoices = self._listings.last_listing(namespace).invoices
+        newest = self._pdfs.mtime_ns(invoices[-1]) if invoices else 0
         return _directory_attributes(namespace_inode(namespace), newest, links=2)
 
     def _invoice_attributes(self, directory: str, name: str, *, waits: bool) -> Attributes:
         deadline = self._deadline()
-        invoice = self._contents.pinned(f"{directory}/{name}")
+        invoice = self._pdfs.pinned(f"{directory}/{name}")
         if invoice is None:
             invoice, is_vouched_for = self._find(f"/{directory}/{name}", deadline)
-            if not is_vouched_for and not self._contents.is_stored(invoice):
+            if not is_vouched_for and not self._pdfs.is_stored(invoice):
                 # Only the PDF call can tell whether there is such an invoice.
-                self._contents.bring(invoice, deadline)
+                self._pdfs.bring(invoice, deadline)
             if waits:
-                siblings = self._catalog.last_listing(invoice.namespace)
-                self._prefetch.look(invoice, siblings, deadline)
-        return self._contents.attributes(invoice)
+                siblings = self._listings.last_listing(invoice.namespace)
+                self._stat_downloads.look(invoice, siblings, deadline)
+        return self._pdfs.attributes(invoice)
 
     def _find(self, path: str, deadline: Deadline) -> tuple[Invoice, bool]:
         match _parts(path):
             case [directory, name]:
-                namespace = self._catalog.namespace(directory, deadline)
-                return self._catalog.invoice(namespace, name, deadline)
+                namespace = self._listings.namespace(directory, deadline)
+                return self._listings.invoice(namespace, name, deadline)
             case _:
                 raise NotFound(f"{path} is not an invoice")
 

@@ -69,7 +69,7 @@ class Listed:
     is_saved: bool = True
 
 
-class Snapshots:
+class ListingCache:
     """What was listed last; only invoices in one of `statuses` are shown, or all.
 
     `learn` is called with every listing before it is shown, in a thread that may use the store.

@@ -25,10 +25,16 @@ from invoicefs import names
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
 from invoicefs.library.access import INVOICES, NAMESPACES, Access
-from invoicefs.library.listing_cache import NO_NAMESPACES, Listed, ListStore, Namespaces, Snapshots
+from invoicefs.library.listing_cache import (
+    NO_NAMESPACES,
+    Listed,
+    ListingCache,
+    ListStore,
+    Namespaces,
+)
 from invoicefs.model import Invoice, Listing, NamespaceList, unlisted_invoice
 from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Fetcher
+from invoicefs.scheduling.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +61,7 @@ class View:
     statuses: frozenset[str] = frozenset()
 
 
-class Catalog:
+class Listings:
     """The lists of one tenant, kept fresh on demand.
 
     `learn` is called with every listing before it is shown, in a thread that may use the store.
@@ -65,7 +71,7 @@ class Catalog:
         self,
         api: ListApi,
         store: ListStore,
-        fetcher: Fetcher,
+        scheduler: Scheduler,
         clock: Clock,
         *,
         view: View,
@@ -76,20 +82,20 @@ class Catalog:
     ) -> None:
         self._api = api
         self._access = access
-        self._fetcher = fetcher
+        self._scheduler = scheduler
         self._clock = clock
         self._view = view
         self._list_ttl_s = list_ttl_s
-        self._snapshots = Snapshots(store, disk, view.statuses, learn)
+        self._cache = ListingCache(store, disk, view.statuses, learn)
         self._denied_s: dict[str, float] = {}
 
     def refill_store(self) -> bool:
         """Keep the lists that the store has lost. Returns False where the disk cannot take them."""
-        return self._snapshots.refill_store()
+        return self._cache.refill_store()
 
     def listings(self) -> tuple[Listing, ...]:
         """All listings that are in memory."""
-        return tuple(listed.everything for listed in self._snapshots.listed())
+        return tuple(listed.everything for listed in self._cache.listed())
 
     # Namespaces.
 
@@ -100,10 +106,10 @@ class Catalog:
     @property
     def is_known(self) -> bool:
         """Whether the tenant has been listed before, in this mount or an earlier one."""
-        if self._access.has_seen(NAMESPACES) and self._snapshots.namespaces().by_directory:
+        if self._access.has_seen(NAMESPACES) and self._cache.namespaces().by_directory:
             return True
         return any(
-            self._access.has_seen(INVOICES, namespace) and self._snapshots.listing(namespace)
+            self._access.has_seen(INVOICES, namespace) and self._cache.listing(namespace)
             for namespace in self._view.namespaces
         )
 
@@ -128,7 +134,7 @@ class Catalog:
 
     def namespace_count(self) -> int:
         """How many namespaces the last list has; no call."""
-        return len(self._view.namespaces or self._snapshots.namespaces().by_directory)
+        return len(self._view.namespaces or self._cache.namespaces().by_directory)
 
     def namespace(self, directory: str, deadline: Deadline) -> str:
         """The namespace that a directory stands for; raises `NotFound` where it is none."""
@@ -165,12 +171,12 @@ class Catalog:
         return self._fetch(_NAMESPACES, "namespaces", self._refresh_namespaces, deadline)
 
     def _refresh_namespaces(self, deadline: Deadline) -> Namespaces:
-        self._snapshots.namespaces_by_now()  # what is shown if the call fails
+        self._cache.namespaces_by_now()  # what is shown if the call fails
         try:
             answer = self._api.namespaces(deadline)
         except NotFound as error:
             raise UnusableAnswer(f"there is no list of namespaces: {error}") from error
-        known = self._snapshots.namespaces_by_now().names
+        known = self._cache.namespaces_by_now().names
         found = answer.names
         if known and not found:
             raise UnusableAnswer("the server lists no namespace at all")
@@ -180,18 +186,18 @@ class Catalog:
         listed = frozenset(found)
         vanished = [name for name in known if name not in listed]
         found += tuple(filter(self._has_final_invoices, vanished))
-        return self._snapshots.replace_namespaces(
+        return self._cache.replace_namespaces(
             found, fetched_s=self._clock.monotonic_s(), is_partial=answer.is_partial
         )
 
     def _has_final_invoices(self, namespace: str) -> bool:
         """Whether a namespace that is no longer listed must stay for what was listed in it."""
-        known = self._snapshots.listing_by_now(namespace)
+        known = self._cache.listing_by_now(namespace)
         return known is not None and any(not each.active for each in known.everything.invoices)
 
     def listed_namespaces(self) -> tuple[str, ...]:
         """The namespaces that have been listed; no call."""
-        return self._snapshots.listed_namespaces()
+        return self._cache.listed_namespaces()
 
     def refresh(self, namespace: str, deadline: Deadline) -> None:
         """List a namespace again now; raises what that brings."""
@@ -231,16 +237,16 @@ class Catalog:
 
     def last_listed(self, directory: str, file_name: str) -> Invoice | None:
         """The invoice that the last listing shows under these names, if any; no call."""
-        namespace = self._snapshots.namespaces().by_directory.get(directory, directory)
+        namespace = self._cache.namespaces().by_directory.get(directory, directory)
         return self.last_listing(namespace).by_file_name.get(file_name)
 
     def shown(self) -> tuple[Listing, ...]:
         """What the last listings show; no call."""
-        return tuple(listed.shown for listed in self._snapshots.listed())
+        return tuple(listed.shown for listed in self._cache.listed())
 
     def invoice_count(self) -> int:
         """How many invoices the last listings have; no call."""
-        return sum(len(listed.shown.invoices) for listed in self._snapshots.listed())
+        return sum(len(listed.shown.invoices) for listed in self._cache.listed())
 
     def invoice(self, namespace: str, file_name: str, deadline: Deadline) -> tuple[Invoice, bool]:
         """The invoice that a file stands for, and whether a listing vouches for it.
@@ -319,37 +325,35 @@ class Catalog:
             raise
 
     def _refresh_listing(self, namespace: str, deadline: Deadline) -> Listed:
-        self._snapshots.listing_by_now(namespace)  # what is shown if the call fails
+        self._cache.listing_by_now(namespace)  # what is shown if the call fails
         listing = Listing.of(self._api.invoices(namespace, deadline))
-        known = self._snapshots.listing_by_now(namespace)
+        known = self._cache.listing_by_now(namespace)
         if known is not None:
             if known.everything.invoices and not listing.invoices:
                 raise UnusableAnswer(f"the server lists no invoice at all in {namespace}")
             listing = known.everything.succeeded_by(listing)
-        return self._snapshots.replace_listing(
-            namespace, listing, fetched_s=self._clock.monotonic_s()
-        )
+        return self._cache.replace_listing(namespace, listing, fetched_s=self._clock.monotonic_s())
 
     def _is_listed(self, namespace: str) -> bool:
         directory = names.directory_name(namespace) or namespace
-        return directory in self._snapshots.namespaces().by_directory
+        return directory in self._cache.namespaces().by_directory
 
     # Both.
 
     def _known_namespaces(self) -> Namespaces:
         """The last list of namespaces, as far as the credential has ever seen one."""
-        return self._snapshots.namespaces() if self._access.has_seen(NAMESPACES) else NO_NAMESPACES
+        return self._cache.namespaces() if self._access.has_seen(NAMESPACES) else NO_NAMESPACES
 
     def _known_listing(self, namespace: str) -> Listed | None:
         """The last listing of a namespace, if the credential has ever seen one."""
         if not self._access.has_seen(INVOICES, namespace):
             return None
-        return self._snapshots.listing(namespace)
+        return self._cache.listing(namespace)
 
     def _fetch(self, name: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
         """Make a call, and remember a 403: looking up single names need not run into it again."""
         try:
-            result = self._fetcher.fetch(f"{kind}/{name}", kind, call, deadline)
+            result = self._scheduler.fetch(f"{kind}/{name}", kind, call, deadline)
         except Unauthenticated:
             raise
         except Denied:

@@ -4,7 +4,8 @@ The store on disk may be full, locked or small: what has just been brought into 
 the next moment. So contents that somebody is about to ask for are held here as well, up to a sum
 of sizes; beyond it those go that came first.
 
-Threading: `_lock` guards all fields of a `Hold`, and is held for no I/O. `get` takes no lock.
+Threading: `_lock` guards all fields of a `MemoryCache`, and is held for no I/O. `get` takes no
+lock.
 """
 
 import threading
@@ -12,7 +13,7 @@ import threading
 from invoicefs.model import Content
 
 
-class Hold:
+class MemoryCache:
     """Contents by the keys of their invoices, up to `limit_bytes` in sum."""
 
     def __init__(self, limit_bytes: int) -> None:

@@ -29,9 +29,9 @@ from typing import Protocol
 from invoicefs.clock import NS_PER_S, Clock, Deadline
 from invoicefs.errors import Denied, InvoicefsError, NoAnswer
 from invoicefs.library.access import PDF, Access
-from invoicefs.library.memory_cache import Hold
+from invoicefs.library.memory_cache import MemoryCache
 from invoicefs.library.pins import Pins
-from invoicefs.library.record_cache import RecordStore, Remembered
+from invoicefs.library.record_cache import RecordCache, RecordStore
 from invoicefs.model import (
     BLOCK_BYTES,
     Attributes,
@@ -43,7 +43,7 @@ from invoicefs.model import (
     StoredContent,
 )
 from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Fetcher
+from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.store.spill import SpilledPdf
 
 log = logging.getLogger(__name__)
@@ -74,14 +74,14 @@ class ContentStore(RecordStore, Protocol):
         """The bytes in a file without a name; None where the disk cannot take them."""
 
 
-class Contents:
+class Pdfs:
     """The contents of all invoices of a tenant."""
 
     def __init__(
         self,
         api: PdfApi,
         store: ContentStore,
-        fetcher: Fetcher,
+        scheduler: Scheduler,
         clock: Clock,
         *,
         active_ttl_s: float,
@@ -92,8 +92,8 @@ class Contents:
         self._api = api
         self._access = access
         self._store = store
-        self._remembered = Remembered(store, clock)
-        self._fetcher = fetcher
+        self._records = RecordCache(store, clock)
+        self._scheduler = scheduler
         self._clock = clock
         self._active_ttl_ns = int(active_ttl_s * NS_PER_S)
         self._max_pdf_size_bytes = max_pdf_size_bytes
@@ -101,8 +101,8 @@ class Contents:
         self._lock = threading.Lock()
         self._downloads = 0
         self._pins = Pins(lambda pdf: disk.run(lambda: store.spill(pdf)))
-        self._active = Hold(max(HELD_BYTES, max_pdf_size_bytes))
-        self._ahead = Hold(max(HELD_BYTES, max_pdf_size_bytes))
+        self._active = MemoryCache(max(HELD_BYTES, max_pdf_size_bytes))
+        self._ahead = MemoryCache(max(HELD_BYTES, max_pdf_size_bytes))
         self._is_evicted = False  # what was looked for last, and was in the store once
         self._looked_again_ns: dict[str, int] = {}
         self._hits = 0
@@ -111,7 +111,7 @@ class Contents:
 
     def learn(self, listing: Listing) -> None:
         """Recall what is remembered of these invoices; reads the store in the calling thread."""
-        self._remembered.learn(listing)
+        self._records.learn(listing)
         for invoice in listing.invoices:
             if invoice.active:
                 self._hold_active(invoice)
@@ -121,7 +121,7 @@ class Contents:
 
         Whether that was possible; writes the store in the calling thread.
         """
-        return self._remembered.refill_store(listing)
+        return self._records.refill_store(listing)
 
     def attributes(self, invoice: Invoice) -> Attributes:
         """What ``stat`` shows; memory only."""
@@ -160,7 +160,7 @@ class Contents:
 
     def known_size_bytes(self) -> int:
         """The sum of all sizes that are known."""
-        return self._remembered.known_size_bytes()
+        return self._records.known_size_bytes()
 
     # What it holds.
 
@@ -216,7 +216,7 @@ class Contents:
         """
         if not self._access.has_seen(PDF, invoice.namespace):
             return False
-        record = self._remembered.get(invoice)
+        record = self._records.get(invoice)
         if record is None or record.content is None:
             record = self._disk.run(lambda: self._recall_active(invoice))
         return record.content is not None
@@ -227,7 +227,7 @@ class Contents:
         None of them where the store cannot be read. Raises `TimedOut` where the disk hangs.
         """
         # The records first: what is downloaded meanwhile is in the store by then.
-        records = [(each, self._remembered.get(each)) for each in invoices]
+        records = [(each, self._records.get(each)) for each in invoices]
         digests = self._disk.run(self._store.digests)
         if digests is None:
             return ()
@@ -254,11 +254,11 @@ class Contents:
             with self._lock:
                 self._hits += content is found and not was_fetched_for_it
             return content
-        content = self._fetcher.fetch(*self._call_for(invoice), deadline)
+        content = self._scheduler.fetch(*self._call_for(invoice), deadline)
         facts = content.record.content
         if facts is not None and facts.version != invoice.version:
             # It came from a call that began before the listing changed.
-            content = self._fetcher.fetch(*self._call_for(invoice), deadline)
+            content = self._scheduler.fetch(*self._call_for(invoice), deadline)
         return content
 
     def download_again(self, invoice: Invoice, deadline: Deadline) -> None:
@@ -271,12 +271,12 @@ class Contents:
         def download(until: Deadline) -> Content:
             return self._download_anew(invoice, until, past_caches=True)
 
-        self._fetcher.fetch(f"again/{invoice.key}", "pdf", download, deadline)
+        self._scheduler.fetch(f"again/{invoice.key}", "pdf", download, deadline)
         self._ahead.discard(invoice.key)
 
     def bring_in_background(self, invoice: Invoice, deadline: Deadline) -> None:
         """Have the content downloaded for later, unless that is under way or has just failed."""
-        self._fetcher.start(*self._call_for(invoice), deadline)
+        self._scheduler.start(*self._call_for(invoice), deadline)
 
     def bring_ahead(self, invoice: Invoice, deadline: Deadline) -> None:
         """The same for somebody who is about to open it: held in memory until he does."""
@@ -287,7 +287,7 @@ class Contents:
             return content
 
         key, kind, _ = self._call_for(invoice)
-        self._fetcher.start(key, kind, download, deadline)
+        self._scheduler.start(key, kind, download, deadline)
 
     def is_wanted_ahead(self, invoice: Invoice) -> bool:
         """Whether the next open may have to wait for a download; memory only.
@@ -311,7 +311,7 @@ class Contents:
         except NoAnswer as error:
             if not self._access.may_see(PDF, invoice.namespace):
                 raise
-            outdated = self._disk.run(lambda: self._from_store(self._remembered.recall(invoice)))
+            outdated = self._disk.run(lambda: self._from_store(self._records.recall(invoice)))
             if outdated is None:
                 raise
             log.warning("The stored copy of %s is served: %s", invoice.key, error)
@@ -330,7 +330,7 @@ class Contents:
             proof.append(self._download_anew(invoice, until))
 
         try:
-            self._fetcher.fetch(f"access/{invoice.namespace}", "pdf", download, deadline)
+            self._scheduler.fetch(f"access/{invoice.namespace}", "pdf", download, deadline)
         except Denied:
             raise
         except InvoicefsError:
@@ -338,7 +338,7 @@ class Contents:
             if self._access.may_see(PDF, invoice.namespace):
                 return found
             key, kind, _ = self._call_for(invoice)
-            self._fetcher.fetch(key, kind, download, deadline)
+            self._scheduler.fetch(key, kind, download, deadline)
         return proof[0] if proof else found
 
     def _download(self, invoice: Invoice, deadline: Deadline) -> Content:
@@ -353,7 +353,7 @@ class Contents:
         self, invoice: Invoice, deadline: Deadline, *, past_caches: bool = False
     ) -> Content:
         """The content from the API, whatever is stored, and kept from now on."""
-        known = self._remembered.get(invoice)
+        known = self._records.get(invoice)
         has_changed = (
             known is not None
             and known.content is not None
@@ -363,7 +363,7 @@ class Contents:
         pdf = self._api.invoice_pdf(invoice, deadline, past_caches=past_caches)
         content = Content(self._record_of(invoice, pdf), pdf)
         self._store.save(invoice, content)
-        self._remembered.replace(invoice, content.record)
+        self._records.replace(invoice, content.record)
         if invoice.active:
             self._active.put(invoice.key, content)
         with self._lock:
@@ -374,7 +374,7 @@ class Contents:
         """What to remember of content that has just been downloaded."""
         now_ns = self._clock.wall_ns()
         facts = StoredContent(len(pdf), hashlib.sha256(pdf).hexdigest(), invoice.version, now_ns)
-        before = self._remembered.recall(invoice)
+        before = self._records.recall(invoice)
         mtime_ns = before.mtime_ns
         if before.content is not None and before.content.sha256 != facts.sha256:
             mtime_ns = max(now_ns, mtime_ns + NS_PER_S)
@@ -383,18 +383,18 @@ class Contents:
     def _held(self, invoice: Invoice) -> Content | None:
         """Fresh content that is held in memory."""
         held = self._ahead.get(invoice.key) or self._active.get(invoice.key)
-        if held is None or held.record != self._remembered.get(invoice):
+        if held is None or held.record != self._records.get(invoice):
             return None
         return held if self._is_fresh(invoice, held.record) else None
 
     def _recall_active(self, invoice: Invoice) -> Record:
-        record = self._remembered.recall(invoice)
+        record = self._records.recall(invoice)
         self._hold_active(invoice)
         return record
 
     def _hold_active(self, invoice: Invoice) -> None:
         """Hold what the store has of an active invoice, as long as the next open gets it."""
-        record = self._remembered.get(invoice)
+        record = self._records.get(invoice)
         facts = record.content if record else None
         if facts is None or not self._is_fresh(invoice, record):
             self._active.discard(invoice.key)
@@ -402,9 +402,9 @@ class Contents:
             self._fresh_from_store(invoice)
 
     def _fresh_from_store(self, invoice: Invoice) -> Content | None:
-        record = self._remembered.get(invoice)
+        record = self._records.get(invoice)
         if not self._is_fresh(invoice, record):
-            record = self._remembered.recall(invoice)
+            record = self._records.recall(invoice)
         if not self._is_fresh(invoice, record):
             return None
         content = self._from_store(record)
@@ -420,7 +420,7 @@ class Contents:
     def _shown(self, invoice: Invoice) -> tuple[Record | None, bool]:
         """The record of what is shown, and whether that is pinned by an open handle."""
         pin = self._pins.get(invoice.key)
-        return (pin.content.record, True) if pin else (self._remembered.get(invoice), False)
+        return (pin.content.record, True) if pin else (self._records.get(invoice), False)
 
     def _is_known(self, invoice: Invoice, record: Record | None) -> bool:
         """Whether the next open will bring what is recorded.

@@ -3,7 +3,8 @@
 An archive run visits one file after the other, and each is a slow call: without this it would take
 as long as all calls together. So a walk has the next invoices fetched while it is busy with one,
 in the order of inodes (``cp -r``, ``tar``, ``find``) as well as in that of names (``rsync``,
-``rclone``), because nobody says beforehand in which order he goes. See `walks` for what a walk is.
+``rclone``), because nobody says beforehand in which order he goes. See `access_pattern` for what a
+walk is.
 
 Invariants:
 
@@ -11,14 +12,14 @@ Invariants:
 2. A walk that stops has at most its window fetched in vain.
 3. Nobody waits for it, and no failure of it is raised.
 
-Threading: `_lock` guards `_walks`, and is held for no I/O.
+Threading: `_lock` guards `_patterns`, and is held for no I/O.
 """
 
 import threading
 from collections.abc import Callable, Iterator
 
 from invoicefs.clock import Clock, Deadline
-from invoicefs.library.access_pattern import Walks
+from invoicefs.library.access_pattern import AccessPattern
 from invoicefs.model import Invoice, Listing, Order
 
 
@@ -43,7 +44,7 @@ class ReadAhead:
         self._largest_window = largest_window
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._walks: dict[tuple[str, Order], Walks] = {}
+        self._patterns: dict[tuple[str, Order], AccessPattern] = {}
 
     def visit(self, invoice: Invoice, siblings: Listing) -> None:
         """Note a visit to an invoice; `siblings` are those that are shown in its namespace."""
@@ -60,8 +61,10 @@ class ReadAhead:
                 ahead = self._step((invoice.namespace, order), place).ahead
                 yield from siblings.in_order(order)[ahead.start : ahead.stop]
 
-    def _step(self, sequence: tuple[str, Order], place: int) -> Walks:
+    def _step(self, sequence: tuple[str, Order], place: int) -> AccessPattern:
         with self._lock:
-            walks = self._walks.get(sequence, Walks()).step(place, self._largest_window)
-            self._walks[sequence] = walks
-        return walks
+            pattern = self._patterns.get(sequence, AccessPattern()).step(
+                place, self._largest_window
+            )
+            self._patterns[sequence] = pattern
+        return pattern

@@ -27,7 +27,7 @@ class RecordStore(Protocol):
         """
 
 
-class Remembered:
+class RecordCache:
     """The records of all invoices of a tenant that have been met.
 
     All but the methods that say otherwise may be called from any thread.

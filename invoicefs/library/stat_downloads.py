@@ -26,7 +26,7 @@ import logging
 
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import Denied, InvoicefsError, NotFound, TooLarge, Unauthenticated
-from invoicefs.library.pdfs import Contents
+from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.read_ahead import ReadAhead
 from invoicefs.model import Invoice, Listing
 from invoicefs.scheduling.scheduler import FAILURE_MEMORY_S
@@ -38,7 +38,7 @@ REFUSAL_MEMORY_S = 60.0  # as often as lists are asked for by default
 _ALL = ""  # among what looks can be paused for, all invoices; no namespace and no key is empty
 
 
-class Prefetch:
+class StatDownloads:
     """Brings invoices before they are opened.
 
     With `is_eager` every look brings its invoice; a walk has up to `largest_window` invoices
@@ -47,18 +47,18 @@ class Prefetch:
 
     def __init__(
         self,
-        contents: Contents,
+        pdfs: Pdfs,
         clock: Clock,
         *,
         is_eager: bool,
         largest_window: int,
         timeout_s: float,
     ) -> None:
-        self._contents = contents
+        self._pdfs = pdfs
         self._clock = clock
         self._is_eager = is_eager
         self._read_ahead = ReadAhead(
-            contents.bring_in_background,
+            pdfs.bring_in_background,
             self._is_wanted,
             clock,
             largest_window=largest_window,
@@ -77,7 +77,7 @@ class Prefetch:
                 self._read_ahead.visit(invoice, siblings)
             # With no time left for it, that it is not there says nothing.
             if deadline.left_s() > 0 and self._is_wanted(invoice):
-                self._contents.bring(invoice, deadline)
+                self._pdfs.bring(invoice, deadline)
         except InvoicefsError as error:
             level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
             log.log(level, "The size of %s is not known: %s", invoice.key, error)
@@ -87,8 +87,8 @@ class Prefetch:
         if self._is_paused(invoice):
             return False
         if self._is_eager:
-            return not self._contents.is_exact(invoice)
-        return self._contents.has_changed(invoice)
+            return not self._pdfs.is_exact(invoice)
+        return self._pdfs.has_changed(invoice)
 
     def _pause_after(self, error: InvoicefsError, invoice: Invoice) -> None:
         if isinstance(error, NotFound | TooLarge):
@@ -102,7 +102,7 @@ class Prefetch:
 
     def _has_failed_in_a_row(self, scope: str) -> bool:
         """Note a failure; whether nothing was downloaded since the one before it."""
-        before, now = self._downloads_at_failure.get(scope), self._contents.downloads
+        before, now = self._downloads_at_failure.get(scope), self._pdfs.downloads
         self._downloads_at_failure[scope] = now
         return before == now
 

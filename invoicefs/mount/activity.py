@@ -1,6 +1,6 @@
 """What a mount has done, in numbers, and what went wrong lately, in words.
 
-Threading: `_lock` guards every field of a `Journal`; nothing is called with it held.
+Threading: `_lock` guards every field of a `Activity`; nothing is called with it held.
 """
 
 import logging
@@ -12,11 +12,11 @@ from typing import Final
 
 from invoicefs.clock import Clock
 
-MOST_TROUBLES: Final = 50
+MOST_RECENT_FAILURES: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class RecentFailure:
     """Something that went wrong: the words of its line in the log, when last, and how often."""
 
     words: str
@@ -25,15 +25,15 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class JournalPage:
+class ActivitySnapshot:
     """What a journal says at one moment: requests by kind and result, the latest trouble last."""
 
     requests: Mapping[str, Mapping[str, int]]
-    troubles: tuple[Trouble, ...]
+    recent_failures: tuple[RecentFailure, ...]
 
 
-class Journal(logging.Handler):
-    """Counts requests, and keeps the last `MOST_TROUBLES` distinct warnings and errors.
+class Activity(logging.Handler):
+    """Counts requests, and keeps the last `MOST_RECENT_FAILURES` distinct warnings and errors.
 
     As a handler of the log it hears of each, also of those that the log itself tells only once.
     """
@@ -43,7 +43,7 @@ class Journal(logging.Handler):
         self._clock = clock
         self._guard = threading.Lock()
         self._requests: dict[str, Counter[str]] = {}
-        self._troubles: OrderedDict[str, Trouble] = OrderedDict()
+        self._troubles: OrderedDict[str, RecentFailure] = OrderedDict()
 
     def count_request(self, kind: str, result: str) -> None:
         """Count a request of a kind by its result."""
@@ -54,13 +54,13 @@ class Journal(logging.Handler):
         """Keep the words of a warning or an error."""
         words, now_ns = record.getMessage(), self._clock.wall_ns()
         with self._guard:
-            known = self._troubles.pop(words, Trouble(words, now_ns, count=0))
+            known = self._troubles.pop(words, RecentFailure(words, now_ns, count=0))
             self._troubles[words] = replace(known, last_ns=now_ns, count=known.count + 1)
-            if len(self._troubles) > MOST_TROUBLES:
+            if len(self._troubles) > MOST_RECENT_FAILURES:
                 self._troubles.popitem(last=False)
 
-    def page(self) -> JournalPage:
+    def snapshot(self) -> ActivitySnapshot:
         """What there is to say now."""
         with self._guard:
             requests = {kind: dict(counts) for kind, counts in self._requests.items()}
-            return JournalPage(requests, tuple(self._troubles.values()))
+            return ActivitySnapshot(requests, tuple(self._troubles.values()))

@@ -9,8 +9,8 @@ from invoicefs import __version__
 from invoicefs.clock import NS_PER_S, Clock
 from invoicefs.errors import UserError
 from invoicefs.library.library import Library
-from invoicefs.mount.activity import Journal
-from invoicefs.scheduling.scheduler import Fetcher
+from invoicefs.mount.activity import Activity
+from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.store.store import Store
 
 
@@ -26,7 +26,7 @@ class Identity:
     store: str
 
 
-class Answering:
+class ControlServer:
     """Answers the questions that the cases of `answer` name, each by its name under ``ask``.
 
     Threading: called from the threads of the control socket; it has no state of its own.
@@ -36,15 +36,15 @@ class Answering:
         self,
         identity: Identity,
         library: Library,
-        fetcher: Fetcher,
-        journal: Journal,
+        scheduler: Scheduler,
+        activity: Activity,
         store: Store,
         clock: Clock,
     ) -> None:
         self._identity = identity
         self._library = library
-        self._fetcher = fetcher
-        self._journal = journal
+        self._scheduler = scheduler
+        self._activity = activity
         self._store = store
         self._clock = clock
 
@@ -68,8 +68,8 @@ class Answering:
 
     def _status(self) -> Mapping[str, Any]:
         """All numbers are of this mount, since it began; times are seconds since 1970 UTC."""
-        identity, page = self._identity, self._journal.page()
-        counts, pressure = self._library.counts(), self._fetcher.pressure()
+        identity, activity = self._identity, self._activity.snapshot()
+        counts, pressure = self._library.counts(), self._scheduler.pressure()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -86,7 +86,7 @@ class Answering:
             "store": {"folder": identity.store, "trouble": self._store.trouble},
             "store_hits": counts.hits,
             "downloads": counts.downloads,
-            "requests": page.requests,
+            "requests": activity.requests,
             "calls": {
                 "running": pressure.running,
                 "waiting": pressure.waiting,
@@ -95,7 +95,7 @@ class Answering:
             "cool_downs_s": dict(pressure.cool_downs_s),
             "troubles": [
                 {"words": each.words, "last_s": each.last_ns / NS_PER_S, "count": each.count}
-                for each in page.troubles
+                for each in activity.recent_failures
             ],
         }
 

@@ -34,14 +34,14 @@ from invoicefs.library.library import Library, Policy
 from invoicefs.library.listings import View
 from invoicefs.mount import mountpoint
 from invoicefs.mount import preflight as machine
-from invoicefs.mount.activity import Journal
-from invoicefs.mount.control_server import Answering, Identity
+from invoicefs.mount.activity import Activity
+from invoicefs.mount.control_server import ControlServer, Identity
 from invoicefs.mount.control_socket import ControlSocket
 from invoicefs.mount.daemon import run_in_background
 from invoicefs.mount.malloc import give_back_large_blocks
 from invoicefs.mount.sd_notify import ServiceManager
 from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Fetcher, Limits
+from invoicefs.scheduling.scheduler import Limits, Scheduler
 from invoicefs.settings import URL_EXAMPLE, Fetch, Settings
 from invoicefs.store.store import open_store, store_folder
 
@@ -129,8 +129,8 @@ def _serve_tenant(
             f"The store {folder} cannot be used now: {store.trouble}. "
             "Invoices are downloaded each time they are opened."
         )
-    journal = Journal(clock)
-    logging.getLogger().addHandler(journal)
+    activity = Activity(clock)
+    logging.getLogger().addHandler(activity)
     disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
     access = Access(store, disk, credentials.present_identity)
     api = Api(
@@ -138,16 +138,16 @@ def _serve_tenant(
         credentials,
         parallel=settings.parallel,
         max_pdf_size_bytes=settings.max_pdf_size_bytes,
-        count_request=journal.count_request,
+        count_request=activity.count_request,
         note_access=access.note,
     )
     limits = Limits(settings.parallel, settings.max_wait_s)
-    fetcher = Fetcher(limits, clock, on_worker_end=store.close)
-    with closing(store), closing(api), closing(disk), closing(fetcher):
+    scheduler = Scheduler(limits, clock, on_worker_end=store.close)
+    with closing(store), closing(api), closing(disk), closing(scheduler):
         library = Library(
             api,
             store,
-            fetcher,
+            scheduler,
             clock,
             view=View(settings.namespaces, settings.statuses),
             policy=Policy(
@@ -171,8 +171,8 @@ def _serve_tenant(
             parallel=settings.parallel,
             store=str(folder),
         )
-        answering = Answering(identity, library, fetcher, journal, store, clock)
-        with closing(ControlSocket(answering.answer)) as control:
+        server = ControlServer(identity, library, scheduler, activity, store, clock)
+        with closing(ControlSocket(server.answer)) as control:
 
             def on_mounted() -> None:
                 # By now mountinfo has it; the folder itself answers only when this has returned.

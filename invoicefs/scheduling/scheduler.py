@@ -19,7 +19,7 @@ Invariants:
 6. Nobody waits past his deadline, and no call begins after that of its job, which is the latest
    of those who wait for it.
 
-Threading: one lock guards every field of `Fetcher` and `_Job`; it is never held during a call.
+Threading: one lock guards every field of `Scheduler` and `_Job`; it is never held during a call.
 `_work` wakes workers, `_done` wakes callers; both are conditions on that lock. Workers wait out
 neither a retry nor a cool-down: the job goes back to the queue with the moment it may run again.
 """
@@ -131,7 +131,7 @@ class _Failure:
         return self.priority <= priority or is_about_the_call
 
 
-class Fetcher:
+class Scheduler:
     """Makes calls on behalf of callers that wait, and of nobody.
 
     Each worker calls `on_worker_end` as its last.

@@ -55,7 +55,7 @@ _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
 
 
-class Cache:
+class DiskCache:
     """Values by text keys. A value is text or bytes.
 
     It lives in the folder `NAME-1`, and moves on to `NAME-2` when that is damaged. A path is

@@ -31,7 +31,7 @@ from invoicefs.library.access import Question
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent, is_whole_pdf
 from invoicefs.names import directory_name, file_name
 from invoicefs.store import encoding as records
-from invoicefs.store.disk_cache import Cache
+from invoicefs.store.disk_cache import DiskCache
 from invoicefs.store.spill import SpilledPdf, spilled
 from invoicefs.store.sqlite_errors import PASSING_ERRNOS
 
@@ -77,7 +77,7 @@ class Store:
     def __init__(self, folder: Path, size_limit_bytes: int, clock: Clock) -> None:
         self._folder = folder
         self._refill: Callable[[], bool] = _there_is_nothing
-        self._pdfs = Cache(
+        self._pdfs = DiskCache(
             folder,
             "pdf",
             clock,
@@ -87,7 +87,7 @@ class Store:
             cull_limit=_CULL_LIMIT,
             disk_min_file_size=_INLINE_BYTES,
         )
-        self._meta = Cache(
+        self._meta = DiskCache(
             folder,
             "meta",
             clock,

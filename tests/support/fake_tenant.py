@@ -45,7 +45,7 @@ class Gate:
 
 
 class FakeTenant:
-    """The API of one tenant, as `Catalog` and `Contents` see it.
+    """The API of one tenant, as `Listings` and `Pdfs` see it.
 
     A call is written ``namespaces``, ``list NAMESPACE`` or ``pdf NAMESPACE/NAME``. Failures,
     gates and hooks are set for one call or, by its first word, for all of a kind.

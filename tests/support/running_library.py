@@ -21,7 +21,7 @@ from invoicefs.library.access import Access
 from invoicefs.library.library import Library, LibraryStore, Policy
 from invoicefs.library.listings import View
 from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Fetcher, Limits
+from invoicefs.scheduling.scheduler import Limits, Scheduler
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import AskedTenant, FakeTenant
 
@@ -83,14 +83,14 @@ class CrowdClock(FakeClock):
 @contextmanager
 def call_threads(
     clock: FakeClock, limits: Limits = _LIMITS, store: object = None
-) -> Iterator[tuple[Fetcher, DiskThreads]]:
+) -> Iterator[tuple[Scheduler, DiskThreads]]:
     """The threads that a catalog, contents or a library run on, which may use a store."""
     on_end = getattr(store, "close", lambda: None)
     with (
         closing(DiskThreads(timeout_s=20.0, on_thread_end=on_end)) as disk,
-        closing(Fetcher(limits, clock, on_worker_end=on_end)) as fetcher,
+        closing(Scheduler(limits, clock, on_worker_end=on_end)) as scheduler,
     ):
-        yield fetcher, disk
+        yield scheduler, disk
 
 
 def asked(tenant: FakeTenant, store: LibraryStore, disk: DiskThreads) -> tuple[AskedTenant, Access]:
@@ -118,12 +118,12 @@ def running_library(
         largest_window=_LIMITS.parallel,
         read_ahead=0,
     )
-    with call_threads(clock, limits, store) as (fetcher, disk):
+    with call_threads(clock, limits, store) as (scheduler, disk):
         api, access = asked(tenant, store, disk)
         yield Library(
             api,
             store,
-            fetcher,
+            scheduler,
             clock,
             view=view or View(),
             policy=replace(usual, **policy or {}),

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from invoicefs.clock import Deadline
-from invoicefs.scheduling.scheduler import Fetcher, Limits
+from invoicefs.scheduling.scheduler import Limits, Scheduler
 from invoicefs.scheduling.throttle import SUCCESSES_PER_SLOT
 from tests.support.fake_clock import FakeClock
 
@@ -89,7 +89,7 @@ class Stage:
     ) -> None:
         self.clock = clock or FakeClock()
         limits = Limits(parallel, max_wait_s)
-        self.fetcher = Fetcher(limits, self.clock, lambda: jitter, on_worker_end)
+        self.scheduler = Scheduler(limits, self.clock, lambda: jitter, on_worker_end)
         self.held: set[threading.Thread] = set()
         self.running = 0
         self.most_running = 0
@@ -138,7 +138,7 @@ class Stage:
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
         """Fetch in the foreground, where nothing has to happen meanwhile."""
-        return self.fetcher.fetch(key, kind, call, Deadline.after(timeout_s, self.clock))
+        return self.scheduler.fetch(key, kind, call, Deadline.after(timeout_s, self.clock))
 
     def caller(
         self,
@@ -153,7 +153,7 @@ class Stage:
 
         def fetch() -> None:
             try:
-                future.set_result(self.fetcher.fetch(key, kind, call, deadline))
+                future.set_result(self.scheduler.fetch(key, kind, call, deadline))
             except BaseException as error:
                 future.set_exception(error)
 
@@ -168,7 +168,7 @@ class Stage:
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         """Have a call made in the background."""
-        self.fetcher.start(key, kind, call, Deadline.after(timeout_s, self.clock))
+        self.scheduler.start(key, kind, call, Deadline.after(timeout_s, self.clock))
 
     def occupy(self, slots: int) -> list[Call]:
         """Calls of the foreground that hold so many slots; of a kind that nothing else has."""
@@ -236,7 +236,7 @@ class Stage:
     def __exit__(self, *_: object) -> None:
         """Let everything go and close; no thread may be left."""
         self.let_all_go()
-        self.fetcher.close()
+        self.scheduler.close()
         for thread in self.threads():
             thread.join(HANG_S)
         assert not self.threads()

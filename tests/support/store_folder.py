@@ -10,7 +10,7 @@ from pathlib import Path
 
 from invoicefs.clock import Clock, SystemClock
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
-from invoicefs.store.disk_cache import Cache
+from invoicefs.store.disk_cache import DiskCache
 from invoicefs.store.store import Store, open_store
 from tests.support.fake_tenant import pdf_of
 
@@ -114,7 +114,7 @@ def put_values(folder: Path, cache: str, values: Mapping[int, bytes]) -> None:
 
 
 @contextmanager
-def threads_that_use(store: Store | Cache, count: int) -> Iterator[ThreadPoolExecutor]:
+def threads_that_use(store: Store | DiskCache, count: int) -> Iterator[ThreadPoolExecutor]:
     """So many threads, each of which closes its connections as its last."""
     together = threading.Barrier(count, timeout=20)
 

@@ -21,7 +21,7 @@ from urllib3.exceptions import TimeoutError as SocketTimeout
 
 from invoicefs.api.alarm import Alarm, Entry
 from invoicefs.api.connections import IdleConnections, watch_connections
-from invoicefs.api.deadline_guard import Guard
+from invoicefs.api.deadline_guard import DeadlineGuard
 from invoicefs.sandbox.listener import reserve_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
@@ -203,7 +203,7 @@ def alarm() -> Iterator[Alarm]:
 
 @pytest.fixture(autouse=True)
 def _guarded() -> Iterator[None]:
-    with Guard(HOUR_S, Timers()):
+    with DeadlineGuard(HOUR_S, Timers()):
         yield
 
 
@@ -273,7 +273,10 @@ BOTH_SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["http", "https
 def test_headers_that_do_not_come(
     pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
 ) -> None:
-    with Server(send(beginning, then=timers.fire), tls=tls) as server, Guard(HOUR_S, timers):
+    with (
+        Server(send(beginning, then=timers.fire), tls=tls) as server,
+        DeadlineGuard(HOUR_S, timers),
+    ):
         with ends():
             get(pool, server.url)
 
@@ -285,7 +288,7 @@ def test_headers_that_do_not_come(
 def test_body_that_does_not_end(
     pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
 ) -> None:
-    with Server(send(beginning), tls=tls) as server, Guard(HOUR_S, timers):
+    with Server(send(beginning), tls=tls) as server, DeadlineGuard(HOUR_S, timers):
         response = pool.request("GET", server.url, preload_content=False)
         timers.fire()
 
@@ -297,7 +300,7 @@ def test_body_that_does_not_end(
 
 
 def test_handshake_that_does_not_end(pool: urllib3.PoolManager, timers: Timers) -> None:
-    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S, timers):
+    with Server(send(b"", then=timers.fire)) as server, DeadlineGuard(HOUR_S, timers):
         with ends_early():
             get(pool, server.url.replace("http:", "https:"))
 
@@ -308,7 +311,7 @@ def test_handshake_that_does_not_end(pool: urllib3.PoolManager, timers: Timers) 
 def test_connection_that_is_made_too_late(
     pool: urllib3.PoolManager, timers: Timers, tls: bool
 ) -> None:
-    with Server(send(OK), tls=tls) as server, Guard(0.0, timers):
+    with Server(send(OK), tls=tls) as server, DeadlineGuard(0.0, timers):
         timers.fire()
 
         with pytest.raises(HTTPError):
@@ -320,9 +323,9 @@ def test_pooled_connection_is_shut_by_the_guard_of_its_present_call(
     pool: urllib3.PoolManager, timers: Timers, tls: bool
 ) -> None:
     with Server(send(OK), send(b"HTTP", then=timers.fire), tls=tls) as server:
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             get(pool, server.url)
-        with Guard(HOUR_S, timers), ends_early():
+        with DeadlineGuard(HOUR_S, timers), ends_early():
             get(pool, server.url)
 
         assert server.connections == 1
@@ -333,7 +336,7 @@ def test_every_connection_of_a_call_is_shut(pool: urllib3.PoolManager, timers: T
     with (
         Server(send(beginning)) as one,
         Server(send(beginning)) as other,
-        Guard(HOUR_S, timers),
+        DeadlineGuard(HOUR_S, timers),
     ):
         responses = [pool.request("GET", each.url, preload_content=False) for each in (one, other)]
 
@@ -361,7 +364,7 @@ def test_connection_that_is_not_accepted(
     pool: urllib3.PoolManager, alarm: Alarm, busy_port: int, scheme: str
 ) -> None:
     def call() -> None:
-        with Guard(0.05, alarm), contextlib.suppress(HTTPError):
+        with DeadlineGuard(0.05, alarm), contextlib.suppress(HTTPError):
             pool.request("GET", f"{scheme}://127.0.0.1:{busy_port}/", timeout=HOUR_S)
         ended.set()
 
@@ -387,14 +390,14 @@ def test_tunnel_that_is_not_granted(timers: Timers) -> None:
     with (
         Server(send(b"HTTP/1.1", then=timers.fire)) as proxy,
         new_pool(proxy=proxy.url) as pool,
-        Guard(HOUR_S, timers),
+        DeadlineGuard(HOUR_S, timers),
         ends_early(),
     ):
         get(pool, "https://invoices.example/")
 
 
 def test_time_ends_a_call_that_waits(pool: urllib3.PoolManager, alarm: Alarm) -> None:
-    with Server() as server, Guard(0.02, alarm), ends_early():
+    with Server() as server, DeadlineGuard(0.02, alarm), ends_early():
         get(pool, server.url)
 
 
@@ -405,9 +408,9 @@ def test_call_through_a_proxy(timers: Timers, tls: bool) -> None:
         Server(relay_to(server), tls=tls) as proxy,
         new_pool(proxy.url) as pool,
     ):
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             assert get(pool, server.url) == b"content"
-        with Guard(HOUR_S, timers), ends_early():
+        with DeadlineGuard(HOUR_S, timers), ends_early():
             get(pool, server.url)
 
 
@@ -458,7 +461,7 @@ def test_call_that_ends_in_time_is_not_disturbed(
 ) -> None:
     with Server(send(OK), send(OK), tls=tls) as server:
         for _ in range(2):
-            with Guard(HOUR_S, timers):
+            with DeadlineGuard(HOUR_S, timers):
                 assert get(pool, server.url) == b"content"
 
         assert server.connections == 1
@@ -472,9 +475,9 @@ def test_pooled_connection_is_not_shut_by_the_guard_of_an_earlier_call(
         connection.sendall(OK)
 
     with Server(send(OK), fire_the_first_and_answer) as server:
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             get(pool, server.url)
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             assert get(pool, server.url) == b"content"
 
         assert server.connections == 1
@@ -493,7 +496,7 @@ def test_guard_that_is_firing_is_not_left_before_it_has_shut_everything(
 
     with Server(send(OK)) as server:
         firing = threading.Thread(target=timers.fire)
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             get(pool, server.url)
             monkeypatch.setattr(socket.socket, "shutdown", slow_shutdown)
             firing.start()
@@ -513,7 +516,7 @@ def test_guard_does_not_shut_the_connection_of_another_thread(
     contents: list[bytes] = []
 
     def call_under_another_guard() -> None:
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             other_is_guarded.set()
             assert may_call.wait(HANG_S)
             contents.append(get(pool, server.url))
@@ -526,7 +529,7 @@ def test_guard_does_not_shut_the_connection_of_another_thread(
         other = threading.Thread(target=call_under_another_guard)
         other.start()
         assert other_is_guarded.wait(HANG_S)
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             may_call.set()
             other.join()
 
@@ -535,7 +538,7 @@ def test_guard_does_not_shut_the_connection_of_another_thread(
 
 def test_call_after_a_guard_has_fired_is_made(pool: urllib3.PoolManager, timers: Timers) -> None:
     with Server(send(b"", then=timers.fire), send(OK)) as server:
-        with Guard(HOUR_S, timers), ends_early():
+        with DeadlineGuard(HOUR_S, timers), ends_early():
             get(pool, server.url)
 
         assert get(pool, server.url) == b"content"
@@ -546,9 +549,9 @@ def test_outer_guard_holds_again_after_an_inner_one(
 ) -> None:
     with (
         Server(send(OK), send(b"", then=lambda: timers.fire(0))) as server,
-        Guard(HOUR_S, timers),
+        DeadlineGuard(HOUR_S, timers),
     ):
-        with Guard(HOUR_S, timers):
+        with DeadlineGuard(HOUR_S, timers):
             get(pool, server.url)
 
         with ends_early():
@@ -559,12 +562,12 @@ def test_outer_guard_holds_again_after_an_inner_one(
 
 
 def test_guard_without_connections_may_fire(timers: Timers) -> None:
-    with Guard(HOUR_S, timers):
+    with DeadlineGuard(HOUR_S, timers):
         timers.fire()
 
 
 def test_guard_without_connections_may_fire_late(timers: Timers) -> None:
-    with Guard(HOUR_S, timers):
+    with DeadlineGuard(HOUR_S, timers):
         pass
 
     timers.fire()
@@ -573,7 +576,7 @@ def test_guard_without_connections_may_fire_late(timers: Timers) -> None:
 def test_guard_may_fire_where_the_connection_is_closed(
     pool: urllib3.PoolManager, timers: Timers
 ) -> None:
-    with Server(send_and_close(CLOSING_OK)) as server, Guard(HOUR_S, timers):
+    with Server(send_and_close(CLOSING_OK)) as server, DeadlineGuard(HOUR_S, timers):
         get(pool, server.url)
         pool.clear()
 
@@ -581,7 +584,7 @@ def test_guard_may_fire_where_the_connection_is_closed(
 
 
 def test_guard_lets_exceptions_through(timers: Timers) -> None:
-    with pytest.raises(KeyError), Guard(HOUR_S, timers):
+    with pytest.raises(KeyError), DeadlineGuard(HOUR_S, timers):
         raise KeyError
 
 
@@ -593,7 +596,7 @@ def test_watching_twice_is_watching_once(pool: urllib3.PoolManager, timers: Time
     watch_connections(pool, IdleConnections(Timers()))
     assert dict(pool.pool_classes_by_scheme) == watched
 
-    with Server(send(b"", then=timers.fire)) as server, Guard(HOUR_S, timers), ends_early():
+    with Server(send(b"", then=timers.fire)) as server, DeadlineGuard(HOUR_S, timers), ends_early():
         get(pool, server.url)
 
 
@@ -670,7 +673,7 @@ def test_no_descriptor_is_left_behind(
 
     with warnings.catch_warnings(record=True) as unclosed:
         warnings.simplefilter("always", ResourceWarning)
-        with Server(send(OK), tls=tls) as server, new_pool() as pool, Guard(HOUR_S, timers):
+        with Server(send(OK), tls=tls) as server, new_pool() as pool, DeadlineGuard(HOUR_S, timers):
             call(server, pool, timers)
         del pool
         gc.collect()

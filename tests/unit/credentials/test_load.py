@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from invoicefs.credentials.load import Ask, Credentials, read_credentials
-from invoicefs.credentials.sources import Choice, Family, choose, take_secrets
+from invoicefs.credentials.sources import Choice, CredentialSource, choose, take_secrets
 from invoicefs.errors import UsageError, UserError
 from tests.support.certificates import make_certificate
 
@@ -89,7 +89,7 @@ def find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Find:
             file.write_text(json.dumps(in_file))
         elif file.is_file():
             file.unlink()
-        options = Family.of(texts, OPTIONS, is_ours=True)
+        options = CredentialSource.of(texts, OPTIONS, is_ours=True)
         choice = choose(options, take_secrets(), may_be_unencrypted=may_be_unencrypted)
         return Found(choice)
 
@@ -567,7 +567,7 @@ def test_nothing_that_is_printed_tells_a_secret(
     tenant = find({"--url": A, **texts})
     credentials = tenant.credentials(lambda _: PLANTED)
 
-    family = tenant.choice.family
+    family = tenant.choice.source
     for each in (tenant, family, family.token, family.p12_password, credentials):
         assert PLANTED not in f"{each} {each!r}"
     assert PLANTED not in credentials.description

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicefs.library.access_pattern import Walks
+from invoicefs.library.access_pattern import AccessPattern
 
 places = st.integers(0, 30)
 windows = st.integers(1, 16)
@@ -13,10 +13,10 @@ windows = st.integers(1, 16)
 
 def steps(positions: list[int], largest_window: int) -> list[list[int]]:
     """What is named to be fetched at each step of a walk."""
-    walks, named = Walks(), []
+    pattern, named = AccessPattern(), []
     for position in positions:
-        walks = walks.step(position, largest_window)
-        named.append(list(walks.ahead))
+        pattern = pattern.step(position, largest_window)
+        named.append(list(pattern.ahead))
     return named
 
 

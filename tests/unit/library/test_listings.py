@@ -17,7 +17,7 @@ from invoicefs.errors import (
     Unreachable,
     UnusableAnswer,
 )
-from invoicefs.library.listings import UNLISTED_RECHECK_S, Catalog, View
+from invoicefs.library.listings import UNLISTED_RECHECK_S, Listings, View
 from invoicefs.model import Invoice, Listing, Record
 from tests.support.fake_tenant import FakeTenant
 from tests.support.memory_store import MemoryStore
@@ -44,8 +44,8 @@ refused_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
 class Shelf:
     """The catalog of one mount, asked with a deadline that is far away."""
 
-    def __init__(self, catalog: Catalog, clock: CrowdClock, learnt: list[Listing]) -> None:
-        self.catalog = catalog
+    def __init__(self, listings: Listings, clock: CrowdClock, learnt: list[Listing]) -> None:
+        self.listings = listings
         self.learnt = learnt
         self._clock = clock
 
@@ -54,20 +54,20 @@ class Shelf:
         return Deadline.after(LONG_S, self._clock)
 
     def namespaces(self) -> tuple[str, ...]:
-        return self.catalog.namespaces(self.deadline)
+        return self.listings.namespaces(self.deadline)
 
     def namespace(self, directory: str) -> str:
-        return self.catalog.namespace(directory, self.deadline)
+        return self.listings.namespace(directory, self.deadline)
 
     def names(self, namespace: str = "system") -> list[str]:
-        listing = self.catalog.listing(namespace, self.deadline)
+        listing = self.listings.listing(namespace, self.deadline)
         return sorted(each.name for each in listing.invoices)
 
     def invoice(self, file_name: str, namespace: str = "system") -> Invoice:
-        return self.catalog.invoice(namespace, file_name, self.deadline)[0]
+        return self.listings.invoice(namespace, file_name, self.deadline)[0]
 
     def is_vouched_for(self, file_name: str, namespace: str = "system") -> bool:
-        return self.catalog.invoice(namespace, file_name, self.deadline)[1]
+        return self.listings.invoice(namespace, file_name, self.deadline)[1]
 
     def use(self, call: str) -> object:
         """Look at what a kind of call brings."""
@@ -107,13 +107,13 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
             list_ttl_s: float = LIST_TTL_S,
             learn: Callable[[Listing], None] | None = None,
         ) -> Shelf:
-            fetcher, disk = stack.enter_context(call_threads(clock))
+            scheduler, disk = stack.enter_context(call_threads(clock))
             api, access = asked(tenant, store, disk)
             learnt: list[Listing] = []
-            catalog = Catalog(
+            listings = Listings(
                 api,
                 store,
-                fetcher,
+                scheduler,
                 clock,
                 view=view or View(),
                 list_ttl_s=list_ttl_s,
@@ -121,7 +121,7 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
                 disk=disk,
                 access=access,
             )
-            return Shelf(catalog, clock, learnt)
+            return Shelf(listings, clock, learnt)
 
         yield mount
 
@@ -186,8 +186,8 @@ def test_the_first_contact_asks_although_the_list_is_fresh(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     shelf = mount()
-    assert shelf.catalog.first_contact(shelf.deadline) == ("empty", "system")
-    assert shelf.catalog.first_contact(shelf.deadline) == ("empty", "system")
+    assert shelf.listings.first_contact(shelf.deadline) == ("empty", "system")
+    assert shelf.listings.first_contact(shelf.deadline) == ("empty", "system")
     assert tenant.take_calls() == ["namespaces", "namespaces"]
     shelf.namespaces()
     assert tenant.take_calls() == []
@@ -201,31 +201,31 @@ def test_the_first_contact_reports_every_failure(
     shelf = mount()
     tenant.fail("namespaces", failure("away"))
     with pytest.raises(InvoicefsError, match="away"):
-        shelf.catalog.first_contact(shelf.deadline)
-    assert shelf.catalog.is_known
+        shelf.listings.first_contact(shelf.deadline)
+    assert shelf.listings.is_known
 
 
 def test_a_tenant_is_known_once_it_was_listed(mount: Mount, tenant: FakeTenant) -> None:
     shelf = mount()
-    assert not shelf.catalog.is_known
+    assert not shelf.listings.is_known
     assert tenant.take_calls() == []
     shelf.namespaces()
-    assert shelf.catalog.is_known
-    assert mount().catalog.is_known
+    assert shelf.listings.is_known
+    assert mount().listings.is_known
 
 
 def test_counting_makes_no_call(mount: Mount, tenant: FakeTenant) -> None:
     before = mount()
-    assert before.catalog.namespace_count() == 0
-    assert before.catalog.invoice_count() == 0
+    assert before.listings.namespace_count() == 0
+    assert before.listings.invoice_count() == 0
     before.namespaces()
     before.names()
     after = mount()
     tenant.take_calls()
-    assert after.catalog.namespace_count() == 2
-    assert after.catalog.last_listing("system").by_file_name.keys() == {"old.pdf", "new.pdf"}
-    assert after.catalog.last_listing("elsewhere") == Listing()
-    assert after.catalog.invoice_count() == 2
+    assert after.listings.namespace_count() == 2
+    assert after.listings.last_listing("system").by_file_name.keys() == {"old.pdf", "new.pdf"}
+    assert after.listings.last_listing("elsewhere") == Listing()
+    assert after.listings.invoice_count() == 2
     assert tenant.take_calls() == []
 
 
@@ -412,7 +412,7 @@ def test_a_new_tenant_may_have_no_namespaces(mount: Mount, tenant: FakeTenant) -
     tenant.invoices_of.clear()
     shelf = mount()
     assert shelf.namespaces() == ()
-    assert not shelf.catalog.is_known
+    assert not shelf.listings.is_known
 
 
 def test_a_partial_list_of_namespaces_only_adds(
@@ -505,7 +505,7 @@ def test_404_for_the_list_of_a_listed_namespace_is_no_absence(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, view: View
 ) -> None:
     shelf = mount(view)
-    shelf.catalog.first_contact(shelf.deadline)
+    shelf.listings.first_contact(shelf.deadline)
     tenant.fail("list", NotFound("the server answered 404"))
     with pytest.raises(UnusableAnswer):
         shelf.names()
@@ -773,7 +773,7 @@ def test_a_view_of_some_namespaces_shows_these_without_a_call(
     shelf = mount(View(namespaces=("system", "other")))
     assert shelf.namespaces() == ("system", "other")
     assert shelf.namespace("system") == "system"
-    assert shelf.catalog.namespace_count() == 2
+    assert shelf.listings.namespace_count() == 2
     with pytest.raises(NotFound):
         shelf.namespace("empty")
     assert tenant.take_calls() == []
@@ -785,8 +785,8 @@ def test_a_view_of_some_states_shows_these(
     tenant.bill(final("unpaid", status="issued"))
     shelf = mount(View(statuses=frozenset({"paid"})))
     assert shelf.names() == ["old"]
-    assert [each.name for each in shelf.catalog.last_listing("system").invoices] == ["old"]
-    assert shelf.catalog.invoice_count() == 1
+    assert [each.name for each in shelf.listings.last_listing("system").invoices] == ["old"]
+    assert shelf.listings.invoice_count() == 1
     clock.advance(LIST_TTL_S - 1)
     tenant.take_calls()
     with pytest.raises(NotFound):
@@ -920,8 +920,8 @@ def locked(mount: Mount, store: MemoryStore) -> Shelf:
     earlier.names()
     store.keeps = store.finds = False
     shelf = mount()
-    assert not shelf.catalog.is_known
-    assert shelf.catalog.last_listing("system") == Listing()
+    assert not shelf.listings.is_known
+    assert shelf.listings.last_listing("system") == Listing()
     return shelf
 
 

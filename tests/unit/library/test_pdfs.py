@@ -20,7 +20,7 @@ from invoicefs.errors import (
     TooLarge,
     Unreachable,
 )
-from invoicefs.library.pdfs import Contents
+from invoicefs.library.pdfs import Pdfs
 from invoicefs.model import Attributes, Invoice, Listing, OpenContent, Record, StoredContent
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
@@ -60,7 +60,7 @@ refusals = pytest.mark.parametrize("refusal", [*DENIALS, *OTHER_REFUSALS, NotFou
 class Desk:
     """The contents as one mount has them, asked with a deadline that is far away."""
 
-    def __init__(self, contents: Contents, clock: CrowdClock) -> None:
+    def __init__(self, contents: Pdfs, clock: CrowdClock) -> None:
         self.contents = contents
         self._clock = clock
 
@@ -118,12 +118,12 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
             active_ttl_s: float = ACTIVE_TTL_S,
             max_pdf_size_bytes: int = MAX_PDF_SIZE_BYTES,
         ) -> Desk:
-            fetcher, disk = stack.enter_context(call_threads(clock))
+            scheduler, disk = stack.enter_context(call_threads(clock))
             api, access = asked(tenant, store, disk)
-            contents = Contents(
+            contents = Pdfs(
                 api,
                 store,
-                fetcher,
+                scheduler,
                 clock,
                 active_ttl_s=active_ttl_s,
                 max_pdf_size_bytes=max_pdf_size_bytes,
@@ -234,15 +234,15 @@ def test_more_active_invoices_than_are_held_count_as_not_downloaded(
 
 def test_what_is_shown_is_of_one_moment(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half from before a download and half from after it, a size was 0 (measured)."""
-    shown = Contents._shown
+    shown = Pdfs._shown
     opens = iter([lambda: desk.read(FINAL)])
 
-    def shown_and_then_opened(self: Contents, invoice: Invoice) -> tuple[Record | None, bool]:
+    def shown_and_then_opened(self: Pdfs, invoice: Invoice) -> tuple[Record | None, bool]:
         found = shown(self, invoice)
         next(opens, lambda: None)()
         return found
 
-    monkeypatch.setattr(Contents, "_shown", shown_and_then_opened)
+    monkeypatch.setattr(Pdfs, "_shown", shown_and_then_opened)
     assert is_unknown(desk.stat(FINAL))
     assert is_exact(desk.stat(FINAL), desk.read(FINAL))
 

@@ -22,7 +22,7 @@ from invoicefs.errors import (
     Unreachable,
 )
 from invoicefs.library.library import Library
-from invoicefs.library.pdfs import Contents
+from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
 from invoicefs.settings import Settings
@@ -412,7 +412,7 @@ def fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
     """What was given to the background, which does not get to it."""
     given: list[Invoice] = []
     monkeypatch.setattr(
-        Contents, "bring_in_background", lambda _self, invoice, _deadline: given.append(invoice)
+        Pdfs, "bring_in_background", lambda _self, invoice, _deadline: given.append(invoice)
     )
     return given
 

@@ -301,11 +301,11 @@ def test_nobody_is_refused_for_the_pace(set_stage: SetStage) -> None:
 
 def test_the_pressure_is_what_runs_and_waits(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
-    assert stage.fetcher.pressure() == Pressure(0, 0, {})
+    assert stage.scheduler.pressure() == Pressure(0, 0, {})
 
     running = crowd(stage, calls=5)
 
-    pressure = stage.fetcher.pressure()
+    pressure = stage.scheduler.pressure()
     assert (pressure.running, pressure.waiting) == (len(running), 5 - len(running))
     assert pressure.cool_downs_s == {}
     assert len(running) == free_slots(3)
@@ -317,6 +317,6 @@ def test_the_pressure_tells_how_long_a_kind_pauses(set_stage: SetStage) -> None:
     stage.settle()
     stage.pass_time(1.0)
 
-    (left_s,) = stage.fetcher.pressure().cool_downs_s.values()
+    (left_s,) = stage.scheduler.pressure().cool_downs_s.values()
 
     assert 2.0 < left_s <= 3.5

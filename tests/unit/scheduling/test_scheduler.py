@@ -57,7 +57,7 @@ def test_call_is_given_the_deadline_of_its_caller(stage: Stage) -> None:
     call = stage.call()
     deadline = Deadline.after(17.0, stage.clock)
 
-    stage.fetcher.fetch("a", "pdf", call, deadline)
+    stage.scheduler.fetch("a", "pdf", call, deadline)
 
     assert [each.at_s for each in call.deadlines] == [deadline.at_s]
 
@@ -827,7 +827,7 @@ def test_close_ends_callers_in_the_queue(set_stage: SetStage) -> None:
     callers = [stage.caller("a", call), stage.caller("b", call)]
     stage.settle()
 
-    stage.fetcher.close()
+    stage.scheduler.close()
 
     assert all(isinstance(caller.exception(HANG_S), NoAnswer) for caller in callers)
     running.let_go()
@@ -840,7 +840,7 @@ def test_close_ends_callers_that_wait_for_another_attempt(stage: Stage) -> None:
     caller = stage.caller("a", call)
     stage.settle()
 
-    stage.fetcher.close()
+    stage.scheduler.close()
 
     assert isinstance(caller.exception(HANG_S), NoAnswer)
     stage.pass_time(4.5)
@@ -852,7 +852,7 @@ def test_close_does_not_wait_for_calls(stage: Stage) -> None:
     caller = stage.caller("a", call)
     call.until_begun()
 
-    stage.fetcher.close()
+    stage.scheduler.close()
 
     assert not caller.done()
     call.let_go()
@@ -865,7 +865,7 @@ def test_no_call_is_tried_again_after_close(stage: Stage, error: type[InvoicefsE
     call = stage.held_call(failure, "content")
     caller = stage.caller("a", call)
     call.until_begun()
-    stage.fetcher.close()
+    stage.scheduler.close()
 
     call.let_go()
     stage.settle()
@@ -878,7 +878,7 @@ def test_no_call_is_tried_again_after_close(stage: Stage, error: type[InvoicefsE
 def test_no_call_is_made_after_close(stage: Stage) -> None:
     call = stage.call()
     stage.fetch("before", stage.call())
-    stage.fetcher.close()
+    stage.scheduler.close()
 
     with pytest.raises(NoAnswer):
         stage.fetch("a", call)
@@ -894,7 +894,7 @@ def test_close_ends_the_threads(stage: Stage) -> None:
     stage.settle()
     assert stage.threads()
 
-    stage.fetcher.close()
+    stage.scheduler.close()
     running.let_go()
     for thread in stage.threads():
         thread.join(HANG_S)
@@ -903,8 +903,8 @@ def test_close_ends_the_threads(stage: Stage) -> None:
 
 
 def test_close_twice_is_harmless(stage: Stage) -> None:
-    stage.fetcher.close()
-    stage.fetcher.close()
+    stage.scheduler.close()
+    stage.scheduler.close()
 
 
 def test_fetcher_that_is_not_used_has_no_threads(stage: Stage) -> None:

@@ -581,8 +581,8 @@ def replace_databases(folder: Path, alien: Callable[[Path], None]) -> None:
     """Put something else in the place of databases that nobody uses."""
     for cache in CACHES:
         path = database(folder, cache)
-        for journal in path.parent.glob("cache.db-*"):
-            journal.unlink()
+        for activity in path.parent.glob("cache.db-*"):
+            activity.unlink()
         alien(path)
 
 

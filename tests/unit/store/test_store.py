@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
-from invoicefs.store.disk_cache import REST_S, Cache
+from invoicefs.store.disk_cache import REST_S, DiskCache
 from invoicefs.store.store import Store, open_store, store_folder
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import pdf_of
@@ -693,7 +693,7 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SQLite's own waiting is unfair: one of many may wait until its time is over."""
-    cache = Cache(folder, "cache", SystemClock(), refill=lambda: True)
+    cache = DiskCache(folder, "cache", SystemClock(), refill=lambda: True)
     slow = SlowValues(slow="1")
     with threads_that_use(cache, 2) as threads:
         first = threads.submit(cache.set, slow)
@@ -710,8 +710,8 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
 
 def test_what_goes_while_it_is_judged_is_not_damaged(folder: Path) -> None:
     with (
-        closing(Cache(folder, "cache", SystemClock(), refill=lambda: True)) as cache,
-        closing(Cache(folder, "cache", SystemClock(), refill=lambda: True)) as other,
+        closing(DiskCache(folder, "cache", SystemClock(), refill=lambda: True)) as cache,
+        closing(DiskCache(folder, "cache", SystemClock(), refill=lambda: True)) as other,
     ):
         cache.set({"stays": "1", "damaged": "2", "goes": "3"})
 
