@@ -17,7 +17,36 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+SERVICE_CACHE_DIR = Path("/var/cache/invoicefs")  # of who has no home, as at boot
 _MOST_LINKS = 40  # as many as the kernel follows, see path_resolution(7)
+
+
+def default_cache_dir() -> Path:
+    """``$XDG_CACHE_HOME/invoicefs``, or ``/var/cache/invoicefs`` for who has no home.
+
+    The XDG base directory specification lets a relative path count as not set.
+    """
+    cache_home = os.environ.get("XDG_CACHE_HOME", "")
+    if Path(cache_home).is_absolute():
+        return Path(cache_home) / "invoicefs"
+    home = home_folder()
+    return home / ".cache" / "invoicefs" if home else SERVICE_CACHE_DIR
+
+
+def home_folder() -> Path | None:
+    """The home of the user: ``$HOME``, or that of the user database; None where there is neither.
+
+    mount(8) takes HOME away from what it runs for an ordinary user. Root without HOME is no user
+    but a service, as at boot, and has none.
+    """
+    if Path(home := os.environ.get("HOME", "")).is_absolute():
+        return Path(home)
+    if os.geteuid() == 0:
+        return None
+    try:
+        return Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    except KeyError:  # a user that is in no database, as in containers
+        return None
 
 
 def own_folder(folder: Path) -> None:

@@ -7,18 +7,17 @@ import enum
 import hashlib
 import json
 import operator
-import re
 import sys
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from invoicefs import names
 from invoicefs.clock import NS_PER_S
+from invoicefs.dates import parse_time_ns
 
 UNKNOWN_STATUS: Final = "unknown"
 STATUSES: Final = ("paid", "issued", "pending", "overdue", "refunded", "cancelled", UNKNOWN_STATUS)
@@ -31,12 +30,6 @@ _PDF_MARGIN_BYTES = 1024
 _HASH_BITS = 48
 _MAX_DAYS = (1 << (64 - _HASH_BITS)) - 1  # the year 2149
 _S_PER_DAY = 86_400
-_LAST_S = 15_032_385_535  # 2446-05-10: what ext4 can hold, see its i_ctime_extra
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(  # there is no hour 24 in it, which Python takes since 3.14
-    r"(\d{4}-\d\d-\d\d)[Tt ]((?!24)\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)",
-    re.ASCII,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,30 +259,6 @@ def unlisted_invoice(namespace: str, name: str) -> Invoice:
 def namespace_inode(namespace: str) -> int:
     """The inode of a namespace's directory: below those of all invoices that have a period."""
     return _inode_hash(namespace)
-
-
-@lru_cache(4096)  # many invoices have the same periods
-def parse_time_ns(text: str) -> int | None:
-    """Nanoseconds since 1970 of an RFC 3339 time, or None where it is not one.
-
-    Nor is one that no archive can hold, before 1970 or after 2446: it would get another time there,
-    and every ``rsync -a`` would take the file for a changed one.
-
-    >>> parse_time_ns("1970-01-01T00:00:01.000000002Z")
-    1000000002
-    """
-    match = _RFC3339.fullmatch(text)
-    if match is None:
-        return None
-    day, time, fraction, zone = match.groups()
-    try:
-        moment = datetime.fromisoformat(f"{day}T{time}{zone.upper().replace('Z', '+00:00')}")
-        seconds = (moment - _EPOCH) // timedelta(seconds=1)
-    except (ValueError, OverflowError):
-        return None
-    if not 0 <= seconds <= _LAST_S:
-        return None
-    return seconds * NS_PER_S + int((fraction or "").ljust(9, "0"))
 
 
 @lru_cache(4096)

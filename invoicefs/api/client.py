@@ -49,7 +49,7 @@ from invoicefs.errors import (
     Unavailable,
 )
 from invoicefs.model import Invoice, NamespaceList
-from invoicefs.settings import origin
+from invoicefs.urls import origin
 
 log = logging.getLogger(__name__)
 

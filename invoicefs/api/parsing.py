@@ -25,6 +25,7 @@ from typing import Final
 from invoicefs import names
 from invoicefs.api.redaction import hidden, on_one_line
 from invoicefs.clock import Deadline
+from invoicefs.dates import parse_time_ns
 from invoicefs.errors import TimedOut, TooLarge, UnusableAnswer
 from invoicefs.model import (
     STATUSES,
@@ -32,7 +33,6 @@ from invoicefs.model import (
     Invoice,
     NamespaceList,
     is_whole_pdf,
-    parse_time_ns,
 )
 
 log = logging.getLogger(__name__)

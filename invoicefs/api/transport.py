@@ -33,7 +33,7 @@ from invoicefs.api.transport_errors import translated
 from invoicefs.clock import Deadline
 from invoicefs.credentials.load import Credentials
 from invoicefs.errors import TimedOut
-from invoicefs.settings import is_loopback
+from invoicefs.urls import is_loopback
 
 _CONNECT_TIMEOUT_S = 10.0
 _TOO_LATE = "no answer within --timeout"

@@ -14,10 +14,14 @@ import click
 
 from invoicefs import __version__
 from invoicefs.cli.cache import cache
+from invoicefs.cli.demo import demo
+from invoicefs.cli.doctor import doctor
+from invoicefs.cli.fetch import fetch
 from invoicefs.cli.fstab import parse_helper_call
-from invoicefs.cli.mount import demo, doctor, mount, umount
+from invoicefs.cli.mount import mount, umount
 from invoicefs.cli.options import Call, say, takes_value
-from invoicefs.cli.status import fetch, refresh, status
+from invoicefs.cli.refresh import refresh
+from invoicefs.cli.status import status
 from invoicefs.credentials.sources import OUR_VARIABLES, take_secrets
 from invoicefs.errors import InvoicefsError, UsageError
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
-from invoicefs import settings as config
 from invoicefs.cli.options import PATH, Command, examples, option, tell
 from invoicefs.errors import UserError
-from invoicefs.settings import URL_EXAMPLE, rounded_size
+from invoicefs.folders import default_cache_dir
+from invoicefs.units import rounded_size
+from invoicefs.urls import URL_EXAMPLE, normalise_url
 
 
 @click.group()
@@ -31,10 +32,10 @@ def _stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
     """The stores that are meant; raises `UserError` where there is none."""
     from invoicefs.store.maintenance import stores
 
-    normalised = config.normalise_url(url, may_be_unencrypted=True) if url else None
-    found = stores(cache_dir or config.default_cache_dir(), normalised)
+    normalised = normalise_url(url, may_be_unencrypted=True) if url else None
+    found = stores(cache_dir or default_cache_dir(), normalised)
     if not found:
-        raise UserError(f"There is no store in {cache_dir or config.default_cache_dir()}.")
+        raise UserError(f"There is no store in {cache_dir or default_cache_dir()}.")
     return found
 
 

@@ -3,7 +3,6 @@
 import functools
 import logging
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,10 @@ from invoicefs.cli.options import (
     option,
     say,
     settings_of,
-    tell,
 )
 from invoicefs.credentials.secret_files import keep_memory_private
 from invoicefs.credentials.sources import choose
-from invoicefs.errors import UserError
-from invoicefs.settings import URL_EXAMPLE
+from invoicefs.urls import URL_EXAMPLE
 
 log = logging.getLogger(__name__)
 
@@ -123,67 +120,3 @@ def umount(mount_point: Path, lazy: bool) -> None:
     from invoicefs.mount.mountpoint import unmount
 
     unmount(str(mount_point.absolute()), lazy=lazy)
-
-
-@click.command(
-    epilog=examples(f"invoicefs doctor --url {URL_EXAMPLE} --token-file ~/.invoicefs-token")
-)
-@mount_options
-@INSECURE_HTTP
-@click.pass_context
-def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
-    """Check all that a mount needs, and say how to fix what is wrong.
-
-    Takes the same options and variables as mount. Ends with 1 where something is wrong.
-    """
-    from invoicefs.credentials.load import read_credentials
-    from invoicefs.mount import doctor as checks
-    from invoicefs.mount import logs
-
-    logs.configure(is_foreground=True, log_file=None, verbosity=0)
-    is_well = True
-    good, bad = _marks()
-
-    def show(findings: "Iterable[checks.Finding]") -> None:
-        nonlocal is_well
-        for finding in findings:
-            is_well = is_well and finding.is_well
-            tell(f"{good if finding.is_well else bad} {finding.words}")
-
-    show(checks.of_machine())
-    try:
-        choice = choose(family_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
-        credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
-        settings = settings_of(choice.url, fields)
-    except UserError as error:
-        show([checks.Finding(False, str(error))])
-    else:
-        show([checks.Finding(True, f"the URL is from {choice.url_origin}")])
-        show(checks.of_tenant(settings, credentials))
-    ctx.exit(0 if is_well else 1)
-
-
-def _marks() -> tuple[str, str]:
-    """What stands before a line where all is well, and where not, as this locale can have it."""
-    try:
-        "✓✗".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return "ok:", "!!:"
-    return "✓", "✗"
-
-
-@click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
-@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
-@click.option("--once", is_flag=True, help="Unmount and end after the tour.")
-def demo(mount_point: Path | None, once: bool) -> None:
-    """Mount sample invoices from an embedded API server, and show them around.
-
-    Needs no account. Without MOUNTPOINT a temporary folder is used.
-    """
-    from invoicefs.cli.demo_tour import run_demo
-
-    run_demo(
-        mount_point.absolute() if mount_point else None,
-        is_once=once,
-        say=lambda text: tell(*text.split("\n")),
-    )

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from invoicefs import settings as config
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.fstab import HelperCall, arguments_of
 from invoicefs.credentials.sources import CredentialSource
 from invoicefs.errors import UsageError
-from invoicefs.settings import URL_EXAMPLE, Fetch, Settings
+from invoicefs.settings import Fetch, Settings, parse_status
+from invoicefs.units import format_size_bytes, parse_duration_s, parse_octal, parse_size_bytes
+from invoicefs.urls import URL_EXAMPLE
 
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
@@ -35,7 +36,7 @@ class Call:
 
 
 class _Parsed(_ParamType):
-    """A value that a function of `config` understands."""
+    """A value that a function parses, which raises `UsageError`."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
@@ -50,10 +51,10 @@ class _Parsed(_ParamType):
             self.fail(str(error), param, ctx)
 
 
-_SIZE = _Parsed("size", config.parse_size_bytes)
-_DURATION = _Parsed("duration", config.parse_duration_s)
-_STATUS = _Parsed("status", config.parse_status)
-_OCTAL = _Parsed("octal", config.parse_octal)
+_SIZE = _Parsed("size", parse_size_bytes)
+_DURATION = _Parsed("duration", parse_duration_s)
+_STATUS = _Parsed("status", parse_status)
+_OCTAL = _Parsed("octal", parse_octal)
 # Paths are not looked at here: a mount point may hang.
 PATH = _Parsed("path", Path)
 _ID = click.IntRange(min=0, max=2**32 - 2)  # the one above stands for "leave it", see chown(2)
@@ -72,7 +73,7 @@ def option(name: str, field: str, text: str, **attributes: Any) -> Callable[[Com
 
 
 def _size(name: str, field: str, text: str) -> Callable[[Command], Command]:
-    default = config.format_size_bytes(_DEFAULTS[field])
+    default = format_size_bytes(_DEFAULTS[field])
     return option(name, field, text, type=_SIZE, default=default, show_default=True)
 
 
@@ -265,3 +266,10 @@ def tell(*lines: str, err: bool = False) -> None:
 def say(name: str, sentence: str) -> None:
     """Say something on stderr, in the name of a program."""
     tell(f"{name}: {sentence}", err=True)
+
+
+def end_with(failures: tuple[str, ...], ctx: click.Context) -> None:
+    """End with 1 and these sentences, if there are any."""
+    for failure in failures:
+        say("invoicefs", failure)
+    ctx.exit(1 if failures else 0)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from invoicefs.settings import rounded_size
+from invoicefs.units import rounded_size
 
 _KINDS: Final = {
     "namespaces": "lists of namespaces",

@@ -18,8 +18,9 @@ from typing import Final, NamedTuple, Self
 from invoicefs.credentials.secret_files import take_variable
 from invoicefs.credentials.vesconfig import read_vesconfig
 from invoicefs.errors import UsageError
-from invoicefs.settings import URL_EXAMPLE, home_folder, normalise_url
-from invoicefs.settings import origin as url_origin
+from invoicefs.folders import home_folder
+from invoicefs.urls import URL_EXAMPLE, normalise_url
+from invoicefs.urls import origin as url_origin
 
 Names = str | Sequence[str]
 """What a field is called in one place; of several names the first counts that has a text."""

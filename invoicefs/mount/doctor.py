@@ -11,8 +11,9 @@ from invoicefs.errors import Denied, InvoicefsError, Unauthenticated, UserError
 from invoicefs.kernel.filesystem import load_binding
 from invoicefs.mount import mountpoint
 from invoicefs.mount import preflight as machine
-from invoicefs.settings import GIB, Settings
+from invoicefs.settings import Settings
 from invoicefs.store.store import open_store, store_folder
+from invoicefs.units import GIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,9 @@ from invoicefs.mount.malloc import give_back_large_blocks
 from invoicefs.mount.sd_notify import ServiceManager
 from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Limits, Scheduler
-from invoicefs.settings import URL_EXAMPLE, Fetch, Settings
+from invoicefs.settings import Fetch, Settings
 from invoicefs.store.store import open_store, store_folder
+from invoicefs.urls import URL_EXAMPLE
 
 log = logging.getLogger(__name__)
 

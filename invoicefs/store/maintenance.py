@@ -12,8 +12,8 @@ from typing import Final
 
 from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable, UserError
-from invoicefs.settings import GIB
 from invoicefs.store.store import Store, open_store, store_folder
+from invoicefs.units import GIB
 
 _PARTS: Final = re.compile(r"(pdf|meta)-\d+")
 _JOURNALS: Final = ("-wal", "-shm", "-journal")

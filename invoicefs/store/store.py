@@ -28,7 +28,14 @@ from invoicefs.clock import Clock
 from invoicefs.errors import StoreUnusable
 from invoicefs.folders import own_folder
 from invoicefs.library.access import Question
-from invoicefs.model import Content, Invoice, Listing, Record, StoredContent, is_whole_pdf
+from invoicefs.model import (
+    Content,
+    Invoice,
+    Listing,
+    Record,
+    StoredContent,
+    is_whole_pdf,
+)
 from invoicefs.names import directory_name, file_name
 from invoicefs.store import encoding as records
 from invoicefs.store.disk_cache import DiskCache

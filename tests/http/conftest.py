@@ -14,7 +14,7 @@ from invoicefs.api.client import Api
 from invoicefs.credentials.load import Credentials
 from invoicefs.credentials.tokens import FixedToken, Token
 from invoicefs.sandbox import SAMPLE_TOKEN, SampleInvoice, Sandbox
-from invoicefs.settings import KIB
+from invoicefs.units import KIB
 from tests.support.api_calls import (
     CONTENT,
     OUR_NAME,

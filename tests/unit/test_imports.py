@@ -47,7 +47,7 @@ NOT_YET = {
 """Imports that go up."""
 
 LAZY = {
-    ("cli.mount", "cli.demo_tour"),
+    ("cli.demo", "cli.demo_tour"),
     ("cli.mount", "mount.lifecycle"),
     ("credentials.certificates", "cryptography"),
     ("credentials.vesconfig", "yaml"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from invoicefs import model, names
 from invoicefs.clock import NS_PER_S
+from invoicefs.dates import parse_time_ns
 from invoicefs.model import (
     ROOT_INODE,
     Content,
@@ -24,7 +25,6 @@ from invoicefs.model import (
     Order,
     Record,
     namespace_inode,
-    parse_time_ns,
 )
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -13,22 +13,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from invoicefs.errors import UsageError
-from invoicefs.settings import (
+from invoicefs.folders import default_cache_dir
+from invoicefs.settings import Fetch, Settings, parse_status
+from invoicefs.units import (
     GIB,
     KIB,
     MIB,
-    Fetch,
-    Settings,
-    default_cache_dir,
     format_size_bytes,
-    normalise_url,
-    origin,
     parse_duration_s,
     parse_octal,
     parse_size_bytes,
-    parse_status,
     rounded_size,
 )
+from invoicefs.urls import normalise_url, origin
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

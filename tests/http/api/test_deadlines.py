@@ -36,7 +36,7 @@ from invoicefs.sandbox import (
     Sent,
     faults,
 )
-from invoicefs.settings import KIB
+from invoicefs.units import KIB
 from tests.support.api_calls import (
     EVERY_CALL,
     OUR_NAME,

@@ -50,7 +50,7 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
-from invoicefs.settings import KIB, MIB
+from invoicefs.units import KIB, MIB
 from tests.support.api_calls import (
     CONTENT,
     EVERY_CALL,

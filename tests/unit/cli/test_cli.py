@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 import invoicefs
 from invoicefs import cli
 from invoicefs.errors import InvoicefsError, UsageError, UserError
-from invoicefs.settings import GIB, KIB, MIB, Fetch, Settings
+from invoicefs.settings import Fetch, Settings
+from invoicefs.units import GIB, KIB, MIB
 from tests.support.certificates import make_certificate
 from tests.support.cli_stage import (
     DOMAIN_ERRORS,

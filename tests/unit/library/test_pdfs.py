@@ -21,7 +21,14 @@ from invoicefs.errors import (
     Unreachable,
 )
 from invoicefs.library.pdfs import Pdfs
-from invoicefs.model import Attributes, Invoice, Listing, OpenContent, Record, StoredContent
+from invoicefs.model import (
+    Attributes,
+    Invoice,
+    Listing,
+    OpenContent,
+    Record,
+    StoredContent,
+)
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
 from tests.support.running_library import (

@@ -1,0 +1,24 @@
+"""The command ``invoicefs demo``."""
+
+from pathlib import Path
+
+import click
+
+from invoicefs.cli.options import PATH, examples, tell
+
+
+@click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
+@click.option("--once", is_flag=True, help="Unmount and end after the tour.")
+def demo(mount_point: Path | None, once: bool) -> None:
+    """Mount sample invoices from an embedded API server, and show them around.
+
+    Needs no account. Without MOUNTPOINT a temporary folder is used.
+    """
+    from invoicefs.cli.demo_tour import run_demo
+
+    run_demo(
+        mount_point.absolute() if mount_point else None,
+        is_once=once,
+        say=lambda text: tell(*text.split("\n")),
+    )

@@ -1,0 +1,67 @@
+"""The command ``invoicefs doctor``."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from invoicefs.cli.options import (
+    INSECURE_HTTP,
+    ask,
+    examples,
+    family_of_options,
+    mount_options,
+    settings_of,
+    tell,
+)
+from invoicefs.credentials.sources import choose
+from invoicefs.errors import UserError
+from invoicefs.urls import URL_EXAMPLE
+
+
+@click.command(
+    epilog=examples(f"invoicefs doctor --url {URL_EXAMPLE} --token-file ~/.invoicefs-token")
+)
+@mount_options
+@INSECURE_HTTP
+@click.pass_context
+def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
+    """Check all that a mount needs, and say how to fix what is wrong.
+
+    Takes the same options and variables as mount. Ends with 1 where something is wrong.
+    """
+    from invoicefs.credentials.load import read_credentials
+    from invoicefs.mount import doctor as checks
+    from invoicefs.mount import logs
+
+    logs.configure(is_foreground=True, log_file=None, verbosity=0)
+    is_well = True
+    good, bad = _marks()
+
+    def show(findings: "Iterable[checks.Finding]") -> None:
+        nonlocal is_well
+        for finding in findings:
+            is_well = is_well and finding.is_well
+            tell(f"{good if finding.is_well else bad} {finding.words}")
+
+    show(checks.of_machine())
+    try:
+        choice = choose(family_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
+        credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
+        settings = settings_of(choice.url, fields)
+    except UserError as error:
+        show([checks.Finding(False, str(error))])
+    else:
+        show([checks.Finding(True, f"the URL is from {choice.url_origin}")])
+        show(checks.of_tenant(settings, credentials))
+    ctx.exit(0 if is_well else 1)
+
+
+def _marks() -> tuple[str, str]:
+    """What stands before a line where all is well, and where not, as this locale can have it."""
+    try:
+        "✓✗".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "ok:", "!!:"
+    return "✓", "✗"

@@ -1,0 +1,25 @@
+"""The command ``invoicefs refresh``."""
+
+from pathlib import Path
+
+import click
+
+from invoicefs.cli.options import NO_CACHE_DIR, PATH, end_with, examples
+
+
+@click.command(epilog=examples("invoicefs refresh", "invoicefs refresh ~/invoices/system"))
+@click.argument("path", metavar="[PATH]", type=PATH, required=False)
+@NO_CACHE_DIR
+@click.pass_context
+def refresh(ctx: click.Context, /, path: Path | None) -> None:
+    """Ask the API for the lists again now, and for unfinished invoices when they are opened next.
+
+    For the namespace that PATH is in, or for all of a mount that have been listed; without PATH for
+    all your mounts. Ends with 1 where that fails.
+    """
+    from invoicefs.cli import running_mounts
+
+    if path:
+        running_mounts.refresh(running_mounts.place_of(str(path)))
+    else:
+        end_with(running_mounts.refresh_all(), ctx)
