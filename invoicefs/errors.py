@@ -9,6 +9,11 @@ about the invoice, so what is already stored may be served instead. A ``Refusal`
 what it refuses is not served from the store.
 """
 
+from typing import Final
+
+TIMED_OUT: Final = "no answer within the timeout"
+MOUNT_IS_ENDING: Final = "the mount is ending"
+
 
 class InvoicefsError(Exception):
     """The root of everything this package raises on purpose."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from invoicefs import names
 from invoicefs.clock import NS_PER_S
@@ -118,6 +118,14 @@ class Record:
 
     mtime_ns: int
     content: StoredContent | None = None
+
+
+class AccessKey(NamedTuple):
+    """A kind of request in a namespace, by a credential, which a fingerprint stands for."""
+
+    fingerprint: str
+    kind: str
+    namespace: str
 
 
 class Order(enum.Enum):
@@ -232,6 +240,13 @@ class Bytes(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+class SpilledBytes(Bytes, Protocol):
+    """Bytes that are on disk until they are closed."""
+
+    def close(self) -> None:
+        """Free the space on disk."""
 
 
 @dataclass(frozen=True, slots=True)

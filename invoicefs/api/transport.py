@@ -32,11 +32,10 @@ from invoicefs.api.proxies import check_proxy
 from invoicefs.api.transport_errors import translated
 from invoicefs.clock import Deadline
 from invoicefs.credentials.load import Credentials
-from invoicefs.errors import TimedOut
+from invoicefs.errors import TIMED_OUT, TimedOut
 from invoicefs.urls import is_loopback
 
 _CONNECT_TIMEOUT_S = 10.0
-_TOO_LATE = "no answer within --timeout"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ class Transport:
                     data: bytes = response.raw.read(size_bytes, decode_content=False)
                 if not data and deadline.left_s() == 0:
                     # A body without a length just ends where it is shut.
-                    raise TimedOut(_TOO_LATE)
+                    raise TimedOut(TIMED_OUT)
                 return data
 
             yield Reply(response.url, response.status_code, response.headers, read)
@@ -192,7 +191,7 @@ def _foreign_errors_translated(deadline: Deadline) -> Iterator[None]:
         yield
     except _FOREIGN as error:
         if deadline.left_s() == 0:
-            raise TimedOut(_TOO_LATE) from error
+            raise TimedOut(TIMED_OUT) from error
         raise translated(error) from error
 
 

@@ -66,9 +66,9 @@ def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dr
     is_whole = True
     for folder in _stores(cache_dir, url):
         verdict = verify_store(folder, is_dry=is_dry)
-        is_whole = is_whole and not verdict.damaged
+        is_whole = is_whole and not verdict.corrupt
         fate = "damaged" if is_dry else "damaged and removed"
-        tell(f"{folder}: {verdict.whole} invoices are whole, {verdict.damaged} {fate}")
+        tell(f"{folder}: {verdict.whole} invoices are whole, {verdict.corrupt} {fate}")
     ctx.exit(0 if is_whole else 1)
 
 

@@ -24,7 +24,6 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from invoicefs.clock import Clock
@@ -40,9 +39,11 @@ from invoicefs.errors import (
 )
 from invoicefs.kernel import xattrs
 from invoicefs.kernel.errnos import errno_of
-from invoicefs.library.library import Entry, Library, OpenInvoice
+from invoicefs.library.directories import Entry
+from invoicefs.library.library import Library, OpenInvoice
 from invoicefs.model import ROOT_INODE, Attributes
 from invoicefs.names import NAME_MAX_BYTES
+from invoicefs.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +55,6 @@ _PATH_CODEC = "invoicefs_path"
 # The kernel looks a name up again after 1 s, libfuse's entry_timeout; the rest is for a stat that
 # is held up between its LOOKUP and its GETATTR.
 _LOOKUP_LASTS_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Ownership:
-    """Owner, group and permission bits that everything in the mount has in common."""
-
-    uid: int
-    gid: int
-    file_mode: int
-    directory_mode: int
 
 
 class _Told(NamedTuple):
@@ -88,14 +79,14 @@ class InvoiceFilesystem:
     def __init__(
         self,
         library: Library,
-        ownership: Ownership,
+        settings: Settings,
         clock: Clock,
         look: Callable[[bytes], None],
         on_ready: Callable[[], None],
     ) -> None:
         self._library = library
         self._clock = clock
-        self._ownership = ownership
+        self._settings = settings
         self._look = look
         self._on_ready = on_ready
         self._lock = threading.Lock()
@@ -224,17 +215,17 @@ class InvoiceFilesystem:
     symlink = truncate = unlink = utimens = write = _refuse_change
 
     def _stat(self, attributes: Attributes) -> dict[str, int]:
-        owner = self._ownership
+        settings = self._settings
         if attributes.is_directory:
-            mode = stat.S_IFDIR | owner.directory_mode
+            mode = stat.S_IFDIR | settings.directory_mode
         else:
-            mode = stat.S_IFREG | owner.file_mode
+            mode = stat.S_IFREG | settings.file_mode
         return {
             "st_ino": attributes.inode,
             "st_mode": mode,
             "st_nlink": attributes.links,
-            "st_uid": owner.uid,
-            "st_gid": owner.gid,
+            "st_uid": settings.uid,
+            "st_gid": settings.gid,
             "st_size": attributes.size_bytes,
             "st_blocks": attributes.blocks,
             "st_blksize": BLOCK_SIZE_BYTES,
@@ -266,11 +257,11 @@ class DescribingFilesystem(InvoiceFilesystem):
 
     def listxattr(self, path: str) -> list[str]:
         """Answer ``listxattr``; `xattrs.ERROR` is not among the names."""
-        return list(self._library.extended_attributes(path))
+        return list(self._attributes(path))
 
     def getxattr(self, path: str, name: str, _position: int = 0) -> bytes:
         """Answer ``getxattr``."""
-        found = self._library.extended_attributes(path).get(name)
+        found = self._attributes(path).get(name)
         if name == xattrs.ERROR and (words := self._library.open_error(path)):
             found = xattrs.value(words)
         if found is None:
@@ -278,6 +269,9 @@ class DescribingFilesystem(InvoiceFilesystem):
         return found
 
     setxattr = removexattr = InvoiceFilesystem._refuse_change
+
+    def _attributes(self, path: str) -> Mapping[str, bytes]:
+        return xattrs.described(self._library.description(path))
 
 
 def load_binding() -> Any:

@@ -1,30 +1,32 @@
 """What the API has let a credential see: the store shows it no more than that.
 
-Mounts of one user share a store, also with different tokens. What one of them has downloaded says
-nothing of what another may see; only the API does. So for each credential and namespace it is
-remembered that a list, and that a PDF, was allowed. Where nothing is remembered the request is
-made, once per namespace, and its answer counts.
+Mounts of one user share a store, even with different tokens. What one of them has downloaded says
+nothing about what another may see; only the API does. So for each credential and namespace it is
+recorded that a listing, and that a PDF, was allowed. Where nothing is recorded, the request is
+made, once per namespace, and its result counts.
 
 Invariants:
 
-1. What is stored is served only to a credential that `may_see` it, or that has just got it.
-2. A credential is remembered as a fingerprint, keyed with a secret of the store: neither it nor
-   anything that it could be guessed from is written down.
-3. A 403 for a list takes back that it was allowed. That it once was stays known (`has_seen`): what
-   such a credential knows already is no secret to it. A 403 for one PDF says nothing of others.
+1. What is stored is served only to a credential that `may_see` it, or that has just received it.
+2. A credential is recorded as a fingerprint, keyed with a secret of the store: neither the
+   credential nor anything it could be guessed from is written down.
+3. A 403 for a listing revokes the permission to see it. That it was once allowed stays known
+   (`has_seen`), because what such a credential already knows is no secret to it. A 403 for one PDF
+   says nothing about others.
 
-Threading: `_known` changes by single assignments, `_key` in `refill_store` alone.
-`note` and `refill_store` are called by threads that may use the store; all others ask it through
-`disk`.
+Threading: `_known` changes by single assignments. `note` is called by threads that may use the
+store; all others read it through `disk`.
 """
 
 import enum
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
+from invoicefs.library.ports import Store
+from invoicefs.model import AccessKey
 from invoicefs.scheduling.disk_threads import DiskThreads
 
 NAMESPACES: Final = "namespaces"
@@ -33,35 +35,14 @@ PDF: Final = "pdf"
 
 
 class Verdict(enum.StrEnum):
-    """What the API has said last; a credential that never saw anything has none."""
+    """The API's last response; a credential that never saw anything has none."""
 
     ALLOWED = "allowed"
     REFUSED = "refused"
 
 
-class Question(NamedTuple):
-    """Whether a credential, by its fingerprint, may see a kind of thing in a namespace."""
-
-    fingerprint: str
-    kind: str
-    namespace: str
-
-
-class AccessStore(Protocol):
-    """Where verdicts are kept across remounts."""
-
-    def fingerprint_key(self, proposed: bytes) -> bytes:
-        """The secret that fingerprints are keyed with: what is kept, else from now on this."""
-
-    def verdict(self, question: Question) -> str | None:
-        """What was kept last, or None where nothing was."""
-
-    def save_verdicts(self, verdicts: Mapping[Question, str]) -> bool:
-        """Keep these. Returns False where the disk cannot take it."""
-
-
-class _Seen(NamedTuple):
-    """What a credential asked for."""
+class _Request(NamedTuple):
+    """A kind of request in a namespace, by a credential."""
 
     credential: str
     kind: str
@@ -69,65 +50,57 @@ class _Seen(NamedTuple):
 
 
 class Access:
-    """What the credential of a mount may see; `credential` returns the present one.
+    """What the credential of a mount may see; `credential` returns the current one.
 
     A credential is any text that stands for it.
     """
 
-    def __init__(
-        self, store: AccessStore, disk: DiskThreads, credential: Callable[[], str]
-    ) -> None:
+    def __init__(self, store: Store, disk: DiskThreads, credential: Callable[[], str]) -> None:
         self._store = store
         self._disk = disk
-        self._key = store.fingerprint_key(secrets.token_bytes())
-        self._known: dict[_Seen, Verdict | None] = {}
+        self._fingerprint_key = store.fingerprint_key(secrets.token_bytes())
+        self._known: dict[_Request, Verdict | None] = {}
         self._credential = credential
 
     def note(self, credential: str, kind: str, namespace: str, *, is_allowed: bool) -> None:
-        """Take note of what the API has answered to a credential."""
-        seen = _Seen(credential, kind, namespace)
-        before = self._known.get(seen) or self._stored(seen)
+        """Record how the API has answered a request of a credential; uses the store."""
+        request = _Request(credential, kind, namespace)
+        before = self._known.get(request) or self._stored(request)
         after = Verdict.ALLOWED if is_allowed else before
         if not is_allowed and before and kind != PDF:
             after = Verdict.REFUSED
-        self._known[seen] = after
+        self._known[request] = after
         if after and after is not before:
-            self._store.save_verdicts({self._question(seen): after})
+            self._store.save_verdicts({self._key(request): after})
 
     def may_see(self, kind: str, namespace: str = "") -> bool:
-        """Whether the API has last allowed this; raises `TimedOut` where the disk hangs.
+        """Return whether the API last allowed this; raises `TimedOut` if the disk hangs.
 
-        Another mount with the same credential may have been allowed it since it was asked here.
+        Another mount with the same credential may have been allowed it since this was last asked.
         """
-        seen = _Seen(self._credential(), kind, namespace)
-        if self._known.get(seen) is None:
-            self._recall(seen)
-        return self._known[seen] is Verdict.ALLOWED
+        request = _Request(self._credential(), kind, namespace)
+        if self._known.get(request) is None:
+            self._recall(request)
+        return self._known[request] is Verdict.ALLOWED
 
     def has_seen(self, kind: str, namespace: str = "") -> bool:
-        """Whether the API has ever allowed this; raises `TimedOut` where the disk hangs."""
-        seen = _Seen(self._credential(), kind, namespace)
-        if seen not in self._known:
-            self._recall(seen)
-        return self._known[seen] is not None
+        """Return whether the API ever allowed this; raises `TimedOut` if the disk hangs."""
+        request = _Request(self._credential(), kind, namespace)
+        if request not in self._known:
+            self._recall(request)
+        return self._known[request] is not None
 
-    def refill_store(self) -> bool:
-        """Keep what the store has lost. Returns False where the disk cannot take it."""
-        self._key = self._store.fingerprint_key(self._key)
-        known = tuple(self._known.items())
-        return self._store.save_verdicts(
-            {self._question(seen): verdict for seen, verdict in known if verdict}
-        )
+    def _recall(self, request: _Request) -> None:
+        found = self._disk.run(lambda: self._stored(request))
+        # A response may have come first, and counts.
+        self._known[request] = self._known.get(request) or found
 
-    def _recall(self, seen: _Seen) -> None:
-        found = self._disk.run(lambda: self._stored(seen))
-        # A note may have come first, and counts.
-        self._known[seen] = self._known.get(seen) or found
-
-    def _stored(self, seen: _Seen) -> Verdict | None:
-        text = self._store.verdict(self._question(seen))
+    def _stored(self, request: _Request) -> Verdict | None:
+        text = self._store.verdict(self._key(request))
         return Verdict(text) if text in tuple(Verdict) else None
 
-    def _question(self, seen: _Seen) -> Question:
-        fingerprint = hmac.digest(self._key, seen.credential.encode(), hashlib.sha256).hex()
-        return Question(fingerprint, seen.kind, seen.namespace)
+    def _key(self, request: _Request) -> AccessKey:
+        fingerprint = hmac.digest(
+            self._fingerprint_key, request.credential.encode(), hashlib.sha256
+        ).hex()
+        return AccessKey(fingerprint, request.kind, request.namespace)

@@ -1,23 +1,23 @@
-"""How somebody walks through a sequence of files, and what to fetch ahead of them.
+"""How programs go through a sequence of files, and which files to download ahead of them.
 
-A walk is a series of visits to one place after the other. Several go on at one time: each of them
-is recognised by the place that it comes to next, and a visit to any other place is a jump, ahead
-of which nothing is fetched. Whoever goes through the files in another order only jumps.
+Sequential access is a series of visits to one place after the other. Several may go on at once;
+each is recognised by the place that comes next. A visit to any other place is a jump, and nothing
+is downloaded ahead of it. A program that goes through the files in another order only jumps.
 """
 
 from dataclasses import dataclass
 
 FIRST_WINDOW = 2
-_MAX_ACCESSES = 4  # of a sequence; programs seldom read one folder at the same time
+_MAX_ACCESSES = 4  # in one sequence; programs seldom read a folder at the same time
 
 
 @dataclass(frozen=True, slots=True)
 class SequentialAccess:
-    """Where a walk is, and which places ahead of it have to be fetched now.
+    """The position of a sequential access, and which places ahead of it to download now.
 
-    `ahead` begins after what was ahead at earlier steps, so nothing is named twice; it may reach
-    beyond the end of the sequence. `window` is how far ahead it reaches: it doubles with each
-    step, so a walk that soon ends has fetched little in vain.
+    `ahead` begins after what was ahead at earlier steps, so no place is named twice; it may reach
+    beyond the end of the sequence. `window` is how far ahead it reaches. It doubles with each step,
+    so an access that ends soon has downloaded little for nothing.
     """
 
     position: int
@@ -26,42 +26,42 @@ class SequentialAccess:
 
     @classmethod
     def begun_at(cls, position: int) -> "SequentialAccess":
-        """A walk of one step: whoever looks at one file need not look at the next."""
+        """Return an access of one step: a program that opens one file need not open the next."""
         return cls(position, _nothing(position + 1))
 
     def is_continued_at(self, position: int) -> bool:
-        """Whether a visit to this place goes on with the walk, or is one more to where it is."""
+        """Return whether a visit to this place continues the access, or repeats its last step."""
         return position - self.position in (0, 1)
 
     def step(self, position: int, largest_window: int) -> "SequentialAccess":
-        """The walk after a visit to a place that it leads to."""
+        """Return the access after a visit that continues it."""
         if position == self.position:  # one visit of a program is several system calls
             return SequentialAccess(position, _nothing(self.ahead.stop), self.window)
         window = min(max(FIRST_WINDOW, 2 * self.window), largest_window)
         begin = max(self.ahead.stop, position + 1)
-        return SequentialAccess(position, range(begin, max(begin, position + 1 + window)), window)
+        end = max(begin, position + 1 + window)
+        return SequentialAccess(position, range(begin, end), window)
 
 
 @dataclass(frozen=True, slots=True)
 class AccessPattern:
-    """The walks through one sequence, that of the last visit at the end."""
+    """The sequential accesses to one sequence, the latest one last."""
 
     accesses: tuple[SequentialAccess, ...] = ()
 
     @property
     def ahead(self) -> range:
-        """The places that the last visit wants to be fetched."""
+        """The places to download after the last visit."""
         return self.accesses[-1].ahead if self.accesses else _nothing(0)
 
     def step(self, position: int, largest_window: int) -> "AccessPattern":
-        """The walks after a visit to this place."""
+        """Return the pattern after a visit to this place."""
         for access in reversed(self.accesses):
             if access.is_continued_at(position):
-                others = tuple(each for each in self.accesses if each is not access)
+                others = tuple(other for other in self.accesses if other is not access)
                 return AccessPattern((*others, access.step(position, largest_window)))
-        return AccessPattern(
-            (*self.accesses[1 - _MAX_ACCESSES :], SequentialAccess.begun_at(position))
-        )
+        kept = self.accesses[1 - _MAX_ACCESSES :]
+        return AccessPattern((*kept, SequentialAccess.begun_at(position)))
 
 
 def _nothing(after: int) -> range:

@@ -1,29 +1,38 @@
 """The centre: what exists, what it looks like, and its bytes, by the paths of the mount.
 
-It joins the `Listings` (what exists) and the `Pdfs` (what it looks like and holds), and knows
-no FUSE. Every operation has one deadline, everything included. All errors come from `attributes`,
-`directory` and `open`: what they return is whole and in memory, so reading it cannot fail.
+It joins `Namespaces` and `Listings` (what exists) with `Pdfs` (what it looks like and holds), and
+does not know FUSE. Each operation has one deadline for everything it does. All errors come from
+`attributes`, `directory` and `open`: what they return is complete and in memory, so reading it
+cannot fail.
 
-Threading: every method may be called from many threads at once, also from threads that do not
-stay, like FUSE callbacks: the store is read in the threads of `disk` only. `_open_errors` changes
-by single assignments.
+Threading: every method may be called from many threads at once, even from threads that end soon,
+such as FUSE callbacks: the store is only read in the threads of `disk`. `_open_errors` changes by
+single assignments.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 from invoicefs.clock import NS_PER_S, Clock, Deadline
-from invoicefs.errors import InvoicefsError, NameTooLong, NotFound
-from invoicefs.kernel import xattrs
-from invoicefs.library.access import Access, AccessStore
-from invoicefs.library.listing_cache import ListStore
-from invoicefs.library.listings import ListApi, Listings, View
-from invoicefs.library.pdfs import ContentStore, PdfApi, Pdfs
+from invoicefs.errors import InvoicefsError, NotFound
+from invoicefs.library.access import Access
+from invoicefs.library.directories import (
+    Entry,
+    directory_attributes,
+    namespace_entry,
+    path_parts,
+)
+from invoicefs.library.downloads import Downloads
+from invoicefs.library.listing_cache import ListingCache
+from invoicefs.library.listings import Listings
+from invoicefs.library.namespaces import Namespaces
+from invoicefs.library.pdfs import Pdfs
+from invoicefs.library.ports import Api, Store
 from invoicefs.library.read_ahead import ReadAhead
+from invoicefs.library.record_cache import RecordCache
 from invoicefs.library.stat_downloads import StatDownloads
 from invoicefs.model import (
-    BLOCK_BYTES,
     ROOT_INODE,
     Attributes,
     Invoice,
@@ -31,61 +40,19 @@ from invoicefs.model import (
     namespace_inode,
     unlisted_invoice,
 )
-from invoicefs.names import directory_name, invoice_name, is_too_long
+from invoicefs.names import invoice_name
 from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.settings import Settings
 
-DIRECTORY_BYTES = 4096
 _KERNEL_MEMORY_S = 5  # it asks again after 1 s (entry_timeout); the rest is for slow machines
-
-
-class LibraryApi(ListApi, PdfApi, Protocol):
-    """The calls that a library makes."""
-
-
-class LibraryStore(ListStore, ContentStore, AccessStore, Protocol):
-    """Where a library keeps things across remounts."""
-
-    def when_lost(self, refill: Callable[[], bool]) -> None:
-        """Have this called when listings and records that were kept have been lost.
-
-        In whatever thread notices that. It may use the store, and says whether it could keep all
-        once more; else it is called again later.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How fresh things have to be, how large and how late they may be, and when they are fetched.
-
-    Ahead of a walk of opens through a namespace up to `read_ahead` invoices are fetched.
-    `fetches_on_stat` where every ``stat`` waits for the size; ahead of a walk of ``stat`` up to
-    `largest_window` are fetched then.
-    """
-
-    timeout_s: float
-    list_ttl_s: float
-    active_ttl_s: float
-    max_pdf_size_bytes: int
-    fetches_on_stat: bool
-    largest_window: int
-    read_ahead: int
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One name in a directory."""
-
-    name: str
-    inode: int
-    is_directory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class OpenInvoice:
     """An invoice whose content is pinned until it is released.
 
-    `is_young` where the kernel may be between the size before its download and that after it.
+    `is_young` if the kernel may still have the size from before the download.
     """
 
     invoice: Invoice
@@ -94,8 +61,16 @@ class OpenInvoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """What is known of an invoice; without a listing only its SHA-256, in hex, if that."""
+
+    invoice: Invoice | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """What ``statfs`` shows: the sum of the sizes that are known, and the number of names."""
+    """What ``statfs`` shows: the sum of all known sizes, and the number of names."""
 
     size_bytes: int
     files: int
@@ -115,88 +90,80 @@ class Counts:
 
 
 class Library:
-    """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``."""
+    """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``.
+
+    It has more than 20 methods because it is the one face that the kernel and the control socket
+    see; each of them is a few lines.
+    """
 
     def __init__(
         self,
-        api: LibraryApi,
-        store: LibraryStore,
+        api: Api,
+        store: Store,
         scheduler: Scheduler,
         clock: Clock,
+        settings: Settings,
         *,
-        view: View,
-        policy: Policy,
         disk: DiskThreads,
         access: Access,
     ) -> None:
         self._clock = clock
-        self._access = access
-        self._timeout_s = policy.timeout_s
+        self._settings = settings
         self._open_errors: dict[str, str] = {}
+        records = RecordCache(store, clock)
+        self._downloads = Downloads(
+            api, store, scheduler, clock, settings, records, disk=disk, access=access
+        )
         self._pdfs = Pdfs(
-            api,
             store,
-            scheduler,
-            clock,
-            active_ttl_s=policy.active_ttl_s,
-            max_pdf_size_bytes=policy.max_pdf_size_bytes,
+            records,
+            self._downloads,
+            max_pdf_size_bytes=settings.max_pdf_size_bytes,
             disk=disk,
             access=access,
         )
         self._read_ahead = ReadAhead(
-            self._pdfs.bring_ahead,
+            self._downloads.start_ahead,
             self._pdfs.is_wanted_ahead,
             clock,
-            largest_window=policy.read_ahead,
-            timeout_s=policy.timeout_s,
+            largest_window=settings.read_ahead,
+            timeout_s=settings.timeout_s,
         )
-        self._stat_downloads = StatDownloads(
-            self._pdfs,
-            clock,
-            is_eager=policy.fetches_on_stat,
-            largest_window=policy.largest_window,
-            timeout_s=policy.timeout_s,
-        )
-        self._listings = Listings(
-            api,
-            store,
-            scheduler,
-            clock,
-            view=view,
-            list_ttl_s=policy.list_ttl_s,
-            learn=self._pdfs.learn,
-            disk=disk,
-            access=access,
-        )
-
-        store.when_lost(self._refill_store)
+        self._stat_downloads = StatDownloads(self._pdfs, self._downloads, clock, settings)
+        cache = ListingCache(store, disk, settings.statuses, self._pdfs.learn)
+        self._namespaces = Namespaces(api, cache, scheduler, clock, settings, access)
+        self._listings = Listings(api, cache, self._namespaces, scheduler, clock, settings, access)
 
     def first_contact(self) -> tuple[str, ...]:
-        """Ask the API for its namespaces now; raises whatever the call brings."""
-        return self._listings.first_contact(self._deadline())
+        """List the namespaces now; raises the error of the request."""
+        return self._namespaces.first_contact(self._deadline())
 
     @property
     def is_known(self) -> bool:
-        """Whether this tenant has been listed before, in this mount or an earlier one."""
-        return self._listings.is_known
+        """Whether this tenant was ever listed, by this mount or an earlier one."""
+        return self._namespaces.is_known or any(
+            map(self._listings.has_listed, self._settings.namespaces)
+        )
+
+    # For the kernel.
 
     def lookup(self, path: str) -> Attributes:
-        """What is known of a path, if it exists; waits for no download of a listed invoice."""
+        """Return what is known of a path; does not wait for the download of a listed invoice."""
         return self._attributes(path, waits=False)
 
     def attributes(self, path: str) -> Attributes:
-        """What ``stat`` shows of a path."""
+        """Return what ``stat`` shows of a path."""
         return self._attributes(path, waits=True)
 
     def directory(self, path: str) -> tuple[Entry, ...]:
-        """The names in a directory, without ``.`` and ``..``, in the order of their inodes."""
+        """Return the names in a directory, without ``.`` and ``..``, ordered by inode."""
         deadline = self._deadline()
-        match _parts(path):
+        match path_parts(path):
             case []:
-                entries = map(_namespace_entry, self._listings.namespaces(deadline))
+                entries = map(namespace_entry, self._namespaces.all(deadline))
                 return tuple(sorted(entries, key=lambda entry: entry.inode))
             case [directory]:
-                namespace = self._listings.namespace(directory, deadline)
+                namespace = self._namespaces.of_directory(directory, deadline)
                 listing = self._listings.listing(namespace, deadline)
                 return tuple(
                     Entry(name, invoice.inode) for name, invoice in listing.by_file_name.items()
@@ -205,7 +172,7 @@ class Library:
                 raise NotFound(f"{path} is not a directory")
 
     def open(self, path: str) -> OpenInvoice:
-        """The whole content of an invoice, pinned: give it back with `release`."""
+        """Return the whole content of an invoice, pinned; give it back with `release`."""
         try:
             opened = self._open(path, self._deadline())
         except InvoicefsError as error:
@@ -215,83 +182,102 @@ class Library:
         return opened
 
     def release(self, opened: OpenInvoice) -> None:
-        """Give back what `open` gave."""
+        """Give back what `open` returned."""
         self._pdfs.release(opened.invoice)
 
     def open_attributes(self, opened: OpenInvoice) -> Attributes:
-        """What ``fstat`` shows of an open invoice."""
+        """Return what ``fstat`` shows of an open invoice."""
         return self._pdfs.attributes(opened.invoice)
 
-    def extended_attributes(self, path: str) -> Mapping[str, bytes]:
-        """What is known of an invoice, by the names of `xattrs`; no call."""
-        match _parts(path):
-            case [directory, name]:
-                return self._described(directory, name)
-            case _:
-                return {}
-
     def open_error(self, path: str) -> str | None:
-        """Why the last open of a path failed, in words; None where it did not."""
+        """Return why the last open of a path failed, or None."""
         return self._open_errors.get(path)
 
+    def description(self, path: str) -> Description:
+        """Return what is known of an invoice; makes no request."""
+        match path_parts(path):
+            case [directory, name]:
+                return self._description(directory, name)
+            case _:
+                return Description(None, None)
+
     def usage(self) -> Usage:
-        """What is known of the size of it all; no call."""
-        files = 1 + self._listings.namespace_count() + self._listings.invoice_count()
+        """Return what is known of the total size; makes no request."""
+        files = 1 + self._namespaces.count + self._listings.invoice_count()
         return Usage(self._pdfs.known_size_bytes(), files)
 
+    # For the control socket.
+
     def counts(self) -> Counts:
-        """What is known and what was done; no call."""
-        invoices = [each for listing in self._listings.shown() for each in listing.invoices]
-        sizes_bytes = [self._pdfs.fetched_bytes(each) for each in invoices]
-        fetched_bytes = [each for each in sizes_bytes if each is not None]
+        """Return what is known and what was done; makes no request."""
+        invoices = self._shown_invoices()
+        sizes_bytes = [self._pdfs.downloaded_bytes(invoice) for invoice in invoices]
+        known_bytes = [size_bytes for size_bytes in sizes_bytes if size_bytes is not None]
         return Counts(
-            namespaces=self._listings.namespace_count(),
+            namespaces=self._namespaces.count,
             invoices=len(invoices),
-            fetched=len(fetched_bytes),
-            fetched_bytes=sum(fetched_bytes),
+            fetched=len(known_bytes),
+            fetched_bytes=sum(known_bytes),
             open=self._pdfs.open_count,
-            downloads=self._pdfs.downloads,
-            hits=self._pdfs.hits,
+            downloads=self._downloads.count,
+            hits=self._downloads.hits,
         )
 
-    def dropped(self) -> tuple[str, ...]:
-        """The paths of listed invoices that were downloaded once, and are not in the store now.
+    def evicted(self) -> tuple[str, ...]:
+        """Return the paths of listed invoices that were downloaded, and are no longer stored.
 
-        Raises `TimedOut` where the disk hangs.
+        Raises `TimedOut` if the disk hangs.
         """
-        invoices = (each for listing in self._listings.shown() for each in listing.invoices)
-        return tuple(f"/{each.key}" for each in self._pdfs.dropped(invoices))
+        return tuple(f"/{invoice.key}" for invoice in self._pdfs.evicted(self._shown_invoices()))
 
     def refresh(self, path: str) -> None:
-        """List again now, and have active invoices downloaded again when they are next opened.
+        """List again now, and have drafts downloaded again when they are next opened.
 
-        All that has been listed, or the namespace that the path is in. Raises what the calls bring,
-        and `NotFound` where there is no such path.
+        Refreshes all that was listed, or the namespace that the path is in. Raises the error of a
+        request that failed, and `NotFound` if there is no such path.
         """
         deadline = self._deadline()
-        match _parts(path):
+        match path_parts(path):
             case []:
-                for each in self._listings.listed_namespaces():
-                    self._pdfs.look_again(each)
-                self._listings.refresh_all(deadline)
-            case [directory, *names]:
-                namespace = self._listings.namespace(directory, deadline)
-                self._pdfs.look_again(namespace)
+                self._refresh_all(deadline)
+            case [directory, *rest]:
+                namespace = self._namespaces.of_directory(directory, deadline)
+                self._downloads.expire_drafts(namespace)
                 self._listings.refresh(namespace, deadline)
-                if names:
+                if rest:
                     self._find(path, deadline)
 
     def download_again(self, path: str) -> None:
-        """Replace what is stored of an invoice by what the API has now; raises what prevents it."""
+        """Download an invoice and replace what is stored of it; raises what prevents it."""
         deadline = self._deadline()
         invoice, _ = self._find(path, deadline)
-        self._pdfs.download_again(invoice, deadline)
+        self._downloads.replace(invoice, deadline)
 
-    def _refill_store(self) -> bool:
-        """Keep again what the store has lost. Returns False where the disk cannot take it."""
-        kept = [self._access.refill_store()]
-        kept += [self._pdfs.refill_store(listing) for listing in self._listings.listings()]
-        return self._listings.refill_store() and all(kept)
+    def _refresh_all(self, deadline: Deadline) -> None:
+        """Refresh all that was listed; afterwards raises the first error.
+
+        A namespace that is gone has nothing to list, and is no failure.
+        """
+        listed = self._listings.listed_namespaces()
+        for namespace in listed:
+            self._downloads.expire_drafts(namespace)
+        refreshes: list[Callable[[Deadline], None]] = [
+            self._namespaces.refresh,
+            *(partial(self._listings.refresh, namespace) for namespace in listed),
+        ]
+        failure: InvoicefsError | None = None
+        for refresh in refreshes:
+            try:
+                refresh(deadline)
+            except NotFound:
+                continue
+            except InvoicefsError as error:
+                failure = failure or error
+        if failure:
+            raise failure
+
+    def _shown_invoices(self) -> list[Invoice]:
+        return [invoice for listing in self._listings.shown() for invoice in listing.invoices]
 
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:
         invoice = self._pdfs.pinned(path.removeprefix("/"))
@@ -301,21 +287,21 @@ class Library:
         content = self._pdfs.open(invoice, deadline)
         return OpenInvoice(invoice, content, self._is_young(content))
 
-    def _described(self, directory: str, name: str) -> Mapping[str, bytes]:
+    def _description(self, directory: str, name: str) -> Description:
         invoice = self._pdfs.pinned(f"{directory}/{name}")
-        invoice = invoice or self._listings.last_listed(directory, name)
+        invoice = invoice or self._listings.last_invoice(directory, name)
         if invoice is not None:
-            return {**xattrs.described(invoice), **xattrs.digest(self._pdfs.sha256(invoice))}
+            return Description(invoice, self._pdfs.sha256(invoice))
         if (unlisted := invoice_name(name)) is not None:
             # Where listing is forbidden, nothing is known but what was downloaded.
-            return xattrs.digest(self._pdfs.sha256(unlisted_invoice(directory, unlisted)))
-        return {}
+            return Description(None, self._pdfs.sha256(unlisted_invoice(directory, unlisted)))
+        return Description(None, None)
 
     def _attributes(self, path: str, *, waits: bool) -> Attributes:
-        match _parts(path):
+        match path_parts(path):
             case []:
-                links = 2 + self._listings.namespace_count()
-                return _directory_attributes(ROOT_INODE, mtime_ns=0, links=links)
+                links = 2 + self._namespaces.count
+                return directory_attributes(ROOT_INODE, mtime_ns=0, links=links)
             case [directory]:
                 return self._namespace_attributes(directory)
             case [directory, name]:
@@ -324,63 +310,40 @@ class Library:
                 raise NotFound(f"{path} is too deep")
 
     def _is_young(self, content: OpenContent) -> bool:
-        """Whether it was downloaded after the kernel may last have asked for the size."""
+        """Return whether it was downloaded after the kernel may last have asked for the size."""
         facts = content.record.content
         age_ns = self._clock.wall_ns() - facts.fetched_ns if facts else 0
         return not age_ns >= _KERNEL_MEMORY_S * NS_PER_S
 
     def _namespace_attributes(self, directory: str) -> Attributes:
-        # Where something is open, there is a folder, and looks at it do not wait for the API.
+        # A directory in which something is open exists, so a stat of it need not wait for the API.
         namespace = self._pdfs.pinned_namespace(directory)
         if namespace is None:
-            namespace = self._listings.namespace(directory, self._deadline())
+            namespace = self._namespaces.of_directory(directory, self._deadline())
         invoices = self._listings.last_listing(namespace).invoices
-        newest = self._pdfs.mtime_ns(invoices[-1]) if invoices else 0
-        return _directory_attributes(namespace_inode(namespace), newest, links=2)
+        newest_ns = self._pdfs.mtime_ns(invoices[-1]) if invoices else 0
+        return directory_attributes(namespace_inode(namespace), newest_ns, links=2)
 
     def _invoice_attributes(self, directory: str, name: str, *, waits: bool) -> Attributes:
         deadline = self._deadline()
         invoice = self._pdfs.pinned(f"{directory}/{name}")
         if invoice is None:
             invoice, is_vouched_for = self._find(f"/{directory}/{name}", deadline)
-            if not is_vouched_for and not self._pdfs.is_stored(invoice):
-                # Only the PDF call can tell whether there is such an invoice.
-                self._pdfs.bring(invoice, deadline)
+            if not is_vouched_for and not self._pdfs.was_downloaded(invoice):
+                # Only a PDF request can tell whether there is such an invoice.
+                self._downloads.fetch(invoice, deadline)
             if waits:
                 siblings = self._listings.last_listing(invoice.namespace)
-                self._stat_downloads.look(invoice, siblings, deadline)
+                self._stat_downloads.stat(invoice, siblings, deadline)
         return self._pdfs.attributes(invoice)
 
     def _find(self, path: str, deadline: Deadline) -> tuple[Invoice, bool]:
-        match _parts(path):
+        match path_parts(path):
             case [directory, name]:
-                namespace = self._listings.namespace(directory, deadline)
+                namespace = self._namespaces.of_directory(directory, deadline)
                 return self._listings.invoice(namespace, name, deadline)
             case _:
                 raise NotFound(f"{path} is not an invoice")
 
     def _deadline(self) -> Deadline:
-        return Deadline.after(self._timeout_s, self._clock)
-
-
-def _parts(path: str) -> list[str]:
-    parts = [part for part in path.split("/") if part]
-    if any(map(is_too_long, parts)):
-        raise NameTooLong("the name is longer than 255 bytes")
-    return parts
-
-
-def _namespace_entry(namespace: str) -> Entry:
-    name = directory_name(namespace) or namespace
-    return Entry(name, namespace_inode(namespace), is_directory=True)
-
-
-def _directory_attributes(inode: int, mtime_ns: int, links: int) -> Attributes:
-    return Attributes(
-        inode=inode,
-        mtime_ns=mtime_ns,
-        is_directory=True,
-        size_bytes=DIRECTORY_BYTES,
-        blocks=DIRECTORY_BYTES // BLOCK_BYTES,
-        links=links,
-    )
+        return Deadline.after(self._settings.timeout_s, self._clock)

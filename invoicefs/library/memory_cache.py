@@ -1,10 +1,10 @@
-"""Contents in memory, for what the disk cannot be counted on.
+"""PDFs in memory, for when the disk cannot be relied on.
 
-The store on disk may be full, locked or small: what has just been brought into it may be gone at
-the next moment. So contents that somebody is about to ask for are held here as well, up to a sum
-of sizes; beyond it those go that came first.
+The disk cache may be full, locked or small, so what was just downloaded may be evicted a moment
+later. PDFs that are about to be opened are therefore kept here as well, up to a total size; beyond
+it the oldest are dropped first.
 
-Threading: `_lock` guards all fields of a `MemoryCache`, and is held for no I/O. `get` takes no
+Threading: `_lock` guards all fields of a `MemoryCache` and is not held during I/O. `get` takes no
 lock.
 """
 
@@ -14,7 +14,7 @@ from invoicefs.model import Content
 
 
 class MemoryCache:
-    """Contents by the keys of their invoices, up to `limit_bytes` in sum."""
+    """Contents by the keys of their invoices, up to `limit_bytes` in total."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -23,15 +23,15 @@ class MemoryCache:
         self._size_bytes = 0
 
     def get(self, key: str) -> Content | None:
-        """What is held for this invoice."""
+        """Return the content of the invoice with this key, or None."""
         return self._contents.get(key)
 
     def has_room_for(self, size_bytes: int) -> bool:
-        """Whether content of this size can be held without letting another one go."""
+        """Return whether content of this size fits without dropping other content."""
         return self._size_bytes + size_bytes <= self._limit_bytes
 
     def put(self, key: str, content: Content) -> None:
-        """Hold this content, in place of an earlier one; nothing where it exceeds the limit."""
+        """Add content, in place of an earlier one; content beyond the limit is not kept."""
         with self._lock:
             self._remove(key)
             self._contents[key] = content
@@ -40,7 +40,7 @@ class MemoryCache:
                 self._remove(next(iter(self._contents)))
 
     def discard(self, key: str) -> None:
-        """Hold nothing for this invoice any more."""
+        """Remove the content of an invoice, if there is any."""
         with self._lock:
             self._remove(key)
 

@@ -1,18 +1,18 @@
-"""What is fetched ahead of somebody who walks through a namespace, in the background.
+"""Read-ahead: invoices are downloaded in the background before a program opens them.
 
-An archive run visits one file after the other, and each is a slow call: without this it would take
-as long as all calls together. So a walk has the next invoices fetched while it is busy with one,
-in the order of inodes (``cp -r``, ``tar``, ``find``) as well as in that of names (``rsync``,
-``rclone``), because nobody says beforehand in which order he goes. See `access_pattern` for what a
-walk is.
+An archive run opens one file after the other, and each is a slow request: without read-ahead it
+would take as long as all requests together. So sequential access has the next invoices downloaded
+while the program is busy with one. Programs do not announce the order they will use, so the order
+of inodes (``cp -r``, ``tar``, ``find``) and the order of names (``rsync``, ``rclone``) are both
+tracked. See `access_pattern` for what counts as sequential.
 
 Invariants:
 
-1. Ahead of the first visit, and of a jump, nothing is fetched.
-2. A walk that stops has at most its window fetched in vain.
-3. Nobody waits for it, and no failure of it is raised.
+1. Nothing is downloaded ahead of the first open or of a jump.
+2. An access that stops has downloaded at most its window for nothing.
+3. Nobody waits for a download ahead, and its failure is not raised.
 
-Threading: `_lock` guards `_patterns`, and is held for no I/O.
+Threading: `_lock` guards `_patterns` and is not held during I/O.
 """
 
 import threading
@@ -24,21 +24,22 @@ from invoicefs.model import Invoice, Listing, Order
 
 
 class ReadAhead:
-    """Has up to `largest_window` invoices brought ahead of each walk, each within `timeout_s`.
+    """Starts up to `largest_window` downloads ahead of each sequential access.
 
-    `bring` begins to bring one in the background; only those that are `is_wanted` are brought.
+    `start` starts one in the background, with a deadline in `timeout_s`; only invoices that are
+    `is_wanted` are downloaded.
     """
 
     def __init__(
         self,
-        bring: Callable[[Invoice, Deadline], None],
+        start: Callable[[Invoice, Deadline], None],
         is_wanted: Callable[[Invoice], bool],
         clock: Clock,
         *,
         largest_window: int,
         timeout_s: float,
     ) -> None:
-        self._bring = bring
+        self._start = start
         self._is_wanted = is_wanted
         self._clock = clock
         self._largest_window = largest_window
@@ -50,9 +51,9 @@ class ReadAhead:
         """Note a visit to an invoice; `siblings` are those that are shown in its namespace."""
         if self._largest_window == 0:
             return
-        for each in self._ahead_of(invoice, siblings):
-            if self._is_wanted(each):
-                self._bring(each, Deadline.after(self._timeout_s, self._clock))
+        for candidate in self._ahead_of(invoice, siblings):
+            if self._is_wanted(candidate):
+                self._start(candidate, Deadline.after(self._timeout_s, self._clock))
 
     def _ahead_of(self, invoice: Invoice, siblings: Listing) -> Iterator[Invoice]:
         for order in Order:
@@ -63,8 +64,6 @@ class ReadAhead:
 
     def _step(self, sequence: tuple[str, Order], place: int) -> AccessPattern:
         with self._lock:
-            pattern = self._patterns.get(sequence, AccessPattern()).step(
-                place, self._largest_window
-            )
-            self._patterns[sequence] = pattern
-        return pattern
+            pattern = self._patterns.get(sequence, AccessPattern())
+            self._patterns[sequence] = pattern.step(place, self._largest_window)
+            return self._patterns[sequence]

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from invoicefs import __version__
@@ -11,19 +10,8 @@ from invoicefs.errors import UserError
 from invoicefs.library.library import Library
 from invoicefs.mount.activity import Activity
 from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.settings import Settings
 from invoicefs.store.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What stays the same as long as a mount lives."""
-
-    mount_point: str
-    url: str
-    credential: str
-    since_ns: int
-    parallel: int
-    store: str
 
 
 class ControlServer:
@@ -34,14 +22,20 @@ class ControlServer:
 
     def __init__(
         self,
-        identity: Identity,
+        settings: Settings,
         library: Library,
         scheduler: Scheduler,
         activity: Activity,
         store: Store,
         clock: Clock,
+        *,
+        mount_point: str,
+        credential: str,
     ) -> None:
-        self._identity = identity
+        self._settings = settings
+        self._mount_point = mount_point
+        self._credential = credential
+        self._since_ns = clock.wall_ns()
         self._library = library
         self._scheduler = scheduler
         self._activity = activity
@@ -57,7 +51,7 @@ class ControlServer:
                 self._library.refresh(_path_in(question))
                 return {}
             case "dropped":
-                return {"dropped": self._library.dropped()}
+                return {"dropped": self._library.evicted()}
             case "again":
                 self._library.download_again(_path_in(question))
                 return {}
@@ -68,29 +62,29 @@ class ControlServer:
 
     def _status(self) -> Mapping[str, Any]:
         """All numbers are of this mount, since it began; times are seconds since 1970 UTC."""
-        identity, activity = self._identity, self._activity.snapshot()
+        activity = self._activity.snapshot()
         counts, pressure = self._library.counts(), self._scheduler.pressure()
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "mount_point": identity.mount_point,
-            "url": identity.url,
-            "credential": identity.credential,
-            "since_s": identity.since_ns / NS_PER_S,
+            "mount_point": self._mount_point,
+            "url": self._settings.url,
+            "credential": self._credential,
+            "since_s": self._since_ns / NS_PER_S,
             "now_s": self._clock.wall_ns() / NS_PER_S,
             "namespaces": counts.namespaces,
             "invoices": counts.invoices,
             "fetched": counts.fetched,
             "fetched_bytes": counts.fetched_bytes,
             "open": counts.open,
-            "store": {"folder": identity.store, "trouble": self._store.trouble},
+            "store": {"folder": str(self._store.folder), "trouble": self._store.failure},
             "store_hits": counts.hits,
             "downloads": counts.downloads,
             "requests": activity.requests,
             "calls": {
                 "running": pressure.running,
                 "waiting": pressure.waiting,
-                "parallel": identity.parallel,
+                "parallel": self._settings.parallel,
             },
             "cool_downs_s": dict(pressure.cool_downs_s),
             "troubles": [

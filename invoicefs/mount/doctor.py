@@ -83,8 +83,8 @@ def _list(api: Api, settings: Settings) -> None:
 def _check_store(settings: Settings) -> None:
     folder = store_folder(settings.cache_dir, settings.url)
     with closing(open_store(folder, GIB, SystemClock())) as store:
-        if store.trouble:
-            raise UserError(f"The store {folder} cannot be used now: {store.trouble}.")
+        if store.failure:
+            raise UserError(f"The store {folder} cannot be used now: {store.failure}.")
 
 
 def _found(words: str, check: Callable[[], None]) -> Finding:

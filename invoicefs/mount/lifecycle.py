@@ -27,22 +27,21 @@ from invoicefs.errors import (
     UserError,
 )
 from invoicefs.folders import NewFolder
-from invoicefs.kernel.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership, serve
+from invoicefs.kernel.filesystem import DescribingFilesystem, InvoiceFilesystem, serve
 from invoicefs.kernel.looker import Looker
 from invoicefs.library.access import Access
-from invoicefs.library.library import Library, Policy
-from invoicefs.library.listings import View
+from invoicefs.library.library import Library
+from invoicefs.malloc import give_back_large_blocks
 from invoicefs.mount import mountpoint
 from invoicefs.mount import preflight as machine
 from invoicefs.mount.activity import Activity
-from invoicefs.mount.control_server import ControlServer, Identity
+from invoicefs.mount.control_server import ControlServer
 from invoicefs.mount.control_socket import ControlSocket
 from invoicefs.mount.daemon import run_in_background
-from invoicefs.mount.malloc import give_back_large_blocks
 from invoicefs.mount.sd_notify import ServiceManager
 from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Limits, Scheduler
-from invoicefs.settings import Fetch, Settings
+from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.settings import Settings
 from invoicefs.store.store import open_store, store_folder
 from invoicefs.urls import URL_EXAMPLE
 
@@ -125,9 +124,9 @@ def _serve_tenant(
     clock = SystemClock()
     folder = store_folder(settings.cache_dir, settings.url)
     store = open_store(folder, settings.cache_size_bytes, clock)
-    if store.trouble:
+    if store.failure:
         warn(
-            f"The store {folder} cannot be used now: {store.trouble}. "
+            f"The cache {folder} cannot be used now: {store.failure}. "
             "Invoices are downloaded each time they are opened."
         )
     activity = Activity(clock)
@@ -142,37 +141,20 @@ def _serve_tenant(
         count_request=activity.count_request,
         note_access=access.note,
     )
-    limits = Limits(settings.parallel, settings.max_wait_s)
-    scheduler = Scheduler(limits, clock, on_worker_end=store.close)
+    scheduler = Scheduler(settings, clock, on_worker_end=store.close)
     with closing(store), closing(api), closing(disk), closing(scheduler):
-        library = Library(
-            api,
-            store,
-            scheduler,
-            clock,
-            view=View(settings.namespaces, settings.statuses),
-            policy=Policy(
-                timeout_s=settings.timeout_s,
-                list_ttl_s=settings.list_ttl_s,
-                active_ttl_s=settings.active_ttl_s,
-                max_pdf_size_bytes=settings.max_pdf_size_bytes,
-                fetches_on_stat=settings.fetch is Fetch.ON_STAT,
-                largest_window=settings.parallel,
-                read_ahead=settings.read_ahead,
-            ),
-            disk=disk,
-            access=access,
-        )
+        library = Library(api, store, scheduler, clock, settings, disk=disk, access=access)
         _check_tenant(library, settings, credentials, warn)
-        identity = Identity(
+        server = ControlServer(
+            settings,
+            library,
+            scheduler,
+            activity,
+            store,
+            clock,
             mount_point=place.real_path,
-            url=settings.url,
             credential=credentials.description,
-            since_ns=clock.wall_ns(),
-            parallel=settings.parallel,
-            store=str(folder),
         )
-        server = ControlServer(identity, library, scheduler, activity, store, clock)
         with closing(ControlSocket(server.answer)) as control:
 
             def on_mounted() -> None:
@@ -187,10 +169,9 @@ def _serve_tenant(
 def _serve_library(
     library: Library, settings: Settings, place: _Place, clock: Clock, events: _Events
 ) -> None:
-    ownership = Ownership(settings.uid, settings.gid, settings.file_mode, settings.directory_mode)
     kind = DescribingFilesystem if settings.xattr else InvoiceFilesystem
     with closing(Looker(place.path)) as looker:
-        filesystem = kind(library, ownership, clock, looker.look, events.on_ready)
+        filesystem = kind(library, settings, clock, looker.look, events.on_ready)
         try:
             serve(filesystem, place.path, _fuse_options(settings, place.source))
         except RuntimeError as error:

@@ -1,8 +1,8 @@
-"""A few threads that stay, and in which the store is read.
+"""A few long-lived threads that read the store.
 
 diskcache keeps one SQLite connection per thread, and FUSE callbacks run in a fresh thread state
-every time (measured: 600 us instead of 70 us, and a leaked connection, per read). They are not
-the threads that make calls, so that slow calls never hold up what is already on disk.
+every time (measured: 600 us instead of 70 us, and a leaked connection, per read). Requests are made
+in other threads, so that slow ones never delay what is already on disk.
 """
 
 import queue
@@ -11,19 +11,19 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from invoicefs.errors import TimedOut
+from invoicefs.errors import MOUNT_IS_ENDING, TimedOut
 from invoicefs.threads import start_thread
 
 T = TypeVar("T")
 
+_HANGS = "the disk does not answer"
 _THREADS = 2  # reading takes well under a millisecond; one more than one for a slow disk
-_ENDING = "the mount is ending"
 
 
 class DiskThreads:
-    """Runs short functions that read the store. Do not call it from one of its own threads.
+    """Runs short functions that read the store. Must not be called from one of its own threads.
 
-    Each thread calls `on_thread_end` as its last. Raises `OutOfMemory` where no thread can be had.
+    Each thread calls `on_thread_end` before it ends. Raises `OutOfMemory` if no thread can start.
     """
 
     def __init__(self, timeout_s: float, on_thread_end: Callable[[], None] = lambda: None) -> None:
@@ -36,20 +36,22 @@ class DiskThreads:
             start_thread(self._work, f"disk-{number}")
 
     def run(self, read: Callable[[], T]) -> T:
-        """The result of `read`; raises what it raises, or `TimedOut` where the disk hangs."""
+        """Return the result of `read`; raises its error, or `TimedOut` if the disk hangs."""
         future: Future[T] = Future()
-        is_over = threading.Event()  # also set where it is cancelled, unlike with result()
+        is_over = threading.Event()  # is set when it is cancelled, too, unlike result()
         future.add_done_callback(lambda _: is_over.set())
         self._reads.put((read, future))
         if self._is_closed:
             future.cancel()
         if not is_over.wait(self._timeout_s) or future.cancelled():
             future.cancel()
-            raise TimedOut(_ENDING if self._is_closed else "the store on disk does not answer")
+            raise TimedOut(
+                MOUNT_IS_ENDING if self._is_closed else "the store on disk does not answer"
+            )
         return future.result()
 
     def close(self) -> None:
-        """End the threads after what they are at, without waiting for it."""
+        """End the threads after their current functions, without waiting for them."""
         self._is_closed = True
         while not self._reads.empty():
             if (waiting := self._reads.get()) is not None:
@@ -61,7 +63,7 @@ class DiskThreads:
         try:
             while (waiting := self._reads.get()) is not None:
                 _carry_out(*waiting)
-                del waiting  # between two reads a thread holds on to nothing of the last one
+                del waiting  # between two reads a thread keeps nothing of the last one
         finally:
             self._on_thread_end()
 

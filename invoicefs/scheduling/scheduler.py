@@ -1,27 +1,27 @@
-"""How calls are made: a bounded pool of our own threads, and everything that is gentle about it.
+"""How requests are made: by a bounded pool of threads, in an order, and no more than needed.
 
-It knows neither invoices nor HTTP. A call is a function of a deadline, has a key that says what
-it brings and a kind that says which endpoint it strains.
+It knows neither invoices nor HTTP. A request is a function of a deadline. It has a key that says
+what it brings, and a kind that says which endpoint it puts load on.
 
 Invariants:
 
-1. At most `parallel` calls run at one time, and background calls leave `FOREGROUND_SLOTS` of
-   them free. The foreground goes first.
-2. Single-flight: at any time there is at most one job per key. Who asks for a key that is under
-   way waits for that job; a foreground caller lifts a background job into the foreground.
-3. Retrying lives here and nowhere else. Only what a moment may mend is tried again, and only as
-   long as the wait ends within `max_wait_s` of the job's start and before its deadline.
-4. A 429 starts a cool-down of its kind of call, and slows such calls down: see `throttle`. A
-   person waits for the pace no longer than `max_wait_s`, and never in vain.
-5. A failure is remembered for `FAILURE_MEMORY_S` and answered from memory: one ``open`` of a
-   program is several FUSE calls, and each would wait again (measured: 40 s with the API down).
-   Of one of the background only a refusal counts for the foreground.
-6. Nobody waits past his deadline, and no call begins after that of its job, which is the latest
-   of those who wait for it.
+1. At most `parallel` requests are in flight, and background requests leave `FOREGROUND_SLOTS` of
+   the slots free. The foreground goes first.
+2. Single-flight: at any time there is at most one job per key. A caller that asks for a key with
+   a job waits for that job; a foreground caller turns a background job into a foreground job.
+3. Retrying happens here and nowhere else. Only transient errors are retried, and only if the wait
+   ends within `max_wait_s` of the job's start and before its deadline.
+4. A 429 starts a cool-down of its kind of request, and slows such requests down: see `throttle`.
+   A foreground job waits for the pace at most `max_wait_s`, and is then made.
+5. A failure is remembered for `FAILURE_MEMORY_S` and raised from memory: one ``open`` of a program
+   is several FUSE calls, and each would wait again (measured: 40 s with the API down). Of a
+   background failure only a refusal counts for the foreground.
+6. Nobody waits beyond their deadline, and no request begins after that of its job, which is the
+   latest deadline of those who wait for it.
 
-Threading: one lock guards every field of `Scheduler` and `_Job`; it is never held during a call.
-`_work` wakes workers, `_done` wakes callers; both are conditions on that lock. Workers wait out
-neither a retry nor a cool-down: the job goes back to the queue with the moment it may run again.
+Threading: one lock guards every field of `Scheduler` and `Job`; it is never held during a request.
+`_work` wakes workers, `_done` wakes callers; both are conditions on that lock. Workers do not wait
+for a retry or a cool-down: the job goes back to the queue with the time at which it may run again.
 """
 
 import logging
@@ -34,17 +34,20 @@ from typing import Any, TypeVar
 
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import (
+    MOUNT_IS_ENDING,
+    TIMED_OUT,
     CredentialRenewed,
     InvoicefsError,
-    NoAnswer,
     OutOfMemory,
     RateLimited,
     TimedOut,
-    Unauthenticated,
     Unavailable,
     Unreachable,
 )
+from invoicefs.scheduling.failures import FAILURE_MEMORY_S, Failure, FailureMemory
+from invoicefs.scheduling.jobs import Job, Outcome
 from invoicefs.scheduling.throttle import FIRST_BACKOFF_S, Priority, Throttle, jittered
+from invoicefs.settings import Settings
 from invoicefs.threads import start_thread
 
 T = TypeVar("T")
@@ -52,150 +55,96 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 FOREGROUND_SLOTS = 2
-FAILURE_MEMORY_S = 5.0
 IDLE_WORKER_S = 30.0
-"""After it a worker that has nothing to do ends, and gives back what it holds."""
+"""How long a worker waits for a job before it ends and releases what it holds."""
 
-MOST_RENEWALS = 3  # of a credential during one call: those beside it may have it renewed, too
+MAX_RENEWALS = 3  # of a credential during one job, which other jobs may have renewed as well
 
-_SPREAD_S = 0.25  # callers that were told to come back at one moment do not come all at once
-_FAILURES_REMEMBERED = 10_000
-_WORTH_ANOTHER_TRY = (RateLimited, Unavailable, Unreachable)
-_TOO_LATE = "no answer within --timeout"
-_ENDING = "the mount is ending"
-_NO_MEMORY = "this machine has no more memory just now"
+_SPREAD_S = 0.25  # jobs that were told to retry at the same time do not all retry at once
+_TRANSIENT_ERRORS = (RateLimited, Unavailable, Unreachable)
 _COOLING_DOWN = "the server's rate limit is still in force"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """How many calls run at one time, and how long a call may wait to be tried again."""
-
-    parallel: int
-    max_wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Pressure:
-    """How many calls run and wait now, and for how long kinds of calls pause because of a 429."""
+    """How many requests are in flight and queued, and the cool-downs that are left, by kind."""
 
     running: int
     waiting: int
     cool_downs_s: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    value: Any = None
-    error: Exception | None = None
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    """One call to be made, with its retries; `outcome` is set once, when it is over.
-
-    `began_s` is when somebody began to wait for it. `attempt_*` are those of the attempt that
-    runs or ran last.
-    """
-
-    key: str
-    kind: str
-    call: Callable[[Deadline], Any]
-    deadline: Deadline
-    priority: Priority
-    began_s: float
-    not_before_s: float = 0.0
-    attempts: int = 0
-    attempt_began_s: float = 0.0
-    attempt_deadline_s: float = 0.0
-    renewals: int = 0
-    last_error: InvoicefsError | None = None
-    outcome: _Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """How a job ended; `priority` is that of the job."""
-
-    error: InvoicefsError
-    until_s: float
-    priority: Priority
-
-    def counts_for(self, priority: Priority, now_s: float) -> bool:
-        """Whether a call of this priority would end like this, so that it is not made."""
-        if now_s >= self.until_s:
-            return False
-        # What kept the background from an answer need not keep a person from his, nor need a
-        # credential that may have been renewed since.
-        is_about_the_call = not isinstance(self.error, NoAnswer | Unauthenticated)
-        return self.priority <= priority or is_about_the_call
-
-
 class Scheduler:
-    """Makes calls on behalf of callers that wait, and of nobody.
+    """Makes requests for callers that wait, in the foreground, and for nobody, in the background.
 
-    Each worker calls `on_worker_end` as its last.
+    Each worker calls `on_worker_end` before it ends. It has more than 20 methods because the steps
+    of a job's life share one lock.
     """
 
     def __init__(
         self,
-        limits: Limits,
+        settings: Settings,
         clock: Clock,
         jitter: Callable[[], float] = random.random,
         on_worker_end: Callable[[], None] = lambda: None,
     ) -> None:
-        self._limits = limits
+        self._parallel = settings.parallel
+        self._max_wait_s = settings.max_wait_s
         self._on_worker_end = on_worker_end
-        self._most_background = limits.parallel - FOREGROUND_SLOTS
+        self._most_background = settings.parallel - FOREGROUND_SLOTS
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._done = threading.Condition(self._lock)
-        self._queue: list[_Job] = []
-        self._running: list[_Job] = []
-        self._jobs: dict[str, _Job] = {}
+        self._queue: list[Job] = []
+        self._running: list[Job] = []
+        self._jobs: dict[str, Job] = {}
         self._workers = 0
         self._idle_workers = 0
         self._throttles: defaultdict[str, Throttle] = defaultdict(
             lambda: Throttle(self._most_background, jitter)
         )
-        self._failures: dict[str, _Failure] = {}
+        self._failures = FailureMemory()
         self._is_closed = False
 
     def fetch(self, key: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
-        """The result of `call`, made now or already under way for the same key.
+        """Return the result of `call`, or that of a job that has the same key.
 
-        Raises what the call raised, a failure that is still remembered, or `TimedOut` at the
+        Raises the error of the request, a failure that is still remembered, or `TimedOut` at the
         deadline.
         """
         with self._lock:
             job = self._join_or_queue(key, kind, call, deadline, Priority.FOREGROUND)
             while job.outcome is None and deadline.left_s() > 0:
                 self._clock.wait(self._done, deadline.left_s())
-            outcome = job.outcome or _Outcome(error=TimedOut(_TOO_LATE))
-        if isinstance(outcome.error, InvoicefsError):
-            # Many callers raise this one object: without this its traceback grows with each.
-            raise outcome.error.with_traceback(None)
-        if outcome.error is not None:
-            raise outcome.error
-        result: T = outcome.value
+            outcome = job.outcome or Outcome(error=TimedOut(TIMED_OUT))
+        result: T = outcome.result()
         return result
 
     def start(
         self, key: str, kind: str, call: Callable[[Deadline], object], deadline: Deadline
     ) -> None:
-        """Have `call` made in the background, unless its key is under way or has just failed.
+        """Queue `call` in the background, unless its key has a job or has just failed.
 
-        Where `parallel` leaves no slot to the background it is not made.
+        If `parallel` leaves no slot for the background, it is not made.
         """
         if self._most_background <= 0:
             return
         with self._lock:
             self._join_or_queue(key, kind, call, deadline, Priority.BACKGROUND)
 
+    def recent_failure(self, key: str, within_s: float) -> InvoicefsError | None:
+        """Return the error that the last job with this key ended with, unless it is older.
+
+        Takes no lock, because every ``stat`` asks for it.
+        """
+        failure = self._failures.get(key)
+        is_recent = failure and self._clock.monotonic_s() - failure.failed_s < within_s
+        return failure.error if failure and is_recent else None
+
     def pressure(self) -> Pressure:
-        """What it does just now; a pause counts that holds back who waits for a call."""
+        """Return what it is doing now; cool-downs are those that hold back the foreground."""
         with self._lock:
             now_s = self._clock.monotonic_s()
             left_s = {
@@ -206,14 +155,14 @@ class Scheduler:
             return Pressure(len(self._running), len(self._queue), cool_downs_s)
 
     def close(self) -> None:
-        """Make no further call. Those that run end by their deadlines; nobody waits for them."""
+        """Make no more requests. Those in flight end by their deadlines; nobody waits for them."""
         with self._lock:
             self._is_closed = True
             for job in tuple(self._queue):
-                self._finish(job, _Outcome(error=TimedOut(_ENDING)))
+                self._finish(job, Outcome(error=TimedOut(MOUNT_IS_ENDING)))
             self._work.notify_all()
 
-    # Every function from here to the workers is called with the lock held.
+    # From here to the workers every method is called with the lock held.
 
     def _join_or_queue(
         self,
@@ -222,20 +171,21 @@ class Scheduler:
         call: Callable[[Deadline], Any],
         deadline: Deadline,
         priority: Priority,
-    ) -> _Job:
+    ) -> Job:
         now_s = self._clock.monotonic_s()
-        under_way = self._jobs.get(key)
-        if under_way is not None and not self._is_stuck(under_way, now_s):
-            self._join(under_way, deadline, priority, now_s)
-            return under_way
-        job = _Job(key, kind, call, deadline, priority, began_s=now_s)
+        current = self._jobs.get(key)
+        if current is not None and not self._is_stuck(current, now_s):
+            current.join(deadline, priority, now_s)
+            self._work.notify_all()
+            return current
+        job = Job(key, kind, call, deadline, priority, began_s=now_s)
         failure = self._failures.get(key)
         if self._is_closed:
-            job.outcome = _Outcome(error=TimedOut(_ENDING))
-        elif under_way is not None:
-            job.outcome = _Outcome(error=TimedOut(_TOO_LATE))
+            job.outcome = Outcome(error=TimedOut(MOUNT_IS_ENDING))
+        elif current is not None:
+            job.outcome = Outcome(error=TimedOut(TIMED_OUT))
         elif failure is not None and failure.counts_for(priority, now_s):
-            job.outcome = _Outcome(error=failure.error)
+            job.outcome = Outcome(error=failure.error)
         else:
             self._ensure_worker()
             self._jobs[key] = job
@@ -244,86 +194,75 @@ class Scheduler:
             self._work.notify()
         return job
 
-    def _is_stuck(self, job: _Job, now_s: float) -> bool:
-        """Whether a call still runs after its deadline: a resolver, say, that nothing can end."""
+    def _is_stuck(self, job: Job, now_s: float) -> bool:
+        """Return whether a request runs beyond its deadline, such as in a resolver that hangs."""
         return job in self._running and now_s >= job.attempt_deadline_s
 
-    def _join(self, job: _Job, deadline: Deadline, priority: Priority, now_s: float) -> None:
-        """Let one more wait for a job, if it is a background job for the first time."""
-        job.deadline = max(job.deadline, deadline, key=lambda each: each.at_s)
-        if priority < job.priority:
-            job.priority = priority
-            job.began_s = now_s
-            job.not_before_s = 0.0
-        self._work.notify_all()
-
     def _ensure_worker(self) -> None:
-        """Start one more worker if all are busy; raises `OutOfMemory` if none can be had."""
-        # A worker that was just woken still counts as idle, so compare with all that waits.
-        if self._idle_workers <= len(self._queue) and self._workers < self._limits.parallel:
+        """Start another worker if all are busy; raises `OutOfMemory` if there are none at all."""
+        # A worker that was just woken still counts as idle, so compare with all that is queued.
+        if self._idle_workers <= len(self._queue) and self._workers < self._parallel:
             name = f"call-{self._workers + 1}"
             try:
                 start_thread(self._work_until_closed, name)
             except OutOfMemory:
                 if self._workers == 0:
                     raise
-                return  # those that there are will do
+                return  # the workers that exist will do
             self._workers += 1
 
-    def _take(self, now_s: float) -> _Job | None:
-        """The next job that may run, moved from the queue to the running ones."""
+    def _take(self, now_s: float) -> Job | None:
+        """Return the next job that may run, moved from the queue to those in flight."""
         self._give_up_hopeless(now_s)
         for job in sorted(self._queue, key=lambda each: each.priority):  # stable: first come
             if self._begin_s(job) <= now_s and self._has_slot_for(job):
                 self._queue.remove(job)
                 self._running.append(job)
                 self._throttles[job.kind].begin(now_s)
-                job.attempts += 1
-                job.attempt_began_s = now_s
-                job.attempt_deadline_s = job.deadline.at_s
+                job.begin_attempt(now_s)
                 return job
         return None
 
-    def _has_slot_for(self, job: _Job) -> bool:
+    def _has_slot_for(self, job: Job) -> bool:
         if job.priority is Priority.FOREGROUND:
             return True  # there are no more workers than slots
-        background = [each for each in self._running if each.priority is Priority.BACKGROUND]
-        of_its_kind = sum(each.kind == job.kind for each in background)
+        background = [other for other in self._running if other.priority is Priority.BACKGROUND]
+        of_its_kind = sum(other.kind == job.kind for other in background)
         return (
             len(background) < self._most_background
             and of_its_kind < self._throttles[job.kind].slots
         )
 
-    def _begin_s(self, job: _Job) -> float:
-        """The moment from which on the job may run: when it is ready, and in pace."""
+    def _begin_s(self, job: Job) -> float:
+        """Return the time from which the job may run: when it is ready, and in pace."""
         in_pace_s = self._throttles[job.kind].next_in_pace_s
         if job.priority is Priority.FOREGROUND:
-            in_pace_s = min(in_pace_s, job.began_s + self._limits.max_wait_s)
+            in_pace_s = min(in_pace_s, job.began_s + self._max_wait_s)
         return max(self._ready_s(job), in_pace_s)
 
-    def _ready_s(self, job: _Job) -> float:
-        """The moment at which the job's own backoff and the cool-downs have ended."""
+    def _ready_s(self, job: Job) -> float:
+        """Return the time at which the job's own backoff and the cool-downs have ended."""
         return max(job.not_before_s, self._throttles[job.kind].cool_until_s(job.priority))
 
     def _give_up_hopeless(self, now_s: float) -> None:
-        """Finish the jobs that could only run too late."""
+        """Finish the jobs that could only run after their deadline, or after `max_wait_s`."""
         for job in tuple(self._queue):
             if now_s >= job.deadline.at_s:
-                self._finish(job, _Outcome(error=job.last_error or TimedOut(_TOO_LATE)))
+                self._finish(job, Outcome(error=job.last_error or TimedOut(TIMED_OUT)))
                 continue
             ready_s = self._ready_s(job)
-            latest_s = min(job.began_s + self._limits.max_wait_s, job.deadline.at_s)
+            latest_s = min(job.began_s + self._max_wait_s, job.deadline.at_s)
             if ready_s > now_s and ready_s > latest_s:
-                self._finish(job, _Outcome(error=job.last_error or RateLimited(_COOLING_DOWN)))
+                self._finish(job, Outcome(error=job.last_error or RateLimited(_COOLING_DOWN)))
 
     def _next_change_s(self, now_s: float) -> float | None:
-        """Seconds until a queued job may run or has to be given up; None where none is queued."""
-        moments = [min(self._begin_s(job), job.deadline.at_s) for job in self._queue]
-        later = [moment for moment in moments if moment > now_s]
+        """Return the seconds until a queued job may run or must be given up; None if none is."""
+        times_s = [min(self._begin_s(job), job.deadline.at_s) for job in self._queue]
+        later = [time_s for time_s in times_s if time_s > now_s]
         return min(later) - now_s if later else None
 
-    def _settle(self, job: _Job, outcome: _Outcome) -> None:
-        """Note what an attempt brought: finish the job, or queue it to be tried again."""
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        """Finish a job after an attempt, or queue it to be retried."""
         self._running.remove(job)
         error, throttle = outcome.error, self._throttles[job.kind]
         now_s = self._clock.monotonic_s()
@@ -331,7 +270,7 @@ class Scheduler:
             throttle.succeed(job.priority, job.attempt_began_s)
         if isinstance(error, RateLimited):
             throttle.refuse(job.priority, job.attempt_began_s, now_s, error.retry_after_s)
-        if isinstance(error, _WORTH_ANOTHER_TRY) and not self._is_closed:
+        if isinstance(error, _TRANSIENT_ERRORS) and not self._is_closed:
             job.last_error = error
             job.not_before_s = now_s + self._backoff_s(job, error)
             self._queue.append(job)
@@ -343,18 +282,18 @@ class Scheduler:
             self._finish(job, outcome)
         self._work.notify()  # a slot is free, also for what only this kind of slot may run
 
-    def _may_try_renewed(self, job: _Job) -> bool:
-        """Whether to try with the credential that has taken the place of the refused one."""
-        return job.renewals < MOST_RENEWALS and not self._is_closed
+    def _may_try_renewed(self, job: Job) -> bool:
+        """Return whether to try with the credential that has replaced the refused one."""
+        return job.renewals < MAX_RENEWALS and not self._is_closed
 
-    def _backoff_s(self, job: _Job, error: InvoicefsError) -> float:
-        """The job's own wait until it is tried again; a cool-down comes on top."""
+    def _backoff_s(self, job: Job, error: InvoicefsError) -> float:
+        """Return the job's own wait until it is retried; a cool-down comes on top."""
         own_s = jittered(FIRST_BACKOFF_S * 2.0 ** (job.attempts - 1), self._jitter)
         asked_s: float | None = getattr(error, "retry_after_s", None)
-        # A server that asks for no wait at all gets its calls one by one all the same.
+        # Even if the server asks for no wait, the job's own backoff counts.
         return own_s if asked_s is None else max(asked_s + self._jitter() * _SPREAD_S, own_s)
 
-    def _finish(self, job: _Job, outcome: _Outcome) -> None:
+    def _finish(self, job: Job, outcome: Outcome) -> None:
         if job in self._queue:
             self._queue.remove(job)
         del self._jobs[job.key]
@@ -362,26 +301,24 @@ class Scheduler:
         job.outcome = outcome
         self._done.notify_all()
 
-    def _remember_failure(self, job: _Job, error: Exception | None) -> None:
+    def _remember_failure(self, job: Job, error: Exception | None) -> None:
         now_s = self._clock.monotonic_s()
-        self._failures.pop(job.key, None)
+        self._failures.forget(job.key)
         if not isinstance(error, InvoicefsError) or job.attempts == 0:
-            return  # a call that was never made has not failed
+            return  # a request that was never made has not failed
         until_s = now_s + FAILURE_MEMORY_S
         if isinstance(error, RateLimited):
             if job.priority is Priority.BACKGROUND:
-                return  # the foreground makes its own call
+                return  # the foreground makes its own request
             until_s = self._throttles[job.kind].cool_until_s(job.priority)
-        if len(self._failures) >= _FAILURES_REMEMBERED:
-            self._failures = {k: f for k, f in self._failures.items() if now_s < f.until_s}
-        self._failures[job.key] = _Failure(error, until_s, job.priority)
+        self._failures.add(job.key, Failure(error, now_s, until_s, job.priority))
 
     # The workers.
 
     def _work_until_closed(self) -> None:
         try:
             while self._work_once():
-                pass  # between two jobs a worker holds on to nothing of the last one
+                pass  # between two jobs a worker keeps nothing of the last one
         finally:
             self._on_worker_end()
 
@@ -389,18 +326,18 @@ class Scheduler:
         job = self._wait_for_job()
         if job is None:
             return False
-        outcome = _attempt(job)
+        outcome = job.attempt()
         if job.priority is Priority.BACKGROUND and _is_unexpected(outcome.error):
             log.error("Unexpected failure of %s", job.key, exc_info=outcome.error)
         with self._lock:
             self._settle(job, outcome)
         return True
 
-    def _wait_for_job(self) -> _Job | None:
+    def _wait_for_job(self) -> Job | None:
         with self._lock:
             idle_since_s = self._clock.monotonic_s()
             while not self._is_closed:
-                # One look at the clock for all: what becomes ready in between would be missed.
+                # One reading of the clock for all: what becomes ready in between would be missed.
                 now_s = self._clock.monotonic_s()
                 job = self._take(now_s)
                 if job is not None:
@@ -416,28 +353,5 @@ class Scheduler:
         return None
 
 
-def _attempt(job: _Job) -> _Outcome:
-    try:
-        return _Outcome(value=job.call(Deadline(job.attempt_deadline_s, job.deadline.clock)))
-    except InvoicefsError as error:
-        return _Outcome(error=_bare(error))
-    except MemoryError:
-        return _Outcome(error=OutOfMemory(_NO_MEMORY))
-    except Exception as error:  # raised, with its traceback, where somebody waits for it
-        return _Outcome(error=error)
-
-
 def _is_unexpected(error: Exception | None) -> bool:
     return error is not None and not isinstance(error, InvoicefsError)
-
-
-def _bare(error: InvoicefsError) -> InvoicefsError:
-    """The error without what it holds on to, for it is kept for a while.
-
-    Its causes and their frames hold whole answers: 24 of them took a gigabyte (measured). The
-    request that failed, a note of the cause, stays for the log.
-    """
-    for note in getattr(error.__cause__, "__notes__", ()):
-        error.add_note(note)
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)

@@ -1,7 +1,7 @@
-"""How listings and records are written down: as JSON, sealed with a digest.
+"""How listings and records are encoded: as JSON, sealed with a digest.
 
-A seal covers the text and the key that it stands under, so what was damaged, cut, swapped with
-something else or written by a future version is not read at all. Pure functions.
+The seal covers the text and its key, so a value that is corrupt, cut short, swapped with another or
+written by a future version is not read at all. Pure functions.
 """
 
 import hashlib
@@ -13,30 +13,30 @@ _SEAL_CHARACTERS = 64  # of a SHA-256 in hex
 
 
 def sealed(key: str, value: object) -> str:
-    """The text that stands under this key for a JSON value."""
+    """Return the text to save under this key for a JSON value."""
     text = json.dumps(value)
     return _seal(key, text) + text
 
 
 def unsealed(key: str, stored: object) -> object:
-    """The value that was sealed for this key; None for anything else."""
+    """Return the value that was sealed for this key; None for anything else."""
     if not isinstance(stored, str) or not stored.isascii():
         return None
     text = stored[_SEAL_CHARACTERS:]
     try:
         value: object = json.loads(text) if stored == _seal(key, text) + text else None
-    except (ValueError, RecursionError):  # anybody can make a seal, also around something else
+    except (ValueError, RecursionError):  # anybody can make a seal, even around something else
         return None
     return value
 
 
 def namespaces_from(value: object) -> tuple[str, ...]:
-    """The names of namespaces in a value."""
-    return tuple(each for each in _list(value) if isinstance(each, str))
+    """Return the namespaces in a value; empty if it has none."""
+    return tuple(name for name in _list(value) if isinstance(name, str))
 
 
 def listing_fields(listing: Listing) -> list[object]:
-    """The value that stands for a listing."""
+    """Return the JSON value of a listing."""
     return [
         (
             invoice.name,
@@ -52,15 +52,15 @@ def listing_fields(listing: Listing) -> list[object]:
 
 
 def listing_from(namespace: str, value: object) -> Listing | None:
-    """The listing that a value stands for, or None where it stands for none."""
+    """Return the listing that a value represents, or None."""
     if not isinstance(value, list):
         return None
     invoices = (_invoice_from(namespace, fields) for fields in value)
-    return Listing.of([each for each in invoices if each is not None])
+    return Listing.of([invoice for invoice in invoices if invoice is not None])
 
 
 def record_fields(record: Record) -> list[object]:
-    """The value that stands for a record."""
+    """Return the JSON value of a record."""
     fields: list[object] = [record.mtime_ns]
     if record.content is not None:
         facts = record.content
@@ -69,7 +69,7 @@ def record_fields(record: Record) -> list[object]:
 
 
 def record_from(value: object) -> Record | None:
-    """The record that a value stands for, or None where it stands for none."""
+    """Return the record that a value represents, or None."""
     match value:
         case [int(mtime_ns)]:
             return Record(mtime_ns)

@@ -1,6 +1,6 @@
-"""Looks after the stores on disk, with and without mounts that use them.
+"""Maintenance of the stores on disk, whether or not mounts are using them.
 
-Whatever is removed here costs a download, never an invoice: a mount verifies what it loads.
+What is removed here costs a download, never an invoice: a mount verifies what it loads.
 """
 
 import os
@@ -22,7 +22,7 @@ _BLOCK_BYTES: Final = 512  # of st_blocks, see stat(2)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a store takes: contents, and bytes on disk in sum and for the contents."""
+    """The size of a store: its PDFs, and bytes on disk in total and for the PDFs."""
 
     folder: Path
     pdf_count: int
@@ -32,69 +32,69 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many contents of a store are whole, and how many were not."""
+    """How many PDFs of a store are whole, and how many were corrupt."""
 
     folder: Path
     whole: int
-    damaged: int
+    corrupt: int
 
 
 def stores(cache_dir: Path, url: str | None) -> tuple[Path, ...]:
-    """The folders of all stores, or of that of one URL; raises `UserError` where it has none."""
+    """Return the folders of all stores, or that of one URL; raises `UserError` if it has none."""
     if url is None:
         return tuple(filter(_is_store, sorted(cache_dir.iterdir()))) if cache_dir.is_dir() else ()
     folder = store_folder(cache_dir, url)
     if not _is_store(folder):
-        raise UserError(f"There is no store of {url} in {cache_dir}.")
+        raise UserError(f"There is no cache of {url} in {cache_dir}.")
     return (folder,)
 
 
 def usage(folder: Path) -> Usage:
-    """What a store takes now; raises `StoreUnusable` where it cannot be read."""
+    """Return the size of a store; raises `StoreUnusable` if it cannot be read."""
     with _opened(folder) as store:
         digests = store.digests()
-        store.settle()
+        store.checkpoint()
     if digests is None:
-        raise StoreUnusable(f"The store {folder} cannot be read now.")
+        raise StoreUnusable(f"The cache {folder} cannot be read now.")
     sizes = {part: _size_bytes(part) for part in folder.iterdir() if _PARTS.fullmatch(part.name)}
     pdf_bytes = sum(size for part, size in sizes.items() if part.name.startswith("pdf-"))
     return Usage(folder, len(digests), sum(sizes.values()), pdf_bytes)
 
 
 def verify(folder: Path, *, is_dry: bool) -> Verdict:
-    """Check all contents, and remove damaged ones, unless `is_dry`; raises `StoreUnusable`."""
+    """Check all PDFs, and remove corrupt ones, unless `is_dry`; raises `StoreUnusable`."""
     with _opened(folder) as store:
-        counts = store.remove_damaged(is_dry=is_dry)
+        counts = store.remove_corrupt(is_dry=is_dry)
     if counts is None:
-        raise StoreUnusable(f"The store {folder} cannot be read now.")
+        raise StoreUnusable(f"The cache {folder} cannot be read now.")
     return Verdict(folder, *counts)
 
 
 def clear(folder: Path, *, everything: bool) -> None:
-    """Remove all contents, or `everything`; raises `StoreUnusable` where that is impossible."""
+    """Remove all PDFs, or `everything`; raises `StoreUnusable` if that fails."""
     with _opened(folder) as store:
         is_clear = store.clear(everything=everything)
     if not is_clear:
-        raise StoreUnusable(f"The store {folder} cannot be cleared now: try again.")
+        raise StoreUnusable(f"The cache {folder} cannot be cleared now: try again.")
 
 
 def _opened(folder: Path) -> "closing[Store]":
-    store = open_store(folder, GIB, SystemClock())  # the limit is for who writes
-    if store.trouble:
-        raise StoreUnusable(f"The store {folder} cannot be used now: {store.trouble}.")
+    store = open_store(folder, GIB, SystemClock())  # the limit only matters to writers
+    if store.failure:
+        raise StoreUnusable(f"The cache {folder} cannot be used now: {store.failure}.")
     return closing(store)
 
 
 def _is_store(folder: Path) -> bool:
     try:
         return any(_PARTS.fullmatch(part.name) for part in folder.iterdir())
-    except OSError:  # not a folder, or not ours
+    except OSError:  # not a folder, or not readable
         return False
 
 
 def _size_bytes(folder: Path) -> int:
-    """What lasts: the journals of SQLite, which `settle` empties, come and go with who uses it."""
-    # Not rglob, which fails where a mount removes a folder that it is about to list.
+    """Return the bytes that will stay, so without the journals that a checkpoint empties."""
+    # Not rglob, which fails if a mount removes a folder that is about to be listed.
     paths = (
         os.path.join(parent, name)
         for parent, folders, files in os.walk(folder)

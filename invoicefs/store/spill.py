@@ -1,4 +1,4 @@
-"""Bytes in files without a name, for what is open and too much for memory."""
+"""PDFs in unlinked files, for those that are open and too large for memory."""
 
 import errno
 import os
@@ -6,13 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-_PART_BYTES: Final = 1024 * 1024
+_CHUNK_BYTES: Final = 1024 * 1024
 
 
 class SpilledPdf:
-    """Cut into slices like the bytes that it stands for, until it is closed.
+    """A PDF on disk that is sliced like bytes, until it is closed.
 
-    Threading: slices are read at their own places, so any number of threads may read.
+    Threading: slices are read with pread(2), so any number of threads may read.
     """
 
     def __init__(self, fd: int, size_bytes: int) -> None:
@@ -20,11 +20,11 @@ class SpilledPdf:
         self._size_bytes = size_bytes
 
     def __len__(self) -> int:
-        """How many bytes it stands for."""
+        """Return the size in bytes."""
         return self._size_bytes
 
     def __getitem__(self, part: slice) -> bytes:
-        """The bytes in a slice, whose step is 1; raises `OSError` where the disk fails."""
+        """Return the bytes of a slice with step 1; raises `OSError` if the disk fails."""
         begin, end, _ = part.indices(self._size_bytes)
         data = os.pread(self._fd, max(end - begin, 0), begin)
         if len(data) < end - begin:
@@ -32,20 +32,20 @@ class SpilledPdf:
         return data
 
     def close(self) -> None:
-        """Give the disk back what it takes."""
+        """Free the space on disk."""
         os.close(self._fd)
 
 
 def spilled(pdf: bytes, folder: Path) -> SpilledPdf:
-    """The bytes in a file of a folder, held against them once; raises `OSError`."""
+    """Write bytes to an unlinked file in a folder, and read them back once; raises `OSError`."""
     fd, path = tempfile.mkstemp(dir=folder, prefix="open-")
     try:
         os.unlink(path)
         written = 0
         while written < len(pdf):
             written += os.write(fd, memoryview(pdf)[written:])
-        for begin in range(0, len(pdf), _PART_BYTES):
-            if os.pread(fd, _PART_BYTES, begin) != pdf[begin : begin + _PART_BYTES]:
+        for begin in range(0, len(pdf), _CHUNK_BYTES):
+            if os.pread(fd, _CHUNK_BYTES, begin) != pdf[begin : begin + _CHUNK_BYTES]:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
     except OSError:
         os.close(fd)

@@ -1,6 +1,6 @@
-"""What a failure of SQLite or of the disk below it means. Pure functions.
+"""What an error of SQLite, or of the disk below it, means. Pure functions.
 
-The codes of SQLite are those of https://sqlite.org/rescode.html; the lower byte is the primary one.
+Result codes are those of https://sqlite.org/rescode.html; the lower byte is the primary code.
 """
 
 import errno
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 
 LOCKED: Final = "another program has locked it"
-"""The reason for which waiting helps."""
+"""The one reason that waiting removes."""
 
-PASSING_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Those of a disk that is in a bad state, which may end, and not of a folder that is wrong."""
+TRANSIENT_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+"""Those of a disk in a bad state, which may end, as opposed to those of a wrong folder."""
 
 _FULL: Final = "the disk is full"
 _READ_ONLY: Final = "the disk is read-only"
@@ -29,17 +29,17 @@ _REASONS_OF_SQLITE: Final[Mapping[int, str]] = {
 }
 
 
-def first_of(error: Exception) -> Exception:
-    """The error that mattered, where an error of SQLite brought another one with it.
+def cause_of(error: Exception) -> Exception:
+    """Return the error of SQLite behind an error that followed from it, or the error itself.
 
-    diskcache turns all that keeps it from beginning a transaction into a Timeout of its own, and
-    rolls back what SQLite has rolled back already on a full disk, which fails.
+    diskcache turns whatever prevents a transaction into a Timeout of its own. On a full disk it
+    rolls back what SQLite has already rolled back, which fails.
     """
     return error.__context__ if isinstance(error.__context__, sqlite3.Error) else error
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, without values, which sqlite3 quotes, and paths: one line for one cause."""
+    """Return the reason in words, without values, which sqlite3 quotes, and without paths."""
     if isinstance(error, OSError):
         return _REASONS.get(error.errno or 0, error.strerror or str(error))
     if isinstance(error, sqlite3.Error) and (code := _sqlite_code(error)) is not None:
@@ -47,8 +47,8 @@ def reason_of(error: Exception) -> str:
     return type(error).__name__
 
 
-def is_spoilt_row(error: Exception) -> bool:
-    """Whether a row holds what it cannot hold: a miss to read, but no write gets past it.
+def is_unreadable_row(error: Exception) -> bool:
+    """Return whether a row has an impossible value: a miss for reads, but it blocks writes.
 
     sqlite3 raises an error without a code for text that is not UTF-8.
     """
@@ -57,14 +57,14 @@ def is_spoilt_row(error: Exception) -> bool:
 
 
 def is_read_only(error: Exception) -> bool:
-    """Whether SQLite only reads a database: for want of a right, or for what is in it."""
+    """Return whether SQLite can only read a database, for lack of permission or by its header."""
     return _sqlite_code(error) == sqlite3.SQLITE_READONLY
 
 
-def is_damage(error: Exception) -> bool:
-    """Whether the database itself is broken, and not just locked, full or out of reach.
+def is_corruption(error: Exception) -> bool:
+    """Return whether the database itself is corrupt, not just locked, full or unreachable.
 
-    SQLITE_ERROR (1) is what a missing table brings: the file is a database, but not ours.
+    A missing table gives SQLITE_ERROR (1): the file is a database, but not one of ours.
     """
     if isinstance(error, sqlite3.OperationalError):
         return _sqlite_code(error) == sqlite3.SQLITE_ERROR
@@ -72,6 +72,6 @@ def is_damage(error: Exception) -> bool:
 
 
 def _sqlite_code(error: Exception) -> int | None:
-    """The primary result code of SQLite, if the error has one."""
+    """Return the primary result code of SQLite, if the error has one."""
     code: int | None = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF

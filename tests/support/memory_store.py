@@ -1,16 +1,15 @@
 """A store in memory, for tests of what is kept and not of how."""
 
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from invoicefs.library.access import Question
-from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
+from invoicefs.model import AccessKey, Content, Invoice, Listing, Record, StoredContent
 from invoicefs.store.spill import SpilledPdf, spilled
 
 
 class MemoryStore:
-    """A `LibraryStore` for any number of mounts.
+    """A `Store` for any number of mounts.
 
     With `keeps` false it is like a full disk, with `finds` false, too, like a locked one.
     """
@@ -20,30 +19,30 @@ class MemoryStore:
         self.finds = True
         self.pdfs: dict[str, bytes] = {}
         self.key = b"key"
-        self.verdicts: dict[Question, str] = {}
-        self.refill: Callable[[], bool] | None = None
+        self.verdicts: dict[AccessKey, str] = {}
         self._namespaces: tuple[str, ...] = ()
         self._listings: dict[str, Listing] = {}
         self._records: dict[str, Record] = {}
 
-    def when_lost(self, refill: Callable[[], bool]) -> None:
-        self.refill = refill
-
     def namespaces(self) -> tuple[str, ...]:
         return self._namespaces if self.finds else ()
 
-    def save_namespaces(self, namespaces: Iterable[str]) -> bool:
+    def save_namespaces(self, namespaces: tuple[str, ...]) -> None:
         if self.keeps:
-            self._namespaces = tuple(namespaces)
-        return self.keeps
+            self._namespaces = namespaces
+
+    def has_saved_namespaces(self, namespaces: tuple[str, ...]) -> bool:
+        return self._namespaces == namespaces
 
     def listing(self, namespace: str) -> Listing | None:
         return self._listings.get(namespace) if self.finds else None
 
-    def save_listing(self, namespace: str, listing: Listing) -> bool:
+    def save_listing(self, namespace: str, listing: Listing) -> None:
         if self.keeps:
             self._listings[namespace] = listing
-        return self.keeps
+
+    def has_saved_listing(self, namespace: str, listing: Listing) -> bool:
+        return self._listings.get(namespace) == listing
 
     def record(self, invoice: Invoice) -> Record | None:
         return self._records.get(invoice.key) if self.finds else None
@@ -52,26 +51,27 @@ class MemoryStore:
         found = {invoice: self.record(invoice) for invoice in invoices}
         return {invoice: record for invoice, record in found.items() if record is not None}
 
-    def save_records(self, records: Mapping[Invoice, Record]) -> bool:
+    def save_records(self, records: Mapping[Invoice, Record]) -> None:
         if self.keeps:
             self._records |= {invoice.key: record for invoice, record in records.items()}
-        return self.keeps
 
-    def add_records(self, known: Mapping[Invoice, Record]) -> bool:
+    def add_records(self, records: Mapping[Invoice, Record]) -> None:
         if self.keeps:
-            self._records = {invoice.key: each for invoice, each in known.items()} | self._records
-        return self.keeps
+            new = {invoice.key: record for invoice, record in records.items()}
+            self._records = new | self._records
+
+    def lose_records(self) -> None:
+        self._records.clear()
 
     def fingerprint_key(self, proposed: bytes) -> bytes:
         return self.key or proposed
 
-    def verdict(self, question: Question) -> str | None:
-        return self.verdicts.get(question) if self.finds else None
+    def verdict(self, key: AccessKey) -> str | None:
+        return self.verdicts.get(key) if self.finds else None
 
-    def save_verdicts(self, verdicts: Mapping[Question, str]) -> bool:
+    def save_verdicts(self, verdicts: Mapping[AccessKey, str]) -> None:
         if self.keeps:
             self.verdicts |= verdicts
-        return self.keeps
 
     def spill(self, pdf: bytes) -> SpilledPdf | None:
         return spilled(pdf, Path(tempfile.gettempdir())) if self.keeps else None

@@ -2,10 +2,10 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from invoicefs.errors import (
@@ -18,10 +18,11 @@ from invoicefs.errors import (
     Unauthenticated,
 )
 from invoicefs.library.access import Access
-from invoicefs.library.library import Library, LibraryStore, Policy
-from invoicefs.library.listings import View
+from invoicefs.library.library import Library
+from invoicefs.library.ports import Store
 from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Limits, Scheduler
+from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.settings import Settings
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import AskedTenant, FakeTenant
 
@@ -33,8 +34,6 @@ FAILURE_MEMORY_S = 5.0
 MAX_PDF_SIZE_BYTES = 16 * 1024 * 1024
 TIMEOUT_S = 30.0
 
-# Nothing may wait to be tried again: a clock that stands still would never let it.
-_LIMITS = Limits(parallel=4, max_wait_s=0)
 _HANG_S = 20.0
 
 
@@ -80,55 +79,64 @@ class CrowdClock(FakeClock):
             self._change.notify_all()
 
 
-@contextmanager
-def call_threads(
-    clock: FakeClock, limits: Limits = _LIMITS, store: object = None
-) -> Iterator[tuple[Scheduler, DiskThreads]]:
-    """The threads that a catalog, contents or a library run on, which may use a store."""
-    on_end = getattr(store, "close", lambda: None)
-    with (
-        closing(DiskThreads(timeout_s=20.0, on_thread_end=on_end)) as disk,
-        closing(Scheduler(limits, clock, on_worker_end=on_end)) as scheduler,
-    ):
-        yield scheduler, disk
+@dataclass(frozen=True)
+class Parts:
+    """What a library is made of, on a `FakeTenant`."""
+
+    api: AskedTenant
+    store: Store
+    scheduler: Scheduler
+    clock: FakeClock
+    settings: Settings
+    disk: DiskThreads
+    access: Access
 
 
-def asked(tenant: FakeTenant, store: LibraryStore, disk: DiskThreads) -> tuple[AskedTenant, Access]:
-    """The tenant as one mount asks it, and what it lets that see."""
-    access = Access(store, disk, lambda: tenant.credential)
-    return AskedTenant(tenant, access.note), access
-
-
-@contextmanager
-def running_library(
-    tenant: FakeTenant,
-    store: LibraryStore,
-    clock: FakeClock,
-    view: View | None = None,
-    policy: Mapping[str, Any] | None = None,
-    limits: Limits = _LIMITS,
-) -> Iterator[Library]:
-    """A library as a mount has it; `policy` holds what differs from the usual `Policy`."""
-    usual = Policy(
+def usual_settings(**changes: Any) -> Settings:
+    """Settings without read-ahead and without retries, for which a clock would have to move."""
+    usual = Settings(
+        "https://acme.invalid",
+        parallel=4,
+        max_wait_s=0,
+        read_ahead=0,
         timeout_s=TIMEOUT_S,
         list_ttl_s=LIST_TTL_S,
         active_ttl_s=ACTIVE_TTL_S,
         max_pdf_size_bytes=MAX_PDF_SIZE_BYTES,
-        fetches_on_stat=False,
-        largest_window=_LIMITS.parallel,
-        read_ahead=0,
     )
-    with call_threads(clock, limits, store) as (scheduler, disk):
-        api, access = asked(tenant, store, disk)
+    return replace(usual, **changes)
+
+
+@contextmanager
+def running_parts(
+    tenant: FakeTenant, store: Store, clock: FakeClock, **changes: Any
+) -> Iterator[Parts]:
+    """The parts of a library, with `changes` to the usual settings."""
+    settings = usual_settings(**changes)
+    on_end = getattr(store, "close", lambda: None)
+    with (
+        closing(DiskThreads(timeout_s=20.0, on_thread_end=on_end)) as disk,
+        closing(Scheduler(settings, clock, on_worker_end=on_end)) as scheduler,
+    ):
+        access = Access(store, disk, lambda: tenant.credential)
+        api = AskedTenant(tenant, access.note)
+        yield Parts(api, store, scheduler, clock, settings, disk, access)
+
+
+@contextmanager
+def running_library(
+    tenant: FakeTenant, store: Store, clock: FakeClock, **changes: Any
+) -> Iterator[Library]:
+    """A library as a mount has it, with `changes` to the usual settings."""
+    with running_parts(tenant, store, clock, **changes) as parts:
         yield Library(
-            api,
-            store,
-            scheduler,
-            clock,
-            view=view or View(),
-            policy=replace(usual, **policy or {}),
-            disk=disk,
-            access=access,
+            parts.api,
+            parts.store,
+            parts.scheduler,
+            parts.clock,
+            parts.settings,
+            disk=parts.disk,
+            access=parts.access,
         )
 
 

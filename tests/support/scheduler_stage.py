@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from typing import Any, Self
 
 from invoicefs.clock import Deadline
-from invoicefs.scheduling.scheduler import Limits, Scheduler
+from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.scheduling.throttle import SUCCESSES_PER_SLOT
+from invoicefs.settings import Settings
 from tests.support.fake_clock import FakeClock
 
 HANG_S = 20.0  # for what happens at once where the code is right
@@ -88,8 +89,13 @@ class Stage:
         on_worker_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.clock = clock or FakeClock()
-        limits = Limits(parallel, max_wait_s)
-        self.scheduler = Scheduler(limits, self.clock, lambda: jitter, on_worker_end)
+        settings = Settings(
+            "https://acme.invalid",
+            parallel=parallel,
+            max_wait_s=max_wait_s,
+            timeout_s=max(max_wait_s, TIMEOUT_S),
+        )
+        self.scheduler = Scheduler(settings, self.clock, lambda: jitter, on_worker_end)
         self.held: set[threading.Thread] = set()
         self.running = 0
         self.most_running = 0

@@ -53,7 +53,7 @@ def loaded(store: Store, of: Invoice) -> bytes | None:
 def use_for_everything(store: Store) -> None:
     """Make sure that everything can be kept and found."""
     content = content_of(pdf_of("", IN_A_FILE))
-    store.save_namespaces(["system"])
+    store.save_namespaces(("system",))
     store.save_listing("system", Listing((invoice(),)))
     store.save(invoice(), content)
     assert store.namespaces() == ("system",)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from invoicefs.kernel.filesystem import InvoiceFilesystem, Ownership
+from invoicefs.kernel.filesystem import InvoiceFilesystem
 from invoicefs.model import Invoice
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
 from tests.support.rest import Rest
-from tests.support.running_library import ACTIVE_TTL_S, LIST_TTL_S, running_library
+from tests.support.running_library import ACTIVE_TTL_S, LIST_TTL_S, running_library, usual_settings
 
 FINAL = [
     Invoice(
@@ -27,7 +27,7 @@ FINAL = [
     for number in range(47)
 ]
 ACTIVE = [replace(invoice, name=f"active-{invoice.name}", active=True) for invoice in FINAL]
-OWNERSHIP = Ownership(uid=1000, gid=100, file_mode=0o444, directory_mode=0o755)
+SETTINGS = usual_settings(uid=1000, gid=100)
 
 
 class WatchedStore(MemoryStore):
@@ -98,16 +98,16 @@ def store() -> WatchedStore:
 
 @contextmanager
 def mounted(
-    tenant: FakeTenant, store: MemoryStore, clock: FakeClock, **policy: Any
+    tenant: FakeTenant, store: MemoryStore, clock: FakeClock, **changes: Any
 ) -> Iterator[InvoiceFilesystem]:
     """The adapter as libfuse has it, with everything listed."""
-    policy = {"read_ahead": 16, **policy}
-    with running_library(tenant, store, clock, policy=policy) as library:
+    changes = {"read_ahead": 16, **changes}
+    with running_library(tenant, store, clock, **changes) as library:
 
         def look(path: bytes) -> None:
             adapter("getattr", path.decode())
 
-        adapter = InvoiceFilesystem(library, OWNERSHIP, clock, look, on_ready=lambda: None)
+        adapter = InvoiceFilesystem(library, SETTINGS, clock, look, on_ready=lambda: None)
         look_around(adapter)
         yield adapter
 

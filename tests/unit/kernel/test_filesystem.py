@@ -14,9 +14,10 @@ import pytest
 from invoicefs import errors
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Refusal, UserError
 from invoicefs.kernel.errnos import ERRNO, errno_of
-from invoicefs.kernel.filesystem import DescribingFilesystem, InvoiceFilesystem, Ownership
+from invoicefs.kernel.filesystem import DescribingFilesystem, InvoiceFilesystem
 from invoicefs.library.library import Library
 from invoicefs.model import Invoice
+from invoicefs.settings import Fetch
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant
 from tests.support.memory_store import MemoryStore
@@ -26,6 +27,7 @@ from tests.support.running_library import (
     LIST_TTL_S,
     MAX_PDF_SIZE_BYTES,
     running_library,
+    usual_settings,
 )
 
 INVOICE = Invoice(
@@ -53,7 +55,7 @@ def library(tenant: FakeTenant, clock: FakeClock) -> Iterator[Library]:
         yield library
 
 
-OWNERSHIP = Ownership(uid=1000, gid=100, file_mode=0o444, directory_mode=0o755)
+SETTINGS = usual_settings(uid=1000, gid=100)
 
 
 @pytest.fixture
@@ -68,14 +70,14 @@ def adapter_that_is_looked_at(
     def look(path: bytes) -> None:
         adapter("getattr", path.decode())
 
-    adapter = kind(library, OWNERSHIP, clock, look, on_ready=lambda: None)
+    adapter = kind(library, SETTINGS, clock, look, on_ready=lambda: None)
     return adapter
 
 
 @pytest.fixture
 def detached(library: Library, clock: FakeClock) -> InvoiceFilesystem:
     """An adapter whose mount point leads nowhere, as after a lazy unmount."""
-    return InvoiceFilesystem(library, OWNERSHIP, clock, look=lambda _: None, on_ready=lambda: None)
+    return InvoiceFilesystem(library, SETTINGS, clock, look=lambda _: None, on_ready=lambda: None)
 
 
 def errno_when(adapter: InvoiceFilesystem, operation: str, *arguments: object) -> int | None:
@@ -472,7 +474,7 @@ def test_the_kernel_is_told_the_true_size_before_an_open_ends(mounted: InvoiceFi
 def test_a_lookup_waits_for_no_download_and_the_stat_after_it_does(
     tenant: FakeTenant, clock: FakeClock
 ) -> None:
-    with running_library(tenant, MemoryStore(), clock, policy={"fetches_on_stat": True}) as library:
+    with running_library(tenant, MemoryStore(), clock, fetch=Fetch.ON_STAT) as library:
         eager = adapter_that_is_looked_at(InvoiceFilesystem, library, clock)
         assert eager("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
         assert eager("getattr", PATH)["st_size"] == len(PDF)
@@ -520,7 +522,7 @@ def test_an_open_that_fails_after_the_download_holds_on_to_nothing(
     def look(_: bytes) -> None:
         raise RuntimeError("a defect")
 
-    broken = InvoiceFilesystem(library, OWNERSHIP, clock, look, on_ready=lambda: None)
+    broken = InvoiceFilesystem(library, SETTINGS, clock, look, on_ready=lambda: None)
     assert errno_when(broken, "open", PATH, os.O_RDONLY) == errno.EIO
     changed = tenant.bill(replace(INVOICE, amount="7"), PDF + b" more")
     clock.advance(LIST_TTL_S)

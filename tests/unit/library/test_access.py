@@ -15,7 +15,7 @@ from invoicefs.library.library import Library
 from invoicefs.model import Invoice
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
-from tests.support.running_library import LIST_TTL_S, CrowdClock, call_threads, running_library
+from tests.support.running_library import LIST_TTL_S, CrowdClock, running_library, running_parts
 
 ALL = [
     Invoice("system", f"i{number}", period_start=f"2026-0{number + 1}-01T00:00:00Z")
@@ -155,7 +155,7 @@ def test_what_stands_in_a_list_is_not_told_to_who_may_not_list_but_download(
     tenant.fail("list", Denied("no"))
     with mounted_by("second", tenant, store, clock) as library:
         library.release(library.open("/system/i0.pdf"))
-        assert set(library.extended_attributes("/system/i0.pdf")) <= {"user.invoicefs.sha256"}
+        assert library.description("/system/i0.pdf").invoice is None
 
 
 @pytest.mark.parametrize("failure", [NotFound("no PDF"), Unreachable("away")])
@@ -204,7 +204,8 @@ def test_the_store_has_neither_the_credential_nor_a_plain_digest_of_it(
     fingerprints = {question.fingerprint for question in store.verdicts}
     assert len(fingerprints) == 1
     store.key = b"another"
-    with call_threads(clock) as (_, disk):
+    with running_parts(FakeTenant(), store, clock) as parts:
+        disk = parts.disk
         Access(store, disk, lambda: "first").note("first", PDF, "system", is_allowed=True)
     assert len({question.fingerprint for question in store.verdicts}) == 2
 
@@ -213,7 +214,8 @@ def test_a_credential_that_was_never_allowed_anything_leaves_nothing_in_the_stor
     store: MemoryStore, clock: CrowdClock
 ) -> None:
     before = dict(store.verdicts)
-    with call_threads(clock) as (_, disk):
+    with running_parts(FakeTenant(), store, clock) as parts:
+        disk = parts.disk
         access = Access(store, disk, lambda: "second")
         for kind in (NAMESPACES, INVOICES, PDF):
             access.note("second", kind, "system", is_allowed=False)
@@ -224,23 +226,12 @@ def test_a_credential_that_was_never_allowed_anything_leaves_nothing_in_the_stor
 def test_what_another_mount_was_allowed_since_is_allowed_here(
     store: MemoryStore, clock: CrowdClock
 ) -> None:
-    with call_threads(clock) as (_, disk):
+    with running_parts(FakeTenant(), store, clock) as parts:
+        disk = parts.disk
         here, there = Access(store, disk, lambda: "second"), Access(store, disk, lambda: "second")
         assert not here.may_see(PDF, "system")
         there.note("second", PDF, "system", is_allowed=True)
         assert here.may_see(PDF, "system")
-
-
-def test_a_store_that_begins_anew_is_told_again_under_whatever_key_it_has_then(
-    store: MemoryStore, clock: CrowdClock
-) -> None:
-    with call_threads(clock) as (_, disk):
-        access = Access(store, disk, lambda: "second")
-        access.note("second", PDF, "system", is_allowed=True)
-        store.verdicts.clear()
-        store.key = b"of the new store"
-        assert access.refill_store()
-        assert Access(store, disk, lambda: "second").may_see(PDF, "system")
 
 
 class Opening:

@@ -22,9 +22,10 @@ from invoicefs.errors import (
     Unreachable,
     UnusableAnswer,
 )
-from invoicefs.library.library import DIRECTORY_BYTES, Library, OpenInvoice
-from invoicefs.library.listings import UNLISTED_RECHECK_S, View
-from invoicefs.model import ROOT_INODE, Invoice, Listing
+from invoicefs.library.directories import DIRECTORY_BYTES
+from invoicefs.library.library import Description, Library, OpenInvoice
+from invoicefs.library.namespaces import UNLISTED_RECHECK_S
+from invoicefs.model import ROOT_INODE, Invoice
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
 from tests.support.running_library import (
@@ -93,8 +94,8 @@ def mount(tenant: FakeTenant, open_store: OpenStore, clock: CrowdClock) -> Itera
     """Mount the tenant, as often as a test wants, each time with a store of its own."""
     with ExitStack() as stack:
 
-        def mount(view: View | None = None, **policy: Any) -> Library:
-            running = running_library(tenant, open_store(), clock, view, policy)
+        def mount(**changes: Any) -> Library:
+            running = running_library(tenant, open_store(), clock, **changes)
             return stack.enter_context(running)
 
         yield mount
@@ -782,23 +783,7 @@ def test_a_store_that_begins_anew_is_given_again_what_is_known(
     later = mount()
     assert set(names(later, "/")) == {"system", "empty"}
     assert names(later, "/system") == names(library, "/system")
-    assert later.attributes(JANUARY_PATH) == library.attributes(JANUARY_PATH)
-    assert later.attributes(JANUARY_PATH).size_bytes == 1000
-
-
-def test_what_the_store_knows_better_is_left_when_it_is_filled_again(
-    tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    store = MemoryStore()
-    with running_library(tenant, store, clock) as library:
-        look_around(library)
-        later = Listing((replace(MARCH, name="later"),))
-        store.save_namespaces(["others"])
-        store.save_listing("system", later)
-        assert store.refill is not None
-        store.refill()
-        assert store.namespaces() == ("others",)
-        assert store.listing("system") == later
+    assert later.attributes(MARCH_PATH) == library.attributes(MARCH_PATH)
 
 
 @pytest.mark.parametrize("is_downloaded", [False, True])
@@ -861,7 +846,7 @@ def test_a_cache_smaller_than_the_invoices_costs_calls_only(
 
 def test_a_view_limits_what_is_shown(mount: Mount, tenant: FakeTenant) -> None:
     tenant.bill(replace(FEBRUARY, status="issued"))
-    library = mount(View(("system",), frozenset({"paid"})))
+    library = mount(namespaces=("system",), statuses=frozenset({"paid"}))
     assert names(library, "/") == ["system"]
     assert names(library, "/system") == ["2026-01.pdf", "2026-03.pdf"]
     for path in ("/empty", "/system/2026-02.pdf"):
@@ -873,10 +858,10 @@ def test_a_view_limits_what_is_shown(mount: Mount, tenant: FakeTenant) -> None:
 
 def test_what_a_view_does_not_show_has_no_attributes(mount: Mount, tenant: FakeTenant) -> None:
     tenant.bill(replace(FEBRUARY, status="issued"))
-    library = mount(View(statuses=frozenset({"paid"})))
+    library = mount(statuses=frozenset({"paid"}))
     names(library, "/system")
-    assert library.extended_attributes(JANUARY_PATH)
-    assert library.extended_attributes("/system/2026-02.pdf") == {}
+    assert library.description(JANUARY_PATH).invoice
+    assert library.description("/system/2026-02.pdf") == Description(None, None)
 
 
 def test_threads_that_look_while_invoices_are_issued_see_whole_ones(

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,9 @@ from invoicefs.errors import (
     Unreachable,
     UnusableAnswer,
 )
-from invoicefs.library.listings import UNLISTED_RECHECK_S, Listings, View
+from invoicefs.library.listing_cache import ListingCache
+from invoicefs.library.listings import Listings
+from invoicefs.library.namespaces import UNLISTED_RECHECK_S, Namespaces
 from invoicefs.model import Invoice, Listing, Record
 from tests.support.fake_tenant import FakeTenant
 from tests.support.memory_store import MemoryStore
@@ -28,9 +31,9 @@ from tests.support.running_library import (
     NO_ANSWERS,
     OTHER_REFUSALS,
     CrowdClock,
-    asked,
-    call_threads,
+    Parts,
     crowd,
+    running_parts,
 )
 
 LONG_S = 10_000.0
@@ -42,11 +45,20 @@ refused_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
 
 
 class Shelf:
-    """The catalog of one mount, asked with a deadline that is far away."""
+    """The lists as one mount has them, asked with a deadline that is far away."""
 
-    def __init__(self, listings: Listings, clock: CrowdClock, learnt: list[Listing]) -> None:
-        self.listings = listings
-        self.learnt = learnt
+    def __init__(self, parts: Parts, learn: Callable[[Listing], None] | None = None) -> None:
+        self.learnt: list[Listing] = []
+        settings, clock = parts.settings, parts.clock
+        cache = ListingCache(
+            parts.store, parts.disk, settings.statuses, learn or self.learnt.append
+        )
+        self.by_directory = Namespaces(
+            parts.api, cache, parts.scheduler, clock, settings, parts.access
+        )
+        self.listings = Listings(
+            parts.api, cache, self.by_directory, parts.scheduler, clock, settings, parts.access
+        )
         self._clock = clock
 
     @property
@@ -54,10 +66,10 @@ class Shelf:
         return Deadline.after(LONG_S, self._clock)
 
     def namespaces(self) -> tuple[str, ...]:
-        return self.listings.namespaces(self.deadline)
+        return self.by_directory.all(self.deadline)
 
     def namespace(self, directory: str) -> str:
-        return self.listings.namespace(directory, self.deadline)
+        return self.by_directory.of_directory(directory, self.deadline)
 
     def names(self, namespace: str = "system") -> list[str]:
         listing = self.listings.listing(namespace, self.deadline)
@@ -102,26 +114,8 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
     """Mount the tenant, as often as a test wants: each mount knows what the store has kept."""
     with ExitStack() as stack:
 
-        def mount(
-            view: View | None = None,
-            list_ttl_s: float = LIST_TTL_S,
-            learn: Callable[[Listing], None] | None = None,
-        ) -> Shelf:
-            scheduler, disk = stack.enter_context(call_threads(clock))
-            api, access = asked(tenant, store, disk)
-            learnt: list[Listing] = []
-            listings = Listings(
-                api,
-                store,
-                scheduler,
-                clock,
-                view=view or View(),
-                list_ttl_s=list_ttl_s,
-                learn=learn or learnt.append,
-                disk=disk,
-                access=access,
-            )
-            return Shelf(listings, clock, learnt)
+        def mount(learn: Callable[[Listing], None] | None = None, **changes: Any) -> Shelf:
+            return Shelf(stack.enter_context(running_parts(tenant, store, clock, **changes)), learn)
 
         yield mount
 
@@ -186,8 +180,8 @@ def test_the_first_contact_asks_although_the_list_is_fresh(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     shelf = mount()
-    assert shelf.listings.first_contact(shelf.deadline) == ("empty", "system")
-    assert shelf.listings.first_contact(shelf.deadline) == ("empty", "system")
+    assert shelf.by_directory.first_contact(shelf.deadline) == ("empty", "system")
+    assert shelf.by_directory.first_contact(shelf.deadline) == ("empty", "system")
     assert tenant.take_calls() == ["namespaces", "namespaces"]
     shelf.namespaces()
     assert tenant.take_calls() == []
@@ -201,28 +195,28 @@ def test_the_first_contact_reports_every_failure(
     shelf = mount()
     tenant.fail("namespaces", failure("away"))
     with pytest.raises(InvoicefsError, match="away"):
-        shelf.listings.first_contact(shelf.deadline)
-    assert shelf.listings.is_known
+        shelf.by_directory.first_contact(shelf.deadline)
+    assert shelf.by_directory.is_known
 
 
 def test_a_tenant_is_known_once_it_was_listed(mount: Mount, tenant: FakeTenant) -> None:
     shelf = mount()
-    assert not shelf.listings.is_known
+    assert not shelf.by_directory.is_known
     assert tenant.take_calls() == []
     shelf.namespaces()
-    assert shelf.listings.is_known
-    assert mount().listings.is_known
+    assert shelf.by_directory.is_known
+    assert mount().by_directory.is_known
 
 
 def test_counting_makes_no_call(mount: Mount, tenant: FakeTenant) -> None:
     before = mount()
-    assert before.listings.namespace_count() == 0
+    assert before.by_directory.count == 0
     assert before.listings.invoice_count() == 0
     before.namespaces()
     before.names()
     after = mount()
     tenant.take_calls()
-    assert after.listings.namespace_count() == 2
+    assert after.by_directory.count == 2
     assert after.listings.last_listing("system").by_file_name.keys() == {"old.pdf", "new.pdf"}
     assert after.listings.last_listing("elsewhere") == Listing()
     assert after.listings.invoice_count() == 2
@@ -412,7 +406,7 @@ def test_a_new_tenant_may_have_no_namespaces(mount: Mount, tenant: FakeTenant) -
     tenant.invoices_of.clear()
     shelf = mount()
     assert shelf.namespaces() == ()
-    assert not shelf.listings.is_known
+    assert not shelf.by_directory.is_known
 
 
 def test_a_partial_list_of_namespaces_only_adds(
@@ -500,12 +494,12 @@ def test_a_duplicate_is_one_invoice(
     assert shelf.invoice("twice.pdf") == first
 
 
-@pytest.mark.parametrize("view", [View(), View(namespaces=("system",))], ids=["all", "one"])
+@pytest.mark.parametrize("namespaces", [(), ("system",)], ids=["all", "one"])
 def test_404_for_the_list_of_a_listed_namespace_is_no_absence(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock, view: View
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, namespaces: tuple[str, ...]
 ) -> None:
-    shelf = mount(view)
-    shelf.listings.first_contact(shelf.deadline)
+    shelf = mount(namespaces=namespaces)
+    shelf.by_directory.first_contact(shelf.deadline)
     tenant.fail("list", NotFound("the server answered 404"))
     with pytest.raises(UnusableAnswer):
         shelf.names()
@@ -517,7 +511,7 @@ def test_404_for_the_list_of_a_listed_namespace_is_no_absence(
     clock.advance(LIST_TTL_S)
     tenant.fail("list", NotFound("the server answered 404"))
     assert shelf.names() == ["new", "old"]
-    assert mount(view).names() == ["new", "old"]
+    assert mount(namespaces=namespaces).names() == ["new", "old"]
 
 
 def test_404_for_the_list_of_an_unlisted_namespace_is_absence(
@@ -770,10 +764,10 @@ def test_without_a_valid_credential_no_name_is_believed(
 def test_a_view_of_some_namespaces_shows_these_without_a_call(
     mount: Mount, tenant: FakeTenant
 ) -> None:
-    shelf = mount(View(namespaces=("system", "other")))
+    shelf = mount(namespaces=("system", "other"))
     assert shelf.namespaces() == ("system", "other")
     assert shelf.namespace("system") == "system"
-    assert shelf.listings.namespace_count() == 2
+    assert shelf.by_directory.count == 2
     with pytest.raises(NotFound):
         shelf.namespace("empty")
     assert tenant.take_calls() == []
@@ -783,7 +777,7 @@ def test_a_view_of_some_states_shows_these(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.bill(final("unpaid", status="issued"))
-    shelf = mount(View(statuses=frozenset({"paid"})))
+    shelf = mount(statuses=frozenset({"paid"}))
     assert shelf.names() == ["old"]
     assert [each.name for each in shelf.listings.last_listing("system").invoices] == ["old"]
     assert shelf.listings.invoice_count() == 1
@@ -802,14 +796,13 @@ def test_a_list_without_a_status_hides_nothing_that_was_shown_also_after_a_remou
 ) -> None:
     """``rsync --delete`` emptied an archive for want of a status."""
     tenant.bill(final("unpaid", status="issued"))
-    view = View(statuses=frozenset({"paid"}))
-    shelf = mount(view)
+    shelf = mount(statuses=frozenset({"paid"}))
     shelf.names()
     tenant.bill(final("old", status="unknown"))
     tenant.bill(final("unpaid", status="unknown"))
     clock.advance(LIST_TTL_S)
     assert shelf.names() == ["old"]
-    remounted = mount(view)
+    remounted = mount(statuses=frozenset({"paid"}))
     assert remounted.names() == ["old"]
     tenant.bill(final("old", status="refunded"))
     clock.advance(LIST_TTL_S)
@@ -820,14 +813,14 @@ def test_an_invoice_that_never_had_a_status_is_shown_in_every_view(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     tenant.bill(final("new", status="unknown"))
-    assert mount(View(statuses=frozenset({"paid"}))).names() == ["new", "old"]
+    assert mount(statuses=frozenset({"paid"})).names() == ["new", "old"]
 
 
 def test_what_a_view_hides_is_hidden_where_listing_is_forbidden_too(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.bill(final("unpaid", status="issued"))
-    shelf = mount(View(statuses=frozenset({"paid"})))
+    shelf = mount(statuses=frozenset({"paid"}))
     shelf.names()
     clock.advance(LIST_TTL_S)
     tenant.fail("list", Denied("no"))
@@ -837,7 +830,7 @@ def test_what_a_view_hides_is_hidden_where_listing_is_forbidden_too(
 
 
 def test_a_view_changes_nothing_for_the_next_mount(mount: Mount) -> None:
-    mount(View(statuses=frozenset({"paid"}))).names()
+    mount(statuses=frozenset({"paid"})).names()
     assert mount().names() == ["new", "old"]
 
 
@@ -851,7 +844,7 @@ def test_everything_is_learnt_before_it_is_shown(
     if is_remount:
         mount().names()
         tenant.fail("list", ServerFault("down"))
-    shelf = mount(View(statuses=frozenset({"paid"})))
+    shelf = mount(statuses=frozenset({"paid"}))
     shelf.names()
     assert shelf.learnt == [Listing.of([final("old"), active("new")])]
 
@@ -920,7 +913,7 @@ def locked(mount: Mount, store: MemoryStore) -> Shelf:
     earlier.names()
     store.keeps = store.finds = False
     shelf = mount()
-    assert not shelf.listings.is_known
+    assert not shelf.by_directory.is_known
     assert shelf.listings.last_listing("system") == Listing()
     return shelf
 

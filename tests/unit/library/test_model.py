@@ -41,11 +41,12 @@ from invoicefs.errors import (
     UnusableAnswer,
 )
 from invoicefs.library.library import Library, OpenInvoice
-from invoicefs.library.listings import UNLISTED_RECHECK_S
+from invoicefs.library.namespaces import UNLISTED_RECHECK_S
 from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
-from invoicefs.scheduling.scheduler import MOST_RENEWALS
+from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS, MAX_RENEWALS
 from invoicefs.scheduling.throttle import LONGEST_COOL_DOWN_S
+from invoicefs.settings import Fetch
 from invoicefs.store.store import Store
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant, pdf_of
@@ -369,7 +370,7 @@ class Model:
         self.calls.append(call)
         try:
             if isinstance(self.failing.get(kind), CredentialRenewed):
-                self.calls.extend([call] * MOST_RENEWALS)  # at once
+                self.calls.extend([call] * MAX_RENEWALS)  # at once
             if kind in self.failing:
                 raise self.failing[kind]
             return answer()
@@ -406,9 +407,11 @@ class LibraryMachine(RuleBasedStateMachine):
         self._mounted.close()
 
     def _mount(self) -> Library:
-        # What would be fetched ahead is left out: it comes when it likes.
-        policy = {"fetches_on_stat": self._is_eager, "largest_window": 0}
-        running = running_library(self._tenant, self._store, self._clock, policy=policy)
+        # With two slots there is no read-ahead, which would come at any time.
+        fetch = Fetch.ON_STAT if self._is_eager else Fetch.ON_OPEN
+        running = running_library(
+            self._tenant, self._store, self._clock, fetch=fetch, parallel=FOREGROUND_SLOTS
+        )
         return self._mounted.enter_context(running)
 
     def _forget(self, cache: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +21,9 @@ from invoicefs.errors import (
     TooLarge,
     Unreachable,
 )
+from invoicefs.library.downloads import Downloads
 from invoicefs.library.pdfs import Pdfs
+from invoicefs.library.record_cache import RecordCache
 from invoicefs.model import (
     Attributes,
     Invoice,
@@ -39,9 +42,9 @@ from tests.support.running_library import (
     NO_ANSWERS,
     OTHER_REFUSALS,
     CrowdClock,
-    asked,
-    call_threads,
+    Parts,
     crowd,
+    running_parts,
 )
 
 DAY_S = 86_400.0
@@ -65,14 +68,32 @@ refusals = pytest.mark.parametrize("refusal", [*DENIALS, *OTHER_REFUSALS, NotFou
 
 
 class Desk:
-    """The contents as one mount has them, asked with a deadline that is far away."""
+    """The PDFs as one mount has them, asked with a deadline that is far away."""
 
-    def __init__(self, contents: Pdfs, clock: CrowdClock) -> None:
-        self.contents = contents
-        self._clock = clock
+    def __init__(self, parts: Parts) -> None:
+        records = RecordCache(parts.store, parts.clock)
+        self.downloads = Downloads(
+            parts.api,
+            parts.store,
+            parts.scheduler,
+            parts.clock,
+            parts.settings,
+            records,
+            disk=parts.disk,
+            access=parts.access,
+        )
+        self.pdfs = Pdfs(
+            parts.store,
+            records,
+            self.downloads,
+            max_pdf_size_bytes=parts.settings.max_pdf_size_bytes,
+            disk=parts.disk,
+            access=parts.access,
+        )
+        self._clock = parts.clock
 
     def open(self, invoice: Invoice) -> OpenContent:
-        return self.contents.open(invoice, Deadline.after(LONG_S, self._clock))
+        return self.pdfs.open(invoice, Deadline.after(LONG_S, self._clock))
 
     @contextmanager
     def opened(self, invoice: Invoice) -> Iterator[OpenContent]:
@@ -80,7 +101,7 @@ class Desk:
         try:
             yield content
         finally:
-            self.contents.release(invoice)
+            self.pdfs.release(invoice)
 
     def read(self, invoice: Invoice) -> bytes:
         """Open, read and close."""
@@ -88,10 +109,10 @@ class Desk:
             return content.pdf[:]
 
     def list(self, *invoices: Invoice) -> None:
-        self.contents.learn(Listing.of(invoices))
+        self.pdfs.learn(Listing.of(invoices))
 
     def stat(self, invoice: Invoice) -> Attributes:
-        return self.contents.attributes(invoice)
+        return self.pdfs.attributes(invoice)
 
 
 Mount = Callable[..., Desk]
@@ -120,24 +141,8 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
     """Mount the tenant, as often as a test wants: each mount knows what the store has kept."""
     with ExitStack() as stack:
 
-        def mount(
-            *,
-            active_ttl_s: float = ACTIVE_TTL_S,
-            max_pdf_size_bytes: int = MAX_PDF_SIZE_BYTES,
-        ) -> Desk:
-            scheduler, disk = stack.enter_context(call_threads(clock))
-            api, access = asked(tenant, store, disk)
-            contents = Pdfs(
-                api,
-                store,
-                scheduler,
-                clock,
-                active_ttl_s=active_ttl_s,
-                max_pdf_size_bytes=max_pdf_size_bytes,
-                disk=disk,
-                access=access,
-            )
-            return Desk(contents, clock)
+        def mount(**changes: Any) -> Desk:
+            return Desk(stack.enter_context(running_parts(tenant, store, clock, **changes)))
 
         yield mount
 
@@ -227,8 +232,8 @@ def test_an_active_invoice_that_was_evicted_before_this_mount_counts_as_not_down
 def test_more_active_invoices_than_are_held_count_as_not_downloaded(
     mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("invoicefs.library.pdfs.HELD_BYTES", 4000)
-    desk = mount(max_pdf_size_bytes=1000)
+    monkeypatch.setattr("invoicefs.library.downloads.MEMORY_CACHE_BYTES", 4000)
+    desk = mount(max_pdf_size_bytes=1024)
     many = [replace(ACTIVE, name=f"active-{number}") for number in range(5)]
     for invoice in many:
         tenant.bill(invoice, pdf_of(invoice.name, 1000))
@@ -244,7 +249,7 @@ def test_what_is_shown_is_of_one_moment(desk: Desk, monkeypatch: pytest.MonkeyPa
     shown = Pdfs._shown
     opens = iter([lambda: desk.read(FINAL)])
 
-    def shown_and_then_opened(self: Pdfs, invoice: Invoice) -> tuple[Record | None, bool]:
+    def shown_and_then_opened(self: Pdfs, invoice: Invoice) -> object:
         found = shown(self, invoice)
         next(opens, lambda: None)()
         return found
@@ -267,11 +272,11 @@ def test_a_look_reads_nothing_from_the_store(desk: Desk, monkeypatch: pytest.Mon
 def test_the_digest_is_that_of_what_the_next_open_brings_without_a_call(
     desk: Desk, store: MemoryStore
 ) -> None:
-    assert desk.contents.sha256(FINAL) is None
+    assert desk.pdfs.sha256(FINAL) is None
     pdf = desk.read(FINAL)
     store.pdfs.clear()
-    assert desk.contents.sha256(FINAL) == digest(pdf)
-    assert desk.contents.sha256(replace(FINAL, amount="2")) is None
+    assert desk.pdfs.sha256(FINAL) == digest(pdf)
+    assert desk.pdfs.sha256(replace(FINAL, amount="2")) is None
 
 
 def test_a_size_that_is_not_known_any_more_keeps_the_mtime(
@@ -327,41 +332,42 @@ def test_the_upper_bound_is_not_below_a_stored_copy(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     """A mount with a smaller --max-pdf-size may have to serve what an earlier one stored."""
+    tenant.bill(ACTIVE, pdf_of("large", 2000))
     mount().read(ACTIVE)
     clock.advance(ACTIVE_TTL_S)
     tenant.fail("pdf", Unreachable("away"))
-    narrow = mount(max_pdf_size_bytes=500)
+    narrow = mount(max_pdf_size_bytes=1024)
     narrow.list(ACTIVE)
     size_bytes = narrow.stat(ACTIVE).size_bytes
     assert len(narrow.read(ACTIVE)) <= size_bytes
 
 
 def test_the_known_sizes_add_up(desk: Desk, mount: Mount, clock: CrowdClock) -> None:
-    assert desk.contents.known_size_bytes() == 0
+    assert desk.pdfs.known_size_bytes() == 0
     desk.read(FINAL)
     desk.read(ACTIVE)
     clock.advance(10 * ACTIVE_TTL_S)
-    assert desk.contents.known_size_bytes() == 2000
+    assert desk.pdfs.known_size_bytes() == 2000
     after = mount()
     after.list(FINAL, ACTIVE, UNDATED)
-    assert after.contents.known_size_bytes() == 2000
+    assert after.pdfs.known_size_bytes() == 2000
 
 
 def test_what_was_fetched_has_its_size_also_when_it_is_outdated(
     desk: Desk, clock: CrowdClock
 ) -> None:
-    assert desk.contents.fetched_bytes(ACTIVE) is None
+    assert desk.pdfs.downloaded_bytes(ACTIVE) is None
     desk.read(ACTIVE)
     clock.advance(ACTIVE_TTL_S)
-    assert desk.contents.fetched_bytes(ACTIVE) == 1000
+    assert desk.pdfs.downloaded_bytes(ACTIVE) == 1000
 
 
 def test_contents_at_hand_and_downloaded_are_counted(desk: Desk) -> None:
     for invoice in (FINAL, FINAL, ACTIVE):
         desk.read(invoice)
     with desk.opened(FINAL), desk.opened(FINAL):
-        assert desk.contents.open_count == 1
-    assert (desk.contents.downloads, desk.contents.hits) == (2, 2)
+        assert desk.pdfs.open_count == 1
+    assert (desk.downloads.count, desk.downloads.hits) == (2, 2)
 
 
 # Looking again.
@@ -375,7 +381,7 @@ def test_a_second_look_downloads_what_is_active_once_and_nothing_final(
     tenant.take_calls()
     clock.advance(1)
 
-    desk.contents.look_again(ACTIVE.namespace)
+    desk.downloads.expire_drafts(ACTIVE.namespace)
 
     assert is_unknown(desk.stat(ACTIVE))
     assert not is_unknown(desk.stat(FINAL))
@@ -391,7 +397,7 @@ def test_a_second_look_at_another_namespace_downloads_nothing(
 ) -> None:
     desk.read(ACTIVE)
     tenant.take_calls()
-    desk.contents.look_again("another")
+    desk.downloads.expire_drafts("another")
     desk.read(ACTIVE)
     assert tenant.take_calls() == []
 
@@ -639,7 +645,7 @@ def test_an_error_is_reported_and_never_stored(
     tenant.fail("pdf", failure("no"))
     with pytest.raises(failure):
         desk.open(FINAL)
-    assert desk.contents.pinned(FINAL.key) is None
+    assert desk.pdfs.pinned(FINAL.key) is None
     assert is_unknown(desk.stat(FINAL))
     assert store.record(FINAL) is None
     tenant.mend()
@@ -664,9 +670,9 @@ def test_an_open_file_never_changes(
             assert first is second is third
             assert desk.stat(ACTIVE) == as_opened
             assert replace(desk.stat(changed), inode=as_opened.inode) == as_opened
-        assert desk.contents.pinned(ACTIVE.key) == ACTIVE
+        assert desk.pdfs.pinned(ACTIVE.key) == ACTIVE
         assert tenant.take_calls() == []
-    assert desk.contents.pinned(ACTIVE.key) is None
+    assert desk.pdfs.pinned(ACTIVE.key) is None
     assert is_unknown(desk.stat(changed))
     assert desk.read(changed) == pdf_of("second", 5000)
     assert desk.stat(changed).mtime_ns > as_opened.mtime_ns
@@ -675,8 +681,8 @@ def test_an_open_file_never_changes(
 def test_an_open_file_has_not_changed_whatever_the_listing_says(desk: Desk) -> None:
     changed = replace(FINAL, amount="2")
     with desk.opened(FINAL):
-        assert not desk.contents.has_changed(changed)
-    assert desk.contents.has_changed(changed)
+        assert not desk.pdfs.has_changed(changed)
+    assert desk.pdfs.has_changed(changed)
 
 
 def test_an_open_file_is_shown_as_what_it_is_whatever_another_mount_has_downloaded(
@@ -687,9 +693,9 @@ def test_an_open_file_is_shown_as_what_it_is_whatever_another_mount_has_download
         as_opened = one.stat(FINAL)
         changed = tenant.bill(replace(FINAL, amount="2"), pdf_of("second", 5000))
         other.read(changed)
-        assert one.contents.is_stored(changed)  # so it knows of the other's download
+        assert one.pdfs.was_downloaded(changed)  # so it knows of the other's download
         assert one.stat(changed) == as_opened
-        assert one.contents.sha256(changed) == digest(content.pdf[:])
+        assert one.pdfs.sha256(changed) == digest(content.pdf[:])
 
 
 @pytest.mark.parametrize("last", [0, 1, 2])
@@ -701,11 +707,11 @@ def test_the_version_changes_only_after_the_last_release(
     clock.advance(ACTIVE_TTL_S)
     tenant.bill(ACTIVE, pdf_of("second"))
     for number in range(3):
-        assert desk.contents.pinned(ACTIVE.key) is not None
+        assert desk.pdfs.pinned(ACTIVE.key) is not None
         if number == last:
             assert desk.read(ACTIVE) == pdf_of("active", 1000)
-        desk.contents.release(ACTIVE)
-    assert desk.contents.pinned(ACTIVE.key) is None
+        desk.pdfs.release(ACTIVE)
+    assert desk.pdfs.pinned(ACTIVE.key) is None
     assert desk.read(ACTIVE) == pdf_of("second")
 
 
@@ -735,7 +741,7 @@ def test_an_outdated_copy_that_is_open_is_shown_as_what_it_is(
 def test_open_files_of_other_invoices_pin_nothing(desk: Desk, tenant: FakeTenant) -> None:
     with desk.opened(FINAL):
         tenant.bill(replace(ACTIVE, amount="2"), pdf_of("second"))
-        assert desk.contents.pinned(ACTIVE.key) is None
+        assert desk.pdfs.pinned(ACTIVE.key) is None
         assert desk.read(ACTIVE) == pdf_of("second")
 
 
@@ -765,9 +771,9 @@ def test_an_open_that_comes_late_gets_the_version_of_the_one_that_was_faster(
         assert slow.result(20) is fast
     assert is_exact(desk.stat(changed), fast.pdf)
     for _ in range(2):
-        assert desk.contents.pinned(FINAL.key) == changed
-        desk.contents.release(FINAL)
-    assert desk.contents.pinned(FINAL.key) is None
+        assert desk.pdfs.pinned(FINAL.key) == changed
+        desk.pdfs.release(FINAL)
+    assert desk.pdfs.pinned(FINAL.key) is None
 
 
 def test_handles_open_at_one_time_share_one_version(mount: Mount, tenant: FakeTenant) -> None:
@@ -790,11 +796,11 @@ def test_handles_open_at_one_time_share_one_version(mount: Mount, tenant: FakeTe
                 mixed.append((versions, size_bytes))
             with lock:
                 open_now.remove(content)
-            desk.contents.release(ACTIVE)
+            desk.pdfs.release(ACTIVE)
 
     crowd(use, threads=6)
     assert mixed == []
-    assert desk.contents.pinned(ACTIVE.key) is None
+    assert desk.pdfs.pinned(ACTIVE.key) is None
 
 
 def _bill_something_new(tenant: FakeTenant, number: int) -> None:
@@ -815,9 +821,9 @@ def test_many_opens_at_once_make_one_call(
     assert {content.pdf for content in contents} == {tenant.pdf(FINAL)}
     assert tenant.take_calls() == ["pdf system/final"]
     for _ in range(8):
-        assert desk.contents.pinned(FINAL.key) is not None
-        desk.contents.release(FINAL)
-    assert desk.contents.pinned(FINAL.key) is None
+        assert desk.pdfs.pinned(FINAL.key) is not None
+        desk.pdfs.release(FINAL)
+    assert desk.pdfs.pinned(FINAL.key) is None
 
 
 def test_many_opens_of_a_refused_invoice_make_one_call(
@@ -830,7 +836,7 @@ def test_many_opens_of_a_refused_invoice_make_one_call(
         gate.open()
         assert {type(each.exception(20)) for each in opens} == {Denied}
     assert tenant.take_calls() == ["pdf system/final"]
-    assert desk.contents.pinned(FINAL.key) is None
+    assert desk.pdfs.pinned(FINAL.key) is None
 
 
 def test_a_call_from_before_a_change_is_no_answer_after_it(desk: Desk, tenant: FakeTenant) -> None:
@@ -838,7 +844,7 @@ def test_a_call_from_before_a_change_is_no_answer_after_it(desk: Desk, tenant: F
     with ThreadPoolExecutor(2) as executor, tenant.holding("pdf system/final") as gate:
         before = executor.submit(desk.open, FINAL)
         gate.await_call()
-        after = executor.submit(desk.contents.bring, changed, Deadline.after(LONG_S, CrowdClock()))
+        after = executor.submit(desk.downloads.fetch, changed, Deadline.after(LONG_S, CrowdClock()))
         gate.open()
         facts = after.result().record.content
         assert before.result().pdf == tenant.pdf(FINAL)
@@ -907,10 +913,10 @@ def test_downloads_of_two_mounts_at_once_agree(mount: Mount, tenant: FakeTenant)
 
 
 def test_what_is_stored_is_known_before_it_is_listed(mount: Mount) -> None:
-    assert not mount().contents.is_stored(FINAL)
+    assert not mount().pdfs.was_downloaded(FINAL)
     mount().read(FINAL)
-    assert mount().contents.is_stored(FINAL)
-    assert not mount().contents.is_stored(ACTIVE)
+    assert mount().pdfs.was_downloaded(FINAL)
+    assert not mount().pdfs.was_downloaded(ACTIVE)
 
 
 def test_what_the_store_has_dropped_is_told_unless_the_next_open_has_it_in_memory(
@@ -918,14 +924,14 @@ def test_what_the_store_has_dropped_is_told_unless_the_next_open_has_it_in_memor
 ) -> None:
     desk = mount()
     desk.list(FINAL, ACTIVE, UNDATED)
-    assert desk.contents.dropped((FINAL, ACTIVE, UNDATED)) == ()
+    assert desk.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
     for each in (FINAL, ACTIVE):
         desk.read(each)
-    assert desk.contents.dropped((FINAL, ACTIVE, UNDATED)) == ()
+    assert desk.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
 
     store.pdfs.clear()
 
-    assert desk.contents.dropped((FINAL, ACTIVE, UNDATED)) == (FINAL,)
+    assert desk.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == (FINAL,)
     tenant.take_calls()
     desk.read(ACTIVE)
     assert tenant.take_calls() == []
@@ -936,11 +942,11 @@ def test_a_store_that_cannot_be_read_has_dropped_nothing(mount: Mount, store: Me
     desk.read(FINAL)
     store.pdfs.clear()
     store.finds = False
-    assert desk.contents.dropped((FINAL,)) == ()
+    assert desk.pdfs.evicted((FINAL,)) == ()
 
 
 def test_is_stored_makes_no_call(mount: Mount, tenant: FakeTenant) -> None:
-    mount().contents.is_stored(FINAL)
+    mount().pdfs.was_downloaded(FINAL)
     assert tenant.take_calls() == []
 
 
@@ -1027,14 +1033,14 @@ def test_learning_forgets_nothing_that_another_mount_has_downloaded_meanwhile(
     assert tenant.take_calls() == ["pdf system/undated"]
 
 
-def test_learning_again_reads_nothing(
+def test_learning_again_reads_nothing_of_downloaded_invoices(
     mount: Mount, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mount().read(FINAL)
     desk = mount()
-    desk.list(FINAL, UNDATED)
+    desk.list(FINAL)
     monkeypatch.setattr(store, "record", lambda _: pytest.fail("the store was read"))
-    desk.list(FINAL, UNDATED)
+    desk.list(FINAL)
     assert desk.stat(FINAL).size_bytes == 1000
 
 
@@ -1058,7 +1064,7 @@ def test_a_download_that_is_asked_for_again_is_fetched_past_caches(
     desk: Desk, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     desk.read(FINAL)
-    desk.contents.download_again(FINAL, Deadline.after(LONG_S, clock))
+    desk.downloads.replace(FINAL, Deadline.after(LONG_S, clock))
 
     assert tenant.was_past_caches[f"system/{FINAL.name}"]
     assert tenant.take_calls().count(f"pdf system/{FINAL.name}") == 2

@@ -33,7 +33,7 @@ class Disk:
 
 @pytest.fixture(autouse=True)
 def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", MOST_BYTES)
+    monkeypatch.setattr(module, "MAX_PINNED_BYTES", MOST_BYTES)
 
 
 @pytest.fixture

@@ -26,9 +26,8 @@ from invoicefs.errors import (
     UnusableAnswer,
 )
 from invoicefs.library.library import Library
-from invoicefs.library.listings import View
 from invoicefs.model import Invoice
-from invoicefs.scheduling.scheduler import Limits
+from invoicefs.settings import Fetch
 from tests.support.fake_tenant import FakeTenant, Gate, pdf_of
 from tests.support.memory_store import MemoryStore
 from tests.support.rest import Rest
@@ -121,9 +120,9 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
     """Mount the tenant, as often as a test wants."""
     with ExitStack() as stack:
 
-        def mount(read_ahead: int = READ_AHEAD, parallel: int = PARALLEL, **policy: Any) -> Mounted:
+        def mount(read_ahead: int = READ_AHEAD, **changes: Any) -> Mounted:
             return stack.enter_context(
-                mounted(tenant, store, clock, read_ahead, parallel, **policy)
+                mounted(tenant, store, clock, read_ahead=read_ahead, **changes)
             )
 
         yield mount
@@ -134,15 +133,11 @@ def mounted(
     tenant: FakeTenant,
     store: MemoryStore,
     clock: CrowdClock,
-    read_ahead: int = READ_AHEAD,
-    parallel: int = PARALLEL,
-    view: View | None = None,
-    **policy: Any,
+    **changes: Any,
 ) -> Iterator[Mounted]:
     rest = Rest(clock)
-    policy = {"read_ahead": read_ahead, "largest_window": parallel, **policy}
-    limits = Limits(parallel, max_wait_s=0)
-    with running_library(tenant, store, clock, view, policy, limits) as library:
+    changes = {"read_ahead": READ_AHEAD, "parallel": PARALLEL, **changes}
+    with running_library(tenant, store, clock, **changes) as library:
         for namespace in tenant.invoices_of:
             library.directory(f"/{namespace}")
         tenant.take_calls()
@@ -502,7 +497,7 @@ def test_what_a_view_hides_is_not_downloaded(mount: Mount, tenant: FakeTenant) -
         if place % 3:
             tenant.bill(replace(invoice, status="issued"))
     shown = BY_PERIOD[::3]
-    mounted = mount(view=View(statuses=frozenset({"paid"})))
+    mounted = mount(statuses=frozenset({"paid"}))
     mounted.walk(*shown[:2])
     assert mounted.downloads() == once(shown[:4])
     mounted.walk(*shown[2:])
@@ -546,7 +541,7 @@ def test_what_another_mount_has_stored_meanwhile_is_not_downloaded(mount: Mount)
 def test_what_was_evicted_is_downloaded_ahead_again(
     mount: Mount, store: MemoryStore, walk: Sequence[Invoice], is_eager: bool
 ) -> None:
-    mounted = mount(fetches_on_stat=is_eager)
+    mounted = mount(fetch=Fetch.ON_STAT if is_eager else Fetch.ON_OPEN)
     mounted.walk(*walk)
     mounted.downloads()
     store.pdfs.clear()
@@ -895,7 +890,7 @@ def test_an_open_goes_before_what_read_ahead_has_queued(mount: Mount, tenant: Fa
 def test_where_looks_wait_for_downloads_a_walk_downloads_each_once(
     mount: Mount, walk: Sequence[Invoice], read_ahead: int
 ) -> None:
-    mounted = mount(read_ahead, fetches_on_stat=True)
+    mounted = mount(read_ahead, fetch=Fetch.ON_STAT)
     for invoice in walk:
         assert mounted.library.attributes(path(invoice)).size_bytes == SIZE_BYTES
         mounted.read(invoice)
@@ -904,7 +899,7 @@ def test_where_looks_wait_for_downloads_a_walk_downloads_each_once(
 
 @in_both_orders
 def test_looks_that_wait_have_their_own_window(mount: Mount, walk: Sequence[Invoice]) -> None:
-    mounted = mount(read_ahead=0, fetches_on_stat=True, largest_window=4)
+    mounted = mount(read_ahead=0, fetch=Fetch.ON_STAT, parallel=4)
     for invoice in walk[:2]:
         mounted.library.attributes(path(invoice))
     assert mounted.downloads() == once(walk[:4])
@@ -927,7 +922,7 @@ def test_only_what_lies_ahead_of_two_neighbours_is_downloaded_and_nothing_twice(
     tenant = FakeTenant()
     for invoice in BY_PERIOD:
         tenant.bill(invoice)
-    with mounted(tenant, MemoryStore(), CrowdClock(), read_ahead) as mount:
+    with mounted(tenant, MemoryStore(), CrowdClock(), read_ahead=read_ahead) as mount:
         mount.read(*opened)
         downloads = mount.downloads()
     may_be_ahead = {

@@ -21,11 +21,11 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
+from invoicefs.library.downloads import Downloads
 from invoicefs.library.library import Library
-from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
-from invoicefs.settings import Settings
+from invoicefs.settings import Fetch, Settings
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
 from tests.support.running_library import (
@@ -78,8 +78,8 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
     """Mount the tenant with or without ``--fetch on-stat``, with its invoices listed."""
     with ExitStack() as stack:
 
-        def mount(**policy: Any) -> Library:
-            running = running_library(tenant, store, clock, policy=policy)
+        def mount(**changes: Any) -> Library:
+            running = running_library(tenant, store, clock, **changes)
             library = stack.enter_context(running)
             library.directory("/system")
             library.directory("/other")
@@ -91,7 +91,7 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
 
 @pytest.fixture
 def eager(mount: Mount) -> Library:
-    return mount(fetches_on_stat=True)
+    return mount(fetch=Fetch.ON_STAT)
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_an_eager_look_at_an_outdated_active_invoice_brings_it(
 def test_a_look_at_what_was_downloaded_and_has_changed_brings_it(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_eager: bool
 ) -> None:
-    library = mount(fetches_on_stat=is_eager)
+    library = mount(fetch=Fetch.ON_STAT if is_eager else Fetch.ON_OPEN)
     changed, path = replace(INVOICES[0], amount="7"), f"/{INVOICES[0].key}"
     read(library, INVOICES[0])
     before = library.attributes(path)
@@ -411,9 +411,7 @@ def test_a_forbidden_namespace_is_asked_twice_and_costs_no_other_its_sizes(
 def fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
     """What was given to the background, which does not get to it."""
     given: list[Invoice] = []
-    monkeypatch.setattr(
-        Pdfs, "bring_in_background", lambda _self, invoice, _deadline: given.append(invoice)
-    )
+    monkeypatch.setattr(Downloads, "start", lambda _self, invoice, _: given.append(invoice))
     return given
 
 
@@ -454,7 +452,7 @@ def test_nothing_is_fetched_ahead_twice(fetched_ahead: list[Invoice], eager: Lib
 def test_a_walk_is_fetched_ahead_as_far_as_the_largest_window(
     mount: Mount, fetched_ahead: list[Invoice]
 ) -> None:
-    library = mount(fetches_on_stat=True, largest_window=3)
+    library = mount(fetch=Fetch.ON_STAT, parallel=3)
     for invoice in INVOICES[:5]:
         look(library, invoice)
     assert fetched_ahead == INVOICES[2:8]

@@ -19,7 +19,7 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
-from invoicefs.scheduling.scheduler import MOST_RENEWALS
+from invoicefs.scheduling.scheduler import MAX_RENEWALS
 from invoicefs.scheduling.throttle import LONGEST_COOL_DOWN_S
 from tests.support.fake_clock import FakeClock
 from tests.support.scheduler_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
@@ -309,15 +309,15 @@ def test_renewed_credential_is_tried_at_once(stage: Stage) -> None:
 
 
 def test_credential_may_be_renewed_again_and_again_but_not_for_ever(stage: Stage) -> None:
-    renewed = [CredentialRenewed(f"401, {number}") for number in range(MOST_RENEWALS + 1)]
+    renewed = [CredentialRenewed(f"401, {number}") for number in range(MAX_RENEWALS + 1)]
     assert stage.fetch("a", stage.call(*renewed[:-1], "content")) == "content"
     call = stage.call(*renewed, "content")
 
-    with pytest.raises(CredentialRenewed, match=str(MOST_RENEWALS)):
+    with pytest.raises(CredentialRenewed, match=str(MAX_RENEWALS)):
         stage.fetch("b", call)
 
     stage.pass_time(MAX_WAIT_S)
-    assert call.attempts == MOST_RENEWALS + 1
+    assert call.attempts == MAX_RENEWALS + 1
 
 
 def test_credential_that_is_refused_after_all_is_reported(stage: Stage) -> None:
@@ -348,14 +348,14 @@ def test_renewed_credential_does_not_use_up_the_other_attempts(stage: Stage) -> 
 
 
 def test_an_outage_in_between_allows_no_more_renewals(stage: Stage) -> None:
-    renewed = [CredentialRenewed("401")] * MOST_RENEWALS
+    renewed = [CredentialRenewed("401")] * MAX_RENEWALS
     call = stage.call(*renewed, Unavailable("503"), CredentialRenewed("401 again"), "content")
     caller = stage.caller("a", call)
 
     stage.play(until=caller)
 
     assert isinstance(caller.exception(HANG_S), CredentialRenewed)
-    assert call.attempts == MOST_RENEWALS + 2
+    assert call.attempts == MAX_RENEWALS + 2
 
 
 # Cool-downs.

@@ -24,8 +24,8 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
 )
+from invoicefs.scheduling.failures import FAILURE_MEMORY_S
 from invoicefs.scheduling.scheduler import (
-    FAILURE_MEMORY_S,
     FOREGROUND_SLOTS,
     IDLE_WORKER_S,
 )

@@ -112,7 +112,7 @@ def opened(folder: Path) -> "closing[Store]":
 
 
 def save_all(store: Store) -> None:
-    store.save_namespaces(["system", "other"])
+    store.save_namespaces(("system", "other"))
     store.save_listing("system", LISTING)
     for each, content in CONTENTS.items():
         store.save(each, content)

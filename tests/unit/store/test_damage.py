@@ -16,7 +16,7 @@ import diskcache
 import pytest
 
 from invoicefs.model import Listing, Record
-from invoicefs.store.disk_cache import REST_S
+from invoicefs.store.pauses import PAUSE_S
 from invoicefs.store.store import Store
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import pdf_of
@@ -193,7 +193,7 @@ METADATA = {
 
 
 def save_metadata(store: Store) -> None:
-    store.save_namespaces(["first", "second"])
+    store.save_namespaces(("first", "second"))
     store.save_listing("system", Listing.of([invoice("a"), invoice("b")]))
     store.save(invoice(), content_of(pdf_of("a")))
 
@@ -353,7 +353,7 @@ def use_until_eviction(store: Store) -> None:
     store.namespaces()
     store.listing("system")
     loaded(store, invoice())
-    store.save_namespaces(["system"])
+    store.save_namespaces(("system",))
     store.save_listing("system", Listing((invoice(),)))
     for number in range(15):  # enough to evict
         store.save(invoice(str(number)), content_of(pdf_of(str(number), IN_A_FILE)))
@@ -397,7 +397,7 @@ def test_planted_pickle_is_never_run(
 ) -> None:
     trap = tmp_path / "sprung"
     before = open_(MIB)
-    before.save_namespaces(["system"])
+    before.save_namespaces(("system",))
     before.save(invoice(), content_of(pdf_of("a")))
     plant(folder, cache, pickle.dumps(Bait(trap)))
     use_until_eviction(before)
@@ -408,7 +408,7 @@ def test_planted_pickle_is_never_run(
 def test_the_bait_would_be_run_by_a_plain_cache(store: Store, tmp_path: Path, folder: Path) -> None:
     """Else the test above could not fail."""
     trap = tmp_path / "sprung"
-    store.save_namespaces(["system"])
+    store.save_namespaces(("system",))
     plant_in_the_row(folder, "meta", pickle.dumps(Bait(trap)))
     with diskcache.Cache(str(database(folder, "meta").parent)) as plain:
         assert [plain.get(key) for key in plain] == [None]
@@ -458,7 +458,7 @@ def test_a_file_outside_the_folder_is_not_read(
     assert loaded(store, invoice()) is None
     with connection(folder, "meta") as rows:
         rows.execute("DELETE FROM Cache")
-    store.save_namespaces(["n"])
+    store.save_namespaces(("n",))
     (value,) = stored_values(folder, "meta").values()
     outside.write_bytes(value)
     for mode in (2, 3):
@@ -603,7 +603,7 @@ def test_a_database_that_cannot_be_used_is_set_aside(
     replace_databases(folder, alien)
     second = open_()
     assert loaded(second, invoice()) is None
-    second.save_namespaces(["lost"])  # may be what meets the damage
+    second.save_namespaces(("lost",))  # may be what meets the damage
     second.save(invoice("lost"), content_of(pdf_of("lost")))
     use_for_everything(second)
     second.close()
@@ -646,7 +646,7 @@ def test_a_folder_or_file_in_the_way_costs_caching_only(
         else:
             (folder / f"{cache}-1").touch()
     store = open_()
-    store.save_namespaces(["system"])
+    store.save_namespaces(("system",))
     store.save_listing("system", Listing((invoice(),)))
     store.save(invoice(), content_of(pdf_of("a")))
     assert store.namespaces() in ((), ("system",))
@@ -775,60 +775,41 @@ def test_two_mounts_that_meet_damage_share_the_new_database(
     assert loaded(one, invoice("c")) == pdf_of("c")
 
 
-def test_a_database_that_breaks_while_it_is_filled_again_is_not_filled_for_ever(
+def test_lists_are_written_again_into_the_database_in_place_of_a_corrupt_one(
     open_: OpenStore, folder: Path
 ) -> None:
     store = open_()
     use_for_everything(store)
-    fills = 0
-
-    def refill() -> bool:
-        nonlocal fills
-        fills += 1
-        database(folder, "meta").write_bytes(b"\xa5" * 100_000)
-        return store.save_namespaces(["again"])
-
-    store.when_lost(refill)
+    listing = store.listing("system")
     overwrite_in_use(folder)
-    store.save_namespaces(["last"])
-    assert fills == 1
-    assert store.namespaces() == ("last",)
+    store.record(invoice())  # meets the damage
+    later = open_()
+    assert later.namespaces() == ("system",)
+    assert later.listing("system") == listing
 
 
-def test_what_could_not_be_filled_again_at_once_is_filled_later(
+def test_lists_that_another_mount_has_written_into_the_new_database_stay(
     open_: OpenStore, folder: Path
 ) -> None:
-    clock = FakeClock()
-    store = open_(clock=clock)
-    use_for_everything(store)
-    outcomes = [False, False, True]
-    fills: list[bool] = []
-
-    def refill() -> bool:
-        fills.append(outcomes[len(fills)])
-        return fills[-1]
-
-    store.when_lost(refill)
+    one, other = open_(clock=(clock := FakeClock())), open_()
+    use_for_everything(one)
     overwrite_in_use(folder)
-    for expected in (1, 2, 3, 3):
-        for _ in range(3):
-            store.save_namespaces(["last"])
-            store.namespaces()
-        assert len(fills) == expected
-        clock.advance(REST_S)
+    other.save_namespaces(("others",))  # meets the damage
+    clock.advance(PAUSE_S)
+    one.save_records({invoice(): Record(1)})  # follows
+    assert open_().namespaces() == ("others",)
 
 
 def test_a_mount_follows_another_one_to_the_new_database(open_: OpenStore, folder: Path) -> None:
     one, other = open_(), open_(clock=(clock := FakeClock()))
     use_for_everything(other)
-    other.when_lost(lambda: other.save_namespaces(["again"]))
     overwrite_in_use(folder)
     read_both(one)  # meets the damage
-    clock.advance(REST_S)
+    clock.advance(PAUSE_S)
     other.save(invoice("b"), content_of(pdf_of("b")))
     later = open_()
     assert loaded(later, invoice("b")) == pdf_of("b")
-    assert later.namespaces() == ("again",)
+    assert later.namespaces() == ("system",)
 
 
 @pytest.mark.parametrize("break_it", [None, overwrite_in_use])
@@ -848,12 +829,12 @@ def test_a_folder_that_cannot_be_listed_costs_caching_only(
 
     with monkeypatch.context() as broken:
         broken.setattr(Path, "iterdir", fail)
-        clock.advance(REST_S)
+        clock.advance(PAUSE_S)
         for each in (store, open_()):
             each.save(invoice("b"), content_of(pdf_of("b")))
             each.namespaces()
             loaded(each, invoice("b"))
-    clock.advance(REST_S)
+    clock.advance(PAUSE_S)
     use_for_everything(store)
 
 

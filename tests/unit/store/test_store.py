@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
-from invoicefs.store.disk_cache import REST_S, DiskCache
+from invoicefs.store.disk_cache import DiskCache
+from invoicefs.store.pauses import PAUSE_S
 from invoicefs.store.store import Store, open_store, store_folder
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import pdf_of
@@ -79,9 +80,9 @@ def test_a_new_store_knows_nothing(store: Store) -> None:
 
 
 def test_namespaces_come_back_in_their_order(store: Store) -> None:
-    store.save_namespaces(ODD_NAMES)
+    store.save_namespaces(tuple(ODD_NAMES))
     assert store.namespaces() == tuple(ODD_NAMES)
-    store.save_namespaces(["b", "a"])
+    store.save_namespaces(("b", "a"))
     assert store.namespaces() == ("b", "a")
 
 
@@ -136,7 +137,7 @@ def test_similar_names_stay_apart(
 
 
 def test_listings_do_not_mix_with_records_and_namespaces(store: Store) -> None:
-    store.save_namespaces(["n"])
+    store.save_namespaces(("n",))
     store.save_records({invoice("namespaces", "listing"): Record(1)})
     store.save_listing("namespaces", Listing((invoice(namespace="namespaces"),)))
     assert store.namespaces() == ("n",)
@@ -204,7 +205,7 @@ def test_two_versions_are_both_found_by_their_facts(store: Store) -> None:
 def test_everything_survives_reopening(open_: OpenStore, size_bytes: int) -> None:
     content = content_of(pdf_of("", size_bytes))
     before = open_()
-    before.save_namespaces(["system"])
+    before.save_namespaces(("system",))
     before.save_listing("system", Listing((invoice(),)))
     before.save(invoice(), content)
     before.close()
@@ -406,7 +407,7 @@ def test_eviction_takes_the_longest_stored_pdfs_and_nothing_else(
 ) -> None:
     store = open_(MIB)
     invoices = [invoice(f"invoice-{number:02}") for number in range(30)]
-    store.save_namespaces(["system"])
+    store.save_namespaces(("system",))
     store.save_listing("system", Listing.of(invoices))
     contents = {each: content_of(pdf_of(each.name, IN_A_FILE)) for each in invoices}
     for each, content in contents.items():
@@ -482,12 +483,14 @@ def test_a_locked_database_costs_caching_only(
     files = value_files(folder)
     with locked(folder, cache):
         store.save(invoice("b"), content)
-        store.save_namespaces(["other"])
-        assert loaded(store, invoice("b")) is None
+        store.save_namespaces(("other",))
         assert loaded(store, invoice()) is not None
         if cache == "pdf":
+            assert loaded(store, invoice("b")) is None
             assert value_files(folder) == files
-    clock.advance(REST_S)
+        else:  # the record waits in memory
+            assert loaded(store, invoice("b")) == content.pdf
+    clock.advance(PAUSE_S)
     store.save(invoice("b"), content)
     assert loaded(store, invoice("b")) == content.pdf
     assert len(caches(folder, cache)) == 1
@@ -501,16 +504,52 @@ def test_only_the_first_write_waits_for_a_lock(
     store = open_(clock=clock)
     with locked(folder, "meta"):
         for _ in range(3):
-            assert not store.save_namespaces(["system"])
+            store.save_namespaces(("system",))
         assert len(caplog.messages) == 1
-        clock.advance(REST_S)
+        clock.advance(PAUSE_S)
         for _ in range(3):
-            assert not store.save_namespaces(["system"])
+            store.save_namespaces(("system",))
     assert len(caplog.messages) == 2
     assert set(caplog.messages) == {
-        f"The store {folder} fails (another program has locked it):"
-        " what is not kept is downloaded again."
+        f"The cache {folder} fails (another program has locked it):"
+        " what it cannot keep is downloaded again."
     }
+
+
+@pytest.mark.usefixtures("_short_lock_timeout")
+def test_records_that_cannot_be_written_are_found_and_written_later(
+    open_: OpenStore, folder: Path
+) -> None:
+    store = open_(clock=(clock := FakeClock()))
+    with locked(folder, "meta"):
+        store.save_records({invoice("a"): Record(1)})
+        store.add_records({invoice("b"): Record(2)})
+        assert store.records([invoice("a"), invoice("b")]).values()
+        assert (store.record(invoice("a")), store.record(invoice("b"))) == (Record(1), Record(2))
+        assert open_().record(invoice("a")) is None
+    clock.advance(PAUSE_S)
+    store.close()
+    later = open_()
+    assert later.records([invoice("a"), invoice("b")]) == {
+        invoice("a"): Record(1),
+        invoice("b"): Record(2),
+    }
+
+
+@pytest.mark.usefixtures("_short_lock_timeout")
+def test_a_first_record_that_waited_does_not_replace_an_earlier_one(
+    open_: OpenStore, folder: Path
+) -> None:
+    with closing(open_()) as other:
+        other.add_records({invoice(): Record(1)})
+    store = open_(clock=(clock := FakeClock()))
+    store.close()
+    with closed_to_readers(folder, "meta"):
+        store.add_records({invoice(): Record(2)})
+        assert store.record(invoice()) == Record(2)
+    clock.advance(PAUSE_S)
+    store.save_records({invoice("other"): Record(3)})
+    assert store.record(invoice()) == open_().record(invoice()) == Record(1)
 
 
 @contextmanager
@@ -536,7 +575,7 @@ def test_only_the_first_read_waits_for_a_lock(
         assert store.record(invoice()) is None
         assert not any(records)
         assert len(caplog.messages) == 1
-    clock.advance(REST_S)
+    clock.advance(PAUSE_S)
     assert store.record(invoice()) is not None
 
 
@@ -549,15 +588,15 @@ def test_a_store_that_is_locked_at_first_is_used_as_soon_as_it_is_free(
     clock = FakeClock()
     with locked(folder, cache):
         store = open_(clock=clock)
-        assert store.trouble == "another program has locked it"
+        assert store.failure == "another program has locked it"
         assert loaded(store, invoice()) is None
         assert not caplog.messages  # who opens it has been told
-        clock.advance(REST_S)
+        clock.advance(PAUSE_S)
         assert loaded(store, invoice()) is None
     assert len(caplog.messages) == 1
-    clock.advance(REST_S)
+    clock.advance(PAUSE_S)
     assert loaded(store, invoice()) == pdf_of("", IN_A_FILE)
-    assert store.trouble is None
+    assert store.failure is None
     assert len(caches(folder, cache)) == 1
 
 
@@ -576,7 +615,7 @@ def test_a_lock_does_not_hold_up_opening(
     monkeypatch.setattr("diskcache.core.time", SimpleNamespace(time=lambda: slept_s, sleep=sleep))
     with locked(folder, cache):
         store = open_()
-        store.save_namespaces(["system"])
+        store.save_namespaces(("system",))
         loaded(store, invoice())
     assert slept_s < 10
 
@@ -612,9 +651,9 @@ def test_a_listing_that_does_not_fit_on_the_disk_leaves_the_last_one(store: Stor
     listing = Listing.of([invoice(f"invoice-{number:04}") for number in range(1000)])
     store.save_listing("system", listing)
     for number in range(200):
-        assert store.save_records({invoice(str(number)): Record(number)})
+        store.save_records({invoice(str(number)): Record(number)})
     with no_file_grows_beyond(2 * IN_A_FILE):
-        assert not store.save_listing("system", Listing.of([*listing.invoices, invoice("new")]))
+        store.save_listing("system", Listing.of([*listing.invoices, invoice("new")]))
         assert store.listing("system") == listing
     assert store.listing("system") == listing
 
@@ -638,7 +677,8 @@ def test_a_full_disk_is_no_damage_for_a_write_that_is_larger_than_the_memory_for
     use_for_everything(store)
     huge = Listing.of([replace(invoice(str(number)), currency="x" * MIB) for number in range(50)])
     with no_file_grows_beyond(20 * MIB):
-        assert not store.save_listing("huge", huge)
+        store.save_listing("huge", huge)
+    assert not store.has_saved_listing("huge", huge)
     assert len(caches(folder, "meta")) == 1
     use_for_everything(store)
 
@@ -693,7 +733,7 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """SQLite's own waiting is unfair: one of many may wait until its time is over."""
-    cache = DiskCache(folder, "cache", SystemClock(), refill=lambda: True)
+    cache = DiskCache(folder, "cache", SystemClock())
     slow = SlowValues(slow="1")
     with threads_that_use(cache, 2) as threads:
         first = threads.submit(cache.set, slow)
@@ -710,8 +750,8 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
 
 def test_what_goes_while_it_is_judged_is_not_damaged(folder: Path) -> None:
     with (
-        closing(DiskCache(folder, "cache", SystemClock(), refill=lambda: True)) as cache,
-        closing(DiskCache(folder, "cache", SystemClock(), refill=lambda: True)) as other,
+        closing(DiskCache(folder, "cache", SystemClock())) as cache,
+        closing(DiskCache(folder, "cache", SystemClock())) as other,
     ):
         cache.set({"stays": "1", "damaged": "2", "goes": "3"})
 
@@ -729,7 +769,7 @@ def test_what_cannot_be_read_now_is_not_damaged(
 ) -> None:
     one = open_()
     use_for_everything(one)
-    assert one.remove_damaged(is_dry=False) == (1, 0)
+    assert one.remove_corrupt(is_dry=False) == (1, 0)
 
     def locked(*_: object, **__: object) -> None:
         error = sqlite3.OperationalError("database is locked")
@@ -738,8 +778,8 @@ def test_what_cannot_be_read_now_is_not_damaged(
 
     with monkeypatch.context() as patched:  # readers of a WAL are hardly ever locked out for real
         patched.setattr("diskcache.Cache.get", locked)
-        assert one.remove_damaged(is_dry=False) is None
-    assert open_().remove_damaged(is_dry=False) == (1, 0)
+        assert one.remove_corrupt(is_dry=False) is None
+    assert open_().remove_corrupt(is_dry=False) == (1, 0)
 
 
 def test_what_one_store_keeps_the_other_finds(open_: OpenStore) -> None:
@@ -779,4 +819,4 @@ def test_half_a_pdf_that_an_earlier_version_kept_is_a_miss(store: Store) -> None
 
     assert half.record.content is not None
     assert store.pdf(half.record.content) is None
-    assert store.remove_damaged(is_dry=True) == (0, 1)
+    assert store.remove_corrupt(is_dry=True) == (0, 1)

@@ -9,7 +9,7 @@ MIB = 1024 * 1024
 GROWTH = """
 import resource
 from pathlib import Path
-from invoicefs.mount.malloc import give_back_large_blocks
+from invoicefs.malloc import give_back_large_blocks
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

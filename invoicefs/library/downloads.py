@@ -1,0 +1,272 @@
+"""Where the content of an invoice comes from: memory, the store, or the API.
+
+Invariants:
+
+1. Content is always a whole PDF whose length and SHA-256 match its record.
+2. An mtime changes when bytes change and at no other time, and then it grows by at least a second:
+   with the same mtime and size the kernel's page cache would mix two versions (measured).
+3. There is one PDF request per version of an invoice, however many callers ask for it. What is
+   downloaded ahead stays in memory until it is opened, because the store need not keep it.
+
+Threading: `_lock` guards the two counters. `_is_evicted` and `_refreshed_ns` change by single
+assignments. Functions given to the scheduler run in its threads and may use the store; everything
+else reads it through `disk`.
+"""
+
+import hashlib
+import logging
+import threading
+from collections.abc import Callable
+
+from invoicefs.clock import NS_PER_S, Clock, Deadline
+from invoicefs.errors import Denied, InvoicefsError, NoAnswer
+from invoicefs.library.access import PDF, Access
+from invoicefs.library.freshness import Freshness, freshness
+from invoicefs.library.memory_cache import MemoryCache
+from invoicefs.library.ports import Api, Store
+from invoicefs.library.record_cache import RecordCache
+from invoicefs.model import Content, Invoice, Record, StoredContent
+from invoicefs.scheduling.disk_threads import DiskThreads
+from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MEMORY_CACHE_BYTES = 64 * 1024 * 1024  # hundreds of typical PDFs, four of the largest
+
+
+class Downloads:
+    """The PDFs of a tenant, from wherever they are available first.
+
+    It has more than 20 methods because these steps share one set of caches and counters.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        store: Store,
+        scheduler: Scheduler,
+        clock: Clock,
+        settings: Settings,
+        records: RecordCache,
+        *,
+        disk: DiskThreads,
+        access: Access,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._scheduler = scheduler
+        self._clock = clock
+        self._active_ttl_s = settings.active_ttl_s
+        self._records = records
+        self._disk = disk
+        self._access = access
+        limit_bytes = max(MEMORY_CACHE_BYTES, settings.max_pdf_size_bytes)
+        self._drafts = MemoryCache(limit_bytes)
+        self._ahead = MemoryCache(limit_bytes)
+        self._refreshed_ns: dict[str, int] = {}
+        self._is_evicted = False  # the last PDF that was read from the store, and had been in it
+        self._lock = threading.Lock()
+        self._count = 0
+        self._hits = 0
+
+    @property
+    def count(self) -> int:
+        """How many PDFs have been downloaded."""
+        return self._count
+
+    @property
+    def hits(self) -> int:
+        """How often a PDF was wanted that had been downloaded earlier."""
+        return self._hits
+
+    def freshness(self, invoice: Invoice, record: Record | None) -> Freshness:
+        """Return whether the content that a record describes may be served."""
+        return freshness(
+            invoice,
+            record,
+            now_ns=self._clock.wall_ns(),
+            draft_ttl_s=self._active_ttl_s,
+            refreshed_ns=self._refreshed_ns.get(invoice.namespace, 0),
+        )
+
+    def in_memory(self, invoice: Invoice) -> Content | None:
+        """Return fresh content that is in memory, or None."""
+        content = self._ahead.get(invoice.key) or self._drafts.get(invoice.key)
+        if content is None or content.record != self._records.get(invoice):
+            return None
+        return content if self._is_fresh(invoice, content.record) else None
+
+    def is_wanted_ahead(self, invoice: Invoice) -> bool:
+        """Return whether the next open may have to wait for a download; memory only.
+
+        If the last PDF had been evicted, the next one in sequence probably has been, too.
+        """
+        expires_at_once = invoice.active and self._active_ttl_s == 0
+        if expires_at_once or self.in_memory(invoice) is not None:
+            return False
+        return self._is_evicted or not self._is_fresh(invoice, self._records.get(invoice))
+
+    def expire_drafts(self, namespace: str) -> None:
+        """Have the next open of each draft in a namespace download it, however fresh it is."""
+        self._refreshed_ns[namespace] = self._clock.wall_ns()
+
+    def load_draft(self, invoice: Invoice) -> None:
+        """Keep what the store has of a draft in memory while it is fresh; uses the store."""
+        record = self._records.get(invoice)
+        facts = record.content if record else None
+        if facts is None or not self._is_fresh(invoice, record):
+            self._drafts.discard(invoice.key)
+        elif self.in_memory(invoice) is None and self._drafts.has_room_for(facts.size_bytes):
+            self._fresh_from_store(invoice)
+
+    def opened(self, invoice: Invoice) -> None:
+        """Drop what was downloaded ahead: from now on the handle has it."""
+        self._ahead.discard(invoice.key)
+
+    def fetch(self, invoice: Invoice, deadline: Deadline) -> Content:
+        """Return fresh content.
+
+        Raises the error of the request that failed, or `TimedOut` if the disk hangs.
+        """
+        was_ahead = self._ahead.get(invoice.key) is not None
+        found = self.in_memory(invoice)
+        if found is None:
+            found = self._disk.run(lambda: self._fresh_from_store(invoice))
+        if found is not None:
+            content = self._once_allowed(invoice, found, deadline)
+            with self._lock:
+                self._hits += content is found and not was_ahead
+            return content
+        content = self._request(invoice, deadline)
+        if self.freshness(invoice, content.record) is Freshness.CHANGED:
+            # It came from a request that began before the listing changed.
+            content = self._request(invoice, deadline)
+        return content
+
+    def fetch_or_stale(self, invoice: Invoice, deadline: Deadline) -> Content:
+        """Return fresh content, or stale content if the API gives no answer."""
+        try:
+            return self.fetch(invoice, deadline)
+        except NoAnswer as error:
+            if not self._access.may_see(PDF, invoice.namespace):
+                raise
+            stale = self._disk.run(lambda: self._from_store(self._records.recall(invoice)))
+            if stale is None:
+                raise
+            log.warning("The cached copy of %s is served: %s", invoice.key, error)
+            return stale
+
+    def replace(self, invoice: Invoice, deadline: Deadline) -> None:
+        """Download an invoice, final or not, and replace what is stored of it.
+
+        If it fails, the error is raised and nothing changes. Open handles keep their version.
+        """
+
+        def download(until: Deadline) -> Content:
+            return self._download(invoice, until, past_caches=True)
+
+        self._scheduler.fetch(f"again/{invoice.key}", "pdf", download, deadline)
+        self._ahead.discard(invoice.key)
+
+    def start(self, invoice: Invoice, deadline: Deadline) -> None:
+        """Start a download in the background, unless it is in flight or has just failed."""
+        self._scheduler.start(*self._job(invoice), deadline)
+
+    def start_ahead(self, invoice: Invoice, deadline: Deadline) -> None:
+        """Do the same for an invoice about to be opened: it stays in memory until then."""
+
+        def download(until: Deadline) -> Content:
+            content = self._download_unless_fresh(invoice, until)
+            self._ahead.put(invoice.key, content)
+            return content
+
+        key, kind, _ = self._job(invoice)
+        self._scheduler.start(key, kind, download, deadline)
+
+    def _request(self, invoice: Invoice, deadline: Deadline) -> Content:
+        return self._scheduler.fetch(*self._job(invoice), deadline)
+
+    def _job(self, invoice: Invoice) -> tuple[str, str, Callable[[Deadline], Content]]:
+        """Return key, kind and function of the job that downloads."""
+
+        def download(deadline: Deadline) -> Content:
+            return self._download_unless_fresh(invoice, deadline)
+
+        return f"pdf/{invoice.key}", "pdf", download
+
+    def _once_allowed(self, invoice: Invoice, found: Content, deadline: Deadline) -> Content:
+        """Return content that was found, once the API has allowed the credential a PDF there.
+
+        Until then one invoice is downloaded for everyone who waits, and its result counts.
+        """
+        if self._access.may_see(PDF, invoice.namespace):
+            return found
+        downloaded: list[Content] = []
+
+        def download(until: Deadline) -> None:
+            downloaded.append(self._download(invoice, until))
+
+        try:
+            self._scheduler.fetch(f"access/{invoice.namespace}", "pdf", download, deadline)
+        except Denied:
+            raise
+        except InvoicefsError:
+            # Another invoice may have been tried, and this one may be allowed.
+            if self._access.may_see(PDF, invoice.namespace):
+                return found
+            self._request(invoice, deadline)
+        return downloaded[0] if downloaded else found
+
+    def _download_unless_fresh(self, invoice: Invoice, deadline: Deadline) -> Content:
+        """Download, unless somebody else has done so in the meantime; uses the store."""
+        if self._access.may_see(PDF, invoice.namespace):
+            found = self.in_memory(invoice) or self._fresh_from_store(invoice)
+            if found is not None:
+                return found
+        return self._download(invoice, deadline)
+
+    def _download(
+        self, invoice: Invoice, deadline: Deadline, *, past_caches: bool = False
+    ) -> Content:
+        """Download and save, whatever is stored; uses the store."""
+        has_changed = self.freshness(invoice, self._records.get(invoice)) is Freshness.CHANGED
+        past_caches = past_caches or invoice.active or has_changed
+        pdf = self._api.invoice_pdf(invoice, deadline, past_caches=past_caches)
+        content = Content(self._record_of(invoice, pdf), pdf)
+        self._store.save(invoice, content)
+        self._records.replace(invoice, content.record)
+        if invoice.active:
+            self._drafts.put(invoice.key, content)
+        with self._lock:
+            self._count += 1
+        return content
+
+    def _record_of(self, invoice: Invoice, pdf: bytes) -> Record:
+        """Return the record of content that was just downloaded."""
+        now_ns = self._clock.wall_ns()
+        facts = StoredContent(len(pdf), hashlib.sha256(pdf).hexdigest(), invoice.version, now_ns)
+        before = self._records.recall(invoice)
+        mtime_ns = before.mtime_ns
+        if before.content is not None and before.content.sha256 != facts.sha256:
+            mtime_ns = max(now_ns, mtime_ns + NS_PER_S)
+        return Record(mtime_ns, facts)
+
+    def _fresh_from_store(self, invoice: Invoice) -> Content | None:
+        record = self._records.get(invoice)
+        if not self._is_fresh(invoice, record):
+            record = self._records.recall(invoice)
+        if not self._is_fresh(invoice, record):
+            return None
+        content = self._from_store(record)
+        self._is_evicted = content is None
+        if invoice.active and content is not None:
+            self._drafts.put(invoice.key, content)
+        return content
+
+    def _from_store(self, record: Record | None) -> Content | None:
+        pdf = self._store.pdf(record.content) if record and record.content else None
+        return Content(record, pdf) if record and pdf is not None else None
+
+    def _is_fresh(self, invoice: Invoice, record: Record | None) -> bool:
+        return self.freshness(invoice, record) is Freshness.FRESH

@@ -1,0 +1,164 @@
+"""Which namespaces a mount shows, and which namespace a directory stands for.
+
+Invariants:
+
+1. A namespace that was listed and has final invoices never vanishes.
+2. A list that cannot be complete (empty, or partial by its own account) replaces nothing.
+3. Where listing is forbidden (403), any name that a namespace can have is believed.
+
+Threading: has no state of its own; see `listing_cache`. Refreshes never overlap, because the
+scheduler runs one job per key at a time.
+"""
+
+import logging
+
+from invoicefs import names
+from invoicefs.clock import Clock, Deadline
+from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
+from invoicefs.library.access import NAMESPACES, Access
+from invoicefs.library.listing_cache import NO_NAMESPACES, ListingCache, NamespaceSnapshot
+from invoicefs.library.ports import Api
+from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.settings import Settings
+
+log = logging.getLogger(__name__)
+
+UNLISTED_RECHECK_S = 5.0
+"""How old a list must be before an unknown name is worth another request."""
+
+_JOB = "namespaces"
+
+
+class Namespaces:
+    """The namespaces of a tenant, or those that the settings name, listed on demand."""
+
+    def __init__(
+        self,
+        api: Api,
+        cache: ListingCache,
+        scheduler: Scheduler,
+        clock: Clock,
+        settings: Settings,
+        access: Access,
+    ) -> None:
+        self._api = api
+        self._cache = cache
+        self._scheduler = scheduler
+        self._clock = clock
+        self._chosen = settings.namespaces
+        self._list_ttl_s = settings.list_ttl_s
+        self._access = access
+
+    def first_contact(self, deadline: Deadline) -> tuple[str, ...]:
+        """List the namespaces now; raises the error of the request even if a list is known."""
+        return self._request(deadline).names
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the namespaces have ever been listed, by this mount or an earlier one."""
+        return bool(self._last().by_directory)
+
+    @property
+    def count(self) -> int:
+        """How many namespaces the last list has; makes no request."""
+        return len(self._chosen or self._cache.namespaces().by_directory)
+
+    def all(self, deadline: Deadline) -> tuple[str, ...]:
+        """Return the namespaces that the mount shows."""
+        if self._chosen:
+            return self._chosen
+        last = self._last()
+        if self._is_younger(last, self._list_ttl_s):
+            return last.names
+        try:
+            return self._request(deadline).names
+        except Denied:
+            raise
+        except InvoicefsError as error:
+            if not self._access.may_see(NAMESPACES):
+                raise
+            last = self._last()
+            if not last.by_directory:
+                raise
+            log.warning("The last good list of namespaces is shown: %s", error)
+            return last.names
+
+    def of_directory(self, directory: str, deadline: Deadline) -> str:
+        """Return the namespace that a directory stands for; raises `NotFound` if none does."""
+        if self._chosen:
+            if directory in self._chosen:
+                return directory
+            raise NotFound(f"{directory} is not among the namespaces of this mount")
+        listed = self._last().by_directory.get(directory)
+        if listed is not None:
+            return listed
+        if not names.can_be_namespace(directory):
+            raise NotFound(f"{directory} is not a namespace")
+        return self._unlisted(directory, deadline)
+
+    def last_of_directory(self, directory: str) -> str | None:
+        """Return the namespace that the last list has for a directory; makes no request."""
+        return self._cache.namespaces().by_directory.get(directory)
+
+    def refresh(self, deadline: Deadline) -> None:
+        """List the namespaces now, unless the settings name them."""
+        if not self._chosen:
+            self._request(deadline)
+
+    def _unlisted(self, directory: str, deadline: Deadline) -> str:
+        """Look for a namespace in a fresh list; if listing is forbidden, believe the name."""
+        if _is_forbidden(self._scheduler.recent_failure(_JOB, self._list_ttl_s)):
+            return directory
+        last = self._last()
+        if not self._is_younger(last, UNLISTED_RECHECK_S):
+            try:
+                last = self._request(deadline)
+            except Denied as error:
+                if _is_forbidden(error):
+                    return directory
+                raise
+        if directory in last.by_directory:
+            return last.by_directory[directory]
+        if last.is_partial:
+            raise UnusableAnswer(f"the server could not say whether there is a {directory}")
+        raise NotFound(f"there is no namespace {directory}")
+
+    def _request(self, deadline: Deadline) -> NamespaceSnapshot:
+        return self._scheduler.fetch(_JOB, "namespaces", self._refreshed, deadline)
+
+    def _refreshed(self, deadline: Deadline) -> NamespaceSnapshot:
+        self._cache.reread_namespaces()  # is shown if the request fails
+        try:
+            answer = self._api.namespaces(deadline)
+        except NotFound as error:
+            raise UnusableAnswer(f"there is no list of namespaces: {error}") from error
+        before = self._cache.reread_namespaces().names
+        found = answer.names
+        if before and not found:
+            raise UnusableAnswer("the server lists no namespace at all")
+        if answer.is_partial:
+            log.warning("The server could list only a part of the namespaces.")
+            found = tuple(dict.fromkeys((*found, *before)))
+        listed = frozenset(found)
+        vanished = [name for name in before if name not in listed]
+        found += tuple(filter(self._has_final_invoices, vanished))
+        return self._cache.replace_namespaces(
+            found, fetched_s=self._clock.monotonic_s(), is_partial=answer.is_partial
+        )
+
+    def _has_final_invoices(self, namespace: str) -> bool:
+        listing = self._cache.reread_listing(namespace)
+        return listing is not None and any(
+            not invoice.active for invoice in listing.everything.invoices
+        )
+
+    def _last(self) -> NamespaceSnapshot:
+        """Return the last list, if the credential has ever been allowed one."""
+        return self._cache.namespaces() if self._access.has_seen(NAMESPACES) else NO_NAMESPACES
+
+    def _is_younger(self, snapshot: NamespaceSnapshot, age_s: float) -> bool:
+        return snapshot.is_younger(age_s, self._clock)
+
+
+def _is_forbidden(error: InvoicefsError | None) -> bool:
+    return isinstance(error, Denied) and not isinstance(error, Unauthenticated)

@@ -1,0 +1,88 @@
+"""What a scheduler keeps of a request: the job, and how it ended."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from invoicefs.clock import Deadline
+from invoicefs.errors import InvoicefsError, OutOfMemory
+from invoicefs.scheduling.throttle import Priority
+
+_NO_MEMORY = "this machine has no more memory just now"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The result of a job, or the error that it ended with."""
+
+    value: Any = None
+    error: Exception | None = None
+
+    def result(self) -> Any:
+        """Return the value, or raise the error."""
+        if isinstance(self.error, InvoicefsError):
+            # Many callers raise this one object: without this its traceback would keep growing.
+            raise self.error.with_traceback(None)
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    """A request to be made, with its retries; `outcome` is set once, when it is over.
+
+    `began_s` is when somebody began to wait for it. `attempt_*` are those of the attempt that is
+    running or ran last. Guarded by the lock of its scheduler.
+    """
+
+    key: str
+    kind: str
+    call: Callable[[Deadline], Any]
+    deadline: Deadline
+    priority: Priority
+    began_s: float
+    not_before_s: float = 0.0
+    attempts: int = 0
+    attempt_began_s: float = 0.0
+    attempt_deadline_s: float = 0.0
+    renewals: int = 0
+    last_error: InvoicefsError | None = None
+    outcome: Outcome | None = None
+
+    def join(self, deadline: Deadline, priority: Priority, now_s: float) -> None:
+        """Let one more caller wait; the first foreground caller makes it a foreground job."""
+        self.deadline = max(self.deadline, deadline, key=lambda either: either.at_s)
+        if priority < self.priority:
+            self.priority = priority
+            self.began_s = now_s
+            self.not_before_s = 0.0
+
+    def begin_attempt(self, now_s: float) -> None:
+        """Note that an attempt begins."""
+        self.attempts += 1
+        self.attempt_began_s = now_s
+        self.attempt_deadline_s = self.deadline.at_s
+
+    def attempt(self) -> Outcome:
+        """Make the request; called without the lock."""
+        try:
+            return Outcome(self.call(Deadline(self.attempt_deadline_s, self.deadline.clock)))
+        except InvoicefsError as error:
+            return Outcome(error=_bare(error))
+        except MemoryError:
+            return Outcome(error=OutOfMemory(_NO_MEMORY))
+        except Exception as error:  # is raised, with its traceback, where somebody waits for it
+            return Outcome(error=error)
+
+
+def _bare(error: InvoicefsError) -> InvoicefsError:
+    """Return the error without its causes and traceback, because it is kept for a while.
+
+    Their frames hold whole responses: 24 of them took a gigabyte (measured). The request that
+    failed, a note of the cause, stays for the log.
+    """
+    for note in getattr(error.__cause__, "__notes__", ()):
+        error.add_note(note)
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

@@ -1,0 +1,176 @@
+"""The ``meta`` cache: sealed values by name, never evicted, that survive a bad disk.
+
+Invariants:
+
+1. A value that cannot be written waits in memory, where reads find it, and is written with the next
+   one. A value that is only saved where there is none yet never replaces one on disk.
+2. If the database becomes corrupt, the new one gets what waits, the lists that this mount has, and
+   what was loaded or saved as `kept`, unless another mount has already written them.
+
+Threading: `_lock` guards the replacement of `_waiting` and `_waiting_first`, which are never
+edited; `_lists`, `_kept` and `_generation` change by single assignments.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from invoicefs.clock import Clock
+from invoicefs.model import Listing
+from invoicefs.store import encoding
+from invoicefs.store.disk_cache import DiskCache
+
+# diskcache removes a replaced file before the transaction ends; if that fails, both are lost.
+_NEVER_IN_FILES: Final = 2**30
+
+AnyList = Listing | tuple[str, ...]
+"""A listing, or a list of namespaces."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SavedList:
+    """A list that is on disk, in this generation of the database."""
+
+    value: AnyList
+    generation: int
+
+    def sealed(self, key: str) -> str:
+        """Return the text to write."""
+        value = self.value
+        fields = list(value) if isinstance(value, tuple) else encoding.listing_fields(value)
+        return encoding.sealed(key, fields)
+
+
+class Metadata:
+    """Values by key, sealed: see `encoding`.
+
+    `is_whole` says whether `save_first` leaves a stored text as it is.
+    """
+
+    def __init__(self, folder: Path, clock: Clock, is_whole: Callable[[str, object], bool]) -> None:
+        self._is_whole = is_whole
+        self._lock = threading.Lock()
+        self._waiting: Mapping[str, str] = {}
+        self._waiting_first: Mapping[str, str] = {}
+        self._lists: dict[str, _SavedList] = {}
+        self._kept: dict[str, str] = {}
+        self._cache = DiskCache(
+            folder,
+            "meta",
+            clock,
+            eviction_policy="none",
+            cull_limit=0,
+            disk_min_file_size=_NEVER_IN_FILES,
+        )
+        self._generation = self._cache.generation
+
+    @property
+    def failure(self) -> str | None:
+        """Why it cannot be used just now, in words; None if it can."""
+        return self._cache.failure
+
+    def close(self) -> None:
+        """Write what waits, and close the connections of the calling thread."""
+        if self._waiting or self._waiting_first:
+            self._flush()
+        self._cache.close()
+
+    def clear(self) -> bool:
+        """Remove all values. Returns False if the disk is unavailable."""
+        return self._cache.clear()
+
+    def checkpoint(self) -> None:
+        """See `DiskCache.checkpoint`."""
+        self._cache.checkpoint()
+
+    def keys(self, at_most: int) -> set[str] | None:
+        """Return all keys, or None if there are more of them than that or they cannot be read."""
+        keys = self._cache.keys(at_most)
+        return None if keys is None else keys | self._waiting.keys() | self._waiting_first.keys()
+
+    def load(self, key: str) -> object:
+        """Return the value of a key, or None."""
+        stored = self._waiting.get(key) or self._cache.get(key) or self._waiting_first.get(key)
+        self._restore()
+        return encoding.unsealed(key, stored)
+
+    def save(self, values: Mapping[str, object]) -> None:
+        """Replace the values of these keys."""
+        with self._lock:
+            self._waiting = {**self._waiting, **_sealed(values)}
+        self._flush()
+
+    def save_first(self, values: Mapping[str, object]) -> None:
+        """Save the values of those keys that have none that `is_whole`."""
+        with self._lock:
+            self._waiting_first = {**_sealed(values), **self._waiting_first}
+        self._flush()
+
+    def load_kept(self, key: str) -> object:
+        """Do the same as `load` for a value that a new database gets."""
+        value = self.load(key)
+        if value is not None:
+            self._kept[key] = encoding.sealed(key, value)
+        return value
+
+    def save_kept(self, values: Mapping[str, object]) -> None:
+        """Do the same as `save` for values that a new database gets."""
+        self._kept.update(_sealed(values))
+        self.save(values)
+
+    def add_kept(self, key: str, value: object) -> None:
+        """Save a value at once, or not at all, if the key has none."""
+        self._cache.add(key, encoding.sealed(key, value))
+
+    def save_list(self, key: str, value: AnyList) -> None:
+        """Replace a list that is not on disk; it does not wait, but is saved when refreshed."""
+        saved = _SavedList(value, self._cache.generation)
+        if self._lists.get(key) != saved and self._cache.set({key: saved.sealed(key)}):
+            self._lists[key] = saved
+        self._restore()
+
+    def note_list(self, key: str, value: AnyList | None) -> None:
+        """Note what was loaded: a list, or None if there is none that is whole."""
+        if value is None:
+            self._lists.pop(key, None)
+        else:
+            self._lists[key] = _SavedList(value, self._cache.generation)
+
+    def has_list(self, key: str, value: AnyList) -> bool:
+        """Return whether a list was loaded from the disk or is written to it."""
+        return self._lists.get(key) == _SavedList(value, self._cache.generation)
+
+    def _flush(self) -> None:
+        """Write what waits, as far as possible."""
+        waiting, first = self._waiting, self._waiting_first
+        if waiting and self._cache.set(waiting):
+            with self._lock:
+                self._waiting = _without(self._waiting, waiting)
+        if first and self._cache.fill(first, self._is_whole):
+            with self._lock:
+                self._waiting_first = _without(self._waiting_first, first)
+        self._restore()
+
+    def _restore(self) -> None:
+        """Write lists and kept values into a database that has replaced a corrupt one."""
+        newest = self._cache.generation
+        if self._generation == newest:
+            return
+        self._generation = newest
+        lost = {key: saved for key, saved in self._lists.items() if saved.generation != newest}
+        lists = {key: saved.sealed(key) for key, saved in lost.items()}
+        self._cache.fill({**self._kept, **lists}, _is_sealed)
+
+
+def _sealed(values: Mapping[str, object]) -> dict[str, str]:
+    return {key: encoding.sealed(key, value) for key, value in values.items()}
+
+
+def _is_sealed(key: str, stored: object) -> bool:
+    return encoding.unsealed(key, stored) is not None
+
+
+def _without(waiting: Mapping[str, str], written: Mapping[str, str]) -> Mapping[str, str]:
+    return {key: value for key, value in waiting.items() if written.get(key) != value}
