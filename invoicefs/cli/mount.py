@@ -80,7 +80,7 @@ def mount(
     from invoicefs.mount import logs
     from invoicefs.mount.lifecycle import mount as mount_tenant
 
-    logs.configure(
+    failures = logs.configure(
         is_foreground=is_foreground,
         log_file=log_file.absolute() if log_file else None,
         verbosity=verbosity,
@@ -101,13 +101,14 @@ def mount(
     if call.helper and call.helper.is_fake:
         return
     keep_memory_private()
-    logs.be_quiet()
+    logs.ignore_errors()
     mount_tenant(
         settings,
         credentials,
         str(mount_point.absolute()),
         source=call.helper.source if call.helper else settings.url,
         is_foreground=is_foreground,
+        failures=failures,
         warn=warn,
     )
 

@@ -1,66 +1,87 @@
-"""What a mount has done, in numbers, and what went wrong lately, in words.
+"""What a mount has done: requests in numbers, and recent failures in words.
 
-Threading: `_lock` guards every field of a `Activity`; nothing is called with it held.
+Threading: each class has a lock that guards its fields and is not held during calls.
 """
 
 import logging
 import threading
+import time
 from collections import Counter, OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from invoicefs.clock import Clock
+QUIET_S: Final = 600.0
+"""How long a line is not logged again."""
 
-MOST_RECENT_FAILURES: Final = 50
+_MAX_LINES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RecentFailure:
-    """Something that went wrong: the words of its line in the log, when last, and how often."""
+    """A warning or error: its words, when it last happened (wall clock), and how often."""
 
     words: str
     last_ns: int
-    count: int = 1
+    count: int
+    logged_s: float
+    """When it was last logged, in monotonic seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class ActivitySnapshot:
-    """What a journal says at one moment: requests by kind and result, the latest trouble last."""
+class RecentFailures(logging.Filter):
+    """Remembers distinct warnings and errors, and lets each be logged once per `QUIET_S`.
 
-    requests: Mapping[str, Mapping[str, int]]
-    recent_failures: tuple[RecentFailure, ...]
-
-
-class Activity(logging.Handler):
-    """Counts requests, and keeps the last `MOST_RECENT_FAILURES` distinct warnings and errors.
-
-    As a handler of the log it hears of each, also of those that the log itself tells only once.
+    What ``-v`` adds is always logged, and not remembered.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        super().__init__(logging.WARNING)
-        self._clock = clock
+    def __init__(
+        self,
+        monotonic_s: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        super().__init__()
+        self._monotonic_s = monotonic_s
+        self._wall_ns = wall_ns
         self._guard = threading.Lock()
-        self._requests: dict[str, Counter[str]] = {}
-        self._troubles: OrderedDict[str, RecentFailure] = OrderedDict()
+        self._by_words: OrderedDict[str, RecentFailure] = OrderedDict()
 
-    def count_request(self, kind: str, result: str) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record is logged."""
+        if record.levelno < logging.WARNING:
+            return True
+        words, now_s = record.getMessage(), self._monotonic_s()
+        with self._guard:
+            last = self._by_words.pop(words, None)
+            is_logged = last is None or now_s - last.logged_s >= QUIET_S
+            self._by_words[words] = RecentFailure(
+                words,
+                self._wall_ns(),
+                count=last.count + 1 if last else 1,
+                logged_s=now_s if last is None or is_logged else last.logged_s,
+            )
+            if len(self._by_words) > _MAX_LINES:
+                self._by_words.popitem(last=False)
+        return is_logged
+
+    def latest(self, count: int) -> tuple[RecentFailure, ...]:
+        """Return up to this many failures, the latest one last."""
+        with self._guard:
+            return tuple(self._by_words.values())[-count:]
+
+
+class RequestCounters:
+    """Counts requests by kind and result."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._counts: dict[str, Counter[str]] = {}
+
+    def add(self, kind: str, result: str) -> None:
         """Count a request of a kind by its result."""
         with self._guard:
-            self._requests.setdefault(kind, Counter())[result] += 1
+            self._counts.setdefault(kind, Counter())[result] += 1
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the words of a warning or an error."""
-        words, now_ns = record.getMessage(), self._clock.wall_ns()
+    def snapshot(self) -> Mapping[str, Mapping[str, int]]:
+        """Return the counts by kind and result."""
         with self._guard:
-            known = self._troubles.pop(words, RecentFailure(words, now_ns, count=0))
-            self._troubles[words] = replace(known, last_ns=now_ns, count=known.count + 1)
-            if len(self._troubles) > MOST_RECENT_FAILURES:
-                self._troubles.popitem(last=False)
-
-    def snapshot(self) -> ActivitySnapshot:
-        """What there is to say now."""
-        with self._guard:
-            requests = {kind: dict(counts) for kind, counts in self._requests.items()}
-            return ActivitySnapshot(requests, tuple(self._troubles.values()))
+            return {kind: dict(counts) for kind, counts in self._counts.items()}

@@ -1,4 +1,4 @@
-"""What a mount answers over its control socket: what it does, and that it looks again."""
+"""What a mount answers over its control socket: its status, and requests to refresh."""
 
 import os
 from collections.abc import Mapping
@@ -8,16 +8,19 @@ from invoicefs import __version__
 from invoicefs.clock import NS_PER_S, Clock
 from invoicefs.errors import UserError
 from invoicefs.library.library import Library
-from invoicefs.mount.activity import Activity
+from invoicefs.mount.activity import RecentFailures, RequestCounters
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
 from invoicefs.store.store import Store
 
+MAX_FAILURES = 50
+"""How many recent failures a status has."""
+
 
 class ControlServer:
-    """Answers the questions that the cases of `answer` name, each by its name under ``ask``.
+    """Answers the requests that the cases of `answer` name; the name is under ``ask``.
 
-    Threading: called from the threads of the control socket; it has no state of its own.
+    Threading: called from the threads of the control socket; has no state of its own.
     """
 
     def __init__(
@@ -25,7 +28,8 @@ class ControlServer:
         settings: Settings,
         library: Library,
         scheduler: Scheduler,
-        activity: Activity,
+        counters: RequestCounters,
+        failures: RecentFailures,
         store: Store,
         clock: Clock,
         *,
@@ -38,31 +42,31 @@ class ControlServer:
         self._since_ns = clock.wall_ns()
         self._library = library
         self._scheduler = scheduler
-        self._activity = activity
+        self._counters = counters
+        self._failures = failures
         self._store = store
         self._clock = clock
 
-    def answer(self, question: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The answer to a question; raises an `InvoicefsError` that says why there is none."""
-        match question.get("ask"):
+    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the response to a request; raises an `InvoicefsError` that says why not."""
+        match request.get("ask"):
             case "status":
                 return self._status()
             case "refresh":
-                self._library.refresh(_path_in(question))
+                self._library.refresh(_path_in(request))
                 return {}
             case "dropped":
                 return {"dropped": self._library.evicted()}
             case "again":
-                self._library.download_again(_path_in(question))
+                self._library.download_again(_path_in(request))
                 return {}
             case "why":
-                return {"why": self._library.open_error(_path_in(question))}
+                return {"why": self._library.open_error(_path_in(request))}
             case other:
-                raise UserError(f"A mount cannot be asked for {other!r}.")
+                raise UserError(f"This mount knows no request {other!r}.")
 
     def _status(self) -> Mapping[str, Any]:
-        """All numbers are of this mount, since it began; times are seconds since 1970 UTC."""
-        activity = self._activity.snapshot()
+        """Return counters since the mount began; times are seconds since 1970 UTC."""
         counts, pressure = self._library.counts(), self._scheduler.pressure()
         return {
             "version": __version__,
@@ -80,7 +84,7 @@ class ControlServer:
             "store": {"folder": str(self._store.folder), "trouble": self._store.failure},
             "store_hits": counts.hits,
             "downloads": counts.downloads,
-            "requests": activity.requests,
+            "requests": self._counters.snapshot(),
             "calls": {
                 "running": pressure.running,
                 "waiting": pressure.waiting,
@@ -88,14 +92,18 @@ class ControlServer:
             },
             "cool_downs_s": dict(pressure.cool_downs_s),
             "troubles": [
-                {"words": each.words, "last_s": each.last_ns / NS_PER_S, "count": each.count}
-                for each in activity.recent_failures
+                {
+                    "words": failure.words,
+                    "last_s": failure.last_ns / NS_PER_S,
+                    "count": failure.count,
+                }
+                for failure in self._failures.latest(MAX_FAILURES)
             ],
         }
 
 
-def _path_in(question: Mapping[str, Any]) -> str:
-    path = question.get("path")
+def _path_in(request: Mapping[str, Any]) -> str:
+    path = request.get("path")
     if not isinstance(path, str):
-        raise UserError("The question needs a path.")
+        raise UserError("The request needs a path.")
     return path

@@ -1,10 +1,10 @@
-"""Where the log goes and how much of it: one line per distinct failure, not per call.
+"""Where the log goes and how much of it: one line per distinct failure, not per request.
 
-A line that has an exception among its arguments ends in the request that it came from (the note
-that ``api`` adds to it). That is no part of what makes a line distinct: each request has an id.
+A line that has an exception among its arguments ends with the request that failed (the note that
+``api`` adds to it). That is not part of what makes a line distinct, because each request has an id.
 
-Names come from a server and may hold anything. What would end a line, move a cursor or turn the
-text around is escaped by the formatter, whoever logs it.
+Names come from a server and may have any characters. Those that would end a line, move a cursor or
+reverse the text are escaped by the formatter.
 """
 
 import errno
@@ -13,82 +13,61 @@ import logging.handlers
 import os
 import stat
 import sys
-import threading
-import time
-from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from invoicefs.api.redaction import escaped
 from invoicefs.errors import UserError
+from invoicefs.mount.activity import RecentFailures
 
-QUIET_S = 600.0
-"""The same line is not logged again for so long."""
-
-_LINES_REMEMBERED = 1000
 _SYSLOG_SOCKET = Path("/dev/log")
 _OPEN_LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
-class DistinctLines(logging.Filter):
-    """Lets a warning or error through once per `QUIET_S`; what ``-v`` adds always passes."""
-
-    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
-        self._now_s = now_s
-        self._lock = threading.Lock()
-        self._quiet_until_s: dict[str, float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is logged."""
-        if record.levelno < logging.WARNING:
-            return True
-        now_s, line = self._now_s(), record.getMessage()
-        with self._lock:
-            if now_s < self._quiet_until_s.get(line, now_s):
-                return False
-            if len(self._quiet_until_s) >= _LINES_REMEMBERED:
-                self._quiet_until_s.clear()
-            self._quiet_until_s[line] = now_s + QUIET_S
-        return True
-
-
 class LinesWithRequests(logging.Formatter):
-    """Says at the end of a line which request failed."""
+    """Adds the request that failed to the end of a line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # logging's own name
-        """The line; of an exception raised because of another one, that one's request counts."""
+        """Return the line; an exception without a request has that of its cause."""
         arguments = record.args if isinstance(record.args, tuple) else ()
-        requests = [_request_of(each) for each in arguments if isinstance(each, BaseException)]
-        told = "".join(f" [{request}]" for request in requests if request)
-        return escaped(super().formatMessage(record) + told)
+        errors = [argument for argument in arguments if isinstance(argument, BaseException)]
+        requests = filter(None, map(_request_of, errors))
+        suffix = "".join(f" [{request}]" for request in requests)
+        return escaped(super().formatMessage(record) + suffix)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 # logging's own name
-        """The traceback, in lines of its own."""
+        """Return the traceback, in lines of its own."""
         return "\n".join(map(escaped, super().formatException(ei).split("\n")))
 
 
-class LogFile(logging.FileHandler):
-    """A log in a file for its user alone, behind no link; raises `OSError`.
+class Nowhere(logging.Handler):
+    """Writes nothing, but has filters, unlike `logging.NullHandler`."""
 
-    Until `be_quiet` what cannot be written is a `UserError`; from then on it costs that line.
+    def emit(self, record: logging.LogRecord) -> None:
+        """Do nothing."""
+
+
+class LogFile(logging.FileHandler):
+    """A log in a file that is private to its user and not a symbolic link; raises `OSError`.
+
+    A line that cannot be written is a `UserError` until `ignore_errors`, and lost from then on.
     """
 
     def __init__(self, path: Path) -> None:
-        self._is_quiet = False
-        # The name of a file need not be text.
+        self._ignores_errors = False
+        # File names need not be valid text.
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
 
-    def be_quiet(self) -> None:
-        """Raise nothing any more: the mount is more important than its log."""
-        self._is_quiet = True
+    def ignore_errors(self) -> None:
+        """Raise nothing from now on: the mount is more important than its log."""
+        self._ignores_errors = True
 
     def _open(self) -> TextIOWrapper:
         fd = os.open(self.baseFilename, _OPEN_LOG, 0o600)
         status = os.fstat(fd)
-        if stat.S_ISREG(status.st_mode):  # and not /dev/null
+        if stat.S_ISREG(status.st_mode):  # as opposed to /dev/null
             if status.st_uid != os.geteuid():
                 os.close(fd)
                 raise PermissionError(errno.EPERM, "it belongs to somebody else")
@@ -98,10 +77,10 @@ class LogFile(logging.FileHandler):
         )
 
     def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802 # logging's own name
-        """Take note that a line could not be written."""
+        """Handle a line that could not be written."""
         error = sys.exception()
-        if not self._is_quiet and isinstance(error, OSError):
-            self._is_quiet = True
+        if not self._ignores_errors and isinstance(error, OSError):
+            self._ignores_errors = True
             raise _unwritable(Path(self.baseFilename), error) from error
 
 
@@ -112,27 +91,30 @@ def _request_of(error: BaseException | None) -> str:
     return "; ".join(notes) or _request_of(error.__cause__)
 
 
-def be_quiet() -> None:
-    """From now on a log that cannot be written costs its lines, and nothing else."""
+def ignore_errors() -> None:
+    """Have lines that cannot be written cost nothing but themselves from now on."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogFile):
-            handler.be_quiet()
+            handler.ignore_errors()
 
 
-def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> None:
-    """Send the log to a file, else to stderr in the foreground, else to syslog.
+def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> RecentFailures:
+    """Send the log to a file, or to stderr in the foreground, or to syslog.
 
-    `verbosity` counts ``-v``. Raises `UserError` where the file cannot be written.
+    `verbosity` counts ``-v``. Returns what will remember failures; raises `UserError` if the file
+    cannot be written.
     """
     handler = _handler(is_foreground, log_file)
-    handler.addFilter(DistinctLines())
+    failures = RecentFailures()
+    handler.addFilter(failures)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
-    # fusepy logs every errno it passes on as a debug traceback; the errno table does that better.
+    # fusepy logs a debug traceback for every errno; our own line says more.
     logging.getLogger("fuse").setLevel(logging.ERROR)
-    # urllib3 adds tracebacks to what becomes an exception, and a log line, of our own.
+    # urllib3 logs tracebacks for errors that become an exception, and a line, of our own.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
+    return failures
 
 
 def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:
@@ -151,7 +133,7 @@ def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:
         handler = logging.handlers.SysLogHandler(str(_SYSLOG_SOCKET))
         line = f"invoicefs[%(process)d]: {line}"
     else:
-        handler = logging.NullHandler()
+        handler = Nowhere()
     handler.setFormatter(LinesWithRequests(line))
     return handler
 

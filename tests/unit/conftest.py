@@ -80,7 +80,10 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
     """Takes the place of the mount: what it would have been called with."""
     calls: list[Mounted] = []
 
-    def mount(settings: Settings, credentials: Credentials, path: str, **rest: Any) -> None:
+    def mount(
+        settings: Settings, credentials: Credentials, path: str, *, failures: object, **rest: Any
+    ) -> None:
+        del failures  # see the tests of the log
         calls.append(Mounted(settings, credentials, path, **rest))
 
     monkeypatch.setattr("invoicefs.mount.lifecycle.mount", mount)

@@ -43,7 +43,7 @@ LAZY = {
     ("cli.mount", "mount.lifecycle"),
     ("credentials.certificates", "cryptography"),
     ("credentials.vesconfig", "yaml"),
-    ("kernel.filesystem", "fuse"),
+    ("kernel.fuse_binding", "fuse"),
     ("sandbox.pdfs", "fpdf"),
     ("api.connections", "socks"),
 }
@@ -56,7 +56,7 @@ IMPORTER = {
     "diskcache": "store.disk_cache",
     "cryptography": "credentials.certificates",
     "yaml": "credentials.vesconfig",
-    "fuse": "kernel.filesystem",
+    "fuse": "kernel.fuse_binding",
     "click": "cli",
     "fpdf": "sandbox.pdfs",
 }

@@ -104,10 +104,10 @@ def mounted(
     changes = {"read_ahead": 16, **changes}
     with running_library(tenant, store, clock, **changes) as library:
 
-        def look(path: bytes) -> None:
-            adapter("getattr", path.decode())
+        def stat(path: str) -> None:
+            adapter("getattr", path)
 
-        adapter = InvoiceFilesystem(library, SETTINGS, clock, look, on_ready=lambda: None)
+        adapter = InvoiceFilesystem(library, SETTINGS, clock, stat, on_ready=lambda: None)
         look_around(adapter)
         yield adapter
 

@@ -14,7 +14,7 @@ import pytest
 from invoicefs import errors
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Refusal, UserError
 from invoicefs.kernel.errnos import ERRNO, errno_of
-from invoicefs.kernel.filesystem import DescribingFilesystem, InvoiceFilesystem
+from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
 from invoicefs.library.library import Library
 from invoicefs.model import Invoice
 from invoicefs.settings import Fetch
@@ -67,17 +67,17 @@ def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
 def adapter_that_is_looked_at(
     kind: type[InvoiceFilesystem], library: Library, clock: FakeClock
 ) -> InvoiceFilesystem:
-    def look(path: bytes) -> None:
-        adapter("getattr", path.decode())
+    def stat(path: str) -> None:
+        adapter("getattr", path)
 
-    adapter = kind(library, SETTINGS, clock, look, on_ready=lambda: None)
+    adapter = kind(library, SETTINGS, clock, stat, on_ready=lambda: None)
     return adapter
 
 
 @pytest.fixture
 def detached(library: Library, clock: FakeClock) -> InvoiceFilesystem:
     """An adapter whose mount point leads nowhere, as after a lazy unmount."""
-    return InvoiceFilesystem(library, SETTINGS, clock, look=lambda _: None, on_ready=lambda: None)
+    return InvoiceFilesystem(library, SETTINGS, clock, lambda _: None, on_ready=lambda: None)
 
 
 def errno_when(adapter: InvoiceFilesystem, operation: str, *arguments: object) -> int | None:
@@ -252,7 +252,7 @@ def test_owner_group_and_mode_are_those_of_the_mount(mounted: InvoiceFilesystem)
 
 @pytest.fixture
 def describing(library: Library, clock: FakeClock) -> InvoiceFilesystem:
-    return adapter_that_is_looked_at(DescribingFilesystem, library, clock)
+    return adapter_that_is_looked_at(XattrFilesystem, library, clock)
 
 
 def attributes_of(adapter: InvoiceFilesystem, path: str) -> dict[str, bytes]:
@@ -468,7 +468,7 @@ def test_the_kernel_is_told_the_true_size_before_an_open_ends(mounted: InvoiceFi
 
     mounted("open", PATH, os.O_RDONLY)
 
-    assert mounted._was_told(PATH, len(PDF))
+    assert mounted._sizes._was_told(PATH, len(PDF))
 
 
 def test_a_lookup_waits_for_no_download_and_the_stat_after_it_does(
@@ -519,10 +519,10 @@ def test_an_open_that_is_put_off_pins_nothing(
 def test_an_open_that_fails_after_the_download_holds_on_to_nothing(
     library: Library, clock: FakeClock, tenant: FakeTenant
 ) -> None:
-    def look(_: bytes) -> None:
+    def stat(_: str) -> None:
         raise RuntimeError("a defect")
 
-    broken = InvoiceFilesystem(library, SETTINGS, clock, look, on_ready=lambda: None)
+    broken = InvoiceFilesystem(library, SETTINGS, clock, stat, on_ready=lambda: None)
     assert errno_when(broken, "open", PATH, os.O_RDONLY) == errno.EIO
     changed = tenant.bill(replace(INVOICE, amount="7"), PDF + b" more")
     clock.advance(LIST_TTL_S)

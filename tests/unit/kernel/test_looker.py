@@ -12,7 +12,6 @@ import pytest
 
 from invoicefs.kernel import looker
 from invoicefs.kernel.looker import Looker
-from tests.mount.support.mounts import processes_of
 from tests.mount.support.programs import eventually, wait_for_exit
 from tests.support.running_library import crowd
 
@@ -26,20 +25,20 @@ def looking(tmp_path: Path) -> Iterator[Looker]:
         yield looking
 
 
-def process_of(mount_point: Path) -> int:
-    """The process that has been started for a mount point."""
-    (pid,) = processes_of(mount_point)
-    return pid
+def process_of(looking: Looker) -> int:
+    """The other process; its command line in /proc is empty until its exec has ended."""
+    assert looking._process is not None
+    return looking._process.pid
 
 
 @pytest.mark.parametrize(
     "path",
-    [b"/file", b"", b"/", b"/missing", b"/file/below", b"/nul\0", b"/\xff", b"/" + b"x" * 10_000],
+    ["/file", "", "/", "/missing", "/file/below", "/nul\0", "/\udcff", "/" + "x" * 10_000],
     ids=["file", "nothing", "root", "missing", "below", "nul", "odd", "long"],
 )
-def test_a_look_at_whatever_ends_and_raises_nothing(looking: Looker, path: bytes) -> None:
+def test_a_look_at_whatever_ends_and_raises_nothing(looking: Looker, path: str) -> None:
     for _ in range(2):
-        looking.look(path)
+        looking.stat(path)
 
 
 def test_a_look_is_made_before_it_ends(looking: Looker, tmp_path: Path) -> None:
@@ -48,7 +47,7 @@ def test_a_look_is_made_before_it_ends(looking: Looker, tmp_path: Path) -> None:
     for each in (link, other):
         each.symlink_to("file")
         os.utime(each, (0, 0), follow_symlinks=False)
-    looking.look(b"/link")
+    looking.stat("/link")
     os.stat(other)
     assert link.lstat().st_atime > 0 or other.lstat().st_atime == 0  # where none is noted
 
@@ -56,14 +55,14 @@ def test_a_look_is_made_before_it_ends(looking: Looker, tmp_path: Path) -> None:
 def test_many_look_at_one_time(looking: Looker) -> None:
     def look_often() -> None:
         for _ in range(20):
-            looking.look(b"/file")
+            looking.stat("/file")
 
     crowd(look_often, threads=40)
 
 
-def test_it_knows_no_secret_and_holds_no_folder(looking: Looker, tmp_path: Path) -> None:
-    looking.look(b"/file")
-    pid = process_of(tmp_path)
+def test_it_knows_no_secret_and_holds_no_folder(looking: Looker) -> None:
+    looking.stat("/file")
+    pid = process_of(looking)
     assert Path(f"/proc/{pid}/environ").read_bytes() == b""
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert os.getsid(pid) == pid
@@ -73,24 +72,24 @@ def test_it_knows_no_secret_and_holds_no_folder(looking: Looker, tmp_path: Path)
 
 def test_closing_ends_it(tmp_path: Path) -> None:
     with closing(Looker(str(tmp_path))) as looking:
-        pid = process_of(tmp_path)
+        pid = process_of(looking)
     assert wait_for_exit(pid)
-    looking.look(b"/file")
+    looking.stat("/file")
 
 
-def test_looks_go_on_when_it_is_killed(looking: Looker, tmp_path: Path) -> None:
-    looking.look(b"/file")
-    os.kill(process_of(tmp_path), signal.SIGKILL)
+def test_looks_go_on_when_it_is_killed(looking: Looker) -> None:
+    looking.stat("/file")
+    os.kill(process_of(looking), signal.SIGKILL)
     for _ in range(3):
-        looking.look(b"/file")
+        looking.stat("/file")
 
 
 def test_a_look_that_nobody_answers_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looker, "LONGEST_LOOK_S", 0.001)
+    monkeypatch.setattr(looker, "STAT_TIMEOUT_S", 0.001)
     with closing(Looker(str(tmp_path))) as looking:
-        os.kill(process_of(tmp_path), signal.SIGSTOP)
+        os.kill(process_of(looking), signal.SIGSTOP)
         for _ in range(500):  # more than any queue takes
-            looking.look(b"/file")
+            looking.stat("/file")
 
 
 def test_without_it_looks_end_as_well(
@@ -98,7 +97,7 @@ def test_without_it_looks_end_as_well(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with closing(Looker(str(tmp_path))) as looking:
-        looking.look(b"/file")
+        looking.stat("/file")
     (message,) = caplog.messages
     assert "cannot be started" in message
 
@@ -107,7 +106,7 @@ OWNER = """
 import sys
 from invoicefs.kernel.looker import Looker
 looking = Looker(sys.argv[1])
-looking.look(b"/")
+looking.stat("/")
 print(looking._process.pid, flush=True)
 sys.stdin.read()
 """

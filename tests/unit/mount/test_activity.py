@@ -1,4 +1,4 @@
-"""What a mount has done and what went wrong, as `status` tells it."""
+"""What a mount has done, as `status` shows it."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from invoicefs.clock import NS_PER_S
-from invoicefs.mount.activity import MOST_RECENT_FAILURES, Activity, RecentFailure
+from invoicefs.mount.activity import RecentFailures, RequestCounters
 from tests.support.fake_clock import FakeClock
 
 
@@ -16,84 +16,70 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def activity(clock: FakeClock) -> Activity:
-    return Activity(clock)
+def failures(clock: FakeClock) -> RecentFailures:
+    return RecentFailures(clock.monotonic_s, clock.wall_ns)
 
 
-def say(activity: Activity, words: str, level: int = logging.WARNING) -> None:
-    """Log a line of which the journal hears, as of all."""
-    logger = logging.Logger("a test")
-    logger.addHandler(activity)
-    logger.log(level, words)
+def log(failures: RecentFailures, words: str, level: int = logging.WARNING) -> bool:
+    """Log a line; returns whether it is written."""
+    return failures.filter(logging.LogRecord("a test", level, __file__, 1, words, None, None))
 
 
-def test_requests_are_counted_by_kind_and_result(activity: Activity) -> None:
+def test_requests_are_counted_by_kind_and_result() -> None:
+    counters = RequestCounters()
+    assert counters.snapshot() == {}
     for kind, result in (("pdf", "200"), ("pdf", "404"), ("pdf", "200"), ("invoices", "200")):
-        activity.count_request(kind, result)
-
-    assert activity.snapshot().requests == {"pdf": {"200": 2, "404": 1}, "invoices": {"200": 1}}
-
-
-def test_a_new_journal_is_empty(activity: Activity) -> None:
-    snapshot = activity.snapshot()
-
-    assert (snapshot.requests, snapshot.recent_failures) == ({}, ())
+        counters.add(kind, result)
+    snapshot = counters.snapshot()
+    counters.add("pdf", "200")
+    assert snapshot == {"pdf": {"200": 2, "404": 1}, "invoices": {"200": 1}}
 
 
-def test_what_went_wrong_is_kept_once_with_its_last_time_and_count(
-    activity: Activity, clock: FakeClock
+def test_a_failure_is_remembered_with_its_last_time_and_count(
+    failures: RecentFailures, clock: FakeClock
 ) -> None:
-    say(activity, "a")
-    say(activity, "b")
+    log(failures, "a")
+    log(failures, "b")
     clock.advance(60)
-    say(activity, "a")
-
+    log(failures, "a")
     begin_ns = clock.wall_ns() - 60 * NS_PER_S
-    assert activity.snapshot().recent_failures == (
-        RecentFailure("b", begin_ns, 1),
-        RecentFailure("a", clock.wall_ns(), 2),
-    )
+    assert [(each.words, each.last_ns, each.count) for each in failures.latest(50)] == [
+        ("b", begin_ns, 1),
+        ("a", clock.wall_ns(), 2),
+    ]
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
-def test_what_only_verbosity_tells_is_no_trouble(activity: Activity, level: int) -> None:
-    say(activity, "GET /", level)
-
-    assert not activity.snapshot().recent_failures
-
-
-def test_only_the_latest_troubles_are_kept(activity: Activity) -> None:
-    for number in range(MOST_RECENT_FAILURES + 5):
-        say(activity, f"trouble {number}")
-    say(activity, "trouble 5")
-
-    words = [each.words for each in activity.snapshot().recent_failures]
-    assert len(words) == MOST_RECENT_FAILURES
-    assert words[0] == "trouble 6"
-    assert words[-1] == "trouble 5"
+def test_what_only_verbosity_shows_is_no_failure(failures: RecentFailures, level: int) -> None:
+    assert log(failures, "GET /", level)
+    assert log(failures, "GET /", level)
+    assert not failures.latest(50)
 
 
-def test_a_page_does_not_change_any_more(activity: Activity) -> None:
-    activity.count_request("pdf", "200")
-    snapshot = activity.snapshot()
-    activity.count_request("pdf", "200")
-    say(activity, "later")
+def test_only_the_latest_failures_are_shown(failures: RecentFailures) -> None:
+    for number in range(2000):
+        log(failures, f"failure {number}")
+    log(failures, "failure 1995")
+    assert [each.words for each in failures.latest(3)] == [
+        "failure 1998",
+        "failure 1999",
+        "failure 1995",
+    ]
+    assert len(failures.latest(5000)) == 1000
 
-    assert (snapshot.requests, snapshot.recent_failures) == ({"pdf": {"200": 1}}, ())
 
+def test_no_count_is_lost_among_threads(failures: RecentFailures) -> None:
+    counters = RequestCounters()
 
-def test_no_count_is_lost_among_threads(activity: Activity) -> None:
     def work() -> None:
         for _ in range(500):
-            activity.count_request("pdf", "200")
-            say(activity, "busy")
+            counters.add("pdf", "200")
+            log(failures, "busy")
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-
-    snapshot = activity.snapshot()
-    assert snapshot.requests == {"pdf": {"200": 2000}}
-    assert [each.count for each in snapshot.recent_failures] == [2000]
+    assert counters.snapshot() == {"pdf": {"200": 2000}}
+    assert [each.count for each in failures.latest(50)] == [2000]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from invoicefs.errors import InvoicefsError, UserError
-from invoicefs.mount.logs import QUIET_S, DistinctLines, be_quiet, configure
+from invoicefs.mount.activity import QUIET_S, RecentFailures
+from invoicefs.mount.logs import configure, ignore_errors
 
 log = logging.getLogger("invoicefs.of_a_module")
 
@@ -66,7 +67,7 @@ def time() -> Time:
 @pytest.fixture
 def passes(time: Time) -> Callable[..., bool]:
     """Whether a line is logged."""
-    distinct_lines = DistinctLines(time)
+    distinct_lines = RecentFailures(time)
 
     def passes(message: str, *words: object, level: int = logging.WARNING) -> bool:
         record = logging.LogRecord("invoicefs", level, __file__, 1, message, words, None)
@@ -473,5 +474,5 @@ def test_a_full_disk_is_told_once_before_the_mount_and_costs_lines_after_it() ->
 
     logging.getLogger().handlers[0].close()
     to_file(Path("/dev/full"))
-    be_quiet()
+    ignore_errors()
     log.warning("after")

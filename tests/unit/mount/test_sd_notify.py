@@ -55,11 +55,11 @@ def test_a_service_manager_is_told_that_the_mount_is_ready_and_that_it_stops(
     monkeypatch.setenv(VARIABLE, address)
     manager = ServiceManager.of_environment()
 
-    manager.tell_ready()
+    manager.notify_ready()
     assert channel.recv(100) == b"READY=1"
     assert is_silent(channel)
     channel.settimeout(HANG_S)
-    manager.tell_stopping()
+    manager.notify_stopping()
     assert channel.recv(100) == b"STOPPING=1"
     assert is_silent(channel)
     assert not caplog.records
@@ -83,7 +83,7 @@ def test_a_name_that_is_no_text_is_reached(
     channel.bind(path)
     monkeypatch.setenv(VARIABLE, os.fsdecode(path))
 
-    ServiceManager.of_environment().tell_ready()
+    ServiceManager.of_environment().notify_ready()
 
     assert channel.recv(100) == b"READY=1"
 
@@ -98,8 +98,8 @@ def test_without_a_service_manager_nothing_happens(
     monkeypatch.setattr(socket, "socket", None)
     manager = ServiceManager.of_environment()
 
-    manager.tell_ready()
-    manager.tell_stopping()
+    manager.notify_ready()
+    manager.notify_stopping()
 
     assert not caplog.records
     assert VARIABLE not in os.environ
@@ -128,8 +128,8 @@ def test_a_service_manager_that_cannot_be_told_costs_a_warning(
         stream.listen()
         monkeypatch.setenv(VARIABLE, name if name.startswith("@") else str(tmp_path / name))
         manager = ServiceManager.of_environment()
-        manager.tell_ready()
-        manager.tell_stopping()
+        manager.notify_ready()
+        manager.notify_stopping()
 
     ready, stopping = warnings(caplog)
     assert "READY=1" in ready
@@ -147,12 +147,12 @@ def test_a_service_manager_that_went_away_and_came_back_is_told(
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as first:
         first.bind(path)
 
-    manager.tell_ready()
+    manager.notify_ready()
     assert len(warnings(caplog)) == 1
 
     os.unlink(path)
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as second:
         second.bind(path)
         second.settimeout(HANG_S)
-        manager.tell_stopping()
+        manager.notify_stopping()
         assert second.recv(100) == b"STOPPING=1"
