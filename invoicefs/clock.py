@@ -1,8 +1,8 @@
-"""Time as a dependency, so that tests move it instead of sleeping.
+"""Time as a dependency, so that tests can move it instead of sleeping.
 
-Two clocks, because they fail differently: ages and deadlines inside one process use monotonic
-seconds, which no NTP step or suspended laptop moves backwards; what is remembered across
-remounts (when an invoice was fetched, its mtime) uses wall-clock nanoseconds.
+There are two clocks, because they fail differently: ages and deadlines within a process use
+monotonic seconds, which never go back when NTP steps the clock or a laptop was suspended; what
+survives a remount (the time of a download, an mtime) uses wall-clock nanoseconds.
 """
 
 import threading
@@ -16,13 +16,13 @@ _CLOCK_REALTIME_COARSE = 5  # see linux/time.h; the time module has no name for 
 
 
 class Clock(Protocol):
-    """Where the time comes from, and how to wait for it."""
+    """A source of time that can be waited for."""
 
     def monotonic_s(self) -> float:
-        """Seconds since an arbitrary start; never goes back."""
+        """Return the seconds since an arbitrary start; never goes back."""
 
     def wall_ns(self) -> int:
-        """Nanoseconds since 1970-01-01 UTC; may jump."""
+        """Return the nanoseconds since 1970-01-01 UTC; may jump."""
 
     def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
         """Wait on a held condition until it is notified or `timeout_s` has passed."""
@@ -36,10 +36,10 @@ class SystemClock:
         return time.monotonic()
 
     def wall_ns(self) -> int:
-        """See `Clock`; it is the time that the kernel gives to files that are written now.
+        """See `Clock`; this is the time that the kernel gives to files that are written now.
 
         ``time.time_ns()`` is some milliseconds ahead of it: a copy could look older than the
-        invoice that was downloaded just before it, and ``cp -u`` would copy it once more.
+        invoice that was downloaded just before, and ``cp -u`` would copy it again.
         """
         return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
@@ -50,16 +50,16 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment by which an operation must have ended, everything included."""
+    """The time by which an operation must have ended, including everything it does."""
 
     at_s: float
     clock: Clock
 
     @classmethod
     def after(cls, timeout_s: float, clock: Clock) -> "Deadline":
-        """The deadline `timeout_s` seconds from now."""
+        """Return the deadline `timeout_s` seconds from now."""
         return cls(clock.monotonic_s() + timeout_s, clock)
 
     def left_s(self) -> float:
-        """Seconds until the deadline, 0 when it has passed."""
+        """Return the seconds until the deadline, 0 after it."""
         return max(0.0, self.at_s - self.clock.monotonic_s())

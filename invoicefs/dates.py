@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from invoicefs.clock import NS_PER_S
 
-_LAST_S = 15_032_385_535  # 2446-05-10: what ext4 can hold, see its i_ctime_extra
+_LAST_S = 15_032_385_535  # 2446-05-10, the latest time of ext4, see its i_ctime_extra
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(  # there is no hour 24 in it, which Python takes since 3.14
+_RFC3339 = re.compile(  # without hour 24, which Python accepts since 3.14
     r"(\d{4}-\d\d-\d\d)[Tt ]((?!24)\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
@@ -16,10 +16,10 @@ _RFC3339 = re.compile(  # there is no hour 24 in it, which Python takes since 3.
 
 @lru_cache(4096)  # many invoices have the same periods
 def parse_time_ns(text: str) -> int | None:
-    """Nanoseconds since 1970 of an RFC 3339 time, or None where it is not one.
+    """Return the nanoseconds since 1970 of an RFC 3339 time, or None if it is invalid.
 
-    Nor is one that no archive can hold, before 1970 or after 2446: it would get another time there,
-    and every ``rsync -a`` would take the file for a changed one.
+    A time that no archive can store, before 1970 or after 2446, counts as invalid: it would get
+    another time there, and every ``rsync -a`` would find the file changed.
 
     >>> parse_time_ns("1970-01-01T00:00:01.000000002Z")
     1000000002

@@ -1,12 +1,12 @@
 """The exceptions of the domain.
 
-They say what happened to an invoice, a listing or a setting in the words of the domain. What
-errno each becomes for a program is the table in ``errnos``; which HTTP answer causes which is
-``api``. Every message is one sentence that a user can read.
+They say what happened to an invoice, a listing or a setting, in the words of the domain. The errno
+that each becomes for programs is in `kernel.errnos`; the HTTP status that causes each is in
+`api.client`. Every message is a sentence, or the part of one, that a user can read.
 
-``NoAnswer`` and ``Refusal`` split what the API can do to a call. A ``NoAnswer`` says nothing
-about the invoice, so what is already stored may be served instead. A ``Refusal`` is an answer:
-what it refuses is not served from the store.
+A request fails with a `NoAnswer` or a `Refusal`. A `NoAnswer` says nothing about the invoice, so
+what is cached may be served instead. A `Refusal` is an answer: what it refuses is not served from
+the cache.
 """
 
 from typing import Final
@@ -16,39 +16,43 @@ MOUNT_IS_ENDING: Final = "the mount is ending"
 
 
 class InvoicefsError(Exception):
-    """The root of everything this package raises on purpose."""
+    """The base class of every exception that this package raises on purpose."""
 
 
 class UserError(InvoicefsError):
-    """A setting or the machine is not as it must be; the message says how to mend it."""
+    """A setting or the machine is not as it must be; the message says how to fix it."""
 
 
 class UsageError(UserError):
-    """An option or argument has a value that cannot be meant (exit code 2)."""
+    """An option or argument has an invalid value (exit status 2)."""
+
+
+class InvalidSetting(UsageError):
+    """A setting has an invalid value. The message begins with its name, as in ``parallel must``."""
 
 
 class StoreUnusable(UserError):
-    """The folder of the store cannot be created, entered or written."""
+    """The folder of the store cannot be created, or is not private to this user."""
 
 
 class NoAnswer(InvoicefsError):
-    """The call brought no usable answer; nothing is known about what was asked for."""
+    """The request got no usable response; nothing is known about what was requested."""
 
 
 class Unreachable(NoAnswer):
-    """No connection: the name does not resolve, the connection was refused or lost."""
+    """There is no connection: the name does not resolve, or it was refused or lost."""
 
 
 class TimedOut(NoAnswer):
-    """The deadline passed before there was an answer."""
+    """The deadline passed before there was a response."""
 
 
 class ServerTimedOut(TimedOut):
-    """The server itself says that it took too long (408, 504)."""
+    """The server itself reports that it took too long (408, 504)."""
 
 
 class Unavailable(NoAnswer):
-    """503. ``retry_after_s`` is the wait that the server asked for, if it did."""
+    """503. `retry_after_s` is the wait that the server asked for, if it did."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -56,59 +60,59 @@ class Unavailable(NoAnswer):
 
 
 class ServerFault(NoAnswer):
-    """The server failed: 500 and other statuses that nothing else stands for."""
+    """The server failed: 500, and every status that has no class of its own."""
 
 
 class BadRequest(ServerFault):
-    """400: the server does not take what it was asked, such as a limit above its maximum."""
+    """400: the server does not accept the request, such as a limit above its maximum."""
 
 
 class Misdirected(ServerFault):
-    """The server redirects to another host, or in a circle; neither is followed."""
+    """The server redirects to another host, or in a loop; neither is followed."""
 
 
 class UntrustedServer(NoAnswer):
-    """TLS could not be established; the message says why."""
+    """TLS cannot be established; the message says why."""
 
 
 class UnusableAnswer(NoAnswer):
-    """The answer is not what the API promises: not JSON, a part missing, not a PDF, cut short."""
+    """The response is not what the API promises: not JSON, incomplete, not a PDF, cut short."""
 
 
 class OutOfDescriptors(NoAnswer):
-    """The process, or the machine, has as many files open as it may."""
+    """The process, or the machine, can open no more files."""
 
 
 class OutOfMemory(NoAnswer):
-    """The machine has no more memory, or threads, for us."""
+    """The machine has no more memory, or no more threads, for this process."""
 
 
 class Refusal(InvoicefsError):
-    """The API answered, and the answer is no."""
+    """The API has answered, and refuses the request."""
 
 
 class Denied(Refusal):
-    """403: the credential is known, but may not do this."""
+    """403: the credential is valid, but may not do this."""
 
 
 class Unauthenticated(Denied):
-    """401: the credential is not accepted at all."""
+    """401: the credential is not valid."""
 
 
 class CredentialRenewed(Unauthenticated):
-    """401 for a credential that has been replaced since the call began: ask again at once."""
+    """401 for a credential that was replaced while the request was in flight: retry at once."""
 
 
 class NotFound(Refusal):
-    """The invoice or namespace does not exist (404), or cannot exist under this name."""
+    """The invoice or namespace does not exist (404), or cannot exist with this name."""
 
 
 class Busy(Refusal):
-    """409: the server is working on the very thing that was asked for."""
+    """409: the server is changing what was requested."""
 
 
 class RateLimited(Refusal):
-    """429. ``retry_after_s`` is the wait that the server asked for, if it did."""
+    """429. `retry_after_s` is the wait that the server asked for, if it did."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -116,15 +120,15 @@ class RateLimited(Refusal):
 
 
 class TooLarge(Refusal):
-    """The PDF is larger than the limit that sizes are promised to stay below."""
+    """The PDF is larger than the upper bound that sizes promise."""
 
 
 class ReadOnly(InvoicefsError):
-    """Somebody tried to change the mounted folder."""
+    """A program tried to change the mounted folder."""
 
 
 class Outdated(InvoicefsError):
-    """The kernel still holds another size of a file that is being opened; it has to ask again."""
+    """The kernel still has another size of a file that is being opened; it must ask again."""
 
 
 class NameTooLong(InvoicefsError):

@@ -1,10 +1,10 @@
-"""Folders that are for their user alone, and the way to them.
+"""Folders: the default cache folder, the home folder, and folders that are private to a user.
 
-What lies in the store is served as invoices, so nobody else may be able to put something else
-there: not in the folder, and not by another folder in the place of one above it. The rules are
-those of sshd(8), StrictModes, as Debian has it: a folder on the way belongs to root or to us, and
-only its owner writes to it, with a group that is the owner's own private one. Where root's sticky
-bit is set, as for ``/tmp``, others cannot replace what is ours.
+The content of the store is served as invoices, so nobody else may be able to put anything there:
+neither in the folder itself nor by replacing a folder above it. The rules are those of StrictModes
+in sshd(8) as Debian has it: every folder on the way belongs to root or to this user, and only its
+owner can write to it, or the owner's private group. In a folder of root with the sticky bit, such
+as ``/tmp``, others cannot replace what belongs to this user.
 """
 
 import errno
@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-SERVICE_CACHE_DIR = Path("/var/cache/invoicefs")  # of who has no home, as at boot
-_MOST_LINKS = 40  # as many as the kernel follows, see path_resolution(7)
+SERVICE_CACHE_DIR = Path("/var/cache/invoicefs")  # for services, which have no home
+_MAX_LINKS = 40  # that the kernel follows, see path_resolution(7)
 
 
 def default_cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/invoicefs``, or ``/var/cache/invoicefs`` for who has no home.
+    """Return ``$XDG_CACHE_HOME/invoicefs``, or ``/var/cache/invoicefs`` without a home.
 
-    The XDG base directory specification lets a relative path count as not set.
+    According to the XDG base directory specification, a relative path counts as not set.
     """
     cache_home = os.environ.get("XDG_CACHE_HOME", "")
     if Path(cache_home).is_absolute():
@@ -34,10 +34,10 @@ def default_cache_dir() -> Path:
 
 
 def home_folder() -> Path | None:
-    """The home of the user: ``$HOME``, or that of the user database; None where there is neither.
+    """Return the home of the user from ``$HOME`` or the user database; None if there is none.
 
-    mount(8) takes HOME away from what it runs for an ordinary user. Root without HOME is no user
-    but a service, as at boot, and has none.
+    mount(8) removes HOME when it runs a helper for an ordinary user. Root without HOME is not a
+    person but a service, such as at boot, and has no home.
     """
     if Path(home := os.environ.get("HOME", "")).is_absolute():
         return Path(home)
@@ -45,17 +45,17 @@ def home_folder() -> Path | None:
         return None
     try:
         return Path(pwd.getpwuid(os.geteuid()).pw_dir)
-    except KeyError:  # a user that is in no database, as in containers
+    except KeyError:  # a user that is not in the database, as in containers
         return None
 
 
 def own_folder(folder: Path) -> None:
-    """Have this folder for us alone, made where it is missing; raises `OSError`."""
+    """Make a folder private to this user, and create it if it is missing; raises `OSError`."""
     for parent in reversed((folder, *folder.parents)):
         parent.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-        raise PermissionError(errno.EPERM, "it belongs to somebody else")
+        raise PermissionError(errno.EPERM, "it belongs to another user")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(errno.EPERM, "others can write into it")
     for path in _on_the_way(str(folder)):
@@ -64,28 +64,28 @@ def own_folder(folder: Path) -> None:
 
 
 class NewFolder:
-    """A folder that is going to be made, and what of the way to it is missing now."""
+    """A folder that is about to be created, and which folders above it are missing now."""
 
     def __init__(self, folder: Path) -> None:
         self._missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
 
     def forget(self) -> None:
-        """Let it stay."""
+        """Let the folder stay."""
         self._missing = []
 
     def take_back(self) -> None:
-        """Remove it, with those above it that were missing, too, and have nothing else in them."""
+        """Remove the folder, and those above it that were missing, too, if they are empty."""
         if not self._missing:
             return
         folder, *parents = self._missing
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # it is not empty any more
+        with suppress(OSError):  # it is no longer empty
             for parent in parents:
                 parent.rmdir()
 
 
 def _on_the_way(path: str) -> Iterator[str]:
-    """Every folder and link that the kernel passes from ``/`` to a path, that included."""
+    """Yield every folder and link that the kernel passes on the way from ``/`` to a path."""
     waiting = path.split("/")[::-1]
     reached = "/"
     links = 0
@@ -98,7 +98,7 @@ def _on_the_way(path: str) -> Iterator[str]:
         yield here
         if os.path.islink(here):
             links += 1
-            if links > _MOST_LINKS:
+            if links > _MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
             target = os.readlink(here)
             waiting += target.split("/")[::-1]
@@ -110,19 +110,19 @@ def _on_the_way(path: str) -> Iterator[str]:
 def _check(path: str) -> None:
     status = os.lstat(path)
     if status.st_uid not in (0, os.geteuid()):
-        raise PermissionError(errno.EPERM, f"{path} belongs to somebody else")
-    if stat.S_ISLNK(status.st_mode):  # its permission bits mean nothing
+        raise PermissionError(errno.EPERM, f"{path} belongs to another user")
+    if stat.S_ISLNK(status.st_mode):  # whose permission bits mean nothing
         return
     is_sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX
     is_open = status.st_mode & stat.S_IWOTH or (
         status.st_mode & stat.S_IWGRP and not _is_private_group(status.st_gid, status.st_uid)
     )
     if is_open and not is_sticky:
-        raise PermissionError(errno.EPERM, f"others can write to {path} and replace what is in it")
+        raise PermissionError(errno.EPERM, f"others can write to {path} and replace its content")
 
 
 def _is_private_group(gid: int, uid: int) -> bool:
-    """Whether a group has the name of this user, and no other member."""
+    """Return whether a group has the name of a user, and no other member."""
     try:
         name, group = pwd.getpwuid(uid).pw_name, grp.getgrgid(gid)
     except KeyError:

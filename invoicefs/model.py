@@ -1,4 +1,4 @@
-"""What there is: namespaces, invoices, what is remembered of them, and what they look like.
+"""Namespaces, invoices, their records and listings, and what ``stat`` shows of them.
 
 Everything here is frozen. Times are nanoseconds since 1970-01-01 UTC (``_ns``), sizes are bytes.
 """
@@ -34,7 +34,7 @@ _S_PER_DAY = 86_400
 
 @dataclass(frozen=True, slots=True)
 class NamespaceList:
-    """The names of namespaces; `is_partial` where the server says that some are missing."""
+    """The names of namespaces; `is_partial` if the server says that some are missing."""
 
     names: tuple[str, ...]
     is_partial: bool = False
@@ -42,13 +42,14 @@ class NamespaceList:
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """One line of a listing; a field that the API left out is empty.
+    """An invoice in a listing; a field that the API omits is empty.
 
     `status` is in lower case and without the vendor's ``STATUS_``. `amount` is a number of cents
-    as text. `active` means that the content can still change. The periods are RFC 3339 times.
+    as text. `active` is true for a draft, whose content can still change, and false for a final
+    invoice. The periods are RFC 3339 times.
 
-    There are a hundred thousand of them, so what many have in common is in memory once, and what
-    is seldom asked for is worked out each time.
+    There may be a hundred thousand of them, so what many share is in memory once, and what is
+    seldom used is computed each time.
     """
 
     namespace: str
@@ -61,10 +62,10 @@ class Invoice:
     period_end: str = ""
 
     file_name: str = field(init=False, repr=False, compare=False)
-    """How its file is called."""
+    """The name of its file."""
 
     inode: int = field(init=False, repr=False, compare=False)
-    """Grows with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
+    """Rises with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
 
     def __post_init__(self) -> None:
         for shared in ("status", "currency", "period_start", "period_end"):
@@ -74,15 +75,15 @@ class Invoice:
 
     @property
     def key(self) -> str:
-        """What identifies the invoice within one tenant.
+        """What identifies the invoice within its tenant.
 
-        It is made of the encoded names, because those are text that every database takes.
+        It consists of the encoded names, because those are text that every database accepts.
         """
         return f"{_folder_of(self.namespace)}/{self.file_name}"
 
     @property
     def version(self) -> str:
-        """Changes when the listing says that the content may have changed."""
+        """Changes whenever the listing indicates that the content may have changed."""
         return _version(self.status, self.active, self.amount, self.period_start, self.period_end)
 
     def _days(self) -> int:
@@ -95,15 +96,15 @@ class Invoice:
 
     @property
     def natural_mtime_ns(self) -> int | None:
-        """The mtime of its first content: the end of a final period, the start of a running one."""
+        """The mtime of its first content: the end of the period, or its start for a draft."""
         return parse_time_ns(self.period_start if self.active else self.period_end)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredContent:
-    """The facts about content that was downloaded: enough to find it again and to verify it.
+    """Facts about content that was downloaded: enough to find it again and to verify it.
 
-    `version` is that of the invoice when it was fetched, `fetched_ns` when that was.
+    `version` is that of the invoice when it was downloaded, at the time `fetched_ns`.
     """
 
     size_bytes: int
@@ -114,7 +115,7 @@ class StoredContent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is remembered of an invoice for ever: its mtime and, once downloaded, its content."""
+    """What is kept of an invoice for ever: its mtime and, once downloaded, facts of its content."""
 
     mtime_ns: int
     content: StoredContent | None = None
@@ -129,17 +130,17 @@ class AccessKey(NamedTuple):
 
 
 class Order(enum.Enum):
-    """The orders in which programs visit the files of a folder, one after the other.
+    """The orders in which programs go through the files of a folder.
 
-    Measured: ``cp -r`` by inode and ``ls``, ``tar``, ``find``, ``zip`` as listed, which is the
-    same here; ``rsync`` and ``rclone`` by name.
+    Measured: ``cp -r`` goes by inode; ``ls``, ``tar``, ``find`` and ``zip`` go as listed, which is
+    the same here; ``rsync`` and ``rclone`` go by name.
     """
 
     INODE = "inode"
     NAME = "name"
 
     def key(self, invoice: Invoice) -> tuple[int, str]:
-        """What the invoices are sorted by; different for different names."""
+        """Return the sort key of an invoice, which is unique."""
         if self is Order.INODE:
             return invoice.inode, invoice.name
         return 0, invoice.file_name
@@ -147,19 +148,18 @@ class Order(enum.Enum):
 
 @dataclass(frozen=True)
 class Listing:
-    """The invoices of one namespace, in the order in which directories show them.
+    """The invoices of a namespace, in the order in which directories show them.
 
-    `invoices` is sorted by inode, so by period; `by_file_name` holds the same invoices.
+    `invoices` is sorted by inode, and so by period; `by_file_name` has the same invoices.
     """
 
     invoices: tuple[Invoice, ...] = ()
 
     @classmethod
     def of(cls, invoices: Sequence[Invoice]) -> "Listing":
-        """The listing of these invoices, in whatever order they come.
+        """Return the listing of these invoices, which may be in any order.
 
-        Of several with one name the same one always counts: one that can still change goes
-        before one that says it cannot.
+        Of several with the same name, the same one always counts: a draft precedes a final one.
         """
         by_name: dict[str, Invoice] = {}
         for invoice in invoices:
@@ -171,14 +171,14 @@ class Listing:
     @cached_property
     def by_file_name(self) -> Mapping[str, Invoice]:
         """The invoices by the names of their files."""
-        return MappingProxyType({each.file_name: each for each in self.invoices})
+        return MappingProxyType({invoice.file_name: invoice for invoice in self.invoices})
 
     def in_order(self, order: Order) -> tuple[Invoice, ...]:
-        """The same invoices in this order."""
+        """Return the invoices in this order."""
         return self.invoices if order is Order.INODE else self._in_order_of_names
 
     def place(self, invoice: Invoice, order: Order) -> int | None:
-        """Where the invoice stands in this order; None where it is not in the listing."""
+        """Return the position of an invoice in this order, or None if it is not listed."""
         sequence = self.in_order(order)
         place = bisect_left(sequence, order.key(invoice), key=order.key)
         is_there = place < len(sequence) and sequence[place].name == invoice.name
@@ -189,24 +189,26 @@ class Listing:
         return tuple(sorted(self.invoices, key=Order.NAME.key))
 
     def succeeded_by(self, newer: "Listing") -> "Listing":
-        """The newer listing, with what it leaves out that cannot have gone away.
+        """Return the newer listing, with what it omits but cannot have vanished.
 
-        A final invoice never does, so an answer without it is a short answer. Nor does a status:
-        where the newer one has none that is understood, the last one counts.
+        A final invoice never vanishes, so a list without it is incomplete. Nor does a status: if
+        the newer listing has no valid one, the last one counts.
         """
         before = {invoice.name: invoice for invoice in self.invoices}
         invoices = [
             _with_status_of(before.get(invoice.name), invoice) for invoice in newer.invoices
         ]
         named = {invoice.name for invoice in newer.invoices}
-        kept = [each for each in self.invoices if not each.active and each.name not in named]
+        kept = [
+            invoice for invoice in self.invoices if not invoice.active and invoice.name not in named
+        ]
         is_whole = not kept and all(map(operator.is_, invoices, newer.invoices))
         return newer if is_whole else Listing.of([*invoices, *kept])
 
     def only(self, statuses: frozenset[str]) -> "Listing":
-        """The part of the listing in one of these states; all of it where none is named.
+        """Return the invoices with one of these statuses, or all if there are none.
 
-        What nobody knows the status of is shown: hidden, it would be missing in an archive.
+        An invoice without a valid status is included: hidden, it would be missing in an archive.
         """
         if not statuses:
             return self
@@ -216,7 +218,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What ``stat`` shows of a file or directory, less what the whole mount has in common."""
+    """What ``stat`` shows of a file or directory, except what is the same for the whole mount."""
 
     inode: int
     mtime_ns: int
@@ -228,14 +230,14 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The whole PDF of one invoice together with what is remembered of it."""
+    """The whole PDF of an invoice, with its record."""
 
     record: Record
     pdf: bytes = field(repr=False)
 
 
 class Bytes(Protocol):
-    """What can be cut into slices of bytes: ``bytes``, or a file that stands for them."""
+    """Something that can be sliced like ``bytes``, in memory or on disk."""
 
     def __len__(self) -> int: ...
 
@@ -251,28 +253,28 @@ class SpilledBytes(Bytes, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenContent:
-    """Content as long as handles are open on it; its bytes need not be in memory."""
+    """Content that handles are open on; its bytes may be on disk."""
 
     record: Record
     pdf: Bytes = field(repr=False)
 
 
 def is_whole_pdf(pdf: bytes) -> bool:
-    """Whether this begins and ends like a PDF, as viewers want it.
+    """Return whether this begins and ends like a PDF, as viewers expect.
 
-    ISO 32000-1, annex H: the header may stand anywhere in the first 1024 bytes, and the mark of
-    the end in the last 1024.
+    ISO 32000-1, annex H: the header may be anywhere in the first 1024 bytes, and the end marker
+    anywhere in the last 1024.
     """
     return b"%PDF-" in pdf[:_PDF_MARGIN_BYTES] and b"%%EOF" in pdf[-_PDF_MARGIN_BYTES:]
 
 
 def unlisted_invoice(namespace: str, name: str) -> Invoice:
-    """An invoice of which nothing is known but its name, so its content may still change."""
+    """Return an invoice of which only the name is known, so its content may still change."""
     return Invoice(namespace, name, active=True)
 
 
 def namespace_inode(namespace: str) -> int:
-    """The inode of a namespace's directory: below those of all invoices that have a period."""
+    """Return the inode of a directory, which is below those of invoices that have a period."""
     return _inode_hash(namespace)
 
 
@@ -281,7 +283,7 @@ def _folder_of(namespace: str) -> str:
     return names.directory_name(namespace) or names.file_name(namespace)
 
 
-@lru_cache(4096)  # of those that are looked at now
+@lru_cache(4096)
 def _version(*fields: object) -> str:
     return _digest(*map(str, fields)).hex()[:16]
 

@@ -1,9 +1,9 @@
-"""Names of invoices and namespaces <-> names of files and directories.
+"""Maps names of invoices and namespaces to names of files and directories, and back.
 
-``NAME`` becomes ``NAME.pdf``. What a file name cannot hold (``/``, NUL and other control
+``NAME`` becomes ``NAME.pdf``. Characters that a file name cannot have (``/``, NUL and other control
 characters, lone surrogates) and ``%`` itself are percent-encoded as UTF-8, so the mapping is
-reversible. A result over 255 bytes (NAME_MAX, see limits.h) is cut and ends in ``~`` and ten hex
-digits of the SHA-256 of the name; only a listing can map that back.
+reversible. A result of more than 255 bytes (NAME_MAX, see limits.h) is cut, and ends with ``~`` and
+ten hex digits of the SHA-256 of the name; only a listing can map that back.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ _DNS_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
 def file_name(invoice: str) -> str:
-    """The file name of an invoice; at most 255 bytes of UTF-8, different for different names."""
+    """Return the file name of an invoice: at most 255 bytes of UTF-8, unique for each name."""
     stem = _encode(invoice)
-    # A short stem cannot be taken for one that was cut, so only long ones give up their tilde.
+    # A short stem cannot be mistaken for one that was cut, so only long ones encode their tilde.
     is_long = len(_utf8(stem)) >= _SHORTEST_CUT_BYTES
-    # Not `sub`, which looks from every character on: long names took minutes (measured).
+    # Not `sub`, which tries a match at every character: long names took minutes (measured).
     if is_long and (cut := _CUT_STEM.fullmatch(stem)):
         stem = f"{cut[1]}%7E{cut[2]}"
     if len(_utf8(stem)) > NAME_MAX_BYTES - len(SUFFIX):
@@ -36,7 +36,7 @@ def file_name(invoice: str) -> str:
 
 
 def invoice_name(file: str) -> str | None:
-    """The name of the invoice that would be called so, or None where no name maps to it.
+    """Return the name of the invoice that has this file name, or None if there can be none.
 
     A cut name cannot be mapped back and gives None.
     """
@@ -47,14 +47,14 @@ def invoice_name(file: str) -> str | None:
 
 
 def directory_name(namespace: str) -> str | None:
-    """The directory name of a namespace, or None for one that no directory can stand for."""
+    """Return the directory name of a namespace, or None if it cannot have one."""
     name = _encode(namespace)
     unusable = namespace in ("", ".", "..") or len(_utf8(name)) > NAME_MAX_BYTES
     return None if unusable else name
 
 
 def can_be_unlisted_invoice(file: str) -> bool:
-    """Whether it is worth asking the API for a file of this name that no listing has.
+    """Return whether a name that no listing has is worth a request.
 
     File managers and desktops probe for hidden files all the time; those are never invoices.
     """
@@ -62,19 +62,19 @@ def can_be_unlisted_invoice(file: str) -> bool:
 
 
 def is_too_long(file: str) -> bool:
-    """Whether no file can have this name; FUSE in the kernel lets four times as much pass."""
+    """Return whether a name is too long for a file; the kernel's FUSE allows four times as much."""
     return len(file.encode("utf-8", "surrogateescape")) > NAME_MAX_BYTES
 
 
 def is_cut(file: str) -> bool:
-    """Whether this is how the file of an invoice with too long a name is called."""
+    """Return whether a name is that of an invoice whose own name is too long."""
     stem = file.removesuffix(SUFFIX)
     is_long = _SHORTEST_CUT_BYTES <= len(_utf8(stem)) <= NAME_MAX_BYTES - len(SUFFIX)
     return is_long and stem != file and _CUT_STEM.fullmatch(stem) is not None
 
 
 def can_be_namespace(name: str) -> bool:
-    """Whether a namespace may have this name: a DNS label (RFC 1123, as the vendor demands)."""
+    """Return whether a namespace can have this name: a DNS label (RFC 1123), says the vendor."""
     return _DNS_LABEL.fullmatch(name) is not None
 
 
@@ -83,7 +83,7 @@ def _encode(name: str) -> str:
 
 
 def _decode(encoded: str) -> str | None:
-    """The inverse of `_encode`; None for what is not text at all."""
+    """Return the inverse of `_encode`; None if the result is not text."""
     try:
         return unquote_to_bytes(_utf8(encoded)).decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:

@@ -1,18 +1,21 @@
-"""The settings of one mount: frozen, validated once at the edge, every unit in its name."""
+"""The settings of a mount: frozen, and validated once; units are in their names.
+
+Errors name a setting by its words, as in ``max-wait``; the command line adds its dashes.
+"""
 
 import enum
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from invoicefs.errors import UsageError
+from invoicefs.errors import InvalidSetting, UsageError
 from invoicefs.folders import default_cache_dir
 from invoicefs.model import STATUSES
 from invoicefs.names import can_be_namespace
-from invoicefs.units import GIB, KIB, LONGEST_S, MIB
+from invoicefs.units import GIB, KIB, MAX_DURATION_S, MIB
 
-_MOST_PARALLEL = 1000  # each takes a thread, and a place for a connection before the first call
-_MOST_READ_AHEAD = 1000  # each is held in memory until it is opened
+_MAX_PARALLEL = 1000  # each takes a thread, and a place in the connection pool from the start
+_MAX_READ_AHEAD = 1000  # each is kept in memory until it is opened
 
 
 class Fetch(enum.StrEnum):
@@ -24,103 +27,103 @@ class Fetch(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything a mount needs to know, except the credential.
+    """Everything that a mount needs to know, except the credential.
 
-    Raises `UsageError` for values that cannot be meant.
+    Raises `InvalidSetting` for values that make no sense.
     """
 
     url: str
     """Base URL of the API, normalised by `normalise_url`: no trailing slash, no ``/api``."""
 
     namespaces: tuple[str, ...] = ()
-    """Show these namespaces and no others; empty shows all that the API lists."""
+    """Show only these namespaces; if empty, all that the API lists."""
 
     statuses: frozenset[str] = frozenset()
-    """Show only invoices in these states, in lower case; empty shows all."""
+    """Show only invoices with these statuses, in lower case; if empty, all."""
 
     cache_dir: Path = field(default_factory=default_cache_dir)
-    """Parent of the stores, one folder per URL below it."""
+    """Parent folder of the stores; there is one folder per URL."""
 
     cache_size_bytes: int = GIB
-    """PDFs beyond this are evicted, the longest stored ones first."""
+    """Maximum total size of cached PDFs; the least recently stored are evicted first."""
 
     fetch: Fetch = Fetch.ON_OPEN
-    """Whether ``stat`` waits for the download too, so that every size is exact when it is told."""
+    """Whether ``stat`` waits for the download, too, so that it always shows the exact size."""
 
     parallel: int = 8
-    """The most API calls at one time; background work leaves two of them free."""
+    """Maximum number of concurrent requests; two of them are reserved for the foreground."""
 
     read_ahead: int = 16
-    """How many invoices are fetched ahead of somebody who opens one after the other; 0 is none."""
+    """Maximum number of invoices that are downloaded ahead of sequential access; 0 is none."""
 
     timeout_s: float = 30.0
-    """Hard deadline of every operation, everything included."""
+    """Hard deadline of every operation, including everything it does."""
 
     max_wait_s: float = 5.0
-    """The part of the deadline that may be spent waiting to try a call again."""
+    """The part of the deadline that may be spent waiting for retries."""
 
     list_ttl_s: float = 60.0
-    """How long a listing is used before it is asked for again."""
+    """How long a listing is used before it is refreshed."""
 
     active_ttl_s: float = 300.0
-    """How long the content of an invoice that is not final is used."""
+    """How long the content of a draft is used before it is downloaded again."""
 
     max_pdf_size_bytes: int = 16 * MIB
-    """The largest PDF that can be opened, and the size shown before the first open."""
+    """The largest PDF that can be opened, and the upper bound that is shown as a size."""
 
     uid: int = field(default_factory=os.getuid)
     gid: int = field(default_factory=os.getgid)
     """Owner and group of everything in the mount."""
 
     umask: int = 0o000
-    """Mode bits taken away from 0755 (directories) and 0444 (files)."""
+    """Permission bits removed from 0755 (directories) and 0444 (files)."""
 
     allow_other: bool = False
-    """Let other users look into the mount."""
+    """Allow other users to access the mount."""
 
     xattr: bool = False
-    """Show what is known of an invoice as extended attributes."""
+    """Provide what is known of an invoice as extended attributes."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.parallel <= _MOST_PARALLEL:
-            raise UsageError(f"--parallel must be from 1 to {_MOST_PARALLEL}.")
-        if not 0 <= self.read_ahead <= _MOST_READ_AHEAD:
-            raise UsageError(f"--read-ahead must be from 0 to {_MOST_READ_AHEAD}.")
-        if not 0 < self.timeout_s <= LONGEST_S:
-            raise UsageError("--timeout must be longer than 0 s and not longer than a year.")
+        if not 1 <= self.parallel <= _MAX_PARALLEL:
+            raise InvalidSetting(f"parallel must be from 1 to {_MAX_PARALLEL}.")
+        if not 0 <= self.read_ahead <= _MAX_READ_AHEAD:
+            raise InvalidSetting(f"read-ahead must be from 0 to {_MAX_READ_AHEAD}.")
+        if not 0 < self.timeout_s <= MAX_DURATION_S:
+            raise InvalidSetting("timeout must be more than 0 s and at most a year.")
         if not 0 <= self.max_wait_s <= self.timeout_s:
-            raise UsageError("--max-wait is a part of --timeout and cannot be longer.")
+            raise InvalidSetting("max-wait is a part of the timeout and cannot be longer.")
         if self.max_pdf_size_bytes < KIB:
-            raise UsageError("--max-pdf-size must be at least 1KiB.")
+            raise InvalidSetting("max-pdf-size must be at least 1KiB.")
         if self.cache_size_bytes < MIB:
-            raise UsageError("--cache-size must be at least 1MiB.")
+            raise InvalidSetting("cache-size must be at least 1MiB.")
         if not 0 <= self.umask <= 0o777:
-            raise UsageError("--umask must be an octal number from 000 to 777.")
+            raise InvalidSetting("umask must be an octal number from 000 to 777.")
         if self.fetch is Fetch.ON_STAT and self.active_ttl_s == 0:
-            raise UsageError(
-                "--fetch on-stat needs an --active-ttl: without it an active invoice is outdated"
-                " as soon as its size is known."
+            raise InvalidSetting(
+                "fetch on-stat needs an active-ttl: without it the size of a draft is out of date"
+                " as soon as it is known."
             )
         for namespace in self.namespaces:
             if not can_be_namespace(namespace):
-                raise UsageError(
-                    f"--namespace {namespace!r} is not a namespace: "
-                    "lower-case letters, digits and inner dashes, at most 63."
+                raise InvalidSetting(
+                    f"namespace {namespace!r} is invalid: a name has at most 63 lower-case letters,"
+                    " digits and inner dashes."
                 )
 
     @property
     def file_mode(self) -> int:
-        """Permission bits of files."""
+        """The permission bits of files."""
         return 0o444 & ~self.umask
 
     @property
     def directory_mode(self) -> int:
-        """Permission bits of directories; writable, so that a copy can be deleted by its owner."""
+        """The permission bits of directories; writable, so that a copy can be deleted."""
         return 0o755 & ~self.umask
 
 
 def parse_status(text: str) -> str:
-    """The state named by ``paid``, ``PAID`` or the vendor's ``STATUS_PAID``."""
+    """Return the status in ``paid``, ``PAID`` or the vendor's ``STATUS_PAID``."""
     status = text.strip().lower().removeprefix("status_")
     if status not in STATUSES:
         raise UsageError(f"{text!r} is not a status: the API has {', '.join(STATUSES)}.")

@@ -1,4 +1,4 @@
-"""Starts threads, and says so where the machine has none left."""
+"""Starts threads, with an exception of the domain if the machine allows no more."""
 
 import threading
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from invoicefs.errors import OutOfMemory
 
 
 def start_thread(function: Callable[[], object], name: str) -> threading.Thread:
-    """Call a function in a thread that ends with the process at the latest.
+    """Call a function in a daemon thread.
 
-    Raises `OutOfMemory` where the system allows no more threads, see RLIMIT_NPROC in getrlimit(2).
+    Raises `OutOfMemory` if the system allows no more threads, see RLIMIT_NPROC in getrlimit(2).
     """
     thread = threading.Thread(target=function, name=name, daemon=True)
     try:

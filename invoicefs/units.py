@@ -14,12 +14,12 @@ _SIZE_UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)?", re.IGNORECASE | re.ASCII)
 _DURATION_UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}", re.ASCII)
-_LARGEST_BYTES = 2**63 - 1  # of an off_t
-LONGEST_S = 365 * 86_400.0  # locks cannot be waited for much longer
+_MAX_BYTES = 2**63 - 1  # of an off_t
+MAX_DURATION_S = 365 * 86_400.0  # much longer waits overflow in locks
 
 
 def parse_size_bytes(text: str) -> int:
-    """Bytes of a size like ``16MiB``, ``64k`` or ``1.5G``; every unit is a power of 1024."""
+    """Return the bytes of a size like ``16MiB``, ``64k`` or ``1.5G``; units are powers of 1024."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(
@@ -28,13 +28,13 @@ def parse_size_bytes(text: str) -> int:
     number, unit = match.groups(default="")
     factor = _SIZE_UNITS[unit.lower()]
     size_bytes = Decimal(number) * factor
-    if size_bytes > _LARGEST_BYTES:
-        raise UsageError(f"{text!r} is not a size: it is more than any disk holds.")
+    if size_bytes > _MAX_BYTES:
+        raise UsageError(f"{text!r} is not a size: it is larger than any disk.")
     return int(size_bytes)
 
 
 def format_size_bytes(size_bytes: int) -> str:
-    """The text with the largest unit that `parse_size_bytes` maps back to this size.
+    """Return the text with the largest unit that `parse_size_bytes` maps back to this size.
 
     >>> format_size_bytes(16 * MIB)
     '16MiB'
@@ -46,7 +46,7 @@ def format_size_bytes(size_bytes: int) -> str:
 
 
 def rounded_size(size_bytes: int) -> str:
-    """A size for people, in the unit that suits it.
+    """Return a size for people, in a suitable unit.
 
     >>> rounded_size(40_000_000)
     '38.1 MiB'
@@ -58,18 +58,18 @@ def rounded_size(size_bytes: int) -> str:
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds of a duration like ``30``, ``90s``, ``5m`` or ``1h``."""
+    """Return the seconds of a duration like ``30``, ``90s``, ``5m`` or ``1h``."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise UsageError(f"{text!r} is not a duration: write a number and s, m or h, as in 5m.")
     seconds = float(match[1]) * _DURATION_UNITS_S[(match[2] or "").lower()]
-    if seconds > LONGEST_S:
+    if seconds > MAX_DURATION_S:
         raise UsageError(f"{text!r} is not a duration: it is longer than a year.")
     return seconds
 
 
 def parse_octal(text: str) -> int:
-    """The number that ``022`` or ``0o22`` stands for."""
+    """Return the number of an octal text like ``022`` or ``0o22``."""
     if _OCTAL.fullmatch(text) is None:
         raise UsageError(f"{text!r} is not an octal number like 022.")
     return int(text, 8)

@@ -1,4 +1,4 @@
-"""URLs: the base URL of the API from what people paste, and what two URLs have in common."""
+"""URLs: the base URL of the API in what people paste, and the origin of a URL."""
 
 import ipaddress
 import re
@@ -15,20 +15,18 @@ _TENANT_DOMAIN = "console.ves.volterra.io"
 
 
 def normalise_url(pasted: str, *, may_be_unencrypted: bool = False) -> str:
-    """The base URL of the API from what people paste.
+    """Return the base URL of the API in what people paste.
 
-    With or without scheme, trailing slash, ``/api``, or the path of a console page; a path that
-    a gateway puts in front is kept. Raises `UsageError` where no tenant can be made out, and for
-    ``http://`` to another machine unless it `may_be_unencrypted`.
+    It may have no scheme, a trailing slash, ``/api``, or the path of a console page; the path
+    prefix of a gateway is kept. Raises `UsageError` if it names no tenant, and for ``http://`` to
+    another machine unless it `may_be_unencrypted`.
     """
     text = pasted.strip()
-    shown = re.split("[?#]", pasted)[0].rpartition("@")[2]  # what is around may be a secret
+    shown = re.split("[?#]", pasted)[0].rpartition("@")[2]  # the rest may be a secret
     has_scheme = _SCHEME.match(text) is not None
     parts = _split(text if has_scheme else f"https://{text}", shown)
     if "@" in parts.netloc:
-        raise UsageError(
-            "The URL holds a user name or password: leave it out, the token is enough."
-        )
+        raise UsageError("The URL has a user name or password: remove it, the token is enough.")
     host = (parts.hostname or "").lower().removesuffix(".")
     if parts.scheme not in ("http", "https") or not _is_host(host) or parts.port == 0:
         raise UsageError(f"{shown!r} is not a URL: write it like {URL_EXAMPLE}.")
@@ -55,21 +53,21 @@ def _split(url: str, shown: str) -> SplitResult:
 
 
 def _is_host(host: str) -> bool:
-    # The scheme written twice makes a host of the second one.
+    # If the scheme is written twice, the second one looks like a host.
     return ":" in host or (_HOST.fullmatch(host) is not None and host not in ("http", "https"))
 
 
 def origin(url: str) -> tuple[str, str | None, int]:
-    """Scheme, host and effective port of an http(s) URL, to be compared: see RFC 6454.
+    """Return scheme, host and effective port of an http(s) URL, for comparison (RFC 6454).
 
-    Raises `ValueError` for a port that is none.
+    Raises `ValueError` for an invalid port.
     """
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is the own machine, by its name or address."""
+    """Return whether a host is this machine, by its name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -77,9 +75,9 @@ def is_loopback(host: str) -> bool:
 
 
 def _prefix(path: str) -> str:
-    """The path less ``/api`` or ``/api/web/...`` at its end, and less a console page.
+    """Return the path without ``/api`` or ``/api/web/...`` at its end, and without a console page.
 
-    Console pages live below ``/web/`` of the tenant's host.
+    Console pages are below ``/web/`` of the tenant's host.
     """
     segments = [segment for segment in path.split("/") if segment]
     if segments[:1] == ["web"]:

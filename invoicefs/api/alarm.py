@@ -1,10 +1,10 @@
-"""Calls functions at moments, all of them in one thread.
+"""Calls functions at given times, all of them in one thread.
 
-A thread for each deadline would be one for each request: under a limit of threads (``ulimit -u``)
-none of them could be had.
+A thread for each deadline would mean a thread for each request, and there may be no more threads
+(``ulimit -u``).
 
-Threading: `_changed` guards every field and wakes the thread, which is started with the first
-alarm that is set, so after any fork. Functions are called without it, and must not block.
+Threading: `_changed` guards every field and wakes the thread, which is started when the first
+alarm is set, so after any fork. Functions are called without it, and must not block.
 """
 
 import heapq
@@ -21,44 +21,44 @@ log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """An alarm that was set; of two for one moment the one that was set first goes first."""
+    """An alarm; of two at the same time, the one that was set first goes first."""
 
     at_s: float
     number: int
 
 
 class Alarm:
-    """Moments are those of ``time.monotonic``."""
+    """A timer for many functions; times are those of ``time.monotonic``."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._functions: dict[Entry, Callable[[], object]] = {}
-        self._moments: list[Entry] = []  # a heap, with those that were cancelled
+        self._heap: list[Entry] = []  # includes those that were cancelled
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._is_closed = False
 
     def set(self, at_s: float, function: Callable[[], object]) -> Entry:
-        """Have this called at a moment; raises `OutOfMemory` where no thread can be had."""
+        """Have a function called at a time; raises `OutOfMemory` if no thread can start."""
         with self._changed:
             if self._thread is None:
                 self._thread = start_thread(self._call_until_closed, "alarm")
             entry = Entry(at_s, next(self._numbers))
             self._functions[entry] = function
-            heapq.heappush(self._moments, entry)
-            if self._moments[0] == entry:
+            heapq.heappush(self._heap, entry)
+            if self._heap[0] == entry:
                 self._changed.notify()
             return entry
 
     def cancel(self, entry: Entry) -> None:
-        """Have it not called; it may be called just now, or have been."""
+        """Cancel an alarm, which may be firing already or have fired."""
         with self._changed:
             self._functions.pop(entry, None)
-            if len(self._moments) > 2 * len(self._functions) + 64:  # most were cancelled
-                self._moments = sorted(self._functions)
+            if len(self._heap) > 2 * len(self._functions) + 64:  # most were cancelled
+                self._heap = sorted(self._functions)
 
     def close(self) -> None:
-        """Call nothing any more, and end the thread."""
+        """Cancel all alarms, and end the thread."""
         with self._changed:
             self._is_closed = True
             self._functions.clear()
@@ -74,12 +74,12 @@ class Alarm:
     def _wait(self) -> Callable[[], object] | None:
         with self._changed:
             while not self._is_closed:
-                while self._moments and self._moments[0] not in self._functions:
-                    heapq.heappop(self._moments)
-                if not self._moments:
+                while self._heap and self._heap[0] not in self._functions:
+                    heapq.heappop(self._heap)
+                if not self._heap:
                     self._changed.wait()
                     continue
-                entry = self._moments[0]
+                entry = self._heap[0]
                 left_s = entry.at_s - time.monotonic()
                 if left_s <= 0:
                     return self._functions.pop(entry)

@@ -1,10 +1,10 @@
-"""Reads the body of an answer: up to a cap, decompressed step by step, within a common memory.
+"""Reads the body of a response: up to a cap, decompressed in small steps, in a shared memory.
 
-A server may announce little and send much: 59 KiB of gzip were 60 MiB of JSON (measured). So what
-comes out of a compressed body is counted while it comes, and answers that are not small share
-`AnswerMemory`, however many requests are made at one time.
+A server may announce little and send much: 59 KiB of gzip were 60 MiB of JSON (measured). So the
+output of a compressed body is counted as it is produced, and bodies that are not small share
+`BodyMemory`, however many requests are in flight.
 
-Threading: `_freed` guards the field of `AnswerMemory`; it is held for no I/O.
+Threading: `_freed` guards the field of `BodyMemory`, and is not held during I/O.
 """
 
 import threading
@@ -18,60 +18,60 @@ from invoicefs.errors import TimedOut, UnusableAnswer
 
 CHUNK_BYTES: Final = 64 * 1024
 SMALL_BYTES: Final = 256 * 1024
-"""Up to this size an answer counts for nothing: nearly all invoices are smaller."""
+"""Bodies up to this size are not counted: nearly all invoices are smaller."""
 
 _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32  # see inflateInit2 in zlib.h
 _COMPRESSIONS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 Read = Callable[[int], bytes]
-"""Reads at most a number of bytes; none at the end."""
+"""Returns up to a number of bytes, and none at the end."""
 
 
 class BodyTooLarge(UnusableAnswer):
     """The body is larger than its cap."""
 
 
-class AnswerMemory:
-    """How many bytes of answers may be held at one time."""
+class BodyMemory:
+    """Limits how many bytes of bodies are in memory at the same time."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._freed = threading.Condition()
-        self._held_bytes = 0
+        self._taken_bytes = 0
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """A share for one answer, empty at first, that is given back at the end."""
+        """Yield a share for one body, empty at first, and give it back at the end."""
         share = Share(self)
         try:
             yield share
         finally:
             with self._freed:
-                self._held_bytes -= share.size_bytes
+                self._taken_bytes -= share.size_bytes
                 self._freed.notify_all()
 
     def take(self, size_bytes: int, deadline: Deadline) -> None:
-        """Wait until there is room for this; raises `TimedOut`."""
+        """Wait until there is room; raises `TimedOut`."""
         with self._freed:
-            while self._held_bytes and self._held_bytes + size_bytes > self._limit_bytes:
+            while self._taken_bytes and self._taken_bytes + size_bytes > self._limit_bytes:
                 if deadline.left_s() == 0:
-                    raise TimedOut("other large answers were in the way")
+                    raise TimedOut("other large responses took all the memory")
                 deadline.clock.wait(self._freed, deadline.left_s())
-            self._held_bytes += size_bytes
+            self._taken_bytes += size_bytes
 
 
 class Share:
-    """What one answer takes of an `AnswerMemory`.
+    """What one body takes of a `BodyMemory`.
 
-    It takes it in one step, so no answer that has a part of it waits for another one.
+    It is taken in one step, so no body that has a part of it waits for another.
     """
 
-    def __init__(self, memory: AnswerMemory) -> None:
+    def __init__(self, memory: BodyMemory) -> None:
         self._memory = memory
         self.size_bytes = 0
 
     def take(self, size_bytes: int, deadline: Deadline) -> None:
-        """Take this, unless something was taken already; raises `TimedOut`."""
+        """Take this much, unless it was taken before; raises `TimedOut`."""
         if not self.size_bytes:
             self._memory.take(size_bytes, deadline)
             self.size_bytes = size_bytes
@@ -80,16 +80,16 @@ class Share:
 def read_body(
     read: Read, encoding: str, cap_bytes: int, share: Share, deadline: Deadline
 ) -> bytearray:
-    """The whole body, decompressed.
+    """Return the whole body, decompressed.
 
-    `encoding` is the value of ``Content-Encoding``. Raises `BodyTooLarge` for one over its cap,
-    `UnusableAnswer` for one that cannot be decompressed, and `TimedOut`.
+    `encoding` is the value of ``Content-Encoding``. Raises `BodyTooLarge` if it exceeds the cap,
+    `UnusableAnswer` if it cannot be decompressed, and `TimedOut`.
     """
     body = bytearray()
     for part in _parts(read, encoding.strip().lower()):
         body += part
         if len(body) > cap_bytes:
-            raise BodyTooLarge("the answer is larger than any that was asked for")
+            raise BodyTooLarge("the answer is larger than any valid one")
         if len(body) > SMALL_BYTES:
             share.take(cap_bytes, deadline)
     return body
@@ -100,11 +100,11 @@ def _parts(read: Read, encoding: str) -> Iterator[bytes]:
         return iter(lambda: read(CHUNK_BYTES), b"")
     if encoding in _COMPRESSIONS:
         return _decompressed(read)
-    raise UnusableAnswer("the answer comes in an unknown compression")
+    raise UnusableAnswer("the answer has an unknown compression")
 
 
 def _decompressed(read: Read) -> Iterator[bytes]:
-    """The parts of a compressed body, none larger than `CHUNK_BYTES`."""
+    """Yield the parts of a compressed body, none larger than `CHUNK_BYTES`."""
     stream = zlib.decompressobj(_GZIP_OR_ZLIB)
     while data := read(CHUNK_BYTES):
         while data:

@@ -1,7 +1,7 @@
-"""The three requests of the vendor's API: a parsed answer or a domain exception, by a deadline.
+"""The three requests of the vendor's API: a parsed response or a domain exception, by a deadline.
 
-Trying again is not done here but in the fetcher. The credential goes to the host of the base URL
-and to no other: redirects are followed by hand, and only on that host.
+Retries are left to the scheduler. The credential goes to the host of the base URL and to no other:
+redirects are followed by hand, and only on that host.
 
 Threading: an `Api` is used by many threads at once; see `transport` and `bodies`.
 """
@@ -17,12 +17,13 @@ from http import HTTPStatus
 from typing import NamedTuple, NoReturn, Protocol, TypeVar
 from urllib.parse import parse_qs, quote, unquote, urlencode, urljoin, urlsplit
 
-from invoicefs.api.bodies import CHUNK_BYTES, AnswerMemory, BodyTooLarge, Share, read_body
+from invoicefs.api.bodies import CHUNK_BYTES, BodyMemory, BodyTooLarge, Share, read_body
 from invoicefs.api.list_limits import NO_LIMIT, ListLimits
 from invoicefs.api.parsing import (
-    MOST_LISTED_VALUES,
-    MOST_VALUES,
-    InvoicesAnswer,
+    MAX_LISTED_VALUES,
+    MAX_VALUES,
+    PDF_TOO_LARGE,
+    InvoicesResponse,
     error_message,
     parse_invoices,
     parse_json,
@@ -57,13 +58,13 @@ T = TypeVar("T")
 
 _ERROR_BODY_BYTES = 64 * 1024
 _LIST_BODY_BYTES = 256 * 1024 * 1024  # a hundred thousand invoices take about 25 MiB
-_MOST_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 _NAMESPACE = re.compile("/namespaces/([^/]+)/")
 _REDIRECTS = {301, 302, 303, 307, 308}
-# 203 is a 200 that something on the way has changed, see RFC 9110, 15.3.4.
+# 203 is a 200 that a proxy has changed, see RFC 9110, 15.3.4.
 _GOOD = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
-_REQUEST_ID_HEADER = "X-Request-Id"  # of Envoy, through which the vendor answers
-_FOR_EVER_S = 365 * 86_400.0
+_REQUEST_ID_HEADER = "X-Request-Id"  # of Envoy, the vendor's proxy
+_MAX_RETRY_AFTER_S = 365 * 86_400.0
 
 
 _ERROR_OF_STATUS: Mapping[int, type[InvoicefsError]] = {
@@ -78,7 +79,7 @@ _ERROR_OF_STATUS: Mapping[int, type[InvoicefsError]] = {
 
 
 class NoteAccess(Protocol):
-    """Takes note of what a credential was allowed or refused to see, by kind and namespace."""
+    """Records what a credential was allowed or refused, by kind of request and namespace."""
 
     def __call__(  # noqa: D102 -- above
         self, credential: str, kind: str, namespace: str, *, is_allowed: bool
@@ -86,10 +87,10 @@ class NoteAccess(Protocol):
 
 
 class Api:
-    """The three calls of the vendor's API that invoicefs needs.
+    """The three requests of the vendor's API that invoicefs needs.
 
-    Every method raises an exception of `errors` and nothing else, and returns by its deadline.
-    Raises `UserError` where the proxy of the environment cannot be used.
+    Every method raises exceptions of `errors` and nothing else, and returns by its deadline. The
+    constructor raises `UserError` if the proxy of the environment cannot be used.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Api:
         self._token = credentials.token
         self._max_pdf_size_bytes = max_pdf_size_bytes
         self._limits = ListLimits()
-        self._memory = AnswerMemory(_LIST_BODY_BYTES)
+        self._memory = BodyMemory(_LIST_BODY_BYTES)
         self._transport = Transport(url, credentials, parallel=parallel)
 
     def close(self) -> None:
@@ -119,8 +120,8 @@ class Api:
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         """List the namespaces."""
 
-        def parse(answer: object, secret: str) -> NamespaceList:
-            return parse_namespaces(answer, secret, deadline=deadline)
+        def parse(body: object, secret: str) -> NamespaceList:
+            return parse_namespaces(body, secret, deadline=deadline)
 
         path = "/api/web/namespaces"
         return self._get(_list_request("namespaces", "", self._url + path), deadline, parse)
@@ -135,7 +136,7 @@ class Api:
             except BadRequest:
                 if limit == NO_LIMIT:
                     raise
-                if found is None:  # it may be refused for something else
+                if found is None:  # it may have been refused for another reason
                     refused, limit = limit, limits.smaller(limit)
                     continue
                 limits.note_refused(limit)
@@ -145,13 +146,13 @@ class Api:
                     limits.note_refused(refused)
                 has_grown = found is None or answer.count != found.count
                 found = answer
-                del answer  # else there would be two long lists at one time
+                del answer  # otherwise two long lists would be in memory
                 if has_grown and found.count < limit:
                     return found.invoices
                 larger = limits.larger(limit) if has_grown else None
             if larger is None:
                 log.warning(
-                    "The server lists %d invoices of %s whatever the limit: there may be more.",
+                    "The server lists %d invoices of %s whatever the limit is: there may be more.",
                     found.count,
                     namespace,
                 )
@@ -161,8 +162,8 @@ class Api:
     def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
         """Download the PDF of one invoice.
 
-        `past_caches` where a cache between us and the API may have an older one: its version is in
-        a header, which a cache can put into its key, but not all do.
+        `past_caches` bypasses HTTP caches on the way, which may have an older one. The version is
+        in a header that a cache can use as part of its key, but not every cache does.
         """
         path = f"/api/web/namespaces/{_segment(invoice.namespace)}/usage/invoice_pdf"
         headers = {"X-Invoicefs-Version": invoice.version}
@@ -174,41 +175,41 @@ class Api:
             self._url + path,
             urlencode({"name": invoice.name}, errors="surrogatepass"),
             headers,
-            # Base64 takes 4/3 of the size, and twice that where JSON escapes every slash.
+            # Base64 takes 4/3 of the size, and twice that if JSON escapes every slash.
             cap_bytes=3 * self._max_pdf_size_bytes + CHUNK_BYTES,
-            most_values=MOST_VALUES,
+            most_values=MAX_VALUES,
         )
 
-        def parse(answer: object, _: str) -> bytes:
-            return parse_pdf(answer, self._max_pdf_size_bytes)
+        def parse(body: object, _: str) -> bytes:
+            return parse_pdf(body, self._max_pdf_size_bytes)
 
         try:
             return self._get(request, deadline, parse)
         except BodyTooLarge as error:
-            raise TooLarge("the PDF is larger than --max-pdf-size") from error
+            raise TooLarge(PDF_TOO_LARGE) from error
 
-    def _invoices(self, namespace: str, limit: int, deadline: Deadline) -> InvoicesAnswer:
+    def _invoices(self, namespace: str, limit: int, deadline: Deadline) -> InvoicesResponse:
         path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoices/custom_list"
         query = "" if limit == NO_LIMIT else urlencode({"limit": limit})
 
-        def parse(answer: object, secret: str) -> InvoicesAnswer:
-            return parse_invoices(answer, namespace, secret, deadline=deadline)
+        def parse(body: object, secret: str) -> InvoicesResponse:
+            return parse_invoices(body, namespace, secret, deadline=deadline)
 
         request = _list_request("invoices", namespace, self._url + path, query)
         return self._get(request, deadline, parse)
 
     def _get(self, request: "_Request", deadline: Deadline, parse: Callable[[object, str], T]) -> T:
-        """What a good answer means, after redirects on the same host."""
+        """Return the parsed response, after redirects on the same host."""
         while True:
-            answer = self._ask(request, deadline, parse)
-            if not isinstance(answer, _Request):
-                return answer
-            request = answer
+            result = self._send(request, deadline, parse)
+            if not isinstance(result, _Request):
+                return result
+            request = result
 
-    def _ask(
+    def _send(
         self, request: "_Request", deadline: Deadline, parse: Callable[[object, str], T]
     ) -> "T | _Request":
-        """What a good answer means, or the request to make in place of this one."""
+        """Return the parsed response, or the request that a redirect leads to."""
         note_access = partial(self._note_access, kind=request.kind, namespace=request.namespace)
         token = self._token.token() if self._token else ""
         headers = dict(request.headers)
@@ -219,25 +220,25 @@ class Api:
             self._memory.share() as share,
         ):
             with self._transport.exchange(request.url, request.query, headers, deadline) as reply:
-                report.note_answer(reply.status, reply.headers.get(_REQUEST_ID_HEADER, ""))
+                report.note_response(reply.status, reply.headers.get(_REQUEST_ID_HEADER, ""))
                 if reply.status in _REDIRECTS and "location" in reply.headers:
                     return self._redirected(request, reply)
                 if reply.status == HTTPStatus.FORBIDDEN:
                     note_access(self._credentials.identity(token), is_allowed=False)
                 if reply.status not in _GOOD:
                     self._raise_for(reply, token, share, deadline)
-                # No name keeps the body while its fields are looked at: both may be large.
-                answer = parse_json(
+                # The body has no name, so that it is freed before its fields are parsed.
+                parsed = parse_json(
                     _body(reply, request.cap_bytes, share, deadline), request.most_values
                 )
-            found = parse(answer, token)
+            found = parse(parsed, token)
             note_access(self._credentials.identity(token), is_allowed=True)
             return found
 
     def _raise_for(self, reply: Reply, token: str, share: Share, deadline: Deadline) -> NoReturn:
-        """Raise the domain exception of an error status, with the server's own words."""
+        """Raise the domain exception of an error status, with the server's own message."""
         words = ""
-        with suppress(InvoicefsError):  # a refusal stays one, also without words
+        with suppress(InvoicefsError):  # the status counts even if the body cannot be read
             body = _body(reply, _ERROR_BODY_BYTES, share, deadline)
             words = error_message(body, secret=token)
         message = f"the server answered {reply.status}" + (f": {words}" if words else "")
@@ -256,15 +257,15 @@ class Api:
         url = urljoin(reply.url, reply.headers["location"])
         if not _is_same_origin(url, self._url):
             raise Misdirected("the server redirects to another host, which is never followed")
-        if not _is_about_the_same(url, request.url, request.query):
-            raise Misdirected("the server redirects to something else than was asked for")
-        if request.redirects == _MOST_REDIRECTS:
+        if not _is_for_the_same(url, request.url, request.query):
+            raise Misdirected("the server redirects to something else than was requested")
+        if request.redirects == _MAX_REDIRECTS:
             raise Misdirected("the server redirects in a circle")
         return request._replace(url=url, query="", redirects=request.redirects + 1)
 
 
 class _Request(NamedTuple):
-    """What to ask for and how, what may come of it at most, and how often we were sent on."""
+    """A request, the limits of its response, and how often it was redirected."""
 
     kind: str
     namespace: str
@@ -277,7 +278,7 @@ class _Request(NamedTuple):
 
 
 def _list_request(kind: str, namespace: str, url: str, query: str = "") -> _Request:
-    return _Request(kind, namespace, url, query, {}, _LIST_BODY_BYTES, MOST_LISTED_VALUES)
+    return _Request(kind, namespace, url, query, {}, _LIST_BODY_BYTES, MAX_LISTED_VALUES)
 
 
 def _body(reply: Reply, cap_bytes: int, share: Share, deadline: Deadline) -> bytearray:
@@ -292,8 +293,8 @@ def _is_same_origin(url: str, base: str) -> bool:
         return False
 
 
-def _is_about_the_same(url: str, before: str, query: str) -> bool:
-    """Whether a redirect names the namespace and invoice that were asked for, if it names any."""
+def _is_for_the_same(url: str, before: str, query: str) -> bool:
+    """Return whether a redirect names the requested namespace and invoice, if it names any."""
     path, path_before = urlsplit(url).path, urlsplit(before).path
     namespace, namespace_before = map(_NAMESPACE.search, (path, path_before))
     if namespace and namespace_before and unquote(namespace[1]) != unquote(namespace_before[1]):
@@ -303,19 +304,19 @@ def _is_about_the_same(url: str, before: str, query: str) -> bool:
 
 
 def _segment(text: str) -> str:
-    """One segment of a path. A client resolves dots by itself, and would ask for something else."""
+    """Return a path segment. A client resolves dots itself, and would request something else."""
     if text in ("", ".", ".."):
-        raise NotFound(f"{text!r} cannot be asked for")
+        raise NotFound(f"{text!r} cannot be requested")
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
 def _retry_after_s(reply: Reply) -> float | None:
-    """The wait of a ``Retry-After`` header: seconds or a date (RFC 9110, 10.2.3)."""
+    """Return the wait of a ``Retry-After`` header: seconds or a date (RFC 9110, 10.2.3)."""
     value = reply.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
-        return min(float(value), _FOR_EVER_S)  # more digits than a float has make it infinite
+        return min(float(value), _MAX_RETRY_AFTER_S)  # many digits make a float infinite
     try:
         moment = email.utils.parsedate_to_datetime(value)
         return max(0.0, moment.timestamp() - time.time())
-    except (ValueError, OverflowError):  # of dates beyond all calendars
+    except (ValueError, OverflowError):  # a date that no calendar has
         return None

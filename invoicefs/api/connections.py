@@ -1,18 +1,18 @@
-"""Connections of urllib3 that end at a deadline, and are used again only when that is safe.
+"""Connections of urllib3 that end at a deadline, and are only reused when that is safe.
 
 The only importer of ``urllib3``, whose classes are extended here, and of ``socks`` (package
 PySocks, extra ``socks``), which it uses for SOCKS proxies.
 
 Invariants:
 
-1. Every socket is under the `DeadlineGuard` of the request that it serves, from before it connects.
-2. A connection is idle from the end of an answer that `has_ended`; any other end closes it.
-3. An idle connection is used again within `MOST_IDLE_S` or not at all: a NAT or a suspended laptop
-   forgets connections without a word (measured: each cost a whole ``--timeout``). TCP itself gives
-   up after `UNACKNOWLEDGED_S` without an acknowledgement; a server that is slow acknowledges.
+1. Every socket is under the `DeadlineGuard` of its request, from before it connects.
+2. A connection is idle from the end of a response that `has_ended`; any other end closes it.
+3. An idle connection is reused within `MAX_IDLE_S` or not at all: a NAT or a suspended laptop drops
+   connections silently (measured: each cost a whole timeout). TCP itself gives up after
+   `UNACKNOWLEDGED_S` without an acknowledgement, which even a slow server sends.
 
 Threading: `_lock` of `IdleConnections` guards its field. A connection belongs to the thread whose
-request it serves or, while it is idle, to whoever takes it out of there first.
+request it serves or, while it is idle, to the first thread that takes it.
 """
 
 import socket
@@ -29,17 +29,17 @@ from urllib3.exceptions import HTTPError
 
 from invoicefs.api.alarm import Alarm
 from invoicefs.api.deadline_guard import current_guard
-from invoicefs.api.framing import Answer
+from invoicefs.api.framing import FramedResponse
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
 
-MOST_IDLE_S: Final = 30.0
+MAX_IDLE_S: Final = 30.0
 UNACKNOWLEDGED_S: Final = 5
 
 _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # Looks, while an answer is awaited, whether the other end is still there.
+    # Detects a peer that has gone while a response is awaited.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, UNACKNOWLEDGED_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, UNACKNOWLEDGED_S),
@@ -49,19 +49,19 @@ _USER_TIMEOUT: Final = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLED
 
 
 ENGINE_ERROR: Final = HTTPError
-"""The root of urllib3's exceptions, some of which ``requests`` lets through."""
+"""The root of urllib3's exceptions, some of which ``requests`` lets pass."""
 
 
 class ProxyUnreachable(ConnectionAbortedError):
     """There is no connection to the proxy."""
 
 
-class NotGiven(HTTPException):
-    """The proxy is there, and gives no connection."""
+class ProxyRefused(HTTPException):
+    """The proxy is reachable, but refuses the connection."""
 
 
 class IdleConnections:
-    """The connections of one client that can be used again, until then."""
+    """The connections of one client that can be reused."""
 
     def __init__(self, alarm: Alarm) -> None:
         self._alarm = alarm
@@ -69,7 +69,7 @@ class IdleConnections:
         self._since_s: dict[HTTPConnection, float] = {}
 
     def put(self, connection: HTTPConnection) -> None:
-        """Keep a connection whose answer has ended, for `MOST_IDLE_S`."""
+        """Add a connection whose response has ended, for `MAX_IDLE_S`."""
         now_s = time.monotonic()
         with self._lock:
             is_first = not self._since_s
@@ -78,27 +78,27 @@ class IdleConnections:
             self._close_later(now_s)
 
     def take(self, connection: HTTPConnection) -> bool:
-        """Whether the connection can be used again; from now on it is its taker's."""
+        """Return whether a connection can be reused; from now on it belongs to the caller."""
         with self._lock:
             since_s = self._since_s.pop(connection, None)
-        return since_s is not None and time.monotonic() - since_s < MOST_IDLE_S
+        return since_s is not None and time.monotonic() - since_s < MAX_IDLE_S
 
     def close_all(self) -> None:
-        """Close all that are idle now: what one has shown may be true of all of them."""
+        """Close all idle connections: if one is dead, all of them may be."""
         self._close(until_s=time.monotonic())
 
     def _close_later(self, since_s: float) -> None:
-        self._alarm.set(since_s + MOST_IDLE_S, self._close_old)
+        self._alarm.set(since_s + MAX_IDLE_S, self._close_old)
 
     def _close_old(self) -> None:
-        self._close(until_s=time.monotonic() - MOST_IDLE_S)
+        self._close(until_s=time.monotonic() - MAX_IDLE_S)
         with self._lock:
             oldest_s = min(self._since_s.values(), default=None)
         if oldest_s is not None:
             self._close_later(oldest_s)
 
     def _close(self, until_s: float) -> None:
-        with self._lock:  # until they are closed nobody else may come across them
+        with self._lock:  # until they are closed, nobody else may take them
             for connection, since_s in tuple(self._since_s.items()):
                 if since_s <= until_s:
                     del self._since_s[connection]
@@ -106,28 +106,28 @@ class IdleConnections:
 
 
 class _Watched(HTTPConnection):
-    """Mixed into the connection classes of urllib3. `idle` is set in the classes made of it."""
+    """A mixin for the connection classes of urllib3. `idle` is set in the classes made of it."""
 
     idle: IdleConnections
-    _answer: Answer | None = None
+    _response: FramedResponse | None = None
     _has_answered = False
 
     def response_class(  # type: ignore[override] # it is only ever called
         self, sock: socket.socket, *args: Any, **kwargs: Any
-    ) -> Answer:
-        """What ``http.client`` makes of an answer."""
+    ) -> FramedResponse:
+        """Return the response object that ``http.client`` asks for."""
         guard = current_guard()
-        self._answer = Answer(sock, *args, on_first_byte=guard.note_first_byte, **kwargs)
-        return self._answer
+        self._response = FramedResponse(sock, *args, on_first_byte=guard.note_first_byte, **kwargs)
+        return self._response
 
     @property
     def is_connected(self) -> bool:
-        """Whether a connection from the pool can be used again."""
+        """Whether a connection from the pool can be reused."""
         is_usable = self.idle.take(self) and not current_guard().needs_new_connection
         return is_usable and super().is_connected
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        """Send a request; a connection from the pool comes under the guard of it."""
+        """Send a request; a connection from the pool is watched by its guard from now on."""
         guard = current_guard()
         guard.note_request(is_reused=self._has_answered)
         if self.sock is not None:
@@ -135,24 +135,24 @@ class _Watched(HTTPConnection):
         super().request(*args, **kwargs)
 
     def close(self) -> None:
-        """Close the connection; the next request makes a new one."""
-        self._answer, self._has_answered = None, False
+        """Close the connection; the next request opens a new one."""
+        self._response, self._has_answered = None, False
         super().close()
 
     def end_exchange(self) -> None:
         """Keep the connection for another request, or close it."""
-        if self.sock is None or self._answer is None or not self._answer.has_ended:
+        if self.sock is None or self._response is None or not self._response.has_ended:
             self.close()
             return
-        self._answer, self._has_answered = None, True
+        self._response, self._has_answered = None, True
         self.idle.put(self)
 
     def _tunnel(self) -> None:
         super()._tunnel()
-        current_guard().check()  # what a proxy says when the time is over counts for nothing
+        current_guard().check()  # the response of a proxy beyond the deadline does not count
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers while there is time."""
+        """Connect to the first address that answers before the deadline."""
         host, port = self._first_hop()
         failure: OSError = OSError("the name has no address")
         try:
@@ -167,7 +167,7 @@ class _Watched(HTTPConnection):
             failure = error
         if self._is_proxied:
             raise ProxyUnreachable from failure
-        # Not the failure itself: urllib3 takes some for failures of a connection that was made.
+        # Not the failure itself: urllib3 mistakes some for failures of an open connection.
         raise ConnectionAbortedError("no address answers") from failure
 
     @property
@@ -175,7 +175,7 @@ class _Watched(HTTPConnection):
         return self.proxy is not None
 
     def _first_hop(self) -> tuple[str, int]:
-        """Where to connect to."""
+        """Return the host and port to connect to."""
         return self.host, self.port
 
     def _connected(
@@ -193,8 +193,8 @@ class _Watched(HTTPConnection):
             guard = current_guard()
             guard.watch(stream)
             stream.connect(address)
-            guard.check()  # a stream that is shut while it connects counts as connected
-            # Only now: it would cut the time to connect short, too.
+            guard.check()  # a socket that is shut down while it connects counts as connected
+            # Not earlier: it would shorten the time to connect, too.
             stream.setsockopt(*_USER_TIMEOUT)
         except OSError:
             stream.close()
@@ -202,7 +202,7 @@ class _Watched(HTTPConnection):
 
 
 class _WatchedThroughSocks(_Watched):
-    """The same through a SOCKS proxy, for the connection classes of ``urllib3.contrib.socks``."""
+    """The mixin for the connection classes of ``urllib3.contrib.socks``."""
 
     _socks_options: Mapping[str, Any]
 
@@ -233,8 +233,8 @@ class _WatchedThroughSocks(_Watched):
         except socks.ProxyConnectionError:
             raise
         except socks.ProxyError as error:
-            # Not an `OSError`, which would have the next address of the proxy tried.
-            raise NotGiven from error
+            # Not an `OSError`, after which the next address of the proxy would be tried.
+            raise ProxyRefused from error
         return stream
 
 

@@ -1,16 +1,17 @@
 """Ends a request at its deadline, whatever its connection is doing.
 
-The timeouts of HTTP libraries are per socket operation: a server that dribbles its headers held
-a request for 11 s with a timeout of 1 s (measured), and a name with many addresses gets the connect
-timeout once for each. So each request runs under a `DeadlineGuard`, which shuts the sockets that it
-uses when its time is over. The thread that waits on them then sees the end of the stream at once.
+The timeouts of HTTP libraries apply to each socket operation: a server that sends its headers byte
+by byte delayed a request for 11 s with a timeout of 1 s (measured), and a name with many addresses
+gets the connect timeout once for each. So each request runs under a `DeadlineGuard`, which shuts
+down its sockets at the deadline. A thread that waits on them then sees the end of the stream at
+once.
 
 A guard keeps duplicates of the descriptors: the TLS handshake takes the socket away from its
-connection, and the last answer of a connection takes it along. Shutting one descriptor shuts the
-connection behind all of them.
+connection, and the last response of a connection takes it over. Shutting down one descriptor shuts
+down the connection behind all of them.
 
 Threading: a guard is entered by one thread and fired by that of the `Alarm`. `_lock` guards
-`_duplicates`; shutting a socket does not block.
+`_duplicates`; shutting down a socket does not block.
 """
 
 import contextlib
@@ -27,9 +28,9 @@ _current: ContextVar["DeadlineGuard"] = ContextVar("current guard")
 
 
 class DeadlineGuard:
-    """Shuts every connection used inside its ``with`` block when `seconds` have passed.
+    """Shuts down every connection used inside its ``with`` block after `seconds`.
 
-    With `needs_new_connection` none is used that served another request before.
+    With `needs_new_connection`, no connection is reused.
     """
 
     def __init__(self, seconds: float, alarm: Alarm, *, needs_new_connection: bool = False) -> None:
@@ -39,7 +40,7 @@ class DeadlineGuard:
         self._duplicates: list[socket.socket] = []
         self._ends_s = time.monotonic() + seconds
         self._is_reused = False
-        self._has_answer_begun = False
+        self._has_response_begun = False
 
     def __enter__(self) -> Self:
         self._entry = self._alarm.set(self._ends_s, self._fire)
@@ -50,49 +51,49 @@ class DeadlineGuard:
         self._alarm.cancel(self._entry)
         _current.reset(self._outer)
         with self._lock:
-            # An alarm that is late finds nothing left to shut: by now a connection may be back in
-            # its pool and in use for another request.
+            # A late alarm finds nothing left to shut down: by now a connection may be back in its
+            # pool and in use by another request.
             for duplicate in self._duplicates:
                 duplicate.close()
             self._duplicates.clear()
 
     @property
     def is_on_reused_connection(self) -> bool:
-        """Whether the request went out on a connection that had served another one before."""
+        """Whether the request was sent on a connection that had served another before."""
         return self._is_reused
 
     @property
     def is_unanswered(self) -> bool:
-        """Whether it did, and not one byte of an answer came."""
-        return self._is_reused and not self._has_answer_begun
+        """Whether it was, and not a single byte of a response arrived."""
+        return self._is_reused and not self._has_response_begun
 
     def note_request(self, *, is_reused: bool) -> None:
-        """Take note that a request goes out."""
-        self._is_reused, self._has_answer_begun = is_reused, False
+        """Note that a request is sent."""
+        self._is_reused, self._has_response_begun = is_reused, False
 
     def note_first_byte(self) -> None:
-        """Take note that an answer to it has begun."""
-        self._has_answer_begun = True
+        """Note that a response has begun."""
+        self._has_response_begun = True
 
     def watch(self, stream: socket.socket) -> None:
-        """Shut this stream, too, when the time is over; raises `TimeoutError` if it is over."""
+        """Shut down this socket at the deadline, too; raises `TimeoutError` if it has passed."""
         duplicate = socket.socket(fileno=os.dup(stream.fileno()))
         with self._lock:
             self._duplicates.append(duplicate)
         self.check()
 
     def check(self) -> None:
-        """Raise `TimeoutError` if the time is over."""
+        """Raise `TimeoutError` if the deadline has passed."""
         if time.monotonic() >= self._ends_s:
-            raise TimeoutError("the time of this request is over")
+            raise TimeoutError("the deadline of this request has passed")
 
     def _fire(self) -> None:
         with self._lock:
             for duplicate in self._duplicates:
-                with contextlib.suppress(OSError):  # not connected yet, or not any more
+                with contextlib.suppress(OSError):  # not connected, or no longer
                     duplicate.shutdown(socket.SHUT_RDWR)
 
 
 def current_guard() -> DeadlineGuard:
-    """The guard that the calling thread is under; raises `LookupError` where it is under none."""
+    """Return the guard of the calling thread; raises `LookupError` if it has none."""
     return _current.get()

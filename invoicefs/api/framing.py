@@ -1,18 +1,18 @@
-"""Where one HTTP/1.1 answer begins and ends: RFC 9112, strict in what decides that.
+"""Where an HTTP/1.1 response begins and ends: RFC 9112, strict in what decides that.
 
-A connection may only be used again after an answer that has provably ended; otherwise the next
-request gets bytes of this one (measured: a ``103 Early Hints``, which ``http.client`` takes for a
-final answer, shifted every later answer by one, for good). So:
+A connection may only be reused after a response that has provably ended; otherwise the next request
+gets bytes of this one (measured: a ``103 Early Hints``, which ``http.client`` mistakes for a final
+response, shifted every later response by one, for good). So:
 
-1. Every 1xx but 101 is read over; 101 would change the protocol, and is no answer.
-2. What decides where the body ends (``Content-Length``, ``Transfer-Encoding``, the sizes of
-   chunks) is understood without doubt, or the answer is refused at once, in words.
-3. What does not is taken as curl takes it (tried with curl 7.88): names that are no tokens, blanks
-   before a colon, bare CRs, folded lines, lines that end in LF alone.
-4. `Answer.has_ended` is only True after the announced end, with nothing unread behind it.
+1. Every 1xx but 101 is skipped; 101 would change the protocol, and is an error.
+2. What decides where the body ends (``Content-Length``, ``Transfer-Encoding``, chunk sizes) must be
+   unambiguous; otherwise the response is refused at once, with a reason.
+3. Everything else is accepted as curl does (tried with curl 7.88): names that are not tokens,
+   blanks before a colon, bare CRs, folded lines, lines that end with LF alone.
+4. `FramedResponse.has_ended` is only True after the announced end, with nothing unread behind it.
 
-``http.client`` gives a header that it cannot parse, and all that follow it, to nobody, and takes
-the end of the stream for the end of the headers: hence the head is read here.
+``http.client`` drops a header that it cannot parse and all that follow it, and mistakes the end of
+the stream for the end of the headers: hence the head is read here.
 """
 
 import http.client
@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-_HEAD_BYTES = 256 * 1024  # of all heads of one answer; curl takes 300 KiB
+_HEAD_BYTES = 256 * 1024  # of all heads of a response; curl allows 300 KiB
 _CHUNK_LINE_BYTES = 4096
 _STATUS_LINE = re.compile(rb"HTTP/(\d(?:\.\d)?)[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?", re.IGNORECASE)
 _BEGINNINGS_OF_BODIES = '{["<'
@@ -36,12 +36,12 @@ _SWITCHING_PROTOCOLS = 101
 
 
 class NotHttp(http.client.HTTPException):
-    """The answer cannot be understood; the message says why, to be read after "the answer"."""
+    """The response is invalid; the message says why, to be read after "the answer"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The final status line and headers of an answer; the values of `headers` are clean text."""
+    """The final status line and headers of a response; the values of `headers` are clean text."""
 
     version: str
     status: int
@@ -49,14 +49,14 @@ class Head:
     headers: tuple[tuple[str, str], ...]
 
     def values(self, name: str) -> tuple[str, ...]:
-        """The elements of a header that is a list, in lower case, as RFC 9110, 5.6.1 has them."""
+        """Return the elements of a header that is a list (RFC 9110, 5.6.1), in lower case."""
         texts = (value for header, value in self.headers if header.lower() == name)
         elements = (element.strip().lower() for text in texts for element in text.split(","))
         return tuple(element for element in elements if element)
 
     @property
     def closes(self) -> bool:
-        """Whether the server says, or means, that it closes the connection after the body."""
+        """Whether the server closes the connection after the body, explicitly or by default."""
         options = self.values("connection")
         if self.version.startswith("1.0"):
             return "keep-alive" not in options
@@ -64,16 +64,16 @@ class Head:
 
 
 def read_head(stream: io.BufferedIOBase, on_first_byte: Callable[[], None]) -> Head:
-    """The head of the final answer, read over every interim one.
+    """Return the head of the final response, after every interim one.
 
-    Raises `NotHttp`, and `ConnectionResetError` where the stream ends before the head does.
+    Raises `NotHttp`, and `ConnectionResetError` if the stream ends before the head does.
     """
     lines = _head_lines(stream, on_first_byte)
     while True:
         head = _parse_head(lines)
         if head.status == _SWITCHING_PROTOCOLS:
-            raise NotHttp("changes to another protocol")
-        if head.status >= 200:  # what is below is interim, see RFC 9110, 15.2
+            raise NotHttp("switches to another protocol")
+        if head.status >= 200:  # lower ones are interim, see RFC 9110, 15.2
             return head
 
 
@@ -104,13 +104,13 @@ def _parse_head(lines: Iterator[bytes]) -> Head:
             headers.append((name, f"{value} {_clean(text)}"))
             continue
         name, colon, value = text.partition(":")
-        # Without an end of the headers a body looks like one, and the next answer like ours.
+        # If the end of the headers is missing, the body looks like headers.
         if not colon or "\0" in text or text[0] in _BEGINNINGS_OF_BODIES:
-            raise NotHttp("has a header that is none")
+            raise NotHttp("has an invalid header")
         headers.append((name.strip(), _clean(value)))
     usable = tuple(header for header in headers if _TOKEN.fullmatch(header[0]))
     if len({value for name, value in usable if name.lower() == "location"}) > 1:
-        raise NotHttp("leads to two places")
+        raise NotHttp("redirects to two places")
     return Head(version.decode(), int(status), _clean(reason.decode("latin-1")), usable)
 
 
@@ -119,18 +119,18 @@ def _clean(value: str) -> str:
 
 
 def body_of(head: Head, stream: io.BufferedReader) -> "Body":
-    """The body that follows a head; raises `NotHttp` where it is in doubt how long that is."""
+    """Return the body that follows a head; raises `NotHttp` if its length is ambiguous."""
     if head.status in (204, 304):
         return Body(stream, iter(()))
     codings = [coding for coding in head.values("transfer-encoding") if coding != "identity"]
     if codings:
         if set(codings) != {"chunked"}:
-            raise NotHttp("comes in an unknown transfer encoding")
+            raise NotHttp("has an unknown transfer encoding")
         return Body(stream, _chunks(stream))
     if any(name.lower() == "content-length" for name, _ in head.headers):
         lengths = set(head.values("content-length"))
         if len(lengths) != 1 or not _NUMBER.fullmatch(length := lengths.pop()):
-            raise NotHttp("does not say how long it is")
+            raise NotHttp("has an ambiguous length")
         return Body(stream, iter((int(length),)))
     return Body(stream, None)
 
@@ -138,11 +138,11 @@ def body_of(head: Head, stream: io.BufferedReader) -> "Body":
 class Body(io.RawIOBase):
     """The bytes of a body, and nothing behind them.
 
-    A read raises `http.client.IncompleteRead` where the stream ends too early, and `NotHttp`
-    where chunks are not as they must be. Closing it closes the stream.
+    A read raises `http.client.IncompleteRead` if the stream ends too early, and `NotHttp` if chunks
+    are invalid. Closing it closes the stream.
 
-    `parts` yields how many bytes may be read next, and ends where the body does; None is for a body
-    that ends where the stream does.
+    `parts` yields how many bytes may be read next, and ends with the body; None is for a body that
+    ends with the stream.
     """
 
     def __init__(self, stream: io.BufferedReader, parts: Iterator[int] | None) -> None:
@@ -155,7 +155,7 @@ class Body(io.RawIOBase):
 
     @property
     def ends_with_stream(self) -> bool:
-        """Whether nothing but the end of the stream tells where it ends."""
+        """Whether only the end of the stream marks the end of the body."""
         return self._parts is None
 
     def readable(self) -> bool:
@@ -190,16 +190,16 @@ class Body(io.RawIOBase):
 
 
 def _chunks(stream: io.BufferedReader) -> Iterator[int]:
-    """The sizes of the chunks, each when the one before it has been read: RFC 9112, 7.1."""
+    """Yield the sizes of the chunks, each after the one before it was read: RFC 9112, 7.1."""
     while True:
         size_bytes, line_end = _chunk_size(stream)
         if size_bytes == 0:
             break
         yield size_bytes
-        # A size and its chunk end alike: so a CR that belongs to the chunk is not taken for more.
+        # A size and its chunk have the same line end, so a CR of the chunk is not mistaken for one.
         end = stream.readline(len(line_end))
         if not line_end.startswith(end):
-            raise NotHttp("has a chunk of another size than announced")
+            raise NotHttp("has a chunk whose size is wrong")
         if end != line_end:
             raise http.client.IncompleteRead(b"")
     left_bytes = _HEAD_BYTES
@@ -210,7 +210,7 @@ def _chunks(stream: io.BufferedReader) -> Iterator[int]:
 
 
 def _chunk_size(stream: io.BufferedReader) -> tuple[int, bytes]:
-    """The size of the next chunk, 0 behind the last one, and how its line ends."""
+    """Return the size of the next chunk, 0 after the last one, and its line end."""
     line = stream.readline(_CHUNK_LINE_BYTES)
     match = _CHUNK_SIZE.fullmatch(line)
     if match:
@@ -220,10 +220,10 @@ def _chunk_size(stream: io.BufferedReader) -> tuple[int, bytes]:
     raise NotHttp("has a chunk without a size")
 
 
-class Answer(http.client.HTTPResponse):
-    """An answer of ``http.client`` that is framed here; `on_first_byte` is called when it begins.
+class FramedResponse(http.client.HTTPResponse):
+    """A response of ``http.client`` that is framed here; `on_first_byte` is called when it begins.
 
-    To those who read it the body has no framing left: neither chunks nor a length.
+    For its readers the body has no framing: neither chunks nor a length.
     """
 
     def __init__(
@@ -232,7 +232,7 @@ class Answer(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self._sock = sock
         self._stream: Any = self.fp
-        self._body: Body | None = None  # a proxy's answer to CONNECT has none
+        self._body: Body | None = None  # a proxy's response to CONNECT has none
         self._on_first_byte = on_first_byte
         self.has_ended = False
         """The announced end was reached, and nothing is unread behind it."""
@@ -245,7 +245,7 @@ class Answer(http.client.HTTPResponse):
         self.code = self.status = head.status
         self.reason = head.reason
         self.headers = self.msg = http.client.HTTPMessage()
-        # What has been undone here must not be undone again; beside it a length means nothing.
+        # What is undone here must not be undone again, and a length beside it means nothing.
         undone = {"transfer-encoding"}
         if head.values("transfer-encoding"):
             undone.add("content-length")
@@ -264,7 +264,7 @@ class Answer(http.client.HTTPResponse):
 
 
 def _has_unread(stream: io.BufferedReader, sock: socket.socket) -> bool:
-    """Whether anything has come behind an answer by now."""
+    """Return whether anything has arrived behind a response by now."""
     timeout_s = sock.gettimeout()
     try:
         sock.settimeout(0)

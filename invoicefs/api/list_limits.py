@@ -1,8 +1,8 @@
-"""How many invoices to ask a list for: neither its default nor its maximum is documented.
+"""The limit of a list request: neither its default nor its maximum is documented.
 
-There is no page token, so more are asked for as long as as many come as were asked for. A server
-may refuse a limit above a maximum of its own with 400: then less is asked for, at last without a
-limit, and what it took is remembered.
+There is no page token, so the limit is raised as long as the server returns as many invoices as it
+allows. A server may refuse a limit above its maximum with 400: then the limit is lowered, and
+finally omitted, and what the server accepted is remembered.
 
 Threading: `_refused` changes by single assignments.
 """
@@ -27,17 +27,17 @@ _STEPS: Final[tuple[int, ...]] = (
 
 
 class ListLimits:
-    """The limits that one server is known to refuse: all from `_refused` on."""
+    """The limits that a server is known to refuse: all from `_refused` upwards."""
 
     def __init__(self) -> None:
         self._refused = LAST_LIMIT + 1
 
     def first(self) -> int:
-        """The limit to begin with."""
+        """Return the limit to begin with."""
         return FIRST_LIMIT if self._refused > FIRST_LIMIT else self.smaller(FIRST_LIMIT)
 
     def larger(self, limit: int) -> int | None:
-        """The next limit where this one brought as many as were asked for; None for no other."""
+        """Return the next limit after one that was reached, or None if there is no larger one."""
         wanted = min(limit * _GROWTH, LAST_LIMIT)
         if limit == NO_LIMIT or wanted == limit:
             return None
@@ -46,9 +46,9 @@ class ListLimits:
         return max((step for step in _STEPS if limit < step < self._refused), default=None)
 
     def smaller(self, limit: int) -> int:
-        """The next limit to try where this one was refused."""
+        """Return the next limit to try after one that was refused."""
         return max(step for step in _STEPS if step < min(limit, self._refused))
 
     def note_refused(self, limit: int) -> None:
-        """Remember that this limit, and so all larger ones, are refused."""
+        """Note that this limit, and therefore every larger one, is refused."""
         self._refused = min(self._refused, limit)

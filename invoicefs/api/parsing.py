@@ -1,12 +1,12 @@
-"""What the JSON of the API means. Pure functions: nothing here touches the network.
+"""Parses the JSON of the API. Pure functions: nothing here touches the network.
 
 Every field is a proto3 field (vendor's OpenAPI document), so any of them may be absent, and an
-empty list is left out altogether: ``{}`` is a valid, empty answer. What is there but cannot be
-understood costs that field and one log line for the whole list, never the listing.
+empty list is omitted altogether: ``{}`` is a valid, empty response. A field that is present but
+invalid costs that field and one log line for the whole list, never the listing.
 
-What an answer becomes in memory can be a hundred times its size (measured: 60 MiB of ``[],[],…``
-were 1.3 GB and 30 s). So its values are counted before they are built, and long lists look at their
-deadline while they are gone through.
+A parsed response can take a hundred times its size in memory (measured: 60 MiB of ``[],[],…`` took
+1.3 GB and 30 s). So its values are counted before they are built, and long lists check their
+deadline while they are parsed.
 """
 
 import base64
@@ -37,38 +37,40 @@ from invoicefs.model import (
 
 log = logging.getLogger(__name__)
 
-MOST_LISTED_VALUES: Final = 4_000_000
-"""In the answer to a list: 300 000 invoices have 2.4 million. They take half a gigabyte at most."""
+MAX_LISTED_VALUES: Final = 4_000_000
+"""In a list: 300 000 invoices have 2.4 million. They take at most half a gigabyte."""
 
-MOST_VALUES: Final = 1000
-"""In any other answer."""
+MAX_VALUES: Final = 1000
+"""In any other response."""
+
+PDF_TOO_LARGE: Final = "the PDF is larger than the max-pdf-size of this mount"
 
 _REPEATED = {"status", "currency", "period_start", "period_end"}
-_WHOLE_ANSWERS = {"pdf", "invoices", "items"}
+_UNIQUE = {"pdf", "invoices", "items"}
 _CENTS = re.compile(r"-?\d+", re.ASCII)
 _URL_SAFE_TO_STANDARD = str.maketrans("-_", "+/")
 _BLANKS = re.compile(r"\s+")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
-_MOST_LEVELS = 50  # of an answer whose levels are more than Python's parser takes, some 1000
-_CHECKED_AFTER = 1000
+_MAX_LEVELS = 50  # kept of a response with more levels than Python's parser allows, about 1000
+_ITEMS_PER_CHECK = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class InvoicesAnswer:
-    """The invoices that can be shown, and how many the server sent, shown or not."""
+class InvoicesResponse:
+    """The valid invoices, and how many the server sent, valid or not."""
 
     invoices: tuple[Invoice, ...]
     count: int
 
 
 def parse_json(body: bytes | bytearray, most_values: int) -> object:
-    """The JSON value in a body; raises `UnusableAnswer` where it is something else.
+    """Return the JSON value in a body; raises `UnusableAnswer` if it is not JSON.
 
-    Whole numbers become text, because one of 5000 digits is none for Python. Of texts that many
-    objects of a long list have in common there is one in memory.
+    Integers become text, because Python refuses one of 5000 digits. Texts that many objects of a
+    long list share are in memory once.
     """
     if body.count(b",") + body.count(b"[") + body.count(b"{") > most_values:
-        raise UnusableAnswer("the answer has more parts than any that was asked for")
+        raise UnusableAnswer("the answer has more values than any valid one")
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         try:
@@ -84,8 +86,8 @@ def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(fields) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         for name, value in pairs:
-            # What was asked for must not come twice, not even the same.
-            if counts[name] > 1 and (name in _WHOLE_ANSWERS or fields[name] != value):
+            # A requested field must not occur twice, not even with the same value.
+            if counts[name] > 1 and (name in _UNIQUE or fields[name] != value):
                 fields[name] = AMBIGUOUS
     for name in _REPEATED & fields.keys():
         text = fields[name]
@@ -95,98 +97,98 @@ def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 AMBIGUOUS: Final = object()
-"""The value of what an answer says twice."""
+"""The value of a field that occurs twice."""
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=str)
 
 
 def _shallow(text: str) -> str:
-    """The JSON text with nothing in what is more than `_MOST_LEVELS` deep."""
+    """Return the JSON text without what is more than `_MAX_LEVELS` deep."""
     kept: list[str] = []
     begin = level = 0
     for match in _BRACKETS.finditer(text):
         if match[0] in "[{":
             level += 1
-            if level == _MOST_LEVELS:
+            if level == _MAX_LEVELS:
                 kept.append(text[begin : match.end()])
         elif match[0] in "]}":
-            if level == _MOST_LEVELS:
+            if level == _MAX_LEVELS:
                 begin = match.start()
             level -= 1
     return "".join([*kept, text[begin:]])
 
 
-def parse_namespaces(answer: object, secret: str = "", *, deadline: Deadline) -> NamespaceList:
-    """The answer to a list of namespaces; raises `UnusableAnswer` where it is none.
+def parse_namespaces(body: object, secret: str = "", *, deadline: Deadline) -> NamespaceList:
+    """Parse a list of namespaces; raises `UnusableAnswer` if it is not one.
 
-    Here and below, should an answer repeat the `secret` that was sent, the log does not.
+    Here and below, if a response repeats the `secret` that was sent, the log does not show it.
     """
-    fields = _object(answer)
+    fields = _object(body)
     items = _array(fields, "items", others=("errors",))
-    oddities = _Oddities("namespaces of the tenant")
+    invalid = _InvalidFields("namespaces of the tenant")
     found: list[str] = []
     for item in _in_time(items, deadline):
         name = _name_in(item)
         if isinstance(name, str) and names.directory_name(name) is not None:
             found.append(name)
         else:
-            oddities.note("name", name, item)
-    oddities.log(secret)
+            invalid.note("name", name, item)
+    invalid.log(secret)
     if items and not found:
-        raise UnusableAnswer("the answer lists namespaces without usable names only")
+        raise UnusableAnswer("the answer lists only namespaces without valid names")
     return NamespaceList(tuple(dict.fromkeys(found)), bool(fields.get("errors")))
 
 
 def parse_invoices(
-    answer: object, namespace: str, secret: str = "", *, deadline: Deadline
-) -> InvoicesAnswer:
-    """The answer to a list of invoices; raises `UnusableAnswer` where it is none."""
-    items = _array(_object(answer), "invoices")
-    oddities = _Oddities(f"invoices in {namespace}")
+    body: object, namespace: str, secret: str = "", *, deadline: Deadline
+) -> InvoicesResponse:
+    """Parse a list of invoices; raises `UnusableAnswer` if it is not one."""
+    items = _array(_object(body), "invoices")
+    invalid = _InvalidFields(f"invoices in {namespace}")
     invoices = tuple(
         invoice
         for item in _in_time(items, deadline)
-        if (invoice := _parse_invoice(item, namespace, secret, oddities)) is not None
+        if (invoice := _parse_invoice(item, namespace, secret, invalid)) is not None
     )
-    oddities.log(secret)
+    invalid.log(secret)
     if items and not invoices:
-        raise UnusableAnswer("the answer lists invoices without names only")
-    return InvoicesAnswer(invoices, len(items))
+        raise UnusableAnswer("the answer lists only invoices without names")
+    return InvoicesResponse(invoices, len(items))
 
 
 def _in_time(items: list[object], deadline: Deadline) -> Iterator[object]:
-    """The items; each gives its memory to what is made of it. Raises `TimedOut` at the deadline."""
+    """Yield the items, and drop each of them from the list; raises `TimedOut` at the deadline."""
     for place, item in enumerate(items):
-        if place % _CHECKED_AFTER == 0 and deadline.left_s() == 0:
-            raise TimedOut("the list was too long to be read within --timeout")
+        if place % _ITEMS_PER_CHECK == 0 and deadline.left_s() == 0:
+            raise TimedOut("the list was too long to be read within the timeout")
         items[place] = None
         yield item
 
 
-def parse_pdf(answer: object, max_size_bytes: int) -> bytes:
-    """The PDF in an answer: base64, standard or URL-safe, padded or not.
+def parse_pdf(body: object, max_size_bytes: int) -> bytes:
+    """Return the PDF in a response: base64, standard or URL-safe, padded or not.
 
-    Raises `UnusableAnswer` where there is none and `TooLarge` where it exceeds the limit.
+    Raises `UnusableAnswer` if there is none, and `TooLarge` if it exceeds the limit.
     """
-    text = _object(answer).get("pdf")
+    text = _object(body).get("pdf")
     if not isinstance(text, str) or not text:
-        raise UnusableAnswer("the answer holds no PDF")
+        raise UnusableAnswer("the answer contains no PDF")
     pdf = _decode_base64(text)
     if len(pdf) > max_size_bytes:
-        raise TooLarge(f"the PDF has {len(pdf)} bytes, more than --max-pdf-size")
+        raise TooLarge(f"{PDF_TOO_LARGE}: {len(pdf)} bytes")
     if not is_whole_pdf(pdf):
-        raise UnusableAnswer("what the answer holds is not a whole PDF")
+        raise UnusableAnswer("the answer does not contain a whole PDF")
     return pdf
 
 
 def error_message(body: bytes | bytearray, secret: str) -> str:
-    """The server's own words in an error body, on one line; empty where there are none.
+    """Return the server's message in an error body, on one line; empty if it has none.
 
-    Bodies are JSON with ``message`` or ``error``, a bare JSON string, or anything else. Should
-    the server repeat the `secret` that it was asked with, it is `hidden`.
+    Bodies are JSON with ``message`` or ``error``, a bare JSON string, or anything else. If the
+    server repeats the `secret` that was sent, it is `hidden`.
     """
     try:
-        answer = parse_json(body, MOST_VALUES)
+        answer = parse_json(body, MAX_VALUES)
     except UnusableAnswer:
         return ""
     if isinstance(answer, dict):
@@ -202,21 +204,21 @@ def _object(answer: object) -> dict[str, object]:
 
 
 def _array(fields: dict[str, object], name: str, others: tuple[str, ...] = ()) -> list[object]:
-    """The list in a field, empty where the field is absent.
+    """Return the list in a field, empty if the field is absent.
 
-    An answer that has something else instead, an error sent as 200 for example, must not be
-    taken for an empty list: an empty folder makes ``rsync --delete`` empty an archive.
+    A response with something else instead, such as an error sent as 200, must not be mistaken for
+    an empty list: an empty folder makes ``rsync --delete`` empty an archive.
     """
     value = fields.get(name)
     if value is None and not (fields.keys() - {name, *others}):
         return []
     if not isinstance(value, list):
-        raise UnusableAnswer(f"the answer holds no list of {name}")
+        raise UnusableAnswer(f"the answer contains no list of {name}")
     return value
 
 
-class _Oddities:
-    """What is not understood in a list of `things`: a line per field, however many have it."""
+class _InvalidFields:
+    """Invalid values in a list of `things`: one log line per field, however many there are."""
 
     def __init__(self, things: str) -> None:
         self._things = things
@@ -224,15 +226,15 @@ class _Oddities:
         self._first: dict[str, tuple[object, object]] = {}
 
     def note(self, field: str, name: object, value: object) -> None:
-        """Count one thing whose field is not understood."""
+        """Count an invalid value of a field, in the thing with this name."""
         self._counts[field] += 1
         self._first.setdefault(field, (name, value))
 
     def log(self, secret: str) -> None:
-        """Write down what was noted."""
+        """Log what was noted."""
         for field, (name, value) in self._first.items():
             log.warning(
-                "The field %r of %d %s is not understood; the first is %s of %s",
+                "The field %r of %d %s is invalid; the first is %s of %s",
                 field,
                 self._counts[field],
                 self._things,
@@ -242,24 +244,24 @@ class _Oddities:
 
 
 def _parse_invoice(
-    item: object, namespace: str, secret: str, oddities: _Oddities
+    item: object, namespace: str, secret: str, invalid: _InvalidFields
 ) -> Invoice | None:
     fields = item if isinstance(item, dict) else {}
     name = _name_in(item)
     if not isinstance(name, str) or not name:
-        oddities.note("name", name, item)
+        invalid.note("name", name, item)
         return None
 
     def text(field: str) -> str:
         found = _text(fields.get(field))
-        if found is None or not _is_understood(field, found):
-            oddities.note(field, name, fields[field])
-        return hidden(found or "", secret)  # else it were shown as an attribute
+        if found is None or not _is_valid(field, found):
+            invalid.note(field, name, fields[field])
+        return hidden(found or "", secret)  # it is shown as an attribute
 
     active = fields.get("active")
     if not isinstance(active, bool | None):
-        oddities.note("active", name, active)
-        active = True  # what is not known to be final can change
+        invalid.note("active", name, active)
+        active = True  # an invoice that is not known to be final can change
     return Invoice(
         namespace=namespace,
         name=name,
@@ -273,23 +275,23 @@ def _parse_invoice(
 
 
 def _name_in(item: object) -> object:
-    """What stands as the name of an item; raises `UnusableAnswer` where that is in doubt."""
+    """Return the name of an item; raises `UnusableAnswer` if it is ambiguous."""
     name = item.get("name") if isinstance(item, dict) else None
     if name is AMBIGUOUS:
-        raise UnusableAnswer("the answer has two names for one thing")
+        raise UnusableAnswer("an item of the answer has two names")
     return name
 
 
 def _text(value: object) -> str | None:
-    """The text of a field, empty where it is absent; None for what is no text.
+    """Return the text of a field, empty if it is absent; None if it is not text.
 
-    An int64 is text in proto3 JSON, but not every gateway knows; `parse_json` made it so.
+    An int64 is text in proto3 JSON, which not every gateway respects; `parse_json` makes it text.
     """
     return value or "" if isinstance(value, str | None) else None
 
 
 def _status(text: str) -> str:
-    """The status that a text stands for, `UNKNOWN_STATUS` for one that the API does not have."""
+    """Return the status in a text, or `UNKNOWN_STATUS` if the API does not define it."""
     word = _status_word(text)
     return word if word in STATUSES else UNKNOWN_STATUS
 
@@ -298,8 +300,8 @@ def _status_word(text: str) -> str:
     return text.strip().lower().removeprefix("status_")
 
 
-def _is_understood(field: str, text: str) -> bool:
-    """Whether it is known what the text of a field means; an empty one means nothing."""
+def _is_valid(field: str, text: str) -> bool:
+    """Return whether the text of a field is valid; an empty one is."""
     match field:
         case "status":
             return not text or _status_word(text) in STATUSES
@@ -312,8 +314,8 @@ def _is_understood(field: str, text: str) -> bool:
 
 
 def _shown(value: object, secret: str) -> str:
-    """A value for the log: bounded in length and depth, whatever the server sent."""
-    # Hidden first: a text that is cut in its middle could keep a part of the secret.
+    """Return a value for the log, limited in length and depth."""
+    # Secrets are hidden first: a text that is cut could keep a part of one.
     return reprlib.repr(_with_hidden(value, secret, reprlib.aRepr.maxlevel))
 
 
@@ -324,16 +326,16 @@ def _with_hidden(value: object, secret: str, levels: int) -> object:
         return "..."
     if isinstance(value, dict):
         return {
-            hidden(key, secret): _with_hidden(each, secret, levels - 1)
-            for key, each in value.items()
+            hidden(key, secret): _with_hidden(inner, secret, levels - 1)
+            for key, inner in value.items()
         }
     if isinstance(value, list):
-        return [_with_hidden(each, secret, levels - 1) for each in value]
+        return [_with_hidden(inner, secret, levels - 1) for inner in value]
     return value
 
 
 def _decode_base64(text: str) -> bytes:
-    # Nearly all are of the usual kind, for which this takes a fifth of the time (measured).
+    # Nearly all PDFs have standard base64, for which this takes a fifth of the time (measured).
     with contextlib.suppress(ValueError):
         return binascii.a2b_base64(text, strict_mode=True)
     compact = _BLANKS.sub("", text).translate(_URL_SAFE_TO_STANDARD).rstrip("=")

@@ -1,7 +1,7 @@
-"""Checks the proxy that the environment names, before anything is sent to it. Pure but for that.
+"""Checks the proxy that the environment names, before anything is sent to it.
 
-``requests`` reports a value that it cannot use with a different exception for each kind of
-mistake, or takes a part of a password for the name of the host.
+``requests`` reports an invalid value with a different exception for each kind of mistake, or
+mistakes a part of a password for the host name.
 """
 
 import importlib.util
@@ -22,23 +22,23 @@ _PROXY: Final = re.compile(
     r"(?::(?P<port>\d{1,5}))?/?",
     re.IGNORECASE,
 )
-_LARGEST_PORT: Final = 65_535
+_MAX_PORT: Final = 65_535
 
 
 def check_proxy(proxy: str) -> None:
-    """Make sure that this is the URL of a proxy that can be used; raises `UserError`."""
+    """Raise `UserError` unless this is the URL of a proxy that can be used."""
     match = _PROXY.fullmatch(proxy)
     scheme = (match["scheme"] or "http").lower() if match else ""
     if (
         match is None
         or scheme not in {"http", "https", *_SOCKS}
-        or not 0 < int(match["port"] or 1) <= _LARGEST_PORT
+        or not 0 < int(match["port"] or 1) <= _MAX_PORT
     ):
-        # Not the value itself, which may hold a password.
+        # The value itself is not shown, because it may have a password.
         raise UserError(
             f"{_variable_of(proxy)} is not the URL of a proxy: write it like {_EXAMPLE} or "
-            "socks5h://proxy.example.com:1080, and in a user name or password %23 for # and the "
-            "like."
+            "socks5h://proxy.example.com:1080, with special characters of a user name or password "
+            "percent-encoded, like %23 for #."
         )
     if scheme in _SOCKS and importlib.util.find_spec("socks") is None:
         raise UserError(
@@ -48,7 +48,7 @@ def check_proxy(proxy: str) -> None:
 
 
 def _variable_of(proxy: str) -> str:
-    """The name of the environment variable that has this value."""
+    """Return the name of the environment variable that has this value."""
     found = (
         name
         for name, value in os.environ.items()

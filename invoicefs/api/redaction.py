@@ -1,4 +1,4 @@
-"""Words that come from outside, made fit for people and logs. Pure functions."""
+"""Text from outside, made fit for people and logs. Pure functions."""
 
 import re
 
@@ -7,7 +7,7 @@ _MESSAGE_CHARACTERS = 200
 
 
 def hidden(text: str, secret: str) -> str:
-    """The text with stars in the place of a secret, however that is percent-encoded in it."""
+    """Return the text with asterisks in place of a secret, however it is percent-encoded."""
     if not secret or (secret not in text and "%" not in text):
         return text
     forms = (f"(?:{re.escape(character)}|(?i:%{ord(character):02x}))" for character in secret)
@@ -15,16 +15,16 @@ def hidden(text: str, secret: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """What a server says, for people: printable, without line feeds, of bounded length."""
+    """Return a message of a server for people: printable, on one line, of limited length."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]
 
 
 def escaped(text: str) -> str:
-    """The text with escapes in the place of all that would not be seen as a character.
+    """Return the text with escapes in place of characters that are not printable.
 
-    Control and format characters end lines, move cursors and turn text around; lone surrogates
-    cannot be written at all.
+    Control and format characters end lines, move cursors and reverse text; lone surrogates cannot
+    be written at all.
     """
     if text.isprintable():
         return text

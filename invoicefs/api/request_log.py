@@ -1,7 +1,7 @@
-"""What is told of one request: in the log with ``-v``, and in a note of what it raises (PEP 678).
+"""Reports a request: in the log with ``-v``, and in a note to the exception it raises (PEP 678).
 
-Method, path, status, request id and duration. Not the query: where a server redirects to, it may
-hold what it likes. The secret that was sent is told nowhere, however a server repeats it.
+A report has method, path, status, request id and duration, but not the query: in the target of a
+redirect it may be anything. The secret that was sent never appears, however a server repeats it.
 """
 
 import logging
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 
 NO_ANSWER: Final = "no answer"
-"""The result of a request that no answer came to, in the place of a status."""
+"""The result of a request that got no response, in place of a status."""
 
 CountRequest = Callable[[str, str], None]
 """Counts a request of a kind by its result: a status, or `NO_ANSWER`."""
 
 
 class RequestReport:
-    """Tells of the request that is made inside its ``with`` block, when that ends."""
+    """Reports the request that is made inside its ``with`` block when the block ends."""
 
     def __init__(self, kind: str, url: str, secret: str, count: CountRequest) -> None:
         self._kind = kind
@@ -34,8 +34,8 @@ class RequestReport:
         self._words = f"GET {on_one_line(hidden(urlsplit(url).path, secret))}"
         self._began_s = time.monotonic()
 
-    def note_answer(self, status: int, request_id: str) -> None:
-        """Take note of the head of an answer; the id is empty where there is none."""
+    def note_response(self, status: int, request_id: str) -> None:
+        """Note the head of a response; the id is empty if there is none."""
         self._result = str(status)
         self._words += f": {status}"
         if request_id:

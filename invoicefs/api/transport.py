@@ -1,15 +1,15 @@
-"""Carries one HTTP request and its answer, within a deadline. The only importer of ``requests``.
+"""Carries one HTTP request and its response, within a deadline. The only importer of ``requests``.
 
-A connection from the pool that turns out to be dead says nothing about the API. What was sent on
-it, and was not answered with a single byte, is sent once more, at once, on a new one; and as what
-killed one may have killed all, the idle ones are closed. Everything else is left to the fetcher:
-the retries of urllib3 stay off (it would obey ``Retry-After`` for up to six hours).
+A connection from the pool that turns out to be dead says nothing about the API. A request that was
+sent on it and got not a single byte in response is sent once more, at once, on a new connection;
+and because what killed one may have killed all, the idle ones are closed. All other retries are
+left to the scheduler: those of urllib3 stay off (it would obey ``Retry-After`` for six hours).
 
-netrc is never consulted. No proxy sees the token but that of a base URL which is not encrypted,
-and no proxy is shown a client certificate.
+netrc is never consulted. No proxy sees the token, except for a base URL that is not encrypted, and
+no proxy is shown a client certificate.
 
 Threading: a `Transport` is used by many threads at once. ``requests.Session`` is shared for its
-pool of connections; cookies, its only changing state, are refused.
+pool of connections; cookies, its only mutable state, are refused.
 """
 
 import ssl
@@ -40,9 +40,9 @@ _CONNECT_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer whose head has come. The names of `headers` are in any case.
+    """A response whose head has arrived. The names of `headers` are case-insensitive.
 
-    `read` reads at most a number of bytes of the body, as they were sent; none at its end. It
+    `read` returns up to a number of bytes of the body, as they were sent, and none at its end. It
     raises exceptions of `errors`.
     """
 
@@ -53,16 +53,18 @@ class Reply:
 
 
 class Transport:
-    """Makes requests of one tenant. Raises `UserError` where the proxy for it cannot be used."""
+    """Makes requests of one tenant. Raises `UserError` if the proxy for it cannot be used."""
 
     def __init__(self, url: str, credentials: Credentials, *, parallel: int) -> None:
         parts = urlsplit(url)
-        is_encrypted = parts.scheme == "https"  # else only a proxy could be shown the certificate
-        # No proxy leads to the own machine.
+        is_encrypted = (
+            parts.scheme == "https"
+        )  # otherwise only a proxy could be shown the certificate
+        # The loopback interface needs no proxy.
         reads_environment = is_encrypted or not is_loopback(parts.hostname or "")
         if reads_environment and (proxy := select_proxy(url, get_environ_proxies(url, None))):
             check_proxy(proxy)
-        # None is the public certificates, or those that REQUESTS_CA_BUNDLE names.
+        # None means the public certificates, or those that REQUESTS_CA_BUNDLE names.
         self._trusted = None if credentials.ca_bundle is None else str(credentials.ca_bundle)
         self._alarm = Alarm()
         self._idle = IdleConnections(self._alarm)
@@ -79,9 +81,9 @@ class Transport:
     def exchange(
         self, url: str, query: str, headers: Mapping[str, str], deadline: Deadline
     ) -> Iterator[Reply]:
-        """The answer to a GET request; what is read of it is read within the block.
+        """Make a GET request; the body of the response is read within the ``with`` block.
 
-        Raises exceptions of `errors`, also for what goes wrong while the body is read.
+        Raises exceptions of `errors`, even for failures while the body is read.
         """
         with ExitStack() as stack:
             stack.enter_context(_foreign_errors_translated(deadline))
@@ -91,7 +93,7 @@ class Transport:
                 with _foreign_errors_translated(deadline):
                     data: bytes = response.raw.read(size_bytes, decode_content=False)
                 if not data and deadline.left_s() == 0:
-                    # A body without a length just ends where it is shut.
+                    # A body without a length simply ends when its socket is shut down.
                     raise TimedOut(TIMED_OUT)
                 return data
 
@@ -105,7 +107,7 @@ class Transport:
         deadline: Deadline,
         stack: ExitStack,
     ) -> requests.Response:
-        """The response to a request, open as long as `stack` is."""
+        """Return the response to a request, which stays open as long as `stack`."""
         is_second = False
         while True:
             attempt = stack.enter_context(ExitStack())
@@ -141,23 +143,23 @@ class Transport:
 
 
 class _NoAuthorization(requests.auth.AuthBase):
-    """Leaves the headers as they are. With it ``requests`` does not look into netrc."""
+    """Leaves the headers as they are, and keeps ``requests`` from reading netrc."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
 
 
 class _Session(requests.Session):
-    """A session that leaves redirects alone; else it would read their whole bodies."""
+    """A session that ignores redirects; otherwise it would read their whole bodies."""
 
     def get_redirect_target(self, _: requests.Response) -> None:
         return None
 
 
 class _WatchedAdapter(HTTPAdapter):
-    """A transport whose connections end at the deadline of the request they serve.
+    """An adapter whose connections end at the deadline of their request.
 
-    They are made with the client certificate, if there is one.
+    They use the client certificate, if there is one.
     """
 
     def __init__(
@@ -177,15 +179,15 @@ class _WatchedAdapter(HTTPAdapter):
         return manager
 
 
-# urllib3 stumbles over the missing socket with an AttributeError where it is shut while sending.
+# urllib3 fails with an AttributeError if its socket is shut down while it is sending.
 _FOREIGN = (requests.RequestException, ENGINE_ERROR, OSError, ValueError, AttributeError)
 
 
 @contextmanager
 def _foreign_errors_translated(deadline: Deadline) -> Iterator[None]:
-    """Turn what ``requests`` raises into exceptions of the domain.
+    """Turn exceptions of ``requests`` into exceptions of the domain.
 
-    Past the deadline every one of them comes from the sockets being shut.
+    Beyond the deadline they all come from sockets that were shut down.
     """
     try:
         yield
@@ -202,7 +204,7 @@ def _session(
     session.headers.clear()
     session.headers["User-Agent"] = f"invoicefs/{__version__}"
     session.headers["Accept"] = "application/json"
-    session.headers["Accept-Encoding"] = "gzip"  # what `bodies` undoes
+    session.headers["Accept-Encoding"] = "gzip"  # which `bodies` decompresses
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = _WatchedAdapter(
         certificate, idle, pool_connections=1, pool_maxsize=parallel, max_retries=0

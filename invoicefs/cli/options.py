@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.fstab import HelperCall, arguments_of
 from invoicefs.credentials.sources import CredentialSource
-from invoicefs.errors import UsageError
+from invoicefs.errors import InvalidSetting, UsageError
 from invoicefs.settings import Fetch, Settings, parse_status
 from invoicefs.units import format_size_bytes, parse_duration_s, parse_octal, parse_size_bytes
 from invoicefs.urls import URL_EXAMPLE
@@ -246,7 +246,10 @@ def settings_of(url: str, options: dict[str, Any]) -> Settings:
     given.setdefault("max_wait_s", min(_DEFAULTS["max_wait_s"], given["timeout_s"]))
     if "cache_dir" in given:
         given["cache_dir"] = given["cache_dir"].absolute()
-    return Settings(url, **given)
+    try:
+        return Settings(url, **given)
+    except InvalidSetting as error:
+        raise UsageError(f"--{error}") from None
 
 
 def ask(what: str) -> str:

@@ -1,9 +1,9 @@
-"""Client certificates and the certificates of servers that are trusted.
+"""Client certificates, and the certificates of trusted servers.
 
-A private key is never on a disk unencrypted: what a P12 bundle holds goes to OpenSSL, which reads
-certificates only from files, through a file in memory, and encrypted there, too.
+A private key is never written to disk unencrypted: OpenSSL only reads certificates from files, so
+the key of a P12 bundle reaches it through a file in memory, and is encrypted there, too.
 
-The only importer of ``cryptography``, which comes with the extra ``p12``. PEM files work without.
+The only importer of ``cryptography``, which is in the extra ``p12``. PEM files work without it.
 """
 
 import os
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class PasswordNeeded(UserError):
-    """A bundle that has a password, and none was given."""
+    """A bundle needs a password, and none was given."""
 
 
 NEW_ONE = "make a new one in the console under Personal Management, Credentials"
 
 
 def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    """What a TLS connection is made with, from PEM files; the key may be in the certificate's.
+    """Return a TLS context from PEM files; the key may be in the file of the certificate.
 
-    Trusts no server yet. Raises `UserError` where the files cannot be used; that a certificate
-    has expired is seen where the extra ``p12`` is installed, else the server says it.
+    It trusts no server yet. Raises `UserError` if the files cannot be used. An expired certificate
+    is detected if the extra ``p12`` is installed; otherwise the server reports it.
     """
     for file in filter(None, (certificate, key)):
-        _read(file)  # the words of OpenSSL do not say which one
+        _read(file)  # OpenSSL does not say which file is wrong
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     asked_for_password = False
 
@@ -62,15 +62,15 @@ def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 def load_p12(bundle: Path, password: str | None) -> ssl.SSLContext:
-    """What a TLS connection is made with, from the file of a P12 bundle; see `load_p12_content`."""
+    """Return a TLS context from the file of a P12 bundle; see `load_p12_content`."""
     return load_p12_content(_read(bundle), str(bundle), password)
 
 
 def load_p12_content(content: bytes, bundle: str, password: str | None) -> ssl.SSLContext:
-    """What a TLS connection is made with, from a P12 bundle (PKCS #12, RFC 7292).
+    """Return a TLS context from a P12 bundle (PKCS #12, RFC 7292).
 
-    `bundle` names it in sentences. Trusts no server yet. Raises `UserError` where the bundle cannot
-    be used, the password is wrong, or the certificate in it has expired.
+    `bundle` names it in messages. The context trusts no server yet. Raises `UserError` if the
+    bundle cannot be used, the password is wrong, or the certificate has expired.
     """
     try:
         from cryptography.exceptions import UnsupportedAlgorithm
@@ -87,9 +87,11 @@ def load_p12_content(content: bytes, bundle: str, password: str | None) -> ssl.S
     except (ValueError, UnsupportedAlgorithm, InvalidVersion):
         if password is None:
             raise PasswordNeeded(f"{bundle} needs a password, or is not a P12 bundle.") from None
-        raise UserError(f"{bundle} has another password, or is not a P12 bundle.") from None
+        raise UserError(
+            f"{bundle} does not open with this password, or is not a P12 bundle."
+        ) from None
     if found.key is None or found.cert is None:
-        raise UserError(f"The P12 bundle {bundle} holds no certificate with its private key.")
+        raise UserError(f"The P12 bundle {bundle} has no certificate with its private key.")
     _check_time(found.cert.certificate, bundle)
     try:
         return _context_of(found)
@@ -98,14 +100,14 @@ def load_p12_content(content: bytes, bundle: str, password: str | None) -> ssl.S
 
 
 def check_ca_bundle(bundle: Path) -> None:
-    """Make sure that a file has certificates to trust; raises `UserError`."""
+    """Raise `UserError` unless a file has certificates to trust."""
     _read(bundle, CA_BUNDLE_BYTES)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with suppress(ssl.SSLError):
         context.load_verify_locations(bundle)
-        if context.cert_store_stats()["x509"]:  # it may be a list of revoked ones only
+        if context.cert_store_stats()["x509"]:  # it may have nothing but a revocation list
             return
-    raise UserError(f"The CA bundle {bundle} holds no certificates in PEM form.")
+    raise UserError(f"The CA bundle {bundle} has no certificates in PEM format.")
 
 
 def _context_of(bundle: "PKCS12KeyAndCertificates") -> ssl.SSLContext:
@@ -118,19 +120,19 @@ def _context_of(bundle: "PKCS12KeyAndCertificates") -> ssl.SSLContext:
     assert bundle.cert is not None
     assert bundle.key is not None
     password = secrets.token_hex().encode()
-    chain = [each.certificate for each in (bundle.cert, *bundle.additional_certs)]
+    chain = [link.certificate for link in (bundle.cert, *bundle.additional_certs)]
     key = bundle.key.private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password)
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with open(os.memfd_create("certificate"), "wb", buffering=0) as file:
-        file.write(b"".join(each.public_bytes(Encoding.PEM) for each in chain) + key)
+        file.write(b"".join(link.public_bytes(Encoding.PEM) for link in chain) + key)
         context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=password)
     return context
 
 
 def _check_time_of_pem(file: Path) -> None:
-    # What OpenSSL has taken, and this library calls malformed, is for the server to judge.
+    # If OpenSSL accepts what this library calls malformed, the server decides.
     with suppress(ImportError):
         from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 
@@ -145,15 +147,15 @@ def _check_time(certificate: "Certificate", file: Path | str) -> None:
     if now < (begin := certificate.not_valid_before_utc):
         raise UserError(
             f"The certificate in {file} is not valid before {begin:%Y-%m-%d}: "
-            "is the clock of this machine right?"
+            "check the clock of this machine."
         )
 
 
-def _read(file: Path, most_bytes: int = SECRET_BYTES) -> bytes:
-    return read_file(file, f"the file {file}", most_bytes)
+def _read(file: Path, max_bytes: int = SECRET_BYTES) -> bytes:
+    return read_file(file, f"the file {file}", max_bytes)
 
 
 def _why(error: Exception) -> str:
-    """What OpenSSL calls a reason, like ``KEY_VALUES_MISMATCH``, as words."""
+    """Return the reason that OpenSSL gives, like ``KEY_VALUES_MISMATCH``, in words."""
     reason = getattr(error, "reason", None) or "no certificate with its private key"
     return str(reason).lower().replace("_", " ")

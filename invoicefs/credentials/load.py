@@ -1,4 +1,4 @@
-"""What a tenant is asked with: a token or a client certificate, read and checked."""
+"""Credentials: a token or a client certificate, read and checked."""
 
 import base64
 import hashlib
@@ -21,43 +21,43 @@ from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
 from invoicefs.errors import Unauthenticated, UserError
 
 Ask = Callable[[str], str]
-"""Asks whoever sits at the terminal for a secret, by its name; it may be empty."""
+"""Prompts for a secret by its name; the answer may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a tenant is asked with: a token or a client certificate, and whom we trust."""
+    """A token or a client certificate, and which servers are trusted."""
 
     description: str
-    """What it is and where it comes from, for people; never a secret."""
+    """What it is and where it comes from, for people; never the secret."""
 
     token: Token | None = None
 
     certificate: ssl.SSLContext | None = None
-    """What TLS connections are made with; holds the client certificate and trusts nobody yet."""
+    """The TLS context with the client certificate, which trusts nobody yet."""
 
     certificate_digest: str = ""
-    """The SHA-256 of the file that the client certificate is from."""
+    """The SHA-256 of the client certificate's file."""
 
     ca_bundle: Path | None = None
     """Trust the certificates in this file instead of the public ones."""
 
     open_files: tuple[Path, ...] = ()
-    """Files of secrets that others on this machine can read or change."""
+    """Secret files that others on this machine can read or change."""
 
     def identity(self, token: str) -> str:
-        """What stands for the credential when it was used with this token, or without any."""
+        """Return what identifies the credential when it was used with this token, or without."""
         return f"token {token}" if token else f"certificate {self.certificate_digest}"
 
-    def present_identity(self) -> str:
-        """What stands for the credential as it is now: a token file is looked at for a change."""
+    def current_identity(self) -> str:
+        """Return what identifies the credential now; a changed token file is read again."""
         return self.identity(self.token.token() if self.token else "")
 
 
 def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
-    """The credential of a choice, read and checked; a token from a prompt where it has none.
+    """Read and check the credential of a choice; without one, prompt for a token.
 
-    `ask` is None where nobody could answer. Raises `UserError` where nothing can be used.
+    `ask` is None if there is no terminal. Raises `UserError` if there is no usable credential.
     """
     source = choice.source
     if source.token_file or source.token:
@@ -79,7 +79,7 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
 
 
 def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserError:
-    """What to tell people of a server that does not accept their credentials."""
+    """Return the error for a server that does not accept the credentials."""
     return UserError(
         f"{url} does not accept {credentials.description}: {error}. It may be wrong, expired or "
         f"revoked: {NEW_ONE}."
@@ -110,7 +110,7 @@ def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Crede
     try:
         certificate = load_p12(bundle.path, password)
         if password is None:
-            open_files = _open_files(bundle)  # without a password it is as good as the key itself
+            open_files = _open_files(bundle)  # without a password it is like the key itself
     except PasswordNeeded:
         if ask is None:
             raise
@@ -121,11 +121,11 @@ def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Crede
 
 
 def _with_p12_content(source: CredentialSource, content: Given) -> Credentials:
-    """A bundle in a variable, as base64, as the vendor's Terraform provider has it."""
+    """Read a bundle in a variable, in base64, as the vendor's Terraform provider does."""
     try:
         bundle = base64.b64decode("".join(content.text.split()), validate=True)
     except ValueError:
-        raise UserError(f"What is in {content.origin} is not base64.") from None
+        raise UserError(f"The value of {content.origin} is not base64.") from None
     certificate = load_p12_content(bundle, content.origin, _p12_password(source))
     return _with_certificate(f"the certificate in {content.origin}", bundle, certificate)
 
@@ -150,10 +150,10 @@ def _with_certificate(
 
 
 def _p12_password(source: CredentialSource) -> str | None:
-    """The password that was given for a bundle, if one was."""
+    """Return the password that was given for a bundle, or None."""
     if source.p12_password_file:
         path = source.p12_password_file.path
-        # A file ends in a line feed; blanks before it belong to the password.
+        # A file ends with a line feed; blanks before it belong to the password.
         return read_secret(path, f"the password file {path}").rstrip("\r\n")
     return source.p12_password.text if source.p12_password else None
 

@@ -1,12 +1,12 @@
-"""Where the URL of a tenant and a credential for it are given, and which place wins.
+"""Where the URL of a tenant and its credential come from, and which credential source wins.
 
-People have them already: for this program, for other clients of the vendor's API, for Terraform,
-and for ``vesctl``. Each place says some of what there is to say, as a `CredentialSource`.
+People have them already: for this program, for other clients of the vendor's API, for Terraform
+and for ``vesctl``. Each credential source has a part of them.
 
 The first URL wins, and the first credential that fits it. A credential that was given together
-with a URL fits that host only. One that was given without a URL fits the URL that was found, if
-one of the two is ours: from the options or from ``INVOICEFS_*``. So no two other places mix, and
-a URL on the command line does not send elsewhere what was set up for another host.
+with a URL only fits that host. One without a URL fits the URL that was found if either of them is
+ours: from the options or from ``INVOICEFS_*``. So no two other sources are mixed, and a URL on the
+command line never gets a credential that was set up for another host.
 """
 
 import os
@@ -23,7 +23,7 @@ from invoicefs.urls import URL_EXAMPLE, normalise_url
 from invoicefs.urls import origin as url_origin
 
 Names = str | Sequence[str]
-"""What a field is called in one place; of several names the first counts that has a text."""
+"""The name of a field in a source; of several names, the first that is not empty counts."""
 
 
 class Given(NamedTuple):
@@ -33,7 +33,7 @@ class Given(NamedTuple):
     origin: str
 
     def __repr__(self) -> str:
-        return f"<what {self.origin} says>"  # which may be a secret
+        return f"<the value of {self.origin}>"  # which may be a secret
 
     @property
     def path(self) -> Path:
@@ -43,7 +43,7 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CredentialSource:
-    """What one place says of a tenant; everything may be missing."""
+    """What a source has of a tenant; every field may be missing."""
 
     url: Given | None = None
     token_file: Given | None = None
@@ -66,7 +66,7 @@ class CredentialSource:
         is_ours: bool = False,
         place: str = "",
     ) -> Self:
-        """What `texts` has under these names, by field; an empty text counts as not given."""
+        """Return what `texts` has under these names, by field; an empty text is missing."""
         found: dict[str, Given] = {}
         for field, given in names.items():
             for name in _all_of(given):
@@ -76,11 +76,11 @@ class CredentialSource:
 
     @property
     def has_credential(self) -> bool:
-        """Whether there is something to be let in with."""
+        """Whether there is a credential."""
         return any((self.token_file, self.token, self.p12, self.p12_content, self.cert))
 
     def fits(self, url: str, origin: Self, *, may_be_unencrypted: bool) -> bool:
-        """Whether its credential is for a URL, which is that of the family `origin`."""
+        """Return whether its credential is for a URL, which is from the source `origin`."""
         if self is origin:
             return True
         if self.url is None:
@@ -94,13 +94,13 @@ class CredentialSource:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A URL, normalised, and who has a credential for it; nobody where `source` has none."""
+    """A normalised URL, and the source of a credential for it, which may have none."""
 
     url: str
     url_origin: str
     source: CredentialSource
     unfit: tuple[str, ...]
-    """Where there are credentials, but for other hosts, for people."""
+    """The origins of credentials for other hosts, for people."""
 
 
 def _all_of(names: Names) -> Sequence[str]:
@@ -142,10 +142,9 @@ _SECRET_VARIABLES = [
 
 
 def take_secrets() -> dict[str, str]:
-    """The variables that hold secrets, which the environment does not have any more.
+    """Remove the variables with secrets from the environment, and return them.
 
-    So no program that is started from here inherits them, and ``/proc/PID/environ`` does not
-    show them.
+    So no child process inherits them, and ``/proc/PID/environ`` does not show them.
     """
     return {name: take_variable(name) for name in _SECRET_VARIABLES if name in os.environ}
 
@@ -153,11 +152,11 @@ def take_secrets() -> dict[str, str]:
 def choose(
     options: CredentialSource, secrets: Mapping[str, str], *, may_be_unencrypted: bool
 ) -> Choice:
-    """The URL of the tenant to mount, and the family that has a credential for it.
+    """Return the URL of the tenant to mount, and the source of a credential for it.
 
-    From the options, the environment, whose secrets have been taken, or ``~/.vesconfig``. Raises
-    `UsageError` where there is no usable URL, and `UserError` where ``~/.vesconfig`` is needed and
-    cannot be used.
+    They come from the options, the environment (with the `secrets` taken from it) or
+    ``~/.vesconfig``. Raises `UsageError` if there is no valid URL, and `UserError` if
+    ``~/.vesconfig`` is needed and cannot be used.
     """
     _check_options(options)
     variables = {**os.environ, **secrets}
@@ -169,7 +168,7 @@ def choose(
     ]
     choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
     if choice is None or not choice.source.has_credential:
-        places.append(_family_of_vesctl(variables))
+        places.append(_vesctl_source(variables))
         choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
     if choice is None:
         raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}.")
@@ -177,25 +176,29 @@ def choose(
 
 
 def _first_choice(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) -> Choice | None:
-    """The first URL that somebody has a credential for, else the first URL; one of ours wins."""
+    """Return the first URL that has a credential, or the first URL; one of ours wins."""
     choices = _choices(places, may_be_unencrypted=may_be_unencrypted)
     first = next(choices, None)
     if first is None or first.source.has_credential:
         return first
-    return next((each for each in choices if each.source.has_credential), first)
+    return next((choice for choice in choices if choice.source.has_credential), first)
 
 
 def _choices(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) -> Iterator[Choice]:
-    """Each URL with the first credential that fits it; of ours one URL only, and then no other."""
+    """Yield each URL with the first credential that fits it; a URL of ours is the last one."""
     for origin in places:
         if origin.url is None:
             continue
         url = _normalised(origin.url, may_be_unencrypted=may_be_unencrypted)
-        having = [each for each in places if each.has_credential]
+        having = [source for source in places if source.has_credential]
         fitting = [
-            each for each in having if each.fits(url, origin, may_be_unencrypted=may_be_unencrypted)
+            source
+            for source in having
+            if source.fits(url, origin, may_be_unencrypted=may_be_unencrypted)
         ]
-        unfit = tuple(each.url.origin for each in having if each.url and each not in fitting)
+        unfit = tuple(
+            source.url.origin for source in having if source.url and source not in fitting
+        )
         credential = fitting[0] if fitting else CredentialSource()
         trusted = credential.ca_bundle or origin.ca_bundle
         yield Choice(url, origin.url.origin, replace(credential, ca_bundle=trusted), unfit)
@@ -204,9 +207,9 @@ def _choices(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) ->
 
 
 def _completed(source: CredentialSource, own: Sequence[CredentialSource]) -> CredentialSource:
-    """The family with what our own places say about whatever credential there is.
+    """Return the source with what our own sources add to any credential.
 
-    A bundle of certificates to trust is for any; passwords are for bundles of our own places.
+    A CA bundle is for any credential; passwords are for P12 bundles of our own sources.
     """
     for place in reversed(own):
         source = replace(source, ca_bundle=place.ca_bundle or source.ca_bundle)
@@ -220,15 +223,15 @@ def _completed(source: CredentialSource, own: Sequence[CredentialSource]) -> Cre
 
 
 def _check_options(options: CredentialSource) -> None:
-    kinds = [each.origin for each in (options.token_file, options.p12, options.cert) if each]
+    kinds = [kind.origin for kind in (options.token_file, options.p12, options.cert) if kind]
     if len(kinds) > 1:
-        raise UsageError(f"{' and '.join(kinds)} exclude each other: give one of them.")
+        raise UsageError(f"{' and '.join(kinds)} are mutually exclusive: give one of them.")
     if options.key and not options.cert:
         raise UsageError(f"{options.key.origin} needs --cert.")
 
 
-def _family_of_vesctl(variables: Mapping[str, str]) -> CredentialSource:
-    """What ``vesctl`` has been told; paths may begin with ``~`` and are seen from its folder."""
+def _vesctl_source(variables: Mapping[str, str]) -> CredentialSource:
+    """Return the configuration of ``vesctl``; its paths are relative to its folder, or to ``~``."""
     home = home_folder()
     if home is None:
         return CredentialSource()

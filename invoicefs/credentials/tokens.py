@@ -1,7 +1,7 @@
 """API tokens, and what happens when one is replaced.
 
-Threading: a `TokenFile` swaps one tuple by one assignment; two threads that see a new file at
-once both read it, which is harmless.
+Threading: a `TokenFile` swaps a tuple by one assignment; two threads that see a new file at the
+same time both read it, which is harmless.
 """
 
 from pathlib import Path
@@ -12,21 +12,21 @@ from invoicefs.errors import UserError
 
 
 class Token(Protocol):
-    """What the API is asked with, in a header."""
+    """An API token, which is sent in a header."""
 
     @property
     def origin(self) -> str:
         """Where the token comes from, for people; never the token itself."""
 
     def token(self) -> str:
-        """The token to use now."""
+        """Return the current token."""
 
     def was_replaced(self, used: str) -> bool:
-        """Whether another token than `used` is to be had, after the server refused that one."""
+        """Return whether there is another token than `used`, which the server has refused."""
 
 
 class FixedToken:
-    """A token that stays the same as long as the mount lives."""
+    """A token that stays the same for the life of the mount."""
 
     def __init__(self, token: str, origin: str) -> None:
         self._token = _checked(token, origin)
@@ -44,8 +44,8 @@ class FixedToken:
 class TokenFile:
     """A token in a file that is read again whenever the file changes.
 
-    Raises `UserError` where the file has no usable token at the start. Later on the last token
-    that could be read stays in use, because tools that rotate files may replace them in two steps.
+    Raises `UserError` if the file has no valid token at the start. Later the last valid token stays
+    in use, because tools that rotate files may replace them in two steps.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,7 +65,7 @@ class TokenFile:
         return used != self._state[1]
 
     def _reload(self) -> None:
-        # The fingerprint is taken first: a change in between is seen again at the next call.
+        # The fingerprint comes first: a change in between is detected at the next call.
         fingerprint = _fingerprint(self._path)
         try:
             self._state = (fingerprint, _read(self._path))
@@ -87,10 +87,10 @@ def _read(path: Path) -> str:
 
 
 def _checked(text: str, origin: str) -> str:
-    """The token without surrounding blanks; only what an HTTP header can carry is a token."""
+    """Return the token without surrounding blanks; it must be valid in an HTTP header."""
     token = text.strip()
     if not token:
         raise UserError(f"There is no API token in {origin}.")
     if not (token.isascii() and token.isprintable()) or " " in token:
-        raise UserError(f"What is in {origin} is not an API token: it must be one word of ASCII.")
+        raise UserError(f"The content of {origin} is not an API token, which is one word of ASCII.")
     return token

@@ -1,6 +1,6 @@
-"""Reads ``~/.vesconfig``, the settings of the vendor's command line ``vesctl``.
+"""Reads ``~/.vesconfig``, the configuration of the vendor's command ``vesctl``.
 
-The only importer of ``yaml``, which comes with the extra ``vesconfig``.
+The only importer of ``yaml``, which is in the extra ``vesconfig``.
 """
 
 import sys
@@ -13,9 +13,9 @@ _FIRST_OF_LIST = "server-urls"
 
 
 def read_vesconfig(file: Path) -> dict[str, str]:
-    """The texts in the file by their keys; of the list ``server-urls`` the first one.
+    """Return the texts in the file by their keys; of the list ``server-urls``, the first one.
 
-    Empty where there is no such file. Raises `UserError` where there is one that cannot be used.
+    Returns nothing if the file is missing. Raises `UserError` if it cannot be used.
     """
     try:
         content = read_file(file, f"the file {file}")
@@ -31,10 +31,10 @@ def read_vesconfig(file: Path) -> dict[str, str]:
             "(or give --url and --token-file)."
         ) from None
     try:
-        # The loader that knows texts, lists and mappings only: no tag makes anything else.
-        found = yaml.load(content, Loader=yaml.BaseLoader)  # noqa: S506 -- less than the safe one
-    except (yaml.YAMLError, RecursionError):  # of [[[[
-        raise UserError(f"The file {file} is not YAML: mend it, or give --url.") from None
+        # This loader only knows texts, lists and mappings; tags cannot create anything else.
+        found = yaml.load(content, Loader=yaml.BaseLoader)  # noqa: S506 -- it does less than the safe one
+    except (yaml.YAMLError, RecursionError):  # the latter for [[[[
+        raise UserError(f"The file {file} is not YAML: fix it, or give --url.") from None
     if not isinstance(found, dict):
         return {}
     urls = found.get(_FIRST_OF_LIST)

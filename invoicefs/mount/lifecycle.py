@@ -126,7 +126,7 @@ def _serve_tenant(
         )
     counters = RequestCounters()
     disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
-    access = Access(store, disk, credentials.present_identity)
+    access = Access(store, disk, credentials.current_identity)
     api = Api(
         settings.url,
         credentials,

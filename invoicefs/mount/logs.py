@@ -70,7 +70,7 @@ class LogFile(logging.FileHandler):
         if stat.S_ISREG(status.st_mode):  # as opposed to /dev/null
             if status.st_uid != os.geteuid():
                 os.close(fd)
-                raise PermissionError(errno.EPERM, "it belongs to somebody else")
+                raise PermissionError(errno.EPERM, "it belongs to another user")
             os.fchmod(fd, 0o600)
         return TextIOWrapper(
             open(fd, "ab", buffering=0), self.encoding, self.errors, write_through=True

@@ -12,7 +12,7 @@ edited; `_lists`, `_kept` and `_generation` change by single assignments.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,13 +44,9 @@ class _SavedList:
 
 
 class Metadata:
-    """Values by key, sealed: see `encoding`.
+    """Values by key, sealed: see `encoding`."""
 
-    `is_whole` says whether `save_first` leaves a stored text as it is.
-    """
-
-    def __init__(self, folder: Path, clock: Clock, is_whole: Callable[[str, object], bool]) -> None:
-        self._is_whole = is_whole
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._lock = threading.Lock()
         self._waiting: Mapping[str, str] = {}
         self._waiting_first: Mapping[str, str] = {}
@@ -103,7 +99,7 @@ class Metadata:
         self._flush()
 
     def save_first(self, values: Mapping[str, object]) -> None:
-        """Save the values of those keys that have none that `is_whole`."""
+        """Save the values of those keys that have none."""
         with self._lock:
             self._waiting_first = {**_sealed(values), **self._waiting_first}
         self._flush()
@@ -119,10 +115,6 @@ class Metadata:
         """Do the same as `save` for values that a new database gets."""
         self._kept.update(_sealed(values))
         self.save(values)
-
-    def add_kept(self, key: str, value: object) -> None:
-        """Save a value at once, or not at all, if the key has none."""
-        self._cache.add(key, encoding.sealed(key, value))
 
     def save_list(self, key: str, value: AnyList) -> None:
         """Replace a list that is not on disk; it does not wait, but is saved when refreshed."""
@@ -148,7 +140,7 @@ class Metadata:
         if waiting and self._cache.set(waiting):
             with self._lock:
                 self._waiting = _without(self._waiting, waiting)
-        if first and self._cache.fill(first, self._is_whole):
+        if first and self._cache.fill(first, _is_sealed):
             with self._lock:
                 self._waiting_first = _without(self._waiting_first, first)
         self._restore()

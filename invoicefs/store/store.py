@@ -73,7 +73,7 @@ def open_store(folder: Path, size_limit_bytes: int, clock: Clock) -> "Store":
         if error.errno not in TRANSIENT_ERRNOS:
             raise StoreUnusable(
                 f"The cache folder {folder} cannot be used ({error.strerror}): "
-                "give another with --cache-dir."
+                "choose another cache-dir."
             ) from error
     return Store(folder, size_limit_bytes, clock)
 
@@ -95,7 +95,7 @@ class Store:
             cull_limit=_CULL_LIMIT,
             disk_min_file_size=_INLINE_BYTES,
         )
-        self._meta = Metadata(folder, clock, _is_record)
+        self._meta = Metadata(folder, clock)
 
     @property
     def failure(self) -> str | None:
@@ -165,7 +165,7 @@ class Store:
 
     def fingerprint_key(self, proposed: bytes) -> bytes:
         """Return the secret that fingerprints are keyed with; a store without one takes this."""
-        self._meta.add_kept(_FINGERPRINT_KEY, proposed.hex())
+        self._meta.save_first({_FINGERPRINT_KEY: proposed.hex()})
         stored = self._meta.load_kept(_FINGERPRINT_KEY)
         return bytes.fromhex(stored) if isinstance(stored, str) else proposed
 
@@ -242,10 +242,6 @@ def _is_pdf_of(sha256: str, pdf: object) -> bool:
     if not isinstance(pdf, bytes) or not is_whole_pdf(pdf):  # earlier versions kept half a PDF
         return False
     return hashlib.sha256(pdf).hexdigest() == sha256
-
-
-def _is_record(key: str, stored: object) -> bool:
-    return encoding.record_from(encoding.unsealed(key, stored)) is not None
 
 
 def _listing_key(namespace: str) -> str:

@@ -222,7 +222,7 @@ def test_a_known_tenant_is_mounted_with_a_warning_while_the_api_is_away(
     mounts.umount(mounts.mount())
     sandbox.inject(Fault(behaviour, Endpoint.NAMESPACES))
     mount = mounts.mount(
-        "--max-wait", "0s", "--timeout", "1s", words="what is known of it is shown"
+        "--max-wait", "0s", "--timeout", "1s", words="cached listings and invoices are shown"
     )
     assert len(run("ls", mount.path).good().lines) == 4
 
@@ -380,7 +380,7 @@ def test_a_store_that_belongs_to_somebody_else(mounts: Mounts) -> None:
     mounts.umount(mounts.mount())
     (store,) = (mounts.cache / "invoicefs").iterdir()
     os.chown(store, 12345, 12345)
-    assert "belongs to somebody else" in refuse(mounts)
+    assert "belongs to another user" in refuse(mounts)
 
 
 def test_a_store_below_a_folder_that_others_can_write_to(mounts: Mounts) -> None:

@@ -160,7 +160,7 @@ def test_only_the_store_of_one_tenant_is_cleared_where_it_is_named(
 
     assert len(value_files(mounts)) == len(CONTENTS)
     refused = mounts.command("cache", "clear", "--url", "https://acme.example")
-    assert (refused.code, "There is no store of https://acme.example" in refused.err) == (1, True)
+    assert (refused.code, "There is no cache of https://acme.example" in refused.err) == (1, True)
 
 
 @NEEDS_ROOT
@@ -171,5 +171,5 @@ def test_a_store_of_somebody_else_is_not_touched(mounts: Mounts, read: Mount) ->
 
     ended = mounts.command("cache", "clear")
 
-    assert (ended.code, "somebody else" in ended.err) == (1, True)
+    assert (ended.code, "another user" in ended.err) == (1, True)
     assert len(value_files(mounts)) == len(CONTENTS)

@@ -211,7 +211,7 @@ def test_a_certificate_that_is_known_but_not_accepted_is_no_token(
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"INVOICEFS_P12_PASSWORD": "wrong"}, "has another password"),
+        ({"INVOICEFS_P12_PASSWORD": "wrong"}, "does not open with this password"),
         ({}, "needs a password"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_manager_that_is_away_costs_no_mount(mounts: Mounts, tmp_path: Path) -
     with mounts.started("mount", "--foreground", "--verbose", path, env=variables) as running:
         stderr = running.process.stderr
         assert stderr is not None
-        while b"cannot be told" not in stderr.readline():
+        while b"cannot be notified" not in stderr.readline():
             assert not running.has_ended
         assert NAMESPACE in run("ls", path).good().lines
         by_sigterm(mounts, running, path)

@@ -45,7 +45,7 @@ def test_no_folder_on_the_way_may_be_open_to_others(way: Path, place: str, mode:
 def test_no_folder_on_the_way_may_be_somebody_elses(way: Path, place: str) -> None:
     os.chown(way if place == "parent" else way.parent, NOBODY, NOBODY)
 
-    with pytest.raises(PermissionError, match=f"{place} belongs to somebody else"):
+    with pytest.raises(PermissionError, match=f"{place} belongs to another user"):
         own_folder(way / "store")
 
 
@@ -120,7 +120,7 @@ def test_a_link_of_somebody_else_is_not_followed(tmp_path: Path, way: Path) -> N
     link.symlink_to(way)
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
 
-    with pytest.raises(PermissionError, match="link belongs to somebody else"):
+    with pytest.raises(PermissionError, match="link belongs to another user"):
         own_folder(link / "store")
 
 

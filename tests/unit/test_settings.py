@@ -618,13 +618,13 @@ def test_values_that_cannot_be_meant_are_refused_by_the_name_of_their_option(
         Settings(TENANT, **fields)
 
     options = {
-        "timeout_s": "--timeout",
-        "max_wait_s": "--max-wait",
-        "max_pdf_size_bytes": "--max-pdf-size",
-        "cache_size_bytes": "--cache-size",
-        "namespaces": "--namespace",
+        "timeout_s": "timeout",
+        "max_wait_s": "max-wait",
+        "max_pdf_size_bytes": "max-pdf-size",
+        "cache_size_bytes": "cache-size",
+        "namespaces": "namespace",
     }
-    named = [options.get(field, f"--{field}") for field in fields]
+    named = [options.get(field, field) for field in fields]
     assert any(option in str(raised.value) for option in named)
 
 

@@ -171,8 +171,8 @@ def test_without_a_good_client_certificate_nothing_can_be_asked(
 @pytest.mark.parametrize(
     ("version", "show", "words"),
     [
-        (ssl.TLSVersion.TLSv1_2, nothing, "may ask for a client certificate"),
-        (ssl.TLSVersion.TLSv1_3, nothing, "asks for a client certificate"),
+        (ssl.TLSVersion.TLSv1_2, nothing, "may require a client certificate"),
+        (ssl.TLSVersion.TLSv1_3, nothing, "requires a client certificate"),
         *(
             (version, show, words)
             for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)

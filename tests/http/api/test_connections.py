@@ -328,7 +328,7 @@ def test_a_connection_that_was_idle_too_long_is_not_used_again(
     converse, counts = script(2 * [says(pdf(ONE))], [says(pdf(OTHER))])
     api = connect(url(serve(converse)))
     fetch(api, "one")
-    monkeypatch.setattr(connections, "MOST_IDLE_S", 0.0)
+    monkeypatch.setattr(connections, "MAX_IDLE_S", 0.0)
 
     assert fetch(api, "other") == OTHER
     assert counts == [1, 1]
@@ -337,7 +337,7 @@ def test_a_connection_that_was_idle_too_long_is_not_used_again(
 def test_an_idle_connection_is_closed_by_itself(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_IDLE_S", 0.05)
+    monkeypatch.setattr(connections, "MAX_IDLE_S", 0.05)
     is_closed = threading.Event()
 
     def converse(connection: socket.socket) -> None:

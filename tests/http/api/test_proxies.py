@@ -181,7 +181,7 @@ def test_a_socks_proxy_that_gives_no_connection_is_told_as_such(
     error = failure_of(connect(TENANT))
 
     assert type(error) is Unreachable
-    assert str(error) == "no connection is given"
+    assert str(error) == "the connection is refused"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks4", "socks5", "socks5h"])
@@ -195,7 +195,7 @@ def test_a_dead_proxy_is_no_connection_to_the_proxy(
         error = failure_of(connect(tenant))
 
     assert type(error) is Unreachable
-    assert str(error) == "no connection to the proxy"
+    assert str(error) == "the proxy cannot be reached"
 
 
 def test_a_proxy_whose_name_does_not_resolve_is_no_connection_to_the_proxy(
@@ -207,4 +207,4 @@ def test_a_proxy_whose_name_does_not_resolve_is_no_connection_to_the_proxy(
     monkeypatch.setenv("ALL_PROXY", "http://proxy.invalid:3128")
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
 
-    assert str(failure_of(connect(TENANT))) == "no connection to the proxy"
+    assert str(failure_of(connect(TENANT))) == "the proxy cannot be reached"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicefs.api.bodies import SMALL_BYTES, AnswerMemory, BodyTooLarge, Share, read_body
+from invoicefs.api.bodies import SMALL_BYTES, BodyMemory, BodyTooLarge, Share, read_body
 from invoicefs.clock import Deadline, SystemClock
 from invoicefs.errors import TimedOut, UnusableAnswer
 
@@ -27,12 +27,12 @@ def within(seconds: float) -> Deadline:
 
 
 @pytest.fixture
-def memory() -> AnswerMemory:
-    return AnswerMemory(2 * CAP_BYTES)
+def memory() -> BodyMemory:
+    return BodyMemory(2 * CAP_BYTES)
 
 
 @pytest.fixture
-def share(memory: AnswerMemory) -> Iterator[Share]:
+def share(memory: BodyMemory) -> Iterator[Share]:
     with memory.share() as share:
         yield share
 
@@ -44,7 +44,7 @@ def read(sent: bytes, encoding: str, share: Share) -> bytes:
 @given(st.lists(st.binary(max_size=2000), min_size=1, max_size=3), st.sampled_from(GZIP))
 def test_what_was_compressed_arrives_also_in_several_members(parts: list[bytes], name: str) -> None:
     sent = b"".join(map(gzip.compress, parts))
-    with AnswerMemory(CAP_BYTES).share() as share:
+    with BodyMemory(CAP_BYTES).share() as share:
         assert read(sent, name, share) == b"".join(parts)
 
 
@@ -93,7 +93,7 @@ def test_a_body_over_its_cap_is_not_read_to_its_end(share: Share, encoding: str)
     assert peak_bytes < 4 * CAP_BYTES
 
 
-def test_a_small_body_takes_nothing_of_the_memory(memory: AnswerMemory) -> None:
+def test_a_small_body_takes_nothing_of_the_memory(memory: BodyMemory) -> None:
     with memory.share() as share, memory.share() as all_of_it:
         all_of_it.take(2 * CAP_BYTES, within(0))
 
@@ -101,7 +101,7 @@ def test_a_small_body_takes_nothing_of_the_memory(memory: AnswerMemory) -> None:
         assert share.size_bytes == 0
 
 
-def test_a_large_body_waits_for_room_until_its_deadline(memory: AnswerMemory) -> None:
+def test_a_large_body_waits_for_room_until_its_deadline(memory: BodyMemory) -> None:
     with memory.share() as share, memory.share() as others:
         others.take(2 * CAP_BYTES, within(0))
 
@@ -109,7 +109,7 @@ def test_a_large_body_waits_for_room_until_its_deadline(memory: AnswerMemory) ->
             read_body(io.BytesIO(bytes(CAP_BYTES)).read, "", CAP_BYTES, share, within(0.01))
 
 
-def test_a_large_body_goes_on_when_there_is_room(memory: AnswerMemory) -> None:
+def test_a_large_body_goes_on_when_there_is_room(memory: BodyMemory) -> None:
     read_bytes: list[int] = []
 
     def read_large() -> None:
@@ -127,5 +127,5 @@ def test_a_large_body_goes_on_when_there_is_room(memory: AnswerMemory) -> None:
 
 
 def test_one_body_that_is_larger_than_the_memory_is_read_alone() -> None:
-    with AnswerMemory(1).share() as share:
+    with BodyMemory(1).share() as share:
         assert len(read(bytes(CAP_BYTES), "", share)) == CAP_BYTES

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from invoicefs.api import parsing
-from invoicefs.api.parsing import MOST_LISTED_VALUES, InvoicesAnswer, error_message, parse_pdf
+from invoicefs.api.parsing import MAX_LISTED_VALUES, InvoicesResponse, error_message, parse_pdf
 from invoicefs.clock import Deadline
 from invoicefs.errors import TimedOut, TooLarge, UnusableAnswer
 from invoicefs.model import Invoice, NamespaceList
@@ -24,14 +24,14 @@ AMPLE = Deadline.after(20, FakeClock())
 
 
 def parse_json(body: bytes) -> object:
-    return parsing.parse_json(body, MOST_LISTED_VALUES)
+    return parsing.parse_json(body, MAX_LISTED_VALUES)
 
 
 def parse_namespaces(answer: object, secret: str = "") -> NamespaceList:
     return parsing.parse_namespaces(answer, secret, deadline=AMPLE)
 
 
-def parse_invoices(answer: object, namespace: str, secret: str = "") -> InvoicesAnswer:
+def parse_invoices(answer: object, namespace: str, secret: str = "") -> InvoicesResponse:
     return parsing.parse_invoices(answer, namespace, secret, deadline=AMPLE)
 
 
@@ -158,7 +158,7 @@ def test_parts_are_counted_before_any_of_them_is_made(part: bytes) -> None:
     """Tens of millions of them, in 59 KiB of gzip, took 1.3 GB and half a minute."""
     body = b"[" + part * 1_000_000 + b"0]"
 
-    with pytest.raises(UnusableAnswer, match="more parts"):
+    with pytest.raises(UnusableAnswer, match="more values"):
         parsing.parse_json(body, 999_999)
 
 
@@ -224,7 +224,7 @@ def test_any_body_is_json_or_unusable(body: bytes) -> None:
 
 
 def test_every_field_of_an_invoice_is_read() -> None:
-    assert parse_invoices({"invoices": [LINE]}, "system") == InvoicesAnswer((AUGUST,), 1)
+    assert parse_invoices({"invoices": [LINE]}, "system") == InvoicesResponse((AUGUST,), 1)
 
 
 @pytest.mark.parametrize("how", ["absent", "null"])
@@ -373,10 +373,10 @@ def test_each_log_line_counts_its_own_field_and_shows_its_first_value(
     )
 
     assert [record.getMessage().replace("The field ", "") for record in caplog.records] == [
-        "'name' of 1 invoices in system is not understood; the first is {'amount': '5'} of None",
-        "'active' of 1 invoices in system is not understood;"
+        "'name' of 1 invoices in system is invalid; the first is {'amount': '5'} of None",
+        "'active' of 1 invoices in system is invalid;"
         " the first is 'perhaps' of 'invoice-acme-2026-08'",
-        "'amount' of 2 invoices in system is not understood;"
+        "'amount' of 2 invoices in system is invalid;"
         " the first is ['twelve'] of 'invoice-acme-2026-08'",
     ]
 
@@ -418,7 +418,7 @@ def test_what_has_no_name_is_counted_and_logged_and_costs_no_other(
 ) -> None:
     answer = parse_invoices({"invoices": [unnamed, LINE]}, "system")
 
-    assert answer == InvoicesAnswer((AUGUST,), 2)
+    assert answer == InvoicesResponse((AUGUST,), 2)
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "system" in record.getMessage()
@@ -469,7 +469,7 @@ def test_an_invoice_may_have_any_name(name: str) -> None:
 
 @pytest.mark.parametrize("answer", [{}, {"invoices": []}, {"invoices": None}])
 def test_no_invoices_are_an_answer(answer: object) -> None:
-    assert parse_invoices(answer, "system") == InvoicesAnswer((), 0)
+    assert parse_invoices(answer, "system") == InvoicesResponse((), 0)
 
 
 @pytest.mark.parametrize("answer", [{}, {"items": []}, {"items": None}])
@@ -662,7 +662,7 @@ def test_what_is_not_base64_is_unusable(text: str) -> None:
     ],
 )
 def test_what_is_not_a_whole_pdf_is_unusable(content: bytes) -> None:
-    with pytest.raises(UnusableAnswer, match="not a whole PDF"):
+    with pytest.raises(UnusableAnswer, match="not contain a whole PDF"):
         parse_pdf({"pdf": standard(content)}, 10**6)
 
 
@@ -689,7 +689,7 @@ def test_a_pdf_may_be_as_large_as_the_limit_and_no_larger() -> None:
     pdf = PDF.ljust(LIMIT_BYTES, b"\n")
 
     assert parse_pdf({"pdf": standard(pdf)}, LIMIT_BYTES) == pdf
-    with pytest.raises(TooLarge, match="--max-pdf-size"):
+    with pytest.raises(TooLarge, match="max-pdf-size"):
         parse_pdf({"pdf": standard(pdf + b"x")}, LIMIT_BYTES)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicefs.api.connections import NotGiven, ProxyUnreachable
+from invoicefs.api.connections import ProxyRefused, ProxyUnreachable
 from invoicefs.api.framing import NotHttp
 from invoicefs.api.transport_errors import translated
 from invoicefs.errors import (
@@ -60,9 +60,9 @@ REASONS: list[tuple[Callable[[], Exception], type[NoAnswer]]] = [
     (lambda: TimeoutError("timed out"), Unreachable),
     (lambda: http.client.IncompleteRead(b"%PDF"), Unreachable),
     (lambda: http.client.BadStatusLine("\x1b[2J\n"), UnusableAnswer),
-    (lambda: NotHttp("changes to another protocol"), UnusableAnswer),
+    (lambda: NotHttp("switches to another protocol"), UnusableAnswer),
     (ProxyUnreachable, Unreachable),
-    (NotGiven, Unreachable),
+    (ProxyRefused, Unreachable),
     (lambda: OSError(errno.EMFILE, "Too many open files"), OutOfDescriptors),
     (lambda: OSError(errno.ENFILE, "Too many open files in system"), OutOfDescriptors),
     (lambda: OSError(errno.ENOMEM, "Cannot allocate memory"), OutOfMemory),
@@ -117,8 +117,8 @@ def test_a_reason_means_the_same_however_it_is_wrapped(
 @pytest.mark.parametrize(
     ("alert", "words"),
     [
-        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "the server asks for a client certificate"),
-        ("SSLV3_ALERT_HANDSHAKE_FAILURE", "it may ask for a client certificate"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "the server requires a client certificate"),
+        ("SSLV3_ALERT_HANDSHAKE_FAILURE", "it may require a client certificate"),
         ("SSLV3_ALERT_CERTIFICATE_EXPIRED", "the client certificate has expired"),
         ("SSLV3_ALERT_CERTIFICATE_REVOKED", "the client certificate was revoked"),
         ("TLSV1_ALERT_UNKNOWN_CA", "does not trust the client certificate"),
@@ -126,7 +126,7 @@ def test_a_reason_means_the_same_however_it_is_wrapped(
         ("SSLV3_ALERT_CERTIFICATE_UNKNOWN", "does not accept the client certificate"),
         ("TLSV1_ALERT_PROTOCOL_VERSION", "TLSV1_ALERT_PROTOCOL_VERSION"),
         ("WRONG_VERSION_NUMBER", "WRONG_VERSION_NUMBER"),
-        (None, "for no given reason"),
+        (None, "no reason is given"),
     ],
 )
 def test_what_a_server_says_of_a_client_certificate_is_told_in_words(
@@ -136,4 +136,4 @@ def test_what_a_server_says_of_a_client_certificate_is_told_in_words(
 
     assert type(meant) is UntrustedServer
     assert words in str(meant)
-    assert ("--p12 or --cert" in str(meant)) == ("ask" in words)
+    assert ("--p12 or --cert" in str(meant)) == ("require" in words)

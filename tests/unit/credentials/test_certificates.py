@@ -175,7 +175,7 @@ def test_a_bundle_without_key_or_certificate_is_told_by_name(
 ) -> None:
     bundle = client.p12(PASSWORD, *options)
 
-    assert f"{bundle} holds no certificate with its private key" in refusal(
+    assert f"{bundle} has no certificate with its private key" in refusal(
         load_p12, bundle, PASSWORD
     )
 
@@ -185,9 +185,9 @@ def test_a_bundle_without_key_or_certificate_is_told_by_name(
     ("password", "words"),
     [
         (None, "needs a password"),
-        ("", "has another password"),
-        (f"{PASSWORD}-wrong", "has another password"),
-        (f"{PASSWORD}\udcff", "has another password"),
+        ("", "does not open with this password"),
+        (f"{PASSWORD}-wrong", "does not open with this password"),
+        (f"{PASSWORD}\udcff", "does not open with this password"),
     ],
 )
 def test_a_wrong_password_is_told_with_the_name_of_the_bundle(

@@ -456,7 +456,7 @@ def test_a_file_of_somebody_else_is_no_log_file(log_file: Path) -> None:
     log_file.touch()
     os.chown(log_file, 12345, 12345)
 
-    with pytest.raises(UserError, match="belongs to somebody else"):
+    with pytest.raises(UserError, match="belongs to another user"):
         to_file(log_file)
 
 

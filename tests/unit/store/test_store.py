@@ -385,7 +385,7 @@ def test_a_folder_of_somebody_else_is_not_used(
     folder.mkdir()
     folder.chmod(0o755)
     monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(StoreUnusable, match="somebody else"):
+    with pytest.raises(StoreUnusable, match="another user"):
         open_store(folder, MIB, SystemClock())
     assert not list(folder.iterdir())
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
