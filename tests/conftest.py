@@ -1,4 +1,4 @@
-"""What tests of several tiers stand on."""
+"""Fixtures for tests of several tiers."""
 
 from collections.abc import Iterator
 from shutil import which
@@ -12,14 +12,14 @@ from tests.support.certificates import Authority, Identity
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port of this machine that refuses connections for as long as the test lasts."""
+    """A local port that refuses connections for the duration of the test."""
     with reserve_port() as closed:
         yield closed.getsockname()[1]
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Issues certificates, of servers and of clients."""
+    """A certificate authority that issues server and client certificates."""
     if which("openssl") is None:
         missing("the openssl command is missing: it makes the certificates")
     return Authority(tmp_path_factory.mktemp("authority"))
@@ -27,5 +27,5 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def client(authority: Authority) -> Identity:
-    """A client certificate that is valid, of one named ``somebody``."""
+    """A valid client certificate for a subject named ``somebody``."""
     return authority.issue("somebody")

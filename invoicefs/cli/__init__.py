@@ -1,7 +1,7 @@
-"""The programs ``invoicefs`` and ``mount.invoicefs``: exceptions out as sentences and exit codes.
+"""The programs ``invoicefs`` and ``mount.invoicefs``: exceptions become messages and exit codes.
 
-What is heavy to import is imported by the command that needs it, so that ``--help`` answers at
-once.
+Modules that are slow to import are imported by the command that needs them, so that ``--help`` is
+fast.
 """
 
 import os
@@ -37,7 +37,7 @@ for _command in (mount, umount, status, refresh, fetch, cache, doctor, demo):
 
 
 class _ExitCodes(NamedTuple):
-    """What a program ends with where it was used wrongly, failed, or the system refused."""
+    """The exit statuses for bad usage, a failure, an error of the system, and an interrupt."""
 
     usage: int
     failure: int
@@ -50,7 +50,7 @@ _OF_MOUNT = _ExitCodes(usage=1, failure=32, system=2, interrupt=8)  # see mount(
 
 
 def main() -> NoReturn:
-    """Run the command line; a failure is one sentence on stderr, never a traceback."""
+    """Run the command line; a failure is one message on stderr, never a traceback."""
     _run("invoicefs", _OURS, lambda secrets: cli(prog_name="invoicefs", obj=Call(secrets)))
 
 
@@ -60,7 +60,7 @@ def main_of_mount_helper() -> NoReturn:
 
 
 def _mount_for_mount(secrets: Mapping[str, str]) -> None:
-    # What a shell has set for itself is not for fstab, INVOICEFS_FOREGROUND least of all.
+    # Variables of a shell must not affect fstab, least of all INVOICEFS_FOREGROUND.
     for name in [each for each in os.environ if each.startswith("INVOICEFS_")]:
         if name not in OUR_VARIABLES.values():
             del os.environ[name]
@@ -86,14 +86,14 @@ def _run(name: str, codes: _ExitCodes, run: Callable[[Mapping[str, str]], None])
         end(codes.interrupt, "Interrupted.")
     except InvoicefsError as error:
         end(codes.failure, str(error))
-    except OSError as error:  # no working folder, no more processes, a full disk behind stdout
+    except OSError as error:  # no working directory, no more processes, a full disk behind stdout
         _give_up_stdout()
-        end(codes.system, f"The system refuses: {error.strerror or error}.")
+        end(codes.system, f"The system reports an error: {error.strerror or error}.")
     sys.exit(0)
 
 
 def _give_up_stdout() -> None:
-    """Have nothing written any more: what is left would be tried again at the end, and told."""
+    """Discard unwritten output, which would fail again, with a message, at exit."""
     with suppress(OSError):
         sys.stdout.flush()
         return
@@ -103,11 +103,11 @@ def _give_up_stdout() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Put nothing in the place of standard streams that are closed (``2>&-`` in a crontab).
+    """Open /dev/null in place of standard streams that are closed (``2>&-`` in a crontab).
 
-    Else the first files and pipes that are opened would take their numbers.
+    Otherwise the first files and pipes that are opened would get their numbers.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 # for good
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115 # stays open
             setattr(sys, name, stream)

@@ -1,7 +1,7 @@
-"""Downloads all invoices below some paths of a mount, by opening them, several at one time.
+"""Downloads all invoices below some paths of a mount, by opening several at the same time.
 
-The mount does the work: what it has already costs no call, its limits hold, and whatever fails
-is tried again by the next run.
+The mount does the work: what it has cached costs no request, its limits apply, and what fails is
+retried by the next run.
 """
 
 import os
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 
 from invoicefs.errors import UserError
 
-Why = Callable[[str], str | None]
-"""Why the last open of a path failed, in words, if somebody knows."""
+OpenError = Callable[[str], str | None]
+"""Returns why the last open of a path failed, in words, or None."""
 
-Bring = Callable[[str], "Fetched"]
-"""Has a file downloaded, and tells what became of it."""
+Download = Callable[[str], "Fetched"]
+"""Downloads a file, and returns the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What became of one file or folder: its size in bytes, or why it could not be had."""
+    """The outcome for a file or folder: its size in bytes, or why it failed."""
 
     path: str
     size_bytes: int = 0
@@ -30,56 +30,60 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is below some paths: all files, those to fetch, and folders that are closed."""
+    """What is below some paths: all files, those to download, and folders that failed."""
 
     files: tuple[str, ...]
     missing: tuple[str, ...]
     failures: tuple[Fetched, ...]
 
 
-def find(paths: Iterable[str], dropped: Callable[[], Container[str]], why: Why) -> Found:
-    """Look for invoices that were not downloaded yet: they have no blocks, see README.
+def find(
+    paths: Iterable[str], evicted: Callable[[], Container[str]], open_error: OpenError
+) -> Found:
+    """Find invoices that were not downloaded yet: they have no blocks (``du``).
 
-    Those that were `dropped` from the store since have. A mount knows them once they are listed.
+    Those that were `evicted` since then have blocks. A mount knows them once they are listed.
     """
     failures: list[Fetched] = []
-    # A path may be inside of another one.
-    files = dict(_walk(paths, lambda path, error: failures.append(_failed(path, error, why))))
-    gone = dropped()
+    # A path may be inside another one.
+    files = dict(
+        _walk(paths, lambda path, error: failures.append(_failed(path, error, open_error)))
+    )
+    gone = evicted()
     missing = tuple(path for path, blocks in files.items() if not blocks or path in gone)
     return Found(tuple(files), missing, tuple(failures))
 
 
-def fetch(files: Sequence[str], parallel: int, bring: Bring) -> Generator[Fetched]:
-    """Bring each file, `parallel` at one time; tells of each when it is over.
+def fetch(files: Sequence[str], parallel: int, download: Download) -> Generator[Fetched]:
+    """Download the files, `parallel` at the same time, and yield each outcome.
 
-    Whoever stops listening stops it: no further file is brought then.
+    When the generator is closed, no further download begins.
     """
     with ThreadPoolExecutor(parallel, thread_name_prefix="fetch") as threads:
         try:
-            for done in as_completed([threads.submit(bring, each) for each in files]):
+            for done in as_completed([threads.submit(download, path) for path in files]):
                 yield done.result()
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def opening(why: Why) -> Bring:
-    """Brings what the mount does not have."""
+def opening(open_error: OpenError) -> Download:
+    """Return a function that downloads what is not cached."""
 
-    def bring(path: str) -> Fetched:
+    def download(path: str) -> Fetched:
         try:
             with open(path, "rb") as file:
                 return Fetched(path, os.fstat(file.fileno()).st_size)
         except OSError as error:
-            return _failed(path, error, why)
+            return _failed(path, error, open_error)
 
-    return bring
+    return download
 
 
-def replacing(download_again: Callable[[str], None]) -> Bring:
-    """Brings what the mount has as well; `download_again` raises a `UserError`."""
+def replacing(download_again: Callable[[str], None]) -> Download:
+    """Return a function that also replaces what is cached; `download_again` raises `UserError`."""
 
-    def bring(path: str) -> Fetched:
+    def download(path: str) -> Fetched:
         try:
             download_again(path)
             return Fetched(path, os.stat(path).st_size)
@@ -88,11 +92,11 @@ def replacing(download_again: Callable[[str], None]) -> Bring:
         except OSError as error:
             return Fetched(path, failure=error.strerror)
 
-    return bring
+    return download
 
 
 def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterator[tuple[str, int]]:
-    """The files at and below some paths with their blocks, in the order of the mount."""
+    """Yield the files at and below some paths with their blocks, in the order of the mount."""
     for path in paths:
         try:
             status = os.stat(path)
@@ -107,5 +111,5 @@ def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterato
         yield from _walk(inside, fail)
 
 
-def _failed(path: str, error: OSError, why: Why) -> Fetched:
-    return Fetched(path, failure=why(path) or error.strerror or str(error))
+def _failed(path: str, error: OSError, open_error: OpenError) -> Fetched:
+    return Fetched(path, failure=open_error(path) or error.strerror or str(error))

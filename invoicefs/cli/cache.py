@@ -1,4 +1,4 @@
-"""The commands that look after the stores on disk."""
+"""The commands ``invoicefs cache info``, ``verify`` and ``clear``."""
 
 from pathlib import Path
 
@@ -13,42 +13,42 @@ from invoicefs.urls import URL_EXAMPLE, normalise_url
 
 @click.group()
 def cache() -> None:
-    """Look after the stores on disk, with and without mounts that use them."""
+    """Inspect and clean the caches on disk, whether or not mounts are using them."""
     from invoicefs.mount import logs
 
     logs.configure(is_foreground=True, log_file=None, verbosity=0)
 
 
 def _store_options(command: Command) -> Command:
-    for each in (
-        click.option("--url", help="Only the store of this tenant."),
-        option("--cache-dir", "cache_dir", "Parent folder of the stores.", type=PATH),
+    for add_option in (
+        click.option("--url", help="Only the cache of this tenant."),
+        option("--cache-dir", "cache_dir", "Parent folder of the caches.", type=PATH),
     ):
-        command = each(command)
+        command = add_option(command)
     return command
 
 
 def _stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
-    """The stores that are meant; raises `UserError` where there is none."""
+    """Return the chosen stores; raises `UserError` if there is none."""
     from invoicefs.store.maintenance import stores
 
     normalised = normalise_url(url, may_be_unencrypted=True) if url else None
     found = stores(cache_dir or default_cache_dir(), normalised)
     if not found:
-        raise UserError(f"There is no store in {cache_dir or default_cache_dir()}.")
+        raise UserError(f"There is no cache in {cache_dir or default_cache_dir()}.")
     return found
 
 
 @cache.command(epilog=examples("invoicefs cache info"))
 @_store_options
 def info(cache_dir: Path | None, url: str | None) -> None:
-    """Show where the stores are, and what they take."""
+    """Show where the caches are, and how large they are."""
     from invoicefs.store.maintenance import usage
 
-    for each in map(usage, _stores(cache_dir, url)):
+    for store in map(usage, _stores(cache_dir, url)):
         tell(
-            f"{each.folder}: {each.pdf_count} invoices in {rounded_size(each.pdf_bytes)}, "
-            f"{rounded_size(each.size_bytes)} with lists and sizes"
+            f"{store.folder}: {store.pdf_count} invoices in {rounded_size(store.pdf_bytes)}, "
+            f"{rounded_size(store.size_bytes)} with listings and sizes"
         )
 
 
@@ -57,9 +57,9 @@ def info(cache_dir: Path | None, url: str | None) -> None:
 @_store_options
 @click.pass_context
 def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dry: bool) -> None:
-    """Check every stored invoice, and remove damaged ones: they are downloaded again.
+    """Check every cached invoice, and remove damaged ones, which are then downloaded again.
 
-    Ends with 1 where some were damaged.
+    Exits with status 1 if some were damaged.
     """
     from invoicefs.store.maintenance import verify as verify_store
 
@@ -78,15 +78,15 @@ def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dr
         f"invoicefs cache clear --all --url {URL_EXAMPLE}",
     )
 )
-@click.option("--all", "everything", is_flag=True, help="Forget lists, sizes and dates, too.")
+@click.option("--all", "everything", is_flag=True, help="Also remove listings, sizes and dates.")
 @click.option(
-    "--dry-run", "is_dry", is_flag=True, help="Say what would be freed, and free nothing."
+    "--dry-run", "is_dry", is_flag=True, help="Show what would be freed, and free nothing."
 )
 @_store_options
 def clear(cache_dir: Path | None, url: str | None, everything: bool, is_dry: bool) -> None:
-    """Remove all stored invoices: they are downloaded again when they are opened.
+    """Remove all cached invoices, which are downloaded again when they are opened.
 
-    Lists, sizes and dates stay, so that backups see the same files, unless --all is given.
+    Listings, sizes and dates stay, so that backups see the same files, unless --all is given.
     """
     from invoicefs.store.maintenance import clear as clear_store
     from invoicefs.store.maintenance import usage

@@ -9,11 +9,11 @@ from invoicefs.cli.options import PATH, examples, tell
 
 @click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
-@click.option("--once", is_flag=True, help="Unmount and end after the tour.")
+@click.option("--once", is_flag=True, help="Unmount and exit after the tour.")
 def demo(mount_point: Path | None, once: bool) -> None:
-    """Mount sample invoices from an embedded API server, and show them around.
+    """Mount sample invoices from an embedded API server, and give a tour.
 
-    Needs no account. Without MOUNTPOINT a temporary folder is used.
+    Needs no account. Without MOUNTPOINT, a temporary folder is used.
     """
     from invoicefs.cli.demo_tour import run_demo
 

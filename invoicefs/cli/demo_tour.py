@@ -1,4 +1,4 @@
-"""The tour of ``invoicefs demo``: the embedded server, a real mount of it, and real programs."""
+"""The tour of ``invoicefs demo``: the embedded server, a real mount, and real programs."""
 
 import importlib.util
 import os
@@ -20,14 +20,14 @@ from invoicefs.sandbox import Endpoint, SampleTenant, Sandbox
 Say = Callable[[str], None]
 
 _COMMAND_TIMEOUT_S = 60.0
-_TREE_NAMES = 3  # of a long folder, so many names are shown at its beginning and end
+_TREE_NAMES = 3  # shown of a long folder, at its beginning and at its end
 _TEXT_LINES = 16
 
 
 def run_demo(mount_point: Path | None, *, is_once: bool, say: Say) -> None:
     """Mount the sample tenant, show it, and clean up.
 
-    Stays until Ctrl-C or SIGTERM, unless `is_once`. Raises `UserError` where it cannot be run.
+    Stays until Ctrl-C or SIGTERM, unless `is_once`. Raises `UserError` if it cannot run.
     """
     if importlib.util.find_spec("fpdf") is None:
         raise UserError("The sample invoices need fpdf2: pip install 'invoicefs[demo]'")
@@ -45,7 +45,7 @@ def _tour(sandbox: Sandbox, folder: Path, archive: Path, say: Say) -> None:
     say("\nNamespaces are folders, invoices are files:\n")
     for line in _tree(folder):
         say(line)
-    say(f"\nLooking around made {_calls(sandbox)}.")
+    say(f"\nListing them made {_requests(sandbox)}.")
 
     invoice = next(iter(sorted((folder / "system").iterdir(), reverse=True)))
     say(f"\n$ pdftotext -layout {invoice} -")
@@ -53,20 +53,20 @@ def _tour(sandbox: Sandbox, folder: Path, archive: Path, say: Say) -> None:
 
     say(f"\n$ cp -r {folder} {archive}")
     say(_output("cp", "-r", str(folder), str(archive)))
-    say(f"\nThe archive now holds {_count(archive)} invoices. Two things were refused:")
+    say(f"\nThe archive now has {_count(archive)} invoices. Two things were refused:")
     say(_refusals(sandbox.tenant))
-    say(f"\nSo far that took {_calls(sandbox)}.")
+    say(f"\nSo far that took {_requests(sandbox)}.")
 
     sandbox.forget_calls()
     again = archive.with_name("archive-again")
     _output("cp", "-r", str(folder), str(again))
-    say(f"Copying the {_count(again)} invoices once more took {_calls(sandbox)}:")
-    say("an invoice that was opened once is read from the store.")
+    say(f"Copying the {_count(again)} invoices again took {_requests(sandbox)}:")
+    say("an invoice that was opened once is read from the cache.")
 
 
 @contextmanager
 def _existing(folder: Path) -> Iterator[None]:
-    """Make the folder for the time being where it is missing."""
+    """Create the folder if it is missing, and remove it afterwards."""
     if folder.exists():
         yield
         return
@@ -102,7 +102,7 @@ def _mounted(sandbox: Sandbox, folder: Path, cache: Path, say: Say) -> Iterator[
 
 
 def _environment(sandbox: Sandbox) -> dict[str, str]:
-    """Ours, without the settings that the user has for his own tenant."""
+    """Return our environment without the user's settings for another tenant."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("INVOICEFS_")}
     return {**ours, OUR_VARIABLES["token"]: sandbox.token}
 
@@ -140,7 +140,7 @@ def _text(invoice: Path) -> str:
 def _refusals(tenant: SampleTenant) -> str:
     unpaid = [
         f"  {namespace.name}/{invoice.name}.pdf is listed, but not paid: the API has no PDF of it\n"
-        "    yet (404), so opening it says 'No such file or directory'."
+        "    yet (404), so opening it fails with 'No such file or directory'."
         for namespace in tenant.namespaces
         for invoice in namespace.invoices
         if invoice.pdf is None
@@ -153,15 +153,15 @@ def _refusals(tenant: SampleTenant) -> str:
     return "\n".join(unpaid + forbidden)
 
 
-def _calls(sandbox: Sandbox) -> str:
-    """How many API calls were counted, in words."""
+def _requests(sandbox: Sandbox) -> str:
+    """Return how many API requests were made, in words."""
     kinds = (
-        (Endpoint.NAMESPACES, "for the namespaces"),
-        (Endpoint.INVOICES, "for lists of invoices"),
+        (Endpoint.NAMESPACES, "for namespaces"),
+        (Endpoint.INVOICES, "for listings"),
         (Endpoint.PDF, "for PDFs"),
     )
     counted = [f"{sandbox.count(endpoint)} {words}" for endpoint, words in kinds]
-    return f"{sandbox.count()} API calls ({', '.join(counted)})"
+    return f"{sandbox.count()} API requests ({', '.join(counted)})"
 
 
 def _count(folder: Path) -> int:
@@ -169,7 +169,7 @@ def _count(folder: Path) -> int:
 
 
 def _output(*command: str) -> str:
-    """What a program prints, errors included; that it fails is part of the show."""
+    """Return the output of a program, including errors; it may fail, as part of the tour."""
     result = subprocess.run(
         command,
         stdout=subprocess.PIPE,

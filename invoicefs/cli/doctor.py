@@ -10,9 +10,9 @@ from invoicefs.cli.options import (
     INSECURE_HTTP,
     ask,
     examples,
-    family_of_options,
     mount_options,
     settings_of,
+    source_of_options,
     tell,
 )
 from invoicefs.credentials.sources import choose
@@ -27,27 +27,27 @@ from invoicefs.urls import URL_EXAMPLE
 @INSECURE_HTTP
 @click.pass_context
 def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
-    """Check all that a mount needs, and say how to fix what is wrong.
+    """Check everything that a mount needs, and say how to fix what is wrong.
 
-    Takes the same options and variables as mount. Ends with 1 where something is wrong.
+    Accepts the same options and variables as mount. Exits with status 1 if something is wrong.
     """
     from invoicefs.credentials.load import read_credentials
     from invoicefs.mount import doctor as checks
     from invoicefs.mount import logs
 
     logs.configure(is_foreground=True, log_file=None, verbosity=0)
-    is_well = True
+    is_ok = True
     good, bad = _marks()
 
     def show(findings: "Iterable[checks.Finding]") -> None:
-        nonlocal is_well
+        nonlocal is_ok
         for finding in findings:
-            is_well = is_well and finding.is_well
-            tell(f"{good if finding.is_well else bad} {finding.words}")
+            is_ok = is_ok and finding.is_ok
+            tell(f"{good if finding.is_ok else bad} {finding.words}")
 
     show(checks.of_machine())
     try:
-        choice = choose(family_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
+        choice = choose(source_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
         credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
         settings = settings_of(choice.url, fields)
     except UserError as error:
@@ -55,11 +55,11 @@ def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
     else:
         show([checks.Finding(True, f"the URL is from {choice.url_origin}")])
         show(checks.of_tenant(settings, credentials))
-    ctx.exit(0 if is_well else 1)
+    ctx.exit(0 if is_ok else 1)
 
 
 def _marks() -> tuple[str, str]:
-    """What stands before a line where all is well, and where not, as this locale can have it."""
+    """Return the marks for good and bad lines that this locale can display."""
     try:
         "✓✗".encode(sys.stdout.encoding or "ascii")
     except UnicodeEncodeError:

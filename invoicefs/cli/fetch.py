@@ -30,31 +30,31 @@ _SHORTEST_BAR = 10
     "--again",
     "is_again",
     is_flag=True,
-    help="Download also what the mount has already, final or not, in place of what it has.",
+    help="Also download and replace what is already cached, final or not.",
 )
 @NO_CACHE_DIR
 @click.pass_context
 def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> None:
-    """Download all invoices below PATH... now, several at one time.
+    """Download all invoices below PATH... now, several at the same time.
 
-    What the mount has already costs no call, unless --again is given. Ends with 1 where something
-    could not be had; the same command again goes on from there.
+    What is already cached is not downloaded, unless --again is given. Exits with status 1 if
+    something could not be downloaded; run the same command again to continue.
     """
     from invoicefs.cli import bulk_fetch, running_mounts
 
     places = [running_mounts.place_of(str(path)) for path in paths]
     mounts = {place.mount for place in places}
 
-    def dropped() -> frozenset[str]:
-        return frozenset().union(*map(running_mounts.dropped, mounts))
+    def evicted() -> frozenset[str]:
+        return frozenset().union(*map(running_mounts.evicted, mounts))
 
     parallel = min(running_mounts.status_of(mount)["calls"]["parallel"] for mount in mounts)
-    found = bulk_fetch.find([place.path for place in places], dropped, running_mounts.why)
+    found = bulk_fetch.find([place.path for place in places], evicted, running_mounts.open_error)
     wanted = found.files if is_again else found.missing
     bring = (
         bulk_fetch.replacing(running_mounts.download_again)
         if is_again
-        else bulk_fetch.opening(running_mounts.why)
+        else bulk_fetch.opening(running_mounts.open_error)
     )
     outcomes = bulk_fetch.fetch(wanted, parallel, bring)
     failures = list(found.failures)
@@ -68,20 +68,20 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
     except KeyboardInterrupt:
         outcomes.close()
         tell("")
-        say("invoicefs", f"Interrupted: {fetched_count} of {len(wanted)} were fetched.")
+        say("invoicefs", f"Interrupted: {fetched_count} of {len(wanted)} were downloaded.")
         ctx.exit(_INTERRUPTED)
     for outcome in failures:
         tell(f"{outcome.path}: {outcome.failure}", err=True)
     present_count = len(found.files) - len(wanted)
-    tell(f"{fetched_count} fetched, {present_count} were there, {len(failures)} failed.")
-    if lost := len(dropped().intersection(wanted)):
-        why_lost = "it is too small (--cache-size), or its disk is full"
-        say("invoicefs", f"{lost} did not stay in the store: {why_lost}.")
+    tell(f"{fetched_count} downloaded, {present_count} already cached, {len(failures)} failed.")
+    if lost := len(evicted().intersection(wanted)):
+        reason = "it is too small (--cache-size), or its disk is full"
+        say("invoicefs", f"{lost} did not stay in the cache: {reason}.")
     ctx.exit(1 if failures else 0)
 
 
 def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetched]":
-    """The same, with a bar on a terminal and a line for each tenth elsewhere."""
+    """Yield the same, with a progress bar on a terminal, or a line for each tenth elsewhere."""
     size_bytes, began_s = 0, time.monotonic()
 
     def so_far(_: object = None) -> str:
@@ -104,7 +104,7 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
 
 
 def _bar_parts(count: int, so_far: Any) -> dict[str, Any]:
-    """What a bar shows beside itself, so that it keeps to one line of the terminal."""
+    """Return the parts of a progress bar that fit on one line of the terminal."""
     columns = shutil.get_terminal_size().columns
     left = columns - 1 - len("  []") - len(f"  {count}/{count}")
     parts: dict[str, Any] = {"item_show_func": None, "show_eta": False, "width": max(left, 1)}

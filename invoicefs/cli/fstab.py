@@ -1,8 +1,8 @@
-"""The words of mount(8): ``-o`` lists, and the arguments that it gives to a helper.
+"""The conventions of mount(8): ``-o`` lists, and the arguments of a mount helper.
 
 Everything becomes arguments of ``invoicefs mount``: ``-o list_ttl=5m,allow_other`` is the same as
-``--list-ttl=5m --allow-other``. What mount(8) and fstab(5) have for all file systems is accepted
-and means nothing here: the mount is read-only whatever they say.
+``--list-ttl=5m --allow-other``. Options that mount(8) and fstab(5) have for all filesystems are
+accepted and ignored: the mount is read-only in any case.
 """
 
 import re
@@ -17,12 +17,12 @@ _GENERIC: Final = re.compile(
     "atime|diratime|relatime|strictatime|lazytime|iversion|mand|symfollow)"
 )
 _GENERIC_PREFIXES: Final = ("x-", "X-", "comment=", "user=")
-# Commas inside of double quotes belong to a value, see FILESYSTEM-INDEPENDENT MOUNT OPTIONS.
+# Commas inside double quotes belong to a value, see FILESYSTEM-INDEPENDENT MOUNT OPTIONS.
 _OPTION = re.compile(r'(?:[^,"]|"[^"]*")+')
 
 
 class HelperCall(NamedTuple):
-    """How mount(8) calls a helper: what to mount, where, and arguments for ``invoicefs mount``."""
+    """A call of the mount helper: what to mount, where, and arguments for ``invoicefs mount``."""
 
     source: str
     mount_point: str
@@ -33,10 +33,10 @@ class HelperCall(NamedTuple):
 def arguments_of(
     text: str, takes_value: Mapping[str, bool], *, is_sloppy: bool = False
 ) -> Iterator[str]:
-    """The arguments that stand for an ``-o`` list.
+    """Yield the arguments for an ``-o`` list.
 
     `takes_value` has the options of the command by their names without dashes, and whether they
-    take a value. Raises `UsageError` for an option that is in neither; a sloppy mount ignores it.
+    take a value. Raises `UsageError` for an unknown option, which a sloppy mount ignores.
     """
     if text.count('"') % 2:
         raise UsageError("-o: a double quote is not closed.")
@@ -50,8 +50,8 @@ def arguments_of(
             if is_sloppy:
                 continue
             if name == "remount":
-                raise UsageError("-o: a mount cannot be changed: unmount it and mount it again.")
-            raise UsageError(f"-o: there is no option {name!r}; invoicefs mount --help lists all.")
+                raise UsageError("-o: a mount cannot be changed: unmount it, then mount it again.")
+            raise UsageError(f"-o: there is no option {name!r}: see invoicefs mount --help.")
         if takes_value[name] and not _unquoted(value):
             raise UsageError(f"-o: {name} needs a value, as in {name}=VALUE.")
         if has_value and not takes_value[name]:
@@ -61,9 +61,9 @@ def arguments_of(
 
 
 def parse_helper_call(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> HelperCall:
-    """What mount(8) says to a helper: ``SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]``.
+    """Parse the arguments of a mount helper: ``SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]``.
 
-    Raises `UsageError` where it is something else.
+    Raises `UsageError` if they are anything else.
     """
     operands: list[str] = []
     options: list[str] = []
@@ -80,7 +80,7 @@ def parse_helper_call(arguments: Sequence[str], takes_value: Mapping[str, bool])
         elif re.fullmatch("-[sfnvrw]+", argument):
             flags += argument[1:]
         else:
-            name = argument.partition("=")[0]  # what stands behind it may be a secret
+            name = argument.partition("=")[0]  # the value may be a secret
             raise UsageError(f"There is no option {name}: mount.invoicefs URL DIR -o OPTIONS.")
     if len(operands) != 2:
         raise UsageError("A URL and a mount point are needed: mount.invoicefs URL DIR -o OPTIONS.")

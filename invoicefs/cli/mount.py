@@ -1,4 +1,4 @@
-"""The commands that make and end mounts, and check what they need."""
+"""The commands ``invoicefs mount`` and ``invoicefs umount``."""
 
 import functools
 import logging
@@ -15,11 +15,11 @@ from invoicefs.cli.options import (
     MountCommand,
     ask,
     examples,
-    family_of_options,
     mount_options,
     option,
     say,
     settings_of,
+    source_of_options,
 )
 from invoicefs.credentials.secret_files import keep_memory_private
 from invoicefs.credentials.sources import choose
@@ -48,15 +48,15 @@ log = logging.getLogger(__name__)
     count=True,
     envvar="INVOICEFS_VERBOSE",
     show_envvar=True,
-    help="Log every API call; with -vv every file operation, too.",
+    help="Log every API request; with -vv, every file operation as well.",
 )
 @click.option(
     "-o",
     "mount_options",
     metavar="OPTION[=VALUE],...",
     multiple=True,
-    help="The same options as for mount(8): -o list_ttl=5m,allow_other. Those that all file"
-    " systems have, like ro and nofail, are ignored.",
+    help="Options as for mount(8): -o list_ttl=5m,allow_other. Those of all filesystems, such as"
+    " ro and nofail, are ignored.",
 )
 @click.pass_context
 def mount(
@@ -67,14 +67,14 @@ def mount(
     is_foreground: bool,
     log_file: Path | None,
     verbosity: int,
-    mount_options: tuple[str, ...],  # noqa: ARG001 -- has become other options
+    mount_options: tuple[str, ...],  # noqa: ARG001 -- `MountCommand` has expanded it
     **fields: Any,
 ) -> None:
     """Mount a tenant on the empty folder MOUNTPOINT.
 
-    Returns when the folder is usable, and goes on in the background. You are let in by an API
+    Returns when the folder is usable, and continues in the background. The credential is an API
     token or a client certificate: from the options, from INVOICEFS_TOKEN, from the variables of
-    other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token from a prompt.
+    other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token that you are prompted for.
     """
     from invoicefs.credentials.load import read_credentials
     from invoicefs.mount import logs
@@ -86,15 +86,15 @@ def mount(
         verbosity=verbosity,
     )
     call: Call = ctx.obj
-    choice = choose(family_of_options(ctx), call.secrets, may_be_unencrypted=is_insecure)
+    choice = choose(source_of_options(ctx), call.secrets, may_be_unencrypted=is_insecure)
     settings = settings_of(choice.url, fields)
     credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
     warn = functools.partial(say, str(ctx.find_root().info_name))
     origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
     if credentials.ca_bundle:
-        origins += f" Trusted is {credentials.ca_bundle}."
+        origins += f" Trusting the certificates in {credentials.ca_bundle}."
     log.info("%s", origins)
-    if verbosity and not is_foreground:  # whose log goes elsewhere
+    if verbosity and not is_foreground:  # the log goes elsewhere
         warn(origins)
     for file in credentials.open_files:
         warn(f"Others on this machine can read or change {file}: chmod 600 {file}")
@@ -115,7 +115,7 @@ def mount(
 
 @click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))
 @click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
-@click.option("--lazy", is_flag=True, help="Detach now, end when nothing uses it any more.")
+@click.option("--lazy", is_flag=True, help="Detach now, and end when nothing uses the mount.")
 def umount(mount_point: Path, lazy: bool) -> None:
     """Unmount MOUNTPOINT."""
     from invoicefs.mount.mountpoint import unmount

@@ -1,4 +1,4 @@
-"""What the commands take: the types of values, the options of a mount, and how it was called."""
+"""What the commands share: types of values, the options of a mount, prompts and output."""
 
 import dataclasses
 import sys
@@ -29,7 +29,7 @@ Command = Callable[..., None]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """How the program was called beside its arguments: its secret variables, and by mount(8)."""
+    """How the program was called, beside its arguments: with secret variables, and by mount(8)."""
 
     secrets: Mapping[str, str] = dataclasses.field(repr=False)
     helper: HelperCall | None = None
@@ -55,19 +55,19 @@ _SIZE = _Parsed("size", parse_size_bytes)
 _DURATION = _Parsed("duration", parse_duration_s)
 _STATUS = _Parsed("status", parse_status)
 _OCTAL = _Parsed("octal", parse_octal)
-# Paths are not looked at here: a mount point may hang.
+# Paths are not checked here, because a mount point may hang.
 PATH = _Parsed("path", Path)
-_ID = click.IntRange(min=0, max=2**32 - 2)  # the one above stands for "leave it", see chown(2)
+_ID = click.IntRange(min=0, max=2**32 - 2)  # 2**32 - 1 means "no change", see chown(2)
 
 
 def examples(*lines: str) -> str:
-    """The end of a help text, with command lines as they are typed."""
-    # Click leaves a paragraph alone that begins with this character.
+    """Return the end of a help text, with command lines to type."""
+    # Click does not reflow a paragraph that begins with this character.
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def option(name: str, field: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
-    """An option that can also be given as ``INVOICEFS_NAME`` in the environment."""
+    """Return an option that can also be set by ``INVOICEFS_NAME`` in the environment."""
     variable = "INVOICEFS_" + name.removeprefix("--").replace("-", "_").upper()
     return click.option(name, field, help=text, envvar=variable, show_envvar=True, **attributes)
 
@@ -87,85 +87,97 @@ def _number(name: str, field: str, text: str, *, at_least: int) -> Callable[[Com
     return option(name, field, text, type=numbers, default=_DEFAULTS[field], show_default=True)
 
 
-# What `credentials.CredentialSource` is made of, by its fields.
+# The fields of `CredentialSource`.
 _TENANT_OPTIONS = {
-    "url": ("--url", f"URL of the tenant, like {URL_EXAMPLE}.", "URL"),
-    "token_file": ("--token-file", "File that holds the API token.", "FILE"),
-    "p12": ("--p12", "Client certificate in a P12 bundle.", "FILE"),
-    "p12_password_file": ("--p12-password-file", "File that holds the password of --p12.", "FILE"),
-    "cert": ("--cert", "Client certificate in PEM form, with --key or its key in it.", "FILE"),
-    "key": ("--key", "Private key of --cert in PEM form.", "FILE"),
+    "url": ("--url", f"URL of the tenant, such as {URL_EXAMPLE}.", "URL"),
+    "token_file": ("--token-file", "File with the API token.", "FILE"),
+    "p12": ("--p12", "P12 bundle with the client certificate and its key.", "FILE"),
+    "p12_password_file": ("--p12-password-file", "File with the password of --p12.", "FILE"),
+    "cert": (
+        "--cert",
+        "PEM file with the client certificate, and its key unless --key is given.",
+        "FILE",
+    ),
+    "key": ("--key", "PEM file with the private key of --cert.", "FILE"),
     "ca_bundle": (
         "--ca-bundle",
-        "Trust the certificates in this PEM file instead of the public ones.",
+        "PEM file with the certificates to trust instead of the public ones.",
         "FILE",
     ),
 }
 
-# Every option whose name is that of a field of `Settings`.
+# Every option that sets a field of `Settings`.
 _SETTINGS_OPTIONS = (
     option(
         "--namespace",
         "namespaces",
-        "Show only this namespace; can be repeated. Invoices usually are in 'system'.",
+        "Show only this namespace; can be repeated. Invoices are usually in 'system'.",
         multiple=True,
         metavar="NAME",
     ),
     option(
         "--status",
         "statuses",
-        "Show only invoices in this state, like 'paid'; can be repeated.",
+        "Show only invoices with this status, such as 'paid'; can be repeated.",
         multiple=True,
         type=_STATUS,
     ),
     option(
         "--cache-dir",
         "cache_dir",
-        "Parent folder of the stores.  [default: ~/.cache/invoicefs]",
+        "Parent folder of the caches.  [default: ~/.cache/invoicefs]",
         type=PATH,
     ),
-    _size("--cache-size", "cache_size_bytes", "Keep PDFs up to this size in sum."),
+    _size("--cache-size", "cache_size_bytes", "Maximum total size of cached PDFs."),
     option(
         "--fetch",
         "fetch",
-        "Download when a file is opened, or already when it is looked at: for programs that trust"
-        " the size before they open.",
+        "When to download: on open, or already on stat, for programs that rely on the size before"
+        " they open.",
         type=click.Choice([each.value for each in Fetch]),
         default=_DEFAULTS["fetch"].value,
         show_default=True,
     ),
-    _number("--parallel", "parallel", "Make at most so many API calls at one time.", at_least=1),
+    _number("--parallel", "parallel", "Maximum number of concurrent API requests.", at_least=1),
     _number(
         "--read-ahead",
         "read_ahead",
-        "Fetch up to so many invoices ahead of a program that opens one after the other.",
+        "Maximum number of invoices to download ahead of sequential access.",
         at_least=0,
     ),
-    _duration("--timeout", "timeout_s", "Give up an operation after this time."),
+    _duration("--timeout", "timeout_s", "How long an operation may take before it fails."),
     option(
         "--max-wait",
         "max_wait_s",
-        "Try again for so long when the API is busy or away.  [default: 5s, at most --timeout]",
+        "How long to retry when the API is busy or unreachable.  [default: 5s, at most --timeout]",
         type=_DURATION,
     ),
-    _duration("--list-ttl", "list_ttl_s", "Use a listing for so long."),
-    _duration("--active-ttl", "active_ttl_s", "Use the PDF of an unfinished invoice for so long."),
-    _size("--max-pdf-size", "max_pdf_size_bytes", "Open no PDF that is larger than this."),
+    _duration("--list-ttl", "list_ttl_s", "How long a listing is used before it is refreshed."),
+    _duration(
+        "--active-ttl",
+        "active_ttl_s",
+        "How long the PDF of a draft invoice is used before it is downloaded again.",
+    ),
+    _size(
+        "--max-pdf-size",
+        "max_pdf_size_bytes",
+        "Maximum size of a PDF; larger ones cannot be opened.",
+    ),
     option("--uid", "uid", "Owner of the files.  [default: you]", type=_ID),
     option("--gid", "gid", "Group of the files.  [default: yours]", type=_ID),
-    option("--umask", "umask", "Permission bits to take away.", type=_OCTAL, default="000"),
-    option("--allow-other", "allow_other", "Let other users look in.", is_flag=True),
+    option("--umask", "umask", "Permission bits to remove.", type=_OCTAL, default="000"),
+    option("--allow-other", "allow_other", "Allow other users to access the mount.", is_flag=True),
     option(
         "--xattr",
         "xattr",
-        "Show status, period, amount and SHA-256 as extended attributes, for getfattr -d.",
+        "Provide status, period, amount and SHA-256 as extended attributes (getfattr -d).",
         is_flag=True,
     ),
 )
 
 
 def mount_options(command: Command) -> Command:
-    """Give a command the options of a mount, less those of the mount process."""
+    """Add the options of a mount to a command, except those of the mount process."""
     tenant = [
         option(name, field, text, metavar=metavar)
         for field, (name, text, metavar) in _TENANT_OPTIONS.items()
@@ -178,7 +190,7 @@ def mount_options(command: Command) -> Command:
 INSECURE_HTTP = option(
     "--insecure-http",
     "is_insecure",
-    "Allow http:// to other machines: whoever is on the way can read the token.",
+    "Allow http:// to other machines. Anyone on the network can then read the token.",
     is_flag=True,
 )
 
@@ -187,21 +199,21 @@ class MountCommand(click.Command):
     """A command whose options can also be given as one ``-o`` list, see mount(8)."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put what ``-o`` stands for in front, so that other options win over it."""
+        """Insert the options of ``-o`` lists first, so that explicit options take precedence."""
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         lists = given.get("mount_options", [])
-        explicit = {name for each in self.params if each.name in given for name in each.opts}
-        stands_for = [
-            each
+        explicit = {name for param in self.params if param.name in given for name in param.opts}
+        listed = [
+            argument
             for text in lists
-            for each in arguments_of(text, takes_value(self))
-            if each.partition("=")[0] not in explicit
+            for argument in arguments_of(text, takes_value(self))
+            if argument.partition("=")[0] not in explicit
         ]
-        return super().parse_args(ctx, [*stands_for, *args])
+        return super().parse_args(ctx, [*listed, *args])
 
 
 def takes_value(command: click.Command) -> Mapping[str, bool]:
-    """The long options of a command without their dashes, and whether they take a value."""
+    """Return the long options of a command without dashes, and whether they take a value."""
     return {
         name.removeprefix("--").replace("-", "_"): not (option.is_flag or option.count)
         for option in command.params
@@ -216,12 +228,12 @@ NO_CACHE_DIR = click.option(
     type=PATH,
     hidden=True,
     expose_value=False,
-    help="Was needed by earlier versions to find a mount; scripts may still have it.",
+    help="Needed by earlier versions to find a mount; scripts may still have it.",
 )
 
 
-def family_of_options(ctx: click.Context) -> CredentialSource:
-    """What the command line says of the tenant; its variables are left to `families`."""
+def source_of_options(ctx: click.Context) -> CredentialSource:
+    """Return what the command line has of the tenant; variables are left to `sources`."""
     call: Call = ctx.obj
     names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
     if call.helper:
@@ -238,7 +250,7 @@ def family_of_options(ctx: click.Context) -> CredentialSource:
 
 
 def settings_of(url: str, options: dict[str, Any]) -> Settings:
-    """The settings from the options that were given; the others keep their defaults."""
+    """Return the settings from the given options; the others have their defaults."""
     given = {name: options[name] for name in _DEFAULTS.keys() & options.keys() - {"url"}}
     given = {name: value for name, value in given.items() if value is not None}
     given["statuses"] = frozenset(given["statuses"])
@@ -253,13 +265,13 @@ def settings_of(url: str, options: dict[str, Any]) -> Settings:
 
 
 def ask(what: str) -> str:
-    """Ask who sits at the terminal for a secret, which does not appear."""
+    """Prompt for a secret, without echo."""
     secret: str = click.prompt(what, hide_input=True, err=True)
     return secret
 
 
 def tell(*lines: str, err: bool = False) -> None:
-    """Print lines, with escapes for all that is no character or has none in this locale."""
+    """Print lines, with escapes for what is not printable or not in this locale's charset."""
     stream = sys.stderr if err else sys.stdout
     encoding = getattr(stream, "encoding", None) or "ascii"
     for line in lines:
@@ -267,12 +279,12 @@ def tell(*lines: str, err: bool = False) -> None:
 
 
 def say(name: str, sentence: str) -> None:
-    """Say something on stderr, in the name of a program."""
+    """Print a message on stderr, with the name of the program."""
     tell(f"{name}: {sentence}", err=True)
 
 
 def end_with(failures: tuple[str, ...], ctx: click.Context) -> None:
-    """End with 1 and these sentences, if there are any."""
+    """Print these messages, and exit with status 1 if there are any."""
     for failure in failures:
         say("invoicefs", failure)
     ctx.exit(1 if failures else 0)

@@ -12,10 +12,10 @@ from invoicefs.cli.options import NO_CACHE_DIR, PATH, end_with, examples
 @NO_CACHE_DIR
 @click.pass_context
 def refresh(ctx: click.Context, /, path: Path | None) -> None:
-    """Ask the API for the lists again now, and for unfinished invoices when they are opened next.
+    """Refresh listings now, and draft invoices when they are next opened.
 
-    For the namespace that PATH is in, or for all of a mount that have been listed; without PATH for
-    all your mounts. Ends with 1 where that fails.
+    Applies to the namespace that PATH is in, or to everything that a mount has listed; without
+    PATH, to all your mounts. Exits with status 1 if that fails.
     """
     from invoicefs.cli import running_mounts
 

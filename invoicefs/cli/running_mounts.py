@@ -1,64 +1,63 @@
-"""What the commands ask mounts of this user: which mount is meant, and what it answers."""
+"""The control client: finds the mounts of this user, and sends them requests."""
 
 import os
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from invoicefs.errors import UserError
-from invoicefs.mount import control_socket as control
-from invoicefs.mount import mountpoint
+from invoicefs.mount import control_socket, mountpoint
 from invoicefs.mount.mountpoint import Mount
 
 Status = Mapping[str, Any]
-"""See `answering.ControlServer`."""
+"""See `mount.control_server`."""
 
 Failures = tuple[str, ...]
-"""Why mounts did not do what they were asked for: a sentence each."""
+"""Why mounts did not do what was requested: a message each."""
 
 _STATUS: Final = {"ask": "status"}
-_SILENT = "It does not answer: another program may have taken the name of its socket."
-_FROM_MEMORY_S = 10.0  # a mount that has to make no call, and needs longer, is stuck
+_SILENT = "It does not respond: another program may have taken the name of its socket."
+_FROM_MEMORY_S = 10.0  # a mount that makes no API request, and takes longer, is stuck
 
 
 class Place(NamedTuple):
-    """A path in a mount: the mount, and what that calls the path, from ``/`` on."""
+    """A mount, and a path in it, which begins with ``/``."""
 
     mount: Mount
     inside: str
 
     @property
     def path(self) -> str:
-        """The whole path, without links on the way."""
+        """The whole path, without links."""
         return f"{self.mount.path}{self.inside}".rstrip("/")
 
 
 def place_of(path: str) -> Place:
-    """Where a path is; raises `UserError` where it is in no mount.
+    """Return the place of a path; raises `UserError` if it is not in a mount.
 
-    Links on the way to a mount are followed; a path that has none is not looked at.
+    Links on the way to a mount are followed; a path without links is not touched.
     """
     for real in (os.path.abspath(path), os.path.realpath(path)):
         mount = mountpoint.mount_of(real)
         if mount is not None:
             inside = os.path.relpath(real, mount.path)
             return Place(mount, "/" if inside == "." else f"/{inside}")
-    raise UserError(f"{path} is in no mount of invoicefs.")
+    raise UserError(f"{path} is not in a mount of invoicefs.")
 
 
 def status_of(mount: Mount) -> Status:
-    """What a mount does; raises `UserError` where it cannot be asked."""
-    return _at(mount, _asked(mount, _STATUS, answer_within_s=_FROM_MEMORY_S))
+    """Return the status of a mount; raises `UserError` if it does not respond."""
+    return _at(mount, _response(mount, _STATUS, timeout_s=_FROM_MEMORY_S))
 
 
 def all_statuses() -> tuple[tuple[Status, ...], Failures]:
-    """What each mount does that listens to this user, and which of them are silent."""
+    """Return the status of each mount of this user, and which of them do not respond."""
     statuses, failures = [], []
-    by_device: dict[str, Mount] = {}  # one may be bound to other places as well
+    by_device: dict[str, Mount] = {}  # a mount may be bound to other places as well
     for mount in mountpoint.our_mounts():
         by_device.setdefault(mount.device, mount)
     for mount in by_device.values():
         try:
-            status = control.ask(mount.device, _STATUS, answer_within_s=_FROM_MEMORY_S)
+            status = control_socket.send(mount.device, _STATUS, timeout_s=_FROM_MEMORY_S)
         except UserError as error:
             failures.append(f"{mount.path}: {error}")
         else:
@@ -70,24 +69,24 @@ def all_statuses() -> tuple[tuple[Status, ...], Failures]:
 
 
 def _at(mount: Mount, status: Status) -> Status:
-    """The same with the present path of the mount, which a renamed folder above it has changed."""
+    """Return the same with the current path of the mount: a folder above it may be renamed."""
     return {**status, "mount_point": mount.path}
 
 
 def refresh(place: Place) -> None:
-    """Have the mount that a path is in list it again; raises `UserError` where that fails."""
-    question = {"ask": "refresh", "path": place.inside}
-    _asked(place.mount, question, answer_within_s=None)  # --timeout ends it there
+    """Have a mount refresh the listings of a path; raises `UserError` if that fails."""
+    request = {"ask": "refresh", "path": place.inside}
+    _response(place.mount, request, timeout_s=None)  # the mount's own timeout ends it
 
 
 def refresh_all() -> Failures:
-    """Have each mount that listens to this user list again, unless it is silent.
+    """Have each mount of this user refresh its listings; returns which of them failed.
 
-    Raises `UserError` where there is none.
+    Raises `UserError` if there is none.
     """
     statuses, silent = all_statuses()
     if not statuses and not silent:
-        raise UserError("You have mounted nothing.")
+        raise UserError("You have no mounts.")
     failures = []
     for mount_point in (status["mount_point"] for status in statuses):
         try:
@@ -97,40 +96,40 @@ def refresh_all() -> Failures:
     return (*silent, *failures)
 
 
-def dropped(mount: Mount) -> frozenset[str]:
-    """The files that the store of a mount has had and dropped; see `Library.dropped`.
+def evicted(mount: Mount) -> frozenset[str]:
+    """Return the files that were evicted from the cache of a mount; see `Library.evicted`.
 
-    Raises `UserError` where it cannot be asked.
+    Raises `UserError` if it does not respond.
     """
-    answer = _asked(mount, {"ask": "dropped"})
-    return frozenset(f"{mount.path}{each}" for each in answer["dropped"])
+    response = _response(mount, {"ask": "dropped"})
+    return frozenset(f"{mount.path}{path}" for path in response["dropped"])
 
 
 def download_again(path: str) -> None:
-    """Have a mount replace what it has stored of a file; raises `UserError` where that fails."""
+    """Have a mount download a file and replace the cached one; raises `UserError` if it fails."""
     place = place_of(path)
-    _asked(place.mount, {"ask": "again", "path": place.inside}, answer_within_s=None)
+    _response(place.mount, {"ask": "again", "path": place.inside}, timeout_s=None)
 
 
-def why(path: str) -> str | None:
-    """Why the last open of a path failed, in words; None where it did not, or nobody knows."""
+def open_error(path: str) -> str | None:
+    """Return why the last open of a path failed, in words, or None if that is not known."""
     try:
         place = place_of(path)
-        answer = _asked(place.mount, {"ask": "why", "path": place.inside}).get("why")
+        reason = _response(place.mount, {"ask": "why", "path": place.inside}).get("why")
     except UserError:
         return None
-    return answer if isinstance(answer, str) else None
+    return reason if isinstance(reason, str) else None
 
 
-def _asked(
+def _response(
     mount: Mount,
-    question: Mapping[str, str],
-    answer_within_s: float | None = control.LONGEST_PAUSE_S,
+    request: Mapping[str, str],
+    timeout_s: float | None = control_socket.IDLE_TIMEOUT_S,
 ) -> Mapping[str, Any]:
-    answer = control.ask(mount.device, question, answer_within_s=answer_within_s)
-    if answer is None:
+    response = control_socket.send(mount.device, request, timeout_s=timeout_s)
+    if response is None:
         raise UserError(
-            f"No mount of yours answers for {mount.path}: it may be somebody else's, or have lost "
-            "its process."
+            f"No mount of yours responds for {mount.path}: it may belong to another user, or have "
+            "lost its process."
         )
-    return answer
+    return response

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 @NO_CACHE_DIR
 @click.pass_context
 def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> None:
-    """Show what a mount does, or all of yours: calls, downloads, and what went wrong lately.
+    """Show what a mount, or each of your mounts, is doing: requests, downloads, recent failures.
 
-    Asks the mounts themselves; no API call is made. Ends with 1 where one does not answer.
+    Makes no API request. Exits with status 1 if a mount does not respond.
     """
     import json
 
@@ -37,5 +37,5 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> No
         for number, lines in enumerate(map(screen, found)):
             tell(*(("",) if number else ()), *lines)
         if not found:
-            tell("You have mounted nothing.")
+            tell("You have no mounts.")
     end_with(failures, ctx)

@@ -1,4 +1,4 @@
-"""The answer of a mount to ``status`` as a screen of text."""
+"""The status of a mount as text."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -7,27 +7,27 @@ from typing import Any, Final
 from invoicefs.units import rounded_size
 
 _KINDS: Final = {
-    "namespaces": "lists of namespaces",
-    "invoices": "lists of invoices",
+    "namespaces": "namespace lists",
+    "invoices": "listings",
     "pdf": "PDFs",
 }
-_MOST_TROUBLES: Final = 8
+_MAX_FAILURES: Final = 8
 _LABEL_CHARACTERS: Final = 12
 
 
 def screen(status: Mapping[str, Any]) -> tuple[str, ...]:
-    """All there is to say of one mount, in lines; `status` is what `answering` makes."""
+    """Return the lines that show a status, which `mount.control_server` defines."""
     facts = {
         "tenant": status["url"],
         "credential": status["credential"],
         "since": _since(status),
         "invoices": _invoices(status),
-        "store": _store(status),
-        "API calls": "; ".join(_requests(status)) or "none yet",
+        "cache": _cache(status),
+        "requests": "; ".join(_requests(status)) or "none yet",
         "now": _now(status),
     }
     labelled = [f"  {label:<{_LABEL_CHARACTERS}}{text}" for label, text in facts.items()]
-    return (status["mount_point"], *labelled, *_troubles(status))
+    return (status["mount_point"], *labelled, *_failures(status))
 
 
 def _since(status: Mapping[str, Any]) -> str:
@@ -39,15 +39,15 @@ def _since(status: Mapping[str, Any]) -> str:
 def _invoices(status: Mapping[str, Any]) -> str:
     plural = "" if status["namespaces"] == 1 else "s"
     known = f"{status['invoices']} listed in {status['namespaces']} namespace{plural}"
-    fetched = f"{status['fetched']} fetched ({rounded_size(status['fetched_bytes'])})"
+    fetched = f"{status['fetched']} downloaded ({rounded_size(status['fetched_bytes'])})"
     return f"{known}, {fetched}, {status['open']} open"
 
 
-def _store(status: Mapping[str, Any]) -> str:
+def _cache(status: Mapping[str, Any]) -> str:
     store = status["store"]
-    hits = f"{status['store_hits']} times used instead of a call"
-    trouble = f"; cannot be used now: {store['trouble']}" if store["trouble"] else ""
-    return f"{store['folder']}, {hits}{trouble}"
+    hits = f"{status['store_hits']} hits"
+    failure = f"; cannot be used now: {store['trouble']}" if store["trouble"] else ""
+    return f"{store['folder']}, {hits}{failure}"
 
 
 def _requests(status: Mapping[str, Any]) -> Iterator[str]:
@@ -58,23 +58,25 @@ def _requests(status: Mapping[str, Any]) -> Iterator[str]:
 
 def _now(status: Mapping[str, Any]) -> str:
     calls = status["calls"]
-    running = f"{calls['running']} of at most {calls['parallel']} calls, {calls['waiting']} waiting"
-    pauses = [
-        f"{_KINDS.get(kind, kind)} pause for {left_s:.0f} s more"
+    running = (
+        f"{calls['running']} of {calls['parallel']} requests in flight, {calls['waiting']} queued"
+    )
+    cool_downs = [
+        f"{_KINDS.get(kind, kind)} cool down for {left_s:.0f} s"
         for kind, left_s in status["cool_downs_s"].items()
     ]
-    return "; ".join([running, *pauses])
+    return "; ".join([running, *cool_downs])
 
 
-def _troubles(status: Mapping[str, Any]) -> Iterator[str]:
-    troubles = status["troubles"][-_MOST_TROUBLES:]
-    if not troubles:
+def _failures(status: Mapping[str, Any]) -> Iterator[str]:
+    failures = status["troubles"][-_MAX_FAILURES:]
+    if not failures:
         return
-    yield "  went wrong lately"
-    for each in reversed(troubles):
-        when = datetime.fromtimestamp(each["last_s"])
-        times = f" ({each['count']} times)" if each["count"] > 1 else ""
-        yield f"    {when:%m-%d %H:%M}  {each['words']}{times}"
+    yield "  recent failures"
+    for failure in reversed(failures):
+        when = datetime.fromtimestamp(failure["last_s"])
+        times = f" ({failure['count']} times)" if failure["count"] > 1 else ""
+        yield f"    {when:%m-%d %H:%M}  {failure['words']}{times}"
 
 
 def _duration(seconds: float) -> str:

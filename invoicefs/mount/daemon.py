@@ -1,13 +1,13 @@
-"""Runs a mount in a process of its own, and waits until it is usable or has failed.
+"""Runs a mount in a child process, and waits until it is usable or has failed.
 
-fusepy's own background mode cannot report failures, and threads, sessions and caches that are
-made before its fork are dead after it (measured). So the fork comes first and is ours: the child
-makes everything, and says through one pipe how it went. A second pipe, on which nothing is ever
-sent, tells it when the waiting command has been killed.
+fusepy's own background mode cannot report failures, and threads, sessions and caches from before
+its fork are dead after it (measured). So we fork first: the child creates everything, and reports
+the outcome through a pipe. A second pipe, on which nothing is ever sent, shows the child when the
+waiting command was killed.
 
-Until the folder is mounted, the child stays in the process group of the command: where the folder
-is one of autofs (``x-systemd.automount``), only the group of the automounter gets past it, and
-everybody else, libfuse in a child of another group too, waits for the mount (measured: for ever).
+Until the folder is mounted, the child stays in the process group of the command: in a folder of
+autofs (``x-systemd.automount``), only the group of the automounter gets past it. Every other
+process, such as libfuse in a child of another group, waits for the mount (measured: for ever).
 """
 
 import logging
@@ -29,11 +29,11 @@ _READY = b"ready"
 
 
 def run_in_background(serve: Serve) -> None:
-    """Run `serve` in a child process; return when it has called what it is given.
+    """Run `serve` in a child process; returns when it has called its argument.
 
-    What the child writes to stderr until then, libfuse's own words among it, appears on ours.
-    Raises `UserError` with the reason where the child fails or ends before it is ready. If we
-    are killed while we wait, the child ends, and nothing is mounted.
+    What the child writes to stderr until then, including messages of libfuse, appears on ours.
+    Raises `UserError` with the reason if the child fails or ends before it is ready. If this
+    process is killed while it waits, the child ends, and nothing is mounted.
     """
     verdict_fd, child_verdict_fd = os.pipe()
     child_life_fd, life_fd = os.pipe()
@@ -56,11 +56,11 @@ def run_in_background(serve: Serve) -> None:
     if verdict:
         sys.stderr.write(words)
         raise UserError(verdict.decode(errors="replace"))
-    raise UserError(f"The mount failed: {words.strip() or 'the process ended without a word'}")
+    raise UserError(f"The mount failed: {words.strip() or 'the process ended without a message'}")
 
 
 def _wait_for_verdict(pid: int, verdict_fd: int) -> bytes:
-    """What the child says; empty where it ends without a word."""
+    """Return what the child reports; empty if it ends without a report."""
     try:
         with open(verdict_fd, "rb") as verdict:
             return verdict.read()
@@ -101,7 +101,7 @@ def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
 
 
 def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> int:
-    os.chdir("/")  # pins no folder that somebody may want to unmount
+    os.chdir("/")  # keeps no folder busy that somebody may want to unmount
     null_fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(null_fd, 0)
     os.dup2(null_fd, 1)

@@ -1,6 +1,6 @@
-"""The folder on which a tenant is mounted: what is there, whether we may mount, unmounting.
+"""The folder on which a tenant is mounted: what is mounted there, checks, and unmounting.
 
-Facts come from ``/proc/self/mountinfo`` (proc(5)), which answers without touching the mount.
+Facts come from ``/proc/self/mountinfo`` (proc(5)), which does not touch the mount.
 """
 
 import errno
@@ -23,15 +23,15 @@ _MOUNTINFO = Path("/proc/self/mountinfo")
 _USER_ID = re.compile(r"\buser_id=(\d+)")
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _UNMOUNT_TIMEOUT_S = 30.0
-_LOCK_TIMEOUT_S = 60.0  # twice as long as a command takes whose first request times out
+_LOCK_TIMEOUT_S = 60.0  # twice as long as a command takes if its first request times out
 _LOCK_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo; `device` is the number of its file system, as MAJOR:MINOR.
+    """A line of mountinfo; `device` is the number of its filesystem, as MAJOR:MINOR.
 
-    `uid` is that of the user who mounted it, which FUSE alone tells; see mount.fuse(8), user_id.
+    `uid` is the user who mounted it, which only FUSE shows; see user_id in mount.fuse(8).
     """
 
     device: str
@@ -42,16 +42,16 @@ class Mount:
 
 
 def mounts() -> tuple[Mount, ...]:
-    """Everything that is mounted, in the order in which it was mounted."""
-    # Only a line feed ends a line here: a path may hold everything else that splitlines takes.
+    """Return all mounts, in the order in which they were mounted."""
+    # Only a line feed ends a line: a path may have the other characters that splitlines splits at.
     text = os.fsdecode(_MOUNTINFO.read_bytes())
     return tuple(_parse_mount(line) for line in text.split("\n") if line)
 
 
 def mount_at(path: str) -> Mount | None:
-    """What is mounted on a path, the last where several are stacked.
+    """Return what is mounted on a path, the topmost if several are stacked, or None.
 
-    The folder itself is looked at only where nothing is mounted: a mount may hang.
+    The folder itself is only touched if nothing is mounted, because a mount may hang.
     """
     parent, name = os.path.split(os.path.abspath(path))
     there = last_mount(os.path.join(os.path.realpath(parent), name))
@@ -59,17 +59,17 @@ def mount_at(path: str) -> Mount | None:
 
 
 def last_mount(real_path: str) -> Mount | None:
-    """What is mounted on a path without links; does not look at it."""
+    """Return what is mounted on a path without links, or None; does not touch it."""
     return next((mount for mount in reversed(mounts()) if mount.path == real_path), None)
 
 
 def our_mounts() -> tuple[Mount, ...]:
-    """All mounts of invoicefs, of whomever."""
-    return tuple(each for each in mounts() if each.filesystem_type == FILESYSTEM_TYPE)
+    """Return all mounts of invoicefs, of all users."""
+    return tuple(mount for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE)
 
 
 def mount_of(real_path: str) -> Mount | None:
-    """The mount of invoicefs that a path without links is in, if it is; does not touch it."""
+    """Return the mount of invoicefs that a path without links is in, or None; touches nothing."""
     last = {mount.path: mount for mount in mounts()}
     above = (real_path, *map(str, Path(real_path).parents))
     mount = next((last[folder] for folder in above if folder in last), None)
@@ -79,27 +79,27 @@ def mount_of(real_path: str) -> Mount | None:
 class Reservation:
     """Keeps other commands from mounting on a folder, until `release` or the end of the process.
 
-    Waits for another command that has it; raises `UserError` where that takes long.
+    Waits for another command that has reserved it; raises `UserError` if that takes too long.
     """
 
     def __init__(self, path: str) -> None:
         self._fd: int | None = None
-        with suppress(OSError):  # what is wrong with the folder is told by those who check it
-            # This stays the folder itself, also when something covers it.
+        with suppress(OSError):  # the checks report what is wrong with the folder
+            # The descriptor stays on the folder itself, even when something is mounted on it.
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         if self._fd is not None and not _can_lock(self._fd):
             self.release()
-            raise UserError(f"Another program keeps {path} locked: try again when it has ended.")
+            raise UserError(f"Another program has locked {path}: try again when it has ended.")
 
     def release(self) -> None:
-        """Let others have it; a process that was forked from us must do the same."""
+        """Release the folder; a process forked from this one must do the same."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
 
 def _can_lock(fd: int) -> bool:
-    """Lock a folder; not for ever, because everybody who can read the folder can lock it, too."""
+    """Lock a folder; waits only so long because anyone who can read the folder can lock it."""
     ends_s = time.monotonic() + _LOCK_TIMEOUT_S
     pause = threading.Event()
     while True:
@@ -109,17 +109,17 @@ def _can_lock(fd: int) -> bool:
             if time.monotonic() >= ends_s:
                 return False
             pause.wait(_LOCK_PAUSE_S)
-        except OSError:  # not every file system has locks
+        except OSError:  # not every filesystem has locks
             return True
         else:
             return True
 
 
 def reserve(path: str) -> Reservation:
-    """Make sure that the path is an empty folder that we may mount on, and keep it for us.
+    """Make sure that a path is an empty folder that can be mounted on, and reserve it.
 
-    A mount of ours that its process left behind, by a crash, is unmounted for it. Waits for another
-    command that has reserved it. Raises `UserError` where the path is anything else.
+    A mount that a crashed process of ours left behind is unmounted. Waits for another command that
+    has reserved the folder. Raises `UserError` if the path is anything else.
     """
     _end_dead_mount(path)
     _check_not_mounted(path)
@@ -137,14 +137,14 @@ def _end_dead_mount(path: str) -> None:
     if is_dead(path):
         mount = mount_at(path)
         if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
-            raise UserError(f"{path} holds a dead mount that is not ours: unmount it first.")
+            raise UserError(f"{path} has a dead mount of another filesystem: unmount it first.")
         unmount(path, lazy=True)
 
 
 def _check_not_mounted(path: str) -> None:
     mount = mount_at(path)
     if mount is not None and mount.filesystem_type == FILESYSTEM_TYPE:
-        raise UserError(f"{path} is mounted already ({mount.source}): invoicefs umount {path}")
+        raise UserError(f"{path} is already mounted ({mount.source}): invoicefs umount {path}")
 
 
 def _check_folder(path: str) -> None:
@@ -160,14 +160,14 @@ def _check_folder(path: str) -> None:
         raise UserError(f"The mount point {path} is not empty: choose an empty folder.")
     if not os.access(path, os.W_OK):
         raise UserError(
-            f"The mount point {path} is not yours to write, so you may not mount there."
+            f"The mount point {path} is not writable for you: choose a folder of your own."
         )
 
 
 def unmount(path: str, *, lazy: bool) -> None:
-    """Unmount; `lazy` detaches the folder now and lets programs that use it finish.
+    """Unmount; `lazy` detaches the folder at once and lets programs that use it finish.
 
-    Raises `UserError` with the words of the program that refused.
+    Raises `UserError` with the message of the program that refused.
     """
     mount = mount_at(path)
     if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
@@ -196,11 +196,11 @@ def _unmount_command(lazy: bool) -> list[str]:
             return [program, "-u", *(["-z"] if lazy else [])]
     if program := shutil.which("umount"):
         return [program, *(["-l"] if lazy else [])]
-    raise UserError("It cannot be unmounted without a helper: apt install fuse3.")
+    raise UserError("Unmounting needs the program fusermount3: apt install fuse3.")
 
 
 def is_dead(path: str) -> bool:
-    """Whether the path is a FUSE mount without a process: the kernel answers ENOTCONN."""
+    """Return whether a path is a FUSE mount without a process: the kernel returns ENOTCONN."""
     try:
         os.stat(path)
     except OSError as error:
@@ -218,5 +218,5 @@ def _parse_mount(line: str) -> Mount:
 
 
 def _unescape(text: str) -> str:
-    """Blanks and backslashes are octal in mountinfo."""
+    """Decode blanks and backslashes, which are octal in mountinfo."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

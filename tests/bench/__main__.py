@@ -1,8 +1,8 @@
-"""Compares invoicefs with other ways to the same invoices: ``scripts/bench``.
+"""Compares invoicefs with other ways to get the same invoices: ``scripts/bench``.
 
 Prints, as Markdown, ratios of medians of several rounds. In a round each contestant has its turn,
-so what slows the machine down for a while slows all of them. A missed aim is told and is no
-failure; that invoicefs cannot be measured is one.
+so a temporary slowdown of the machine affects all of them. A missed aim is reported but is not a
+failure; it is one if invoicefs cannot be measured.
 """
 
 import argparse
@@ -50,34 +50,34 @@ _NOTES = (
 def _rounds(text: str) -> int:
     rounds = int(text)
     if rounds < 1:
-        raise argparse.ArgumentTypeError("there is at least one round")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return rounds
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench", description="Compares invoicefs.")
-    parser.add_argument("--rounds", type=_rounds, default=_ROUNDS, help=f"default {_ROUNDS}")
-    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--rounds", type=_rounds, default=_ROUNDS, help=f"rounds ({_ROUNDS})")
+    parser.add_argument("--quick", action="store_true", help="run one round only")
     parser.add_argument(
         *("--rows",),
         nargs="+",
         choices=_KEYS,
         default=_KEYS,
         metavar="ROW",
-        help=f"only these: {', '.join(_KEYS)}",
+        help=f"measure only these rows: {', '.join(_KEYS)}",
     )
     parser.add_argument(
         *("--profile",),
         choices=PROFILED,
         metavar="ROW",
-        help=f"measure nothing, but say where invoicefs spends its time: {', '.join(PROFILED)}",
+        help=f"profile invoicefs in one row instead of measuring: {', '.join(PROFILED)}",
     )
     return parser.parse_args(argv)
 
 
 @contextmanager
 def _stage(profiled_row: str | None) -> Iterator[Stage]:
-    _end_left_overs()
+    _end_leftovers()
     with (
         tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as name,
         running_server(_LATENCY_S) as server,
@@ -91,8 +91,8 @@ def _stage(profiled_row: str | None) -> Iterator[Stage]:
             end_mounts(folder)
 
 
-def _end_left_overs() -> None:
-    """End what killed runs have left: their folders are named after their processes."""
+def _end_leftovers() -> None:
+    """End the mounts of killed runs; their folders contain the process ID in their names."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         pid, _, _ = folder.name.removeprefix(_PREFIX).partition("-")
         if folder.lstat().st_uid == os.getuid() and not Path("/proc", pid).exists():
@@ -106,7 +106,8 @@ def _compare(rows: Sequence[str], rounds: int) -> int:
         comparison.compare(stage, scenarios_for(rows), rounds)
     chosen = [row for row in ROWS if row.key in rows]
     _say(f"{_EXPLANATION}\n")
-    for line in Table(chosen, [each.name for each in CONTESTANTS], comparison.results).lines():
+    names = [contestant.name for contestant in CONTESTANTS]
+    for line in Table(chosen, names, comparison.results).lines():
         _say(line)
     _say("")
     for note in (*_NOTES, *comparison.notes):
@@ -135,8 +136,8 @@ def _say(line: str) -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Compare or profile; the exit code."""
-    # A SIGTERM and a Ctrl-C, too, end the mounts and the server.
+    """Compare or profile; return the exit code."""
+    # SIGTERM and Ctrl-C also end the mounts and the server.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     given = _arguments(argv)

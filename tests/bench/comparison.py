@@ -1,4 +1,4 @@
-"""The rounds of a comparison, and what came of them."""
+"""The rounds of a comparison, and their results."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ _FAILURES = (AssertionError, OSError, TimeoutExpired)
 
 @dataclass
 class Comparison:
-    """What was measured so far, and why who is out: what fails once is not tried again."""
+    """The results so far, and the excluded contestants: a failed scenario is not repeated."""
 
     results: defaultdict[str, defaultdict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
@@ -27,7 +27,7 @@ class Comparison:
     out: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def compare(self, stage: Stage, scenarios: Sequence[Scenario], rounds: int) -> None:
-        """Have all contestants take their turns, so many times."""
+        """Let all contestants take their turns in each of the rounds."""
         for number in range(rounds):
             for scenario in scenarios:
                 for contestant in scenario.runs:
@@ -37,8 +37,11 @@ class Comparison:
 
     @property
     def notes(self) -> list[str]:
-        """A sentence for each contestant that is out of something."""
-        return [f"{who} is out of `{what}`: {why}" for (who, what), why in self.out.items()]
+        """A sentence for each contestant that is excluded from a scenario."""
+        return [
+            f"{contestant} is out of `{scenario}`: {reason}"
+            for (contestant, scenario), reason in self.out.items()
+        ]
 
     def _take_turn(self, stage: Stage, scenario: Scenario, contestant: str) -> None:
         turn = (contestant, scenario.name)
@@ -60,7 +63,7 @@ class Comparison:
 
 
 def reason(error: Exception, folder: Path) -> str:
-    """Why somebody is out, in one line without the folders of this run."""
+    """Return why a contestant is excluded, in one line without the folders of this run."""
     if isinstance(error, TimeoutExpired):
         return f"{error.cmd[0]} takes longer than {error.timeout:g} s"
     first_line = str(error).partition("\n")[0]
@@ -68,12 +71,12 @@ def reason(error: Exception, folder: Path) -> str:
 
 
 def scenarios_for(rows: Sequence[str]) -> list[Scenario]:
-    """The scenarios that measure these rows."""
+    """Return the scenarios that measure these rows."""
     return [scenario for scenario in SCENARIOS if set(rows) & set(scenario.rows)]
 
 
 def _program_of(name: str) -> str:
-    (contestant,) = [each for each in CONTESTANTS if each.name == name]
+    (contestant,) = [candidate for candidate in CONTESTANTS if candidate.name == name]
     return contestant.program if isinstance(contestant, Filesystem) else ""
 
 

@@ -1,6 +1,6 @@
-"""Who takes part: filesystems with the commands that mount them, and pipelines of a shell.
+"""The contestants: filesystems with the commands that mount them, and shell pipelines.
 
-Each is run as somebody who wants an archive would run it, with the flags that its manual names
+Each runs as a user who wants an archive would run it, with the flags that its manual recommends
 for that.
 """
 
@@ -17,7 +17,7 @@ from tests.mount.support.programs import Argument
 
 @dataclass(frozen=True)
 class Place:
-    """Where a filesystem is mounted, and what it may use; `home` is new and its own."""
+    """Where a filesystem is mounted, and what it may use; `home` is new and not shared."""
 
     path: Path
     home: Path
@@ -26,18 +26,18 @@ class Place:
 
     @property
     def output(self) -> Path:
-        """Where what the command says is kept."""
+        """The file with the output of the command."""
         return self.home / "output"
 
     @property
     def last_words(self) -> str:
-        """The last line of that."""
+        """The last line of the output."""
         lines = self.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it says nothing"
+        return lines[-1] if lines else "no output"
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that the command finds in its environment, so no proxies among it."""
+        """The whole environment of the command, so without any proxies."""
         return {
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "cache"),
@@ -49,10 +49,10 @@ class Place:
 
 @dataclass(frozen=True)
 class Filesystem:
-    """A filesystem and the command that mounts it; without one it is there already.
+    """A filesystem and the command that mounts it; without one it is not mounted.
 
-    What it serves are the namespaces of the tenant as folders. The command goes on as long as the
-    mount, or `returns` when it is usable. `program` is what has to be installed for it.
+    It serves the namespaces of the tenant as folders. The command runs as long as the mount, or
+    `returns` when the mount is usable. `program` must be installed.
     """
 
     name: str
@@ -63,29 +63,29 @@ class Filesystem:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A program for bash that archives a namespace into the working folder.
+    """A bash script that archives a namespace into the working folder.
 
-    It finds URL, TOKEN and NAMESPACE in its environment.
+    URL, TOKEN and NAMESPACE are set in its environment.
     """
 
     name: str
     script: str
 
     def environment(self, addresses: Addresses) -> Mapping[str, str]:
-        """What it finds there."""
+        """Return the variables of the script."""
         return {"URL": addresses.api_url, "TOKEN": addresses.token, "NAMESPACE": ARCHIVE}
 
 
 _NAMES = """
-export CALLS="$URL/api/web/namespaces/$NAMESPACE/usage"
-curl -s -H "Authorization: APIToken $TOKEN" "$CALLS/invoices/custom_list?limit=100000" |
+export USAGE="$URL/api/web/namespaces/$NAMESPACE/usage"
+curl -s -H "Authorization: APIToken $TOKEN" "$USAGE/invoices/custom_list?limit=100000" |
     jq -r '.invoices[].name' |
 """
 SEQUENTIAL = Pipeline(
     "sequential curl",
     _NAMES
     + """while read -r name; do
-        curl -s -H "Authorization: APIToken $TOKEN" "$CALLS/invoice_pdf?name=$name" |
+        curl -s -H "Authorization: APIToken $TOKEN" "$USAGE/invoice_pdf?name=$name" |
             jq -r .pdf | base64 -d > "$name.pdf"
     done
     """,
@@ -94,7 +94,7 @@ XARGS = Pipeline(
     "xargs -P8",
     _NAMES
     + """xargs -P8 -I{} sh -c '
-        curl -s -H "Authorization: APIToken $TOKEN" "$CALLS/invoice_pdf?name={}" |
+        curl -s -H "Authorization: APIToken $TOKEN" "$USAGE/invoice_pdf?name={}" |
             jq -r .pdf | base64 -d > "{}.pdf"'
     """,
 )
@@ -149,4 +149,4 @@ CONTESTANTS: tuple[Contestant, ...] = (
     *(INVOICEFS, SEQUENTIAL, XARGS),
     *(RCLONE, RCLONE_WITHOUT_SIZES, HTTPDIRFS, FSSPEC, BINDFS, LOCAL),
 )
-"""In the order of the columns; the first is what all others are compared with."""
+"""In the order of the columns; all others are compared with the first."""

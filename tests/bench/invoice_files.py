@@ -1,9 +1,9 @@
-"""The API as a filesystem of fsspec, mounted with its FUSE adapter, as a program.
+"""The API as an fsspec filesystem, mounted with fsspec's FUSE adapter, as a program.
 
     python -m tests.bench.invoice_files URL MOUNTPOINT        (the token in INVOICEFS_TOKEN)
 
-This is what one writes in an hour in place of invoicefs: an invoice is kept in memory once it was
-opened, and shows an upper bound as its size before that.
+This is the alternative to invoicefs that can be written in an hour: opened invoices stay in memory,
+and the size of an invoice is an upper bound until it is opened.
 """
 
 import base64
@@ -32,12 +32,12 @@ class InvoiceFiles(AbstractFileSystem):  # type: ignore[misc] # fsspec has no ty
         self._pdfs: dict[str, bytes] = {}
 
     def ls(self, path: str, detail: bool = True, **_: object) -> list[Any]:
-        """What is in a folder."""
+        """Return the entries of a folder."""
         listing = self._listing(path.strip("/"))
         return list(listing.values() if detail else listing)
 
     def info(self, path: str, **_: object) -> dict[str, Any]:
-        """What a path looks like."""
+        """Return the attributes of a path."""
         path = path.strip("/")
         if not path:
             return {"name": "", "size": 0, "type": "directory"}
@@ -72,8 +72,8 @@ class InvoiceFiles(AbstractFileSystem):  # type: ignore[misc] # fsspec has no ty
             for path in paths
         }
 
-    def _get(self, call: str, **query: object) -> Any:
-        answer = self._session.get(self._url + call, params=query, timeout=30)  # type: ignore[arg-type]
+    def _get(self, path: str, **query: object) -> Any:
+        answer = self._session.get(self._url + path, params=query, timeout=30)  # type: ignore[arg-type]
         answer.raise_for_status()
         return answer.json()
 

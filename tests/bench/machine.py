@@ -1,4 +1,4 @@
-"""What the numbers were measured on and with."""
+"""The machine and the programs with which the numbers were measured."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ _VERSION_COMMANDS = (
 
 
 def description() -> str:
-    """One line: the date in UTC, the machine, and the versions of all contestants."""
+    """Return one line: the UTC date, the machine, and the versions of all contestants."""
     python = f"Python {platform.python_version()}"
     packages = [f"{name} {version(name)}" for name in ("invoicefs", "fsspec", "fusepy")]
     programs = [_version(command) for command in _VERSION_COMMANDS if shutil.which(command[0])]
@@ -36,7 +36,7 @@ def description() -> str:
 
 
 def _version(command: tuple[str, str]) -> str:
-    """The program and the first version that it names, on stderr or else on stdout."""
-    ended = run(*command, env={"HOME": "/"})  # without a home, httpdirfs crashes
+    """Return a program and the first version number on its stderr or else its stdout."""
+    ended = run(*command, env={"HOME": "/"})  # httpdirfs crashes without HOME
     found = _VERSION.search(ended.err) or _VERSION.search(ended.text)
     return f"{command[0]} {found[0] if found else 'of unknown version'}"

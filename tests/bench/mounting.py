@@ -1,7 +1,7 @@
-"""Mounts of any filesystem, ended whatever happens.
+"""Mounts of any filesystem, which end with the run in any case.
 
-Only what has to do with the folder of this run is ended: its mounts, and the processes that have
-a mount point of it among their arguments.
+Only the mounts below the folder of this run are ended, and the processes that have such a mount
+point among their arguments.
 """
 
 import os
@@ -16,11 +16,11 @@ from time import monotonic
 
 from invoicefs.mount.mountpoint import mounts
 from tests.bench.contestants import Filesystem, Place
-from tests.mount.support.mounts import FUSERMOUNT
+from tests.bench.rows import KIB
+from tests.mount.support.mounts import FUSERMOUNT, argv_of
 from tests.mount.support.programs import LIMIT_S, Argument, run, wait_for_exit
 
 _POLL_MS = 10
-_KIB = 1024
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Mounted:
 
     @property
     def server(self) -> int:
-        """The process that serves it, beside which the others are small."""
+        """The process that serves it, which is the largest one."""
         return max(self.pids, key=_resident_bytes)
 
     @property
@@ -44,7 +44,7 @@ class Mounted:
 
 @contextmanager
 def mounted(filesystem: Filesystem, place: Place) -> Iterator[Mounted]:
-    """A mount, from its first use to the end of its processes."""
+    """Mount a filesystem, wait until it is usable, and end its processes afterwards."""
     if filesystem.command is None:
         yield Mounted(place.local_files, 0.0, ())
         return
@@ -64,14 +64,16 @@ def mounted(filesystem: Filesystem, place: Place) -> Iterator[Mounted]:
 
 
 def processes_of(path: Path) -> tuple[int, ...]:
-    """The processes that have a path among their arguments."""
+    """Return the processes that have a path among their arguments."""
     return tuple(
-        pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if _has(pid, path)
+        pid
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc")))
+        if os.fsencode(path) in argv_of(pid)
     )
 
 
 def end_mounts(folder: Path) -> None:
-    """Unmount what is mounted on a folder or below it, and end the processes that served it."""
+    """Unmount all mounts on a folder or below it, and end the processes that served them."""
     for mount in reversed(mounts()):
         path = Path(mount.path)
         if path.is_relative_to(folder):
@@ -82,7 +84,7 @@ def end_mounts(folder: Path) -> None:
 
 
 def _start(command: Sequence[Argument], place: Place) -> "subprocess.Popen[bytes]":
-    # What it says goes into a file: some say so much that a pipe that nobody reads would be full.
+    # The output goes to a file: some programs would fill a pipe that is not read.
     with open(place.output, "wb") as output:
         return subprocess.Popen(
             command,
@@ -97,20 +99,13 @@ def _start(command: Sequence[Argument], place: Place) -> "subprocess.Popen[bytes
 def _wait_until_usable(program: "subprocess.Popen[bytes]", place: Place) -> None:
     with open("/proc/self/mountinfo", "rb") as mountinfo:
         changes = select.poll()
-        changes.register(mountinfo, select.POLLPRI)  # as proc(5) says
+        changes.register(mountinfo, select.POLLPRI)  # as described in proc(5)
         ends_s = monotonic() + LIMIT_S
         while not any(mount.path == str(place.path) for mount in mounts()):
             has_failed = program.poll() or monotonic() > ends_s
             assert not has_failed, f"it does not mount: {place.last_words}"
             changes.poll(_POLL_MS)
     run("ls", place.path).good()
-
-
-def _has(pid: int, path: Path) -> bool:
-    try:
-        return os.fsencode(path) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    except OSError:  # it has just ended
-        return False
 
 
 def _end(pid: int) -> None:
@@ -123,5 +118,5 @@ def _resident_bytes(pid: int) -> int:
     with suppress(OSError):
         for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmRSS:"):
-                return int(line.split()[1]) * _KIB
+                return int(line.split()[1]) * KIB
     return 0

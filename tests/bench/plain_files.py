@@ -1,7 +1,7 @@
-"""The same invoices as plain files over HTTP, for filesystems that know nothing of the API.
+"""The same invoices as plain files over HTTP, for filesystems that do not know the API.
 
-It does what a web server does for them: an index for each folder, HEAD, ranges, dates, and
-connections that stay open.
+It supports what they need from a web server: an index for each folder, HEAD, ranges, dates, and
+persistent connections.
 """
 
 import re
@@ -27,7 +27,7 @@ _MODIFIED = formatdate(1_700_000_000, usegmt=True)
 class PlainFiles(ThreadingHTTPServer):
     """Serves the files of a tenant on the loopback interface; a context manager.
 
-    Each answer leaves `latency_s` after its request has come.
+    Each response is sent `latency_s` after its request has arrived.
 
     Threading: each connection has a thread of its own; `_lock` guards `_requests`.
     """
@@ -58,27 +58,27 @@ class PlainFiles(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where the folder of all folders is, without a trailing slash."""
+        """The URL of the root folder, without a trailing slash."""
         return f"http://{_HOST}:{self.server_address[1]}"
 
     @property
     def requests(self) -> int:
-        """How many requests there were since the start or `forget_requests`."""
+        """The number of requests since the start or the last `forget_requests`."""
         with self._lock:
             return self._requests
 
     def forget_requests(self) -> None:
-        """Begin to count anew."""
+        """Reset the number of requests."""
         with self._lock:
             self._requests = 0
 
     def note_request(self) -> None:
-        """Count one more."""
+        """Count one more request."""
         with self._lock:
             self._requests += 1
 
     def found(self, path: str) -> bytes | None:
-        """The file or the index at this path, or None."""
+        """Return the file or the index at this path, or None."""
         folder, _, name = path.removeprefix("/").partition("/")
         if name:
             return self._folders.get(folder, {}).get(name)
@@ -96,7 +96,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
     server: PlainFiles
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # head and body leave together
+    wbufsize = -1  # header and body are sent together
 
     def do_GET(self) -> None:
         self._answer(has_body=True)
@@ -109,13 +109,13 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def _answer(self, *, has_body: bool) -> None:
         self.server.note_request()
-        time.sleep(self.server.latency_s)  # the latency that is compared; no test waits for it
+        time.sleep(self.server.latency_s)  # the latency of the comparison; no test waits for it
         path = urlsplit(self.path).path
         whole = self.server.found(path)
         if whole is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        wanted = asked_range(self.headers.get("Range"), len(whole))
+        wanted = requested_range(self.headers.get("Range"), len(whole))
         self.send_response(HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK)
         part = wanted or range(len(whole))
         if wanted:
@@ -129,10 +129,10 @@ class _RequestHandler(BaseHTTPRequestHandler):
             self.wfile.write(whole[part.start : part.stop])
 
 
-def asked_range(header: str | None, size_bytes: int) -> range | None:
-    """The bytes that a Range header asks for; None for the whole file.
+def requested_range(header: str | None, size_bytes: int) -> range | None:
+    """Return the bytes that a Range header requests; None for the whole file.
 
-    What cannot be had or understood is ignored, as RFC 9110 (14.2) allows.
+    Invalid and unsatisfiable ranges are ignored, as RFC 9110 (14.2) allows.
     """
     match = _RANGE.fullmatch(header or "")
     if not match or not any(match.groups()):

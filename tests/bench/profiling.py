@@ -1,4 +1,4 @@
-"""Where the time of a mount goes: py-spy beside the command that is timed."""
+"""Where a mount spends its time: py-spy runs during the timed command."""
 
 import signal
 import sys
@@ -19,7 +19,7 @@ _PROGRAM = Path(sys.executable).with_name("py-spy")  # comes with the extra benc
 class Profiler:
     """Samples the stacks of a mount while one row is measured.
 
-    `stacks` is what it has seen in `watched_s`.
+    `stacks` are the samples of `watched_s` seconds.
     """
 
     row: str
@@ -29,9 +29,9 @@ class Profiler:
 
     @contextmanager
     def watching(self, pid: int) -> Iterator[None]:
-        """Sample whoever holds the lock of the interpreter of a process.
+        """Sample the thread that holds the global interpreter lock of a process.
 
-        The other threads wait, and py-spy cannot always tell a waiting thread from a busy one.
+        The others wait, and py-spy cannot always distinguish a waiting thread from a busy one.
         """
         found = self.folder / "stacks"
         argv = (
@@ -39,7 +39,7 @@ class Profiler:
             *("--format", "raw", "--rate", str(_SAMPLES_PER_SECOND), "--gil"),
         )
         with started(*argv) as sampling:
-            assert sampling.line(), f"py-spy may not look at {pid}: {sampling.end().err}"
+            assert sampling.line(), f"py-spy may not trace {pid}: {sampling.end().err}"
             began_s = monotonic()
             yield
             self.watched_s += monotonic() - began_s
@@ -50,7 +50,7 @@ class Profiler:
 
 @dataclass(frozen=True)
 class Share:
-    """How many samples were in a function: in itself, and in it or what it had called."""
+    """The number of samples in a function itself, and in it and the functions it called."""
 
     function: str
     own: int
@@ -58,9 +58,9 @@ class Share:
 
 
 def shares(stacks: Iterable[str]) -> list[Share]:
-    """The functions of stacks (``outer;...;inner COUNT``), those with most samples first.
+    """Return the functions of stacks (``outer;...;inner COUNT``), most samples first.
 
-    The order is that of their own samples, then of all.
+    They are sorted by their own samples, then by their total.
     """
     own, total = Counter[str](), Counter[str]()
     for line in stacks:
@@ -74,20 +74,20 @@ def shares(stacks: Iterable[str]) -> list[Share]:
 
 
 def profile_lines(stacks: Iterable[str], watched_s: float, most: int) -> Iterator[str]:
-    """A table of the functions with most samples of their own, and of those that call most."""
+    """Yield two tables: the functions with most own samples, and those with most in total."""
     found = shares(stacks)
     samples = sum(share.own for share in found)
     busy_s = samples / _SAMPLES_PER_SECOND
     by_total = sorted(found, key=lambda share: -share.total)
     yield f"Python ran for {busy_s:.2f} of {watched_s:.2f} s ({samples} samples)."
-    for title, chosen in (("by own time", found), ("with what they call", by_total)):
+    for title, chosen in (("by own time", found), ("by total time", by_total)):
         yield f"\n{'own':>6} {'total':>6}  {title}"
         for share in chosen[:most]:
             yield f"{share.own / samples:6.1%} {share.total / samples:6.1%}  {share.function}"
 
 
 def _function(frame: str) -> str:
-    """A frame without its line number, so that a function is counted once."""
+    """Return a frame without its line number, so that a function is counted once."""
     if not frame:
-        return "outside of Python"  # on the way into a callback or out of it
+        return "outside of Python"  # entering or leaving a callback
     return frame.rsplit(":", 1)[0] + ")" if frame.endswith(")") and ":" in frame else frame

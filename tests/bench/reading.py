@@ -1,8 +1,8 @@
-"""Reads files the way that is timed, as a program, so that it does the same on every filesystem.
+"""Reads files in the way that is timed, as a program, identically on every filesystem.
 
     python -m tests.bench.reading each FOLDER       mean seconds to open, read and close a file
-    python -m tests.bench.reading drop FOLDER       has the kernel forget the pages of the files
-    python -m tests.bench.reading crowd FOLDER      many threads read the only file at one moment
+    python -m tests.bench.reading drop FOLDER       drops the pages of the files from the page cache
+    python -m tests.bench.reading crowd FOLDER      many threads read the only file at the same time
 
 ``crowd`` prints how many different contents were read.
 """
@@ -64,7 +64,7 @@ _WAYS = {"each": _each, "drop": _drop, "crowd": _crowd}
 
 
 def main(way: str, folder: str) -> None:
-    """Read a folder in this way and print one number."""
+    """Read a folder in one of these ways and print one number."""
     paths = sorted(Path(folder, name) for name in os.listdir(folder))
     print(_WAYS[way](paths))  # noqa: T201
 

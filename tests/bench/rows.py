@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, and what invoicefs aims at."""
+"""The rows of the table: what is measured, and the aims of invoicefs."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -9,16 +9,16 @@ KIB = 1024
 
 
 class Kind(Enum):
-    """What a row is in."""
+    """The unit of a row."""
 
     SECONDS = "seconds"
     BYTES = "bytes"
-    NUMBER = "number"  # is told as it is for all, not as a ratio
+    NUMBER = "number"  # shown as it is for all contestants, not as a ratio
 
 
 @dataclass(frozen=True)
 class Aim:
-    """That a contestant has at least so many times what invoicefs has."""
+    """A contestant is to have at least `ratio` times the value of invoicefs."""
 
     contestant: str
     ratio: float
@@ -26,7 +26,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is measured. What invoicefs itself has is to be at most `most`."""
+    """One thing that is measured. The value of invoicefs itself is to be at most `most`."""
 
     key: str
     title: str
@@ -75,4 +75,4 @@ ROWS: tuple[Row, ...] = (
 )
 
 PROFILED = (COLD_CP, COLD_RSYNC, WARM_CP, WARM_READ, FIRST_LS, SECOND_LS, LIST_10K, LIST_100K)
-"""Those in which a mount has something to do for a while."""
+"""The rows in which a mount is busy for a while."""

@@ -1,4 +1,4 @@
-"""The server program beside its caller."""
+"""The server program, running in the background."""
 
 import json
 import sys
@@ -11,19 +11,19 @@ from tests.mount.support.programs import Running, started
 
 
 class RunningServer:
-    """A server of all contestants; see `tests.bench.server`."""
+    """The server of all contestants; see `tests.bench.server`."""
 
     def __init__(self, program: Running) -> None:
         self._program = program
         self.addresses = Addresses(**json.loads(self._line()))
 
     def forget_requests(self) -> None:
-        """Begin to count anew."""
+        """Reset the number of requests."""
         self._ask("forget")
 
     @property
     def requests(self) -> int:
-        """How many requests there were since the last `forget_requests`."""
+        """The number of requests since the last `forget_requests`."""
         return int(self._ask("count"))
 
     def _ask(self, word: str) -> str:
@@ -38,7 +38,7 @@ class RunningServer:
 
 @contextmanager
 def running_server(latency_s: float) -> Iterator[RunningServer]:
-    """A server whose answers take that long."""
+    """Start a server with this latency."""
     argv = (sys.executable, "-m", "tests.bench.server", str(latency_s))
     with started(*argv, cwd=CHECKOUT) as program:
         yield RunningServer(program)

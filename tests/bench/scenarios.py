@@ -1,6 +1,6 @@
-"""What is done with each contestant, and the values that come of it.
+"""What is done with each contestant, and the measured values.
 
-A scenario measures several rows, because one mount can serve for them.
+A scenario measures several rows if one mount can be used for all of them.
 """
 
 import threading
@@ -36,17 +36,17 @@ from tests.bench.tenant import (
 )
 
 Values = dict[str, float]
-"""Key of a row -> what was measured."""
+"""Key of a row -> measured value."""
 
-_SETTLED_S = 0.5  # after it, a mount has done what it does in the background after a listing
+_SETTLED_S = 0.5  # after this time, a mount has finished its background work on a listing
 _WITHOUT_SERVER = (BINDFS, LOCAL)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """Things that are measured together, of some contestants.
+    """Rows that are measured together, for some contestants.
 
-    `most_rounds` is for contestants that would take too long.
+    `most_rounds` limits the rounds of contestants that would take too long.
     """
 
     name: str
@@ -102,7 +102,7 @@ def _archive_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
     return {rows.COLD_CP: cold_s, rows.COLD_RSYNC: cold_s, rows.CALLS: float(requests)}
 
 
-def _looking(filesystem: Filesystem, stage: Stage) -> Values:
+def _listing_with_stat(filesystem: Filesystem, stage: Stage) -> Values:
     with stage.mounted(filesystem) as mount:
         argv = ("ls", "-l", mount.path / THOUSAND)
         return {row: stage.timed(row, mount, *argv) for row in (rows.FIRST_LS, rows.SECOND_LS)}
@@ -135,7 +135,7 @@ def _many_namespaces(filesystem: Filesystem, stage: Stage) -> Values:
 
 
 def _list(stage: Stage, mount: Mounted, row: str, folder: str) -> float:
-    names = COUNTS[folder] + 2  # . and .., too
+    names = COUNTS[folder] + 2  # including . and ..
     counted = f'test $(ls -f "$1" | wc -l) = {names}'
     return stage.timed(row, mount, "sh", "-c", counted, "sh", mount.path / folder)
 
@@ -152,19 +152,19 @@ def _crowd(filesystem: Filesystem, stage: Stage) -> Values:
 def _runs(
     run: Callable[[Filesystem, Stage], Values], *filesystems: Filesystem
 ) -> dict[str, Callable[[Stage], Values]]:
-    return {each.name: partial(run, each) for each in filesystems}
+    return {filesystem.name: partial(run, filesystem) for filesystem in filesystems}
 
 
 _REMOTE = (INVOICEFS, RCLONE, HTTPDIRFS, FSSPEC)
 _PIPELINES: dict[str, Callable[[Stage], Values]] = {
-    each.name: partial(_archive_by_pipeline, each) for each in (SEQUENTIAL, XARGS)
+    pipeline.name: partial(_archive_by_pipeline, pipeline) for pipeline in (SEQUENTIAL, XARGS)
 }
 SCENARIOS: tuple[Scenario, ...] = (
     Scenario("mounting", (rows.USABLE,), _runs(_mounting, *_REMOTE, BINDFS)),
     Scenario(
-        "looking",
+        "ls -l",
         (rows.FIRST_LS, rows.SECOND_LS),
-        _runs(_looking, *_REMOTE, RCLONE_WITHOUT_SIZES, *_WITHOUT_SERVER),
+        _runs(_listing_with_stat, *_REMOTE, RCLONE_WITHOUT_SIZES, *_WITHOUT_SERVER),
         most_rounds={HTTPDIRFS.name: 1},
     ),
     Scenario(

@@ -1,13 +1,13 @@
-"""The API and the plain files, as a program: who measures must not be who serves.
+"""The API and the plain files, as a program: the process that measures must not serve them.
 
     python -m tests.bench.server LATENCY_S
 
-Prints its `Addresses`, then obeys lines on stdin and answers each with a line:
+Prints its `Addresses`, then executes each line of stdin and prints one line in response:
 
-- ``forget``: begin to count anew. Answered with the same word.
-- ``count``: answered with the number of requests, of both servers together.
+- ``forget``: reset the number of requests; prints the same word.
+- ``count``: prints the number of requests of both servers together.
 
-At the end of stdin it ends.
+It exits at the end of stdin.
 """
 
 import json
@@ -21,7 +21,7 @@ from tests.bench.tenant import bench_tenant
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where to find the invoices, without trailing slashes."""
+    """The URLs of the servers, without trailing slashes, and the token of the API."""
 
     api_url: str
     files_url: str

@@ -1,4 +1,4 @@
-"""What a measured thing stands on: the server, folders that go away, commands with a time limit."""
+"""The environment of a measurement: the server, temporary folders, commands with a time limit."""
 
 import sys
 import tempfile
@@ -23,9 +23,9 @@ _LIMIT_S = 150.0  # for one command; the slowest contestant takes a quarter of i
 
 @dataclass(frozen=True)
 class Stage:
-    """Everything that is shared by the contestants.
+    """Everything that the contestants share.
 
-    `local_files` is a folder with the files that the server has, for those who need no server.
+    `local_files` is a folder with the files of the server, for contestants that need no server.
     """
 
     server: RunningServer
@@ -37,7 +37,7 @@ class Stage:
     def mounted(
         self, filesystem: Filesystem, addresses: Addresses | None = None
     ) -> Iterator[Mounted]:
-        """A mount that has seen nothing before, of our server or of another one."""
+        """Make a mount with an empty cache, of our server or of another one."""
         with self.new_folder() as home:
             path = home / "mnt"
             path.mkdir()
@@ -48,7 +48,7 @@ class Stage:
 
     @contextmanager
     def new_folder(self) -> Iterator[Path]:
-        """An empty folder that goes away."""
+        """Make an empty temporary folder."""
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             yield Path(folder)
 
@@ -60,18 +60,18 @@ class Stage:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> float:
-        """The seconds that a command takes, which has to end well."""
+        """Return the seconds that a command takes; fail if it fails."""
         with self._watched(row, mount):
             began_s = monotonic()
-            _ended_well(*argv, cwd=cwd, env=env)
+            _run_successfully(*argv, cwd=cwd, env=env)
             return monotonic() - began_s
 
     def reading(self, row: str, mount: Mounted, way: str, folder: str) -> float:
-        """What the program `tests.bench.reading` says of a folder of a mount."""
+        """Return the number that `tests.bench.reading` prints for a folder of a mount."""
         module = "tests.bench.reading"
         with self._watched(row, mount):
             argv = (sys.executable, "-m", module, way, mount.path / folder)
-            return float(_ended_well(*argv, cwd=CHECKOUT).text)
+            return float(_run_successfully(*argv, cwd=CHECKOUT).text)
 
     @contextmanager
     def _watched(self, row: str, mount: Mounted | None) -> Iterator[None]:
@@ -82,7 +82,7 @@ class Stage:
             yield
 
 
-def _ended_well(
+def _run_successfully(
     *argv: Argument, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> Ended:
     ended = run(*argv, cwd=cwd, env=env, timeout_s=_LIMIT_S)
@@ -98,7 +98,7 @@ def _archived_files() -> Mapping[str, bytes]:
 
 
 def make_local_files(folder: Path) -> None:
-    """Write the files that are read or looked at on the local disk."""
+    """Write the files that are read or listed on the local disk."""
     for name in (ARCHIVE, CROWDED, THOUSAND):
         (folder / name).mkdir(parents=True)
     for name, content in _archived_files().items():
@@ -108,7 +108,7 @@ def make_local_files(folder: Path) -> None:
 
 
 def check_archive(folder: Path) -> None:
-    """Fail where a copy of the archive is not what it has to be."""
+    """Fail if a copy of the archive is wrong."""
     files = _archived_files()
     found = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".pdf"}
     wrong = sorted(name for name in {*found, *files} if found.get(name) != files.get(name))

@@ -1,4 +1,4 @@
-"""The table that is printed: medians, ratios, and whether the aims are met."""
+"""The printed table: medians, ratios, and whether the aims are met."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
@@ -10,24 +10,25 @@ _SECOND_UNITS = (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6))
 _BYTE_UNITS = (("MiB", KIB * KIB), ("KiB", KIB), ("B", 1))
 
 Results = Mapping[str, Mapping[str, Sequence[float]]]
-"""What was measured: contestant -> key of a row -> one value for each round."""
+"""The measured values: contestant -> key of a row -> one value for each round."""
 
 
 class Table:
-    """The results beside those of the first contestant, the subject."""
+    """The results, compared with those of the first contestant, the subject."""
 
     def __init__(self, rows: Sequence[Row], contestants: Sequence[str], results: Results) -> None:
         keys = {row.key for row in rows}
-        self._rows = [row for row in rows if any(row.key in each for each in results.values())]
+        measured = {key for values in results.values() for key in values}
+        self._rows = [row for row in rows if row.key in measured]
         self._subject, *others = contestants
         self._others = [name for name in others if keys & set(results.get(name, ()))]
         self._medians = {
-            name: {key: median(values) for key, values in each.items()}
-            for name, each in results.items()
+            name: {key: median(values) for key, values in by_row.items()}
+            for name, by_row in results.items()
         }
 
     def lines(self) -> Iterator[str]:
-        """The lines, as Markdown."""
+        """Yield the lines, as Markdown."""
         cells = [["", self._subject, *self._others, "aim (at least)"]]
         for row in self._rows:
             columns = [self._cell(row, name) for name in self._others]
@@ -65,7 +66,7 @@ class Table:
 
 
 def amount(value: float, kind: Kind) -> str:
-    """A value with its unit, to read and not to calculate with."""
+    """Return a value with its unit, rounded for reading."""
     match kind:
         case Kind.SECONDS:
             return _in_units(value, _SECOND_UNITS)
@@ -76,14 +77,14 @@ def amount(value: float, kind: Kind) -> str:
 
 
 def significant(value: float) -> str:
-    """A number with two digits that count, and all of those before the point."""
+    """Return a number with two significant digits, or with all of its integer part."""
     if abs(value) >= 10:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 def markdown(cells: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows of cells, the first being the heads, in columns of equal width."""
+    """Yield rows of cells, of which the first is the header, in aligned columns."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     head, *rest = cells
     yield _line(head, widths)

@@ -1,6 +1,6 @@
-"""The tenant that all contestants archive and look at, one namespace for each purpose.
+"""The tenant that all contestants archive and list, with one namespace for each purpose.
 
-Nothing in it changes, and its content comes from seeds: each process makes it for itself.
+It never changes, and its content is generated from seeds, so each process generates its own.
 """
 
 from calendar import monthrange
@@ -10,8 +10,8 @@ from random import Random
 from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant, plain_pdf
 from tests.mount.support.tenants import contents
 
-ARCHIVE = "archive"  # what is copied
-CROWDED = "crowded"  # one invoice, which many read at the same moment
+ARCHIVE = "archive"  # copied as a whole
+CROWDED = "crowded"  # one invoice, which many threads read at the same time
 THOUSAND = "thousand"
 TEN_THOUSAND = "ten-thousand"
 HUNDRED_THOUSAND = "hundred-thousand"
@@ -24,19 +24,19 @@ COUNTS: Mapping[str, int] = {
     HUNDRED_THOUSAND: 100_000,
 }
 PDF_BYTES = 100_000
-_SMALL_PDF = plain_pdf("small", 1_000)  # of invoices that are only looked at
+_SMALL_PDF = plain_pdf("small", 1_000)  # for invoices that are only listed
 _MONTHS = 300  # so that all years have four digits
 
 
 def bench_tenant() -> SampleTenant:
-    """The whole tenant."""
+    """Return the whole tenant."""
     return SampleTenant(
         "acme", tuple(SampleNamespace(name, tuple(_newest_first(name))) for name in COUNTS)
     )
 
 
 def archived_files() -> Mapping[str, bytes]:
-    """What the copy of the archive has to hold."""
+    """Return the expected content of a copy of the archive."""
     namespace = SampleNamespace(ARCHIVE, tuple(_newest_first(ARCHIVE)))
     return contents(SampleTenant("acme", (namespace,)), ARCHIVE)
 

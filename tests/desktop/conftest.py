@@ -1,4 +1,4 @@
-"""Programs with windows, on a screen of their own, which look into real mounts."""
+"""Programs with windows, on a virtual screen, which access real mounts."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -1,6 +1,6 @@
-"""What the programs of a desktop cost in calls of the API.
+"""What the programs of a desktop cost in API requests.
 
-README shows the table that `table` makes; each row is held by the tests that `check` it.
+tests/README.md has the table that `table` returns; each row is tested by the tests that `check` it.
 """
 
 from collections import Counter
@@ -10,11 +10,11 @@ from enum import Enum
 from invoicefs.sandbox import Endpoint, Sandbox
 from tests.mount.support.tenants import contents
 
-SOME = 4  # invoices that any window with a folder has in view
+ALWAYS_IN_VIEW = 4  # invoices that each window of a folder shows without scrolling
 
 
 class Pdfs(Enum):
-    """How many PDFs are asked for, as README says it."""
+    """How many PDFs are requested, in the words of that table."""
 
     NONE = "none"
     ONE = "1"
@@ -22,7 +22,7 @@ class Pdfs(Enum):
     EACH = "each, once"
 
     def are(self, downloads: Counter[str], names: set[str]) -> bool:
-        """Whether these are the downloads of a folder with these invoices."""
+        """Whether these downloads of a folder with these invoices match."""
         is_once = set(downloads.values()) == {1}
         match self:
             case Pdfs.NONE:
@@ -30,21 +30,21 @@ class Pdfs(Enum):
             case Pdfs.ONE:
                 return is_once and len(downloads) == 1
             case Pdfs.IN_VIEW:
-                return is_once and SOME <= len(downloads) < len(names)
+                return is_once and ALWAYS_IN_VIEW <= len(downloads) < len(names)
             case Pdfs.EACH:
                 return is_once and set(downloads) == names
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What somebody does for the first time, and the calls that this makes."""
+    """A user's first action of one kind, and the requests that it makes."""
 
     what: str
     lists: int
     pdfs: Pdfs
 
 
-LOOK = Cost("a file manager shows a folder (Thunar, Nautilus)", 1, Pdfs.NONE)
+FOLDER_VIEW = Cost("a file manager shows a folder (Thunar, Nautilus)", 1, Pdfs.NONE)
 PREVIEWS_IN_VIEW = Cost("... with previews, Thunar", 1, Pdfs.IN_VIEW)
 PREVIEWS_OF_ALL = Cost("... with previews, Nautilus", 1, Pdfs.EACH)
 DOUBLE_CLICK = Cost(
@@ -56,7 +56,7 @@ GIO_COPY = Cost("`gio copy` of a whole folder", 1, Pdfs.EACH)
 UPDATEDB = Cost("`updatedb`, in each namespace", 1, Pdfs.NONE)
 PRUNED = Cost("... with `fuse.invoicefs` in `PRUNEFS`", 0, Pdfs.NONE)
 COSTS = (
-    LOOK,
+    FOLDER_VIEW,
     PREVIEWS_IN_VIEW,
     PREVIEWS_OF_ALL,
     DOUBLE_CLICK,
@@ -69,23 +69,23 @@ COSTS = (
 
 
 def check(cost: Cost, sandbox: Sandbox, namespace: str = "system") -> None:
-    """Hold what was asked of the server so far to what it should cost."""
+    """Check the requests to the server so far against the expected cost."""
     lists = sandbox.count(Endpoint.INVOICES, namespace)
     assert lists == cost.lists, f"{lists} lists"
-    assert lists == sandbox.count(Endpoint.INVOICES), "other namespaces were listed, too"
+    assert lists == sandbox.count(Endpoint.INVOICES), "other namespaces were also listed"
     names = {name.removesuffix(".pdf") for name in contents(sandbox.tenant, namespace)}
     found = downloads(sandbox)
     assert cost.pdfs.are(found, names), f"{found}, of {len(names)}"
 
 
 def downloads(sandbox: Sandbox) -> Counter[str]:
-    """How often the PDF of each invoice was asked for."""
+    """Return the number of PDF requests for each invoice."""
     return Counter(str(call.name) for call in sandbox.calls if call.endpoint is Endpoint.PDF)
 
 
 def table() -> str:
-    """The table of README."""
+    """Return the table of tests/README.md."""
     head = ("| what | lists | PDFs |", "|---|---|---|")
     return "\n".join(
-        (*head, *(f"| {each.what} | {each.lists} | {each.pdfs.value} |" for each in COSTS))
+        (*head, *(f"| {cost.what} | {cost.lists} | {cost.pdfs.value} |" for cost in COSTS))
     )

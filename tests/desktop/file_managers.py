@@ -1,4 +1,4 @@
-"""The file managers: how each is set up, started and recognised."""
+"""The file managers: how each is configured, started and recognised."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,17 +7,17 @@ from tests.desktop.costs import PREVIEWS_IN_VIEW, PREVIEWS_OF_ALL, Cost
 from tests.desktop.screen import Screen
 from tests.desktop.window import Window
 
-PREVIEWS_S = 200  # tumblerd runs at nice 19: whatever else is busy on this machine goes first
+PREVIEWS_S = 200  # tumblerd runs at nice 19: any other busy process goes first
 
 
 @dataclass(frozen=True)
 class FileManager:
     """A file manager, which shows a folder as a list with names, sizes and dates.
 
-    `settings` goes into a file below the home of its user, with `when_previews` or `when_plain` in
-    it. `thumbnailer` is what makes its previews, where that is a service of the message bus, and
-    `cost_of_previews` what they cost.
-    `new_invoice` is what is beside the name of one that was never opened, of February 2024.
+    `settings`, which contains `when_previews` or `when_plain`, is written to a file in the user's
+    home. `thumbnailer` is the D-Bus service that makes its previews, if any, and
+    `cost_of_previews` their cost. `new_invoice` is the text next to the name of an invoice of
+    February 2024 that was never opened.
     """
 
     program: str
@@ -31,12 +31,12 @@ class FileManager:
     new_invoice: tuple[str, ...]
 
     def show(self, folder: Path, screen: Screen, *, previews: bool = False) -> Window:
-        """Open a window with a folder."""
+        """Open a window that shows a folder."""
         file = screen.home / self.settings_path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(self.settings.format(self.when_previews if previews else self.when_plain))
         if previews and self.thumbnailer:
-            # Thunar asks once, and shows no preview at all where this takes 25 s to start.
+            # Thunar asks only once, and shows no previews if the service takes 25 s to start.
             wait = ("gdbus", "wait", "--session", "--timeout", str(PREVIEWS_S))
             screen.run(
                 *wait, "--activate", self.thumbnailer, self.thumbnailer, timeout_s=PREVIEWS_S

@@ -13,8 +13,8 @@ from tests.mount.support.mounts import CHECKOUT, Mounts
 from tests.mount.support.programs import eventually, run
 
 _PICTURES = CHECKOUT / "scripts" / "pictures"
-_FOLDER = Path("/tmp/acme")  # noqa: S108 # the pictures show it, so it has a short name
-_EQUAL = 30  # pictures in a row, after which nothing comes any more
+_FOLDER = Path("/tmp/acme")  # noqa: S108 # visible in the pictures, so it is short
+_STABLE_PICTURES = 30  # consecutive pictures, after which the window is stable
 _TERMINAL = (
     *("xterm", "-T", "Terminal", "-geometry", "136x13"),
     *("-fa", "DejaVu Sans Mono", "-fs", "10"),
@@ -26,18 +26,18 @@ def main() -> None:
     _PICTURES.mkdir(exist_ok=True)
     with _desktop() as (screen, invoices):
         window = NAUTILUS.show(invoices / "system", screen, previews=True)
-        window.press("ctrl+2", "ctrl+plus")  # icons instead of lines, and larger ones
+        window.press("ctrl+2", "ctrl+plus")  # large icons instead of a list
         screen.run("xdotool", "windowsize", "--sync", window.number, "1180", "720")
         _take(window, "folder.png", screen)
 
-        run("cp", "--recursive", invoices, screen.home / "archive")  # not all can be had
+        run("cp", "--recursive", invoices, screen.home / "archive")  # fails for some invoices
         screen.start(*_TERMINAL, "-e", "sh", "-c", _SESSION)
         _take(screen.wait_for_window("Terminal"), "status.png", screen)
 
 
 @contextmanager
 def _desktop() -> Iterator[tuple[Screen, Path]]:
-    """The desktop of a user, and two namespaces of the sample tenant in a folder of the home."""
+    """A desktop session, and a mount of two namespaces of the sample tenant in its home."""
     _FOLDER.mkdir()
     try:
         with (
@@ -54,16 +54,16 @@ def _desktop() -> Iterator[tuple[Screen, Path]]:
 
 
 def _take(window: Window, name: str, screen: Screen) -> None:
-    """Take a picture of a window with its frame, once it has not changed for a while."""
+    """Take a picture of a window and its frame once it has stopped changing."""
     target = _PICTURES / name
     seen: list[bytes] = []
 
-    def has_come_to_rest() -> bool:
+    def is_stable() -> bool:
         screen.run("import", "-window", window.number, "-frame", f"png24:{target}")
         seen.append(target.read_bytes())
-        return len(seen) > _EQUAL and len(set(seen[-_EQUAL:])) == 1
+        return len(seen) > _STABLE_PICTURES and len(set(seen[-_STABLE_PICTURES:])) == 1
 
-    eventually(has_come_to_rest)
+    eventually(is_stable)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The programs of a desktop on a folder of invoices: what they show, do, and cost."""
+"""Desktop programs on a folder of invoices: what they show, do and cost."""
 
 from pathlib import Path
 
@@ -23,49 +23,50 @@ PARALLEL = 8  # the default of --parallel
 pytestmark = pytest.mark.timeout(2 * PREVIEWS_S + 3 * PATIENCE_S)
 
 IN_EACH_MANAGER = pytest.mark.parametrize(
-    "manager", [NAUTILUS, THUNAR], ids=lambda each: each.program
+    "manager", [NAUTILUS, THUNAR], ids=lambda manager: manager.program
 )
 
 
 @pytest.fixture
 def folder(sandbox: Sandbox, mounts: Mounts) -> Path:
-    """The invoices of three years, less those that have no PDF yet."""
+    """A folder with the invoices of three years, without those that have no PDF yet."""
     invoices = sandbox.tenant.by_name[NAMESPACE].invoices
-    sandbox.tenant = tenant(*(each for each in invoices if each.content() is not None))
+    sandbox.tenant = tenant(*(invoice for invoice in invoices if invoice.content() is not None))
     return mounts.mount("--list-ttl", "1h", "--active-ttl", "1h", "--read-ahead", "0") / NAMESPACE
 
 
 @pytest.fixture
 def archive(screen: Screen) -> Path:
-    """A folder of the user's own, with a file that is no PDF."""
+    """A folder in the user's home, with a file that is not a PDF."""
     folder = screen.home / "archive"
     folder.mkdir()
     (folder / NOTE).write_text("Do not file these by hand.")
     return folder
 
 
-def names_of_invoices(page: Page) -> set[str]:
+def invoice_names(page: Page) -> set[str]:
     return {text.removesuffix(".pdf") for text in page.texts if text.endswith(".pdf")}
 
 
 @pytest.mark.promise(
-    "A file manager shows names, dates and the upper bounds of the sizes for one list and no PDF."
+    "A file manager shows names, dates and the upper bounds of sizes for one list request and"
+    " no PDF request."
 )
 @IN_EACH_MANAGER
-def test_a_folder_of_new_invoices_shows_names_and_upper_bounds_for_one_list(
+def test_a_file_manager_shows_names_and_upper_bounds_with_one_request(
     screen: Screen, sandbox: Sandbox, folder: Path, manager: FileManager
 ) -> None:
     page = manager.show(folder, screen).wait_for(FILE)
-    names = names_of_invoices(page)
-    assert len(names) >= costs.SOME
-    assert names <= {each.name for each in sandbox.tenant.by_name[NAMESPACE].invoices}
+    names = invoice_names(page)
+    assert len(names) >= costs.ALWAYS_IN_VIEW
+    assert names <= {invoice.name for invoice in sandbox.tenant.by_name[NAMESPACE].invoices}
     assert page.beside(FILE) == manager.new_invoice
-    costs.check(costs.LOOK, sandbox)
+    costs.check(costs.FOLDER_VIEW, sandbox)
 
 
 @pytest.mark.promise(
-    "In a file manager a downloaded invoice looks like an ordinary file, with its size, its date "
-    "and its icon."
+    "In a file manager a downloaded invoice looks like an ordinary file, with its size, its "
+    "date and its icon."
 )
 @IN_EACH_MANAGER
 def test_a_downloaded_invoice_looks_like_an_ordinary_file(
@@ -85,16 +86,16 @@ def test_a_downloaded_invoice_looks_like_an_ordinary_file(
 
 
 @pytest.mark.promise(
-    "A file manager that shows previews downloads each invoice that it makes one of once, within "
+    "A file manager with previews downloads each invoice that it previews once, within "
     "`--parallel`."
 )
 @IN_EACH_MANAGER
-def test_previews_cost_one_call_per_invoice_within_the_limit(
+def test_previews_download_each_invoice_once_within_parallel(
     screen: Screen, sandbox: Sandbox, folder: Path, manager: FileManager
 ) -> None:
-    wanted = names_of_invoices(manager.show(folder, screen, previews=True).wait_for(FILE))
+    wanted = invoice_names(manager.show(folder, screen, previews=True).wait_for(FILE))
     if manager.cost_of_previews is costs.PREVIEWS_OF_ALL:
-        wanted = {each.name for each in sandbox.tenant.by_name[NAMESPACE].invoices}
+        wanted = {invoice.name for invoice in sandbox.tenant.by_name[NAMESPACE].invoices}
     eventually(lambda: len(screen.thumbnails) >= len(wanted), PREVIEWS_S)
     assert costs.downloads(sandbox).keys() >= wanted
     costs.check(manager.cost_of_previews, sandbox)
@@ -102,14 +103,14 @@ def test_previews_cost_one_call_per_invoice_within_the_limit(
 
 
 @pytest.mark.promise(
-    "A PDF viewer opens a new invoice for one call, also by a double click in the file manager."
+    "A PDF viewer opens a new invoice for one request, even by a double click in the file manager."
 )
 @pytest.mark.parametrize(
     ("manager", "viewer"),
     [(THUNAR, ATRIL), (THUNAR, MUPDF), (NAUTILUS, EVINCE)],
-    ids=lambda each: each.program,
+    ids=lambda program: program.program,
 )
-def test_a_double_click_shows_an_invoice(
+def test_a_double_click_opens_an_invoice_with_one_download(
     screen: Screen, sandbox: Sandbox, folder: Path, manager: FileManager, viewer: Viewer
 ) -> None:
     viewer.choose(screen)
@@ -120,10 +121,10 @@ def test_a_double_click_shows_an_invoice(
 
 
 @pytest.mark.promise(
-    "A PDF viewer opens a new invoice for one call, also by a double click in the file manager."
+    "A PDF viewer opens a new invoice for one request, even by a double click in the file manager."
 )
-@pytest.mark.parametrize("viewer", [ATRIL, EVINCE, MUPDF], ids=lambda each: each.program)
-def test_a_viewer_shows_a_new_invoice(
+@pytest.mark.parametrize("viewer", [ATRIL, EVINCE, MUPDF], ids=lambda viewer: viewer.program)
+def test_a_viewer_opens_a_new_invoice_with_one_download(
     screen: Screen, sandbox: Sandbox, folder: Path, viewer: Viewer
 ) -> None:
     screen.start(viewer.program, folder / FILE)
@@ -132,11 +133,11 @@ def test_a_viewer_shows_a_new_invoice(
 
 
 @pytest.mark.promise(
-    "Copy and paste in a file manager, and `gio copy`, give the server's bytes for one call per "
-    "invoice."
+    "Copy and paste in a file manager, and `gio copy`, give the server's bytes for one "
+    "request per invoice."
 )
 @IN_EACH_MANAGER
-def test_a_folder_is_copied_and_pasted(
+def test_copy_and_paste_downloads_each_invoice_once(
     screen: Screen, sandbox: Sandbox, folder: Path, archive: Path, manager: FileManager
 ) -> None:
     window = manager.show(folder, screen)
@@ -152,10 +153,10 @@ def test_a_folder_is_copied_and_pasted(
 
 
 @pytest.mark.promise(
-    "Copy and paste in a file manager, and `gio copy`, give the server's bytes for one call per "
-    "invoice."
+    "Copy and paste in a file manager, and `gio copy`, give the server's bytes for one "
+    "request per invoice."
 )
-def test_a_folder_is_copied_by_the_desktops_own_command(
+def test_gio_copy_downloads_each_invoice_once(
     screen: Screen, sandbox: Sandbox, folder: Path, archive: Path
 ) -> None:
     screen.run("gio", "copy", *(folder / name for name in contents(sandbox.tenant)), archive)
@@ -165,11 +166,11 @@ def test_a_folder_is_copied_by_the_desktops_own_command(
 
 
 @pytest.mark.promise(
-    "A mount in your home is in the side bar of file managers, and the desktop's own means unmount "
-    "it."
+    "A mount in your home is in the side bar of file managers, and the desktop's own tools "
+    "unmount it."
 )
 @IN_EACH_MANAGER
-def test_a_mount_in_the_home_is_in_the_side_bar_and_gio_unmounts_it(
+def test_a_mount_in_the_home_is_in_the_sidebar_and_gio_unmounts_it(
     screen: Screen, mounts: Mounts, manager: FileManager
 ) -> None:
     path = screen.home / "My invoices"

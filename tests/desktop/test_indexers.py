@@ -1,4 +1,4 @@
-"""What looks for files to index, where a mount is among them."""
+"""Programs that index files, on a machine with a mount."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from tests.mount.support.mounts import NEEDS_ROOT, Mounts
 from tests.mount.support.programs import run
 from tests.mount.support.tenants import NAMESPACE, invoice, tenant
 
-LIKE_AT_NIGHT = ("updatedb", "--require-visibility", "no", "--prunepaths", "")
+UPDATEDB_OF_ALL_FILES = ("updatedb", "--require-visibility", "no", "--prunepaths", "")
 
 
-@pytest.mark.promise("`updatedb` downloads nothing, and leaves alone what is in its `PRUNEFS`.")
+@pytest.mark.promise("`updatedb` downloads nothing, and skips the mount if it is in `PRUNEFS`.")
 @NEEDS_ROOT
 def test_updatedb_lists_once_and_downloads_nothing(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:
     sandbox.tenant = tenant(invoice(1))
     mount, database = mounts.mount(), tmp_path / "database"
-    updatedb = (*LIKE_AT_NIGHT, "--database-root", mount.path.parent, "--output", database)
+    updatedb = (*UPDATEDB_OF_ALL_FILES, "--database-root", mount.path.parent, "--output", database)
 
     run(*updatedb, "--prunefs", "fuse.invoicefs").good()
     costs.check(costs.PRUNED, sandbox)

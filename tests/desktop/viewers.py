@@ -1,4 +1,4 @@
-"""The PDF viewers: how each is made the one of the desktop, and what it calls its window."""
+"""The PDF viewers: how each becomes the default, and the title of its window."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from tests.desktop.window import Window
 
 @dataclass(frozen=True)
 class Viewer:
-    """A PDF viewer; the title of its window has words that only a page that it could read gives."""
+    """A PDF viewer; its window title contains words that it can know only from the PDF."""
 
     program: str
     entry: str
     title: str
 
     def choose(self, screen: Screen) -> None:
-        """Make it what a double click on a PDF opens."""
+        """Make it the default program for PDF files."""
         screen.run("gio", "mime", "application/pdf", self.entry)
 
     def wait_for(self, invoice: str, screen: Screen) -> Window:
@@ -23,7 +23,7 @@ class Viewer:
         return screen.wait_for_window(self.title.format(invoice))
 
 
-# Evince and Atril show the title that is in the PDF, MuPDF the page and how many there are.
+# Evince and Atril show the title from the PDF, MuPDF the page number and the page count.
 ATRIL = Viewer("atril", "atril.desktop", "{0}.pdf \u2014 Invoice {0}")
 EVINCE = Viewer("evince", "org.gnome.Evince.desktop", "{0}.pdf \u2014 Invoice {0}")
 MUPDF = Viewer("mupdf", "mupdf.desktop", "{0}.pdf - 1/1 (* dpi)")

@@ -1,10 +1,10 @@
-"""Prints the texts that a window shows and where, a line of JSON each.
+"""Prints the visible texts of a window with their positions, one line of JSON each.
 
     /usr/bin/python3 visible_labels.py TITLE
 
-It asks the accessibility bus, so it is run by the system's Python, which has the bindings for that
-(Debian: gir1.2-atspi-2.0 and python3-gi). Places are in pixels, from the upper left corner of the
-window.
+It uses the accessibility bus, so it runs with the system's Python, which has the bindings for that
+(Debian: gir1.2-atspi-2.0 and python3-gi). Positions are in pixels, from the upper left corner of
+the window.
 """
 
 import json
@@ -27,7 +27,7 @@ def _children(node: Atspi.Accessible) -> Iterator[Atspi.Accessible]:
 
 
 def _is_nameless(node: Atspi.Accessible) -> bool:
-    """Whether its name is just that of its class, which GTK 4 gives where there is no other."""
+    """Whether its name is just that of its class, the default of GTK 4."""
     return str(node.get_name()).startswith("Gtk")
 
 
@@ -55,7 +55,7 @@ def main() -> None:
         try:
             _print_windows(program, sys.argv[1])
         except GLib.Error:
-            continue  # it has ended, or its window changes while it is being read
+            continue  # it has ended, or its window has changed meanwhile
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a window shows, and the keys and clicks of its user."""
+"""The texts of a window, and the key presses and clicks of its user."""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ from tests.mount.support.programs import eventually, run
 _VISIBLE_LABELS = Path(__file__).with_name("visible_labels.py")
 _SYSTEMS_PYTHON = "/usr/bin/python3"
 PATIENCE_S = 100.0
-"""What a window may take: on a busy machine programs wait 25 s for a service that begins late."""
+"""Limit for a window: on a busy machine programs wait 25 s for a service that starts late."""
 
-_ICON_PX = 34  # room to the left of a name that has the icon in it, in all file managers
+_ICON_PX = 34  # width left of a name that contains the icon in all file managers
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class Page:
         return {label.text for label in self.labels}
 
     def label(self, text: str) -> Label:
-        """The smallest label with this text: a name is that of its line, too."""
+        """Return the smallest label with this text: the whole line has the same text."""
         return min(
             (label for label in self.labels if label.text == text),
             key=lambda label: label.width_px * label.height_px,
         )
 
     def beside(self, text: str) -> tuple[str, ...]:
-        """The texts to the right of this one, on the same line."""
+        """Return the texts to the right of this one, on the same line."""
         first = self.label(text)
         right = (label for label in self.labels if label.is_beside(first))
         return tuple(label.text for label in sorted(right, key=lambda label: label.x_px))
@@ -61,35 +61,35 @@ class Page:
 
 @dataclass(frozen=True)
 class Window:
-    """A window, by its number, and by the title that it had when it was found."""
+    """A window, with its number and the title that it had when it was found."""
 
     number: str
     title: str
     environment: Mapping[str, str]
 
     def press(self, *keys: str) -> None:
-        """Press keys; what they do may depend on what was clicked on last."""
+        """Press keys; their effect may depend on the last click."""
         self._xdotool("key", *keys)
 
     def click(self, label: Label, times: int = 1) -> None:
-        """Click on a text, which also makes the keyboard its own."""
+        """Click on a text, which also moves the keyboard focus there."""
         where = map(str, label.middle_px)
         click = ("click", "--repeat", str(times), "1")
         self._xdotool("mousemove", "--window", self.number, *where, *click)
 
     def wait_for(self, text: str) -> Page:
-        """Wait until it shows a text of its first page, and stands still."""
+        """Wait until it shows a text of its first page and has stopped changing."""
 
-        def look() -> Page | None:
+        def stable_page() -> Page | None:
             page = read_page(self.title, self.environment)
             if page != read_page(self.title, self.environment):
                 return None
             if text in page.texts:
                 return page
-            self.press("End", "Home")  # Thunar may begin in the middle of a folder
+            self.press("End", "Home")  # Thunar may show the middle of a folder first
             return None
 
-        page = eventually(look, PATIENCE_S)
+        page = eventually(stable_page, PATIENCE_S)
         assert page
         return page
 
@@ -105,7 +105,7 @@ class Window:
 
 
 def read_page(title: str, environment: Mapping[str, str]) -> Page:
-    """The texts in the window with this title; some may be missing while it changes."""
+    """Return the texts in the window with this title; some may be missing while it changes."""
     program = (_SYSTEMS_PYTHON, "-W", "ignore", _VISIBLE_LABELS, title)
     lines = run(*program, env=environment, timeout_s=PATIENCE_S).good().lines
     return Page(tuple(Label(*json.loads(line)) for line in lines))

@@ -1,4 +1,4 @@
-"""What the tests against a server on the loopback interface share."""
+"""Shared fixtures of the tests against a server on the loopback interface."""
 
 import socket
 import ssl
@@ -29,7 +29,7 @@ from tests.support.certificates import Authority, Identity, make_certificate
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No proxy, certificate bundle or netrc of the machine: `requests` reads all of them."""
+    """Hide proxies, CA bundle and netrc of the machine: `requests` reads all of them."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -45,7 +45,7 @@ def _sandbox_of_the_module() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def sandbox(_sandbox_of_the_module: Sandbox) -> Sandbox:
-    """One that is as new, for tests in which every call ends."""
+    """The shared sandbox, reset, for tests in which every request ends."""
     sandbox = _sandbox_of_the_module
     sandbox.tenant, sandbox.token = tenant_with(SampleInvoice("i", CONTENT)), SAMPLE_TOKEN
     sandbox.heal()
@@ -55,7 +55,7 @@ def sandbox(_sandbox_of_the_module: Sandbox) -> Sandbox:
 
 @pytest.fixture
 def own_sandbox() -> Iterator[Sandbox]:
-    """One that is new, for tests that leave calls behind or close it."""
+    """A new sandbox, for tests that leave requests behind or close it."""
     with Sandbox(tenant_with(SampleInvoice("i", CONTENT))) as sandbox:
         yield sandbox
 
@@ -67,7 +67,7 @@ def api(sandbox: Sandbox, connect: Connect) -> Api:
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Makes an `Api` for a base URL, with the sandbox's token, another one, or credentials."""
+    """Make an `Api` for a base URL, with the token of the sandbox, another one, or credentials."""
     with ExitStack() as stack:
 
         def connect(
@@ -89,10 +89,10 @@ def connect() -> Iterator[Connect]:
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Starts a server that speaks no protocol but what a function says; returns its port.
+    """Start a server that sends whatever a function sends; return its port.
 
-    The function gets each connection in a thread of its own. It ends when the function returns,
-    or when the test is over; a client that hangs up is no error.
+    The function is called for every connection, in its own thread. The connection ends when the
+    function returns or the test is over; a client that disconnects is not an error.
     """
     with ExitStack() as stack:
 
@@ -107,7 +107,7 @@ def serve() -> Iterator[Serve]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    """Makes a self-signed certificate for a name: the file, and how a server uses it."""
+    """Make a self-signed certificate for a name: return the file, and the context of a server."""
     if which("openssl") is None:
         pytest.skip("the openssl command is missing: it makes the certificates")
     folder = tmp_path_factory.mktemp("certificates")
@@ -124,7 +124,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 @pytest.fixture
 def trusted(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """For a server that the client trusts."""
+    """The context of a server that the client trusts."""
     file, context = certificate(OUR_NAME)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(file))
     return context
@@ -132,13 +132,13 @@ def trusted(certificate: Certificate, monkeypatch: pytest.MonkeyPatch) -> ssl.SS
 
 @pytest.fixture(scope="module")
 def of_server(authority: Authority) -> Identity:
-    """For a server on the loopback interface."""
+    """The certificate of a server on the loopback interface."""
     return authority.issue("server", hosts=[OUR_NAME, "DNS:localhost"])
 
 
 @pytest.fixture
 def lenient_tls(of_server: Identity, authority: Authority) -> ssl.SSLContext:
-    """For a server that asks for a client certificate, and can do without."""
+    """The context of a server that asks for a client certificate but does not require one."""
     context = of_server.for_server(clients=authority)
     context.verify_mode = ssl.CERT_OPTIONAL
     return context
@@ -146,7 +146,7 @@ def lenient_tls(of_server: Identity, authority: Authority) -> ssl.SSLContext:
 
 @pytest.fixture
 def lenient_server(lenient_tls: ssl.SSLContext) -> Iterator[Sandbox]:
-    """One that lets in whoever has a client certificate, or a token."""
+    """A sandbox that accepts a client certificate or a token."""
     with Sandbox(tls=lenient_tls) as server:
         yield server
 
@@ -156,7 +156,7 @@ def _accept(listener: socket.socket, converse: Converse) -> None:
     with suppress(OSError):  # the test is over
         while True:
             connection, _ = listener.accept()
-            # TLS takes the descriptor away from the socket: a duplicate is what can be shut.
+            # TLS detaches the descriptor from the socket, so a duplicate is shut down.
             duplicate = connection.dup()
             thread = _start(_converse, connection, duplicate, converse)
             conversations.append((thread, duplicate))
@@ -165,7 +165,7 @@ def _accept(listener: socket.socket, converse: Converse) -> None:
 
 
 def _converse(connection: socket.socket, duplicate: socket.socket, converse: Converse) -> None:
-    with duplicate, suppress(OSError):  # the client has hung up, or does not trust us
+    with duplicate, suppress(OSError):  # the client disconnected, or does not trust us
         with connection, suppress(OSError):
             converse(connection)
         duplicate.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,7 @@
-"""Real mounts of an embedded API server, by the real command.
+"""Real mounts of an embedded API server, made by the real command.
 
 The tests may run in several worker processes at once (``pytest -n 3``), which share a folder, the
-machine's mounts and its FUSE device: a worker leaves alone what another may be using.
+machine's mounts and its FUSE device: a worker does not touch what another may be using.
 """
 
 import ctypes.util
@@ -28,7 +28,7 @@ _PROGRAMS = (
 )
 _IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
 _RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-_ORDINARY_FOLDER = "invoicefs-test-"  # of an ordinary user, in the folder for temporary files
+_ORDINARY_FOLDER = "invoicefs-test-"  # prefix of an ordinary user's temporary folder
 _NOBODY = 65_534
 _AS_NOBODY = (
     "setpriv",
@@ -37,7 +37,7 @@ _AS_NOBODY = (
     "--clear-groups",
     "--",
 )
-_AS_NOBODY_WHO_MAY_READ_THE_PROGRAM = (
+_AS_NOBODY_WITH_READ_ACCESS = (
     *_AS_NOBODY[:-1],
     "--inh-caps=+dac_read_search",
     "--ambient-caps=+dac_read_search",
@@ -46,7 +46,7 @@ _AS_NOBODY_WHO_MAY_READ_THE_PROGRAM = (
 
 
 def pytest_report_collectionfinish(items: Sequence[pytest.Item]) -> list[str]:
-    """Say what this machine has for these tests."""
+    """Report which prerequisites of these tests this machine has."""
     if not any(item.path.parent == Path(__file__).parent for item in items):
         return []
     has = {
@@ -61,7 +61,7 @@ def pytest_report_collectionfinish(items: Sequence[pytest.Item]) -> list[str]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _machine() -> None:
-    """Skip, or in CI fail, all of these tests where nothing can be mounted."""
+    """Skip all of these tests, or fail them in CI, if nothing can be mounted."""
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):
         missing(f"{_FUSE_DEVICE} is missing or not usable")
     if ctypes.util.find_library("fuse") is None:
@@ -74,7 +74,7 @@ def _machine() -> None:
 def _nothing_left_mounted(
     _machine: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Unmount what an earlier run left dead, and whatever is mounted when this one ends."""
+    """Unmount dead mounts of earlier runs, and all mounts of this one when it ends."""
     mine = tmp_path_factory.getbasetemp()
     this_run = _folder_of_run(tmp_path_factory)
     ordinary = Path(tempfile.gettempdir()).glob(f"{_ORDINARY_FOLDER}*")
@@ -86,7 +86,7 @@ def _nothing_left_mounted(
 
 
 def _folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder for temporary files that all workers of this run have in common."""
+    """The temporary folder shared by all workers of this run."""
     mine = tmp_path_factory.getbasetemp()
     return mine.parent if _IS_WORKER else mine
 
@@ -111,32 +111,32 @@ def mount(mounts: Mounts) -> Mount:
 
 @pytest.fixture(scope="session")
 def _fuse_device_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let everybody use the FUSE device, as udev does; some containers have it for root only.
+    """Let all users access the FUSE device, as udev does; some containers restrict it to root.
 
-    Each worker opens it, the first one writes down how it was, and the last one puts it back.
+    Each worker changes the mode, the first one records the original, the last one restores it.
     """
     if os.geteuid() != 0:
         yield
         return
     folder = _folder_of_run(tmp_path_factory)
-    was = folder / "mode-of-fuse-device"
+    original_mode = folder / "mode-of-fuse-device"
     mode = stat.S_IMODE(_FUSE_DEVICE.stat().st_mode)
     with open(folder / "users-of-fuse-device", "w") as users:
         fcntl.flock(users, fcntl.LOCK_SH)
-        with suppress(FileExistsError), open(was, "x") as file:
+        with suppress(FileExistsError), open(original_mode, "x") as file:
             file.write(str(mode))
         _FUSE_DEVICE.chmod(0o666)
         yield
         with suppress(BlockingIOError):
             fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _FUSE_DEVICE.chmod(int(was.read_text()))
+            _FUSE_DEVICE.chmod(int(original_mode.read_text()))
 
 
 @pytest.fixture
 def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterator[Mounts]:
-    """Mounts as an ordinary user: as ``nobody`` where the tests are run by root.
+    """Mounts of an ordinary user: ``nobody`` if the tests are run by root.
 
-    Their folder is not in `tmp_path`, which nobody else may enter.
+    Their folder is not in `tmp_path`, which no other user may enter.
     """
     with tempfile.TemporaryDirectory(prefix=f"{_ORDINARY_FOLDER}{_RUN}-") as name:
         folder = Path(name)
@@ -147,28 +147,28 @@ def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterato
             yield mounts
 
 
-@pytest.fixture(params=["as who runs the tests", "as an ordinary user"])
+@pytest.fixture(params=["as the current user", "as an ordinary user"])
 def anyones_mounts(request: pytest.FixtureRequest) -> Mounts:
-    is_mine = request.param == "as who runs the tests"
-    fixture = "mounts" if is_mine else "unprivileged_mounts"
-    made = request.getfixturevalue(fixture)
-    assert isinstance(made, Mounts)
-    return made
+    is_current_user = request.param == "as the current user"
+    fixture = "mounts" if is_current_user else "unprivileged_mounts"
+    mounts = request.getfixturevalue(fixture)
+    assert isinstance(mounts, Mounts)
+    return mounts
 
 
 def _prefixes_of_ordinary_user() -> tuple[Sequence[str], Sequence[str]]:
-    """What makes an ordinary user run a program, and what our own.
+    """Return the prefixes that run any program, and our own, as an ordinary user.
 
-    Where the interpreter or the checkout lies in root's home, that user is lent the right to read
-    it, for our own program only. It has no part in mounting: fusermount and the kernel go by the
-    user id.
+    If the interpreter or the checkout is in root's home, that user is granted permission to read
+    it, for our own program only. It does not affect mounting: fusermount and the kernel check the
+    user ID.
     """
     if os.geteuid() != 0:
         return (), ()
-    # It starts an interpreter itself: setpriv can start one that the user cannot.
+    # The program starts an interpreter itself: setpriv can start one that the user cannot.
     source = "import invoicefs, subprocess, sys; subprocess.run([sys.executable, '-V'], check=True)"
     program = (sys.executable, "-c", source)
-    for prefix in (_AS_NOBODY, _AS_NOBODY_WHO_MAY_READ_THE_PROGRAM):
+    for prefix in (_AS_NOBODY, _AS_NOBODY_WITH_READ_ACCESS):
         if run(*prefix, *program, env={"PYTHONPATH": str(CHECKOUT)}, cwd=Path("/")).code == 0:
             break
     else:

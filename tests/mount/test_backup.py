@@ -108,8 +108,8 @@ def mount(sandbox: Sandbox, mounts: Mounts) -> Mount:
 
 
 @pytest.mark.promise(
-    "A second backup with restic reads no final invoice again, one with borg only the "
-    "newest file of all, also after a remount."
+    "A second backup with restic reads no final invoice again, and one with borg only the "
+    "newest file, even after a remount."
 )
 @pytest.mark.parametrize("is_remounted", [False, True], ids=["same mount", "remounted"])
 def test_second_backup_reads_nothing(

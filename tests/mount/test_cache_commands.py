@@ -84,7 +84,7 @@ def test_without_a_store_there_is_nothing_to_look_after(mounts: Mounts) -> None:
     for command in ("info", "verify", "clear"):
         ended = mounts.command("cache", command)
         assert (ended.code, ended.err.count("\n")) == (1, 1)
-        assert ended.err.startswith("invoicefs: There is no store in ")
+        assert ended.err.startswith("invoicefs: There is no cache in ")
 
 
 @WITH_OR_WITHOUT
@@ -111,8 +111,8 @@ def test_verify_finds_what_is_damaged_and_it_is_downloaded_again(
 
 
 @pytest.mark.promise(
-    "`invoicefs cache clear` frees the disk, also under a mount, and costs downloads but neither "
-    "sizes nor dates."
+    "`invoicefs cache clear` frees disk space, even under a mount, and costs downloads but "
+    "neither sizes nor dates."
 )
 @WITH_OR_WITHOUT
 def test_clear_frees_the_disk_and_keeps_sizes_and_dates(

@@ -107,8 +107,8 @@ def vesctl(mounts: Mounts, client: Identity, folder: Path) -> Environment:
 
 
 @pytest.mark.promise(
-    "Neither token nor key, password or invoice is in an argument, in the environment of a "
-    "process, in the log, in `status`, in an attribute or in a temporary file."
+    "Neither token nor key, password or invoice is in an argument, the environment of a "
+    "process, the log, the status, an attribute or a temporary file."
 )
 @pytest.mark.parametrize(
     "place",
@@ -161,9 +161,7 @@ def test_a_server_that_wants_a_certificate_is_named_as_such(without_token: Mount
     assert not without_token.sandbox.calls
 
 
-@pytest.mark.promise(
-    "With the extra `p12` an expired certificate is named as such before anybody is asked."
-)
+@pytest.mark.promise("With the extra `p12`, an expired certificate is reported before any request.")
 def test_an_expired_certificate_is_named_as_such(
     without_token: Mounts, authority: Authority
 ) -> None:

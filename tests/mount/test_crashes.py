@@ -33,8 +33,8 @@ from tests.mount.support.damage import (
     everything,
     journals,
     missing,
-    put_junk_beside,
-    rotated_among_their_like,
+    put_junk_next_to,
+    rotated_within_kind,
     spoil,
     value_files,
     value_files_and_databases,
@@ -201,8 +201,8 @@ def forget_calls_of_the_dead(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.promise(
-    "When the mount process is killed, nothing that a program had read before is downloaded "
-    "again, and mounting again mends the folder."
+    "When the mount process is killed, nothing that a program has read is downloaded again, "
+    "and mounting again repairs the folder."
 )
 @pytest.mark.parametrize("seed", [1])
 def test_what_was_read_before_a_crash_is_never_fetched_again(
@@ -284,7 +284,7 @@ def stop_while_it_is_looked_at(mount: Mount, reader: Running) -> None:
     raise AssertionError("the looker was never seen to wait")
 
 
-@pytest.mark.promise("Nobody who waits for a mount whose process is killed goes on waiting.")
+@pytest.mark.promise("No program keeps waiting for a mount whose process was killed.")
 def test_a_crash_frees_all_who_wait_for_an_answer_also_the_looker(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -390,7 +390,8 @@ def check_that_it_costs_no_invoice(sandbox: Sandbox, mounts: Mounts, store: Path
 
 
 @pytest.mark.promise(
-    "Whatever happens to the files of the store, what is damaged is noticed and downloaded again."
+    "Whatever happens to the files of the cache, damage is detected and the invoice is "
+    "downloaded again."
 )
 @pytest.mark.parametrize(
     ("left", "chosen"),
@@ -414,14 +415,15 @@ def test_damage_by_power_loss_costs_calls_but_no_invoice(
 
 
 @pytest.mark.promise(
-    "Whatever happens to the files of the store, what is damaged is noticed and downloaded again."
+    "Whatever happens to the files of the cache, damage is detected and the invoice is "
+    "downloaded again."
 )
 @pytest.mark.parametrize("left", [unmounted, killed])
 def test_junk_in_a_store_costs_no_invoice(
     sandbox: Sandbox, mounts: Mounts, lay_store: LayStore, left: str
 ) -> None:
     store = lay_store(left)
-    put_junk_beside(everything(store))
+    put_junk_next_to(everything(store))
     check_that_it_costs_no_invoice(sandbox, mounts, store)
 
 
@@ -431,7 +433,7 @@ GONE_DAMAGES = [
     *product([value_files, everything], DAMAGES),
     *((database_of_pdfs, each) for each in DAMAGES if "rotated" not in each.__name__),
     (journals, missing),
-    (journals, rotated_among_their_like),
+    (journals, rotated_within_kind),
 ]
 
 
@@ -523,7 +525,8 @@ def test_damage_under_a_mount_without_the_api_gives_right_bytes_or_errors_and_no
 
 
 @pytest.mark.promise(
-    "Whatever happens to the files of the store, what is damaged is noticed and downloaded again."
+    "Whatever happens to the files of the cache, damage is detected and the invoice is "
+    "downloaded again."
 )
 @in_use
 @pytest.mark.parametrize("what_happens", DAMAGES)

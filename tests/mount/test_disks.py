@@ -89,8 +89,8 @@ def copier(sandbox: Sandbox, tmp_path: Path) -> Copier:
 
 
 @pytest.mark.promise(
-    "A disk that is full, read-only or locked costs downloads and one warning, never an invoice, "
-    "and is used again when it is well again."
+    "A disk that is full, read-only or locked costs downloads and one warning, never an "
+    "invoice, and is used again when it has recovered."
 )
 @pytest.mark.parametrize("options", ["size=2M", "size=64M,nr_inodes=15"], ids=["space", "inodes"])
 def test_a_disk_that_fills_up_costs_calls_and_one_warning(
@@ -129,8 +129,8 @@ def mend(disk: Disk) -> None:
 
 
 @pytest.mark.promise(
-    "A disk that is full, read-only or locked costs downloads and one warning, never an invoice, "
-    "and is used again when it is well again."
+    "A disk that is full, read-only or locked costs downloads and one warning, never an "
+    "invoice, and is used again when it has recovered."
 )
 @pytest.mark.parametrize(
     ("break_", "words"),
@@ -217,8 +217,8 @@ def locked(mounts: Mounts, *, is_for_readers_too: bool = False) -> Iterator[None
 
 
 @pytest.mark.promise(
-    "A disk that is full, read-only or locked costs downloads and one warning, never an invoice, "
-    "and is used again when it is well again."
+    "A disk that is full, read-only or locked costs downloads and one warning, never an "
+    "invoice, and is used again when it has recovered."
 )
 def test_a_store_that_is_locked_in_use_costs_calls_and_one_warning(
     sandbox: Sandbox, mounts: Mounts, copier: Copier

@@ -22,7 +22,7 @@ from tests.mount.support.poorer_machines import (
     NO_DEVICE,
     NO_FUSERMOUNT,
     NO_LIBFUSE,
-    NOTHING_ALLOWED,
+    NO_USER_ALLOW_OTHER,
     ONLY_LIBFUSE3,
     python_path_with,
 )
@@ -53,8 +53,8 @@ def test_what_a_server_says_moves_no_cursor(sandbox: Sandbox, mounts: Mounts) ->
 
 
 @pytest.mark.promise(
-    "`invoicefs doctor` checks the machine, the credential, the API and the store, and says how to "
-    "mend each."
+    "`invoicefs doctor` checks the machine, the credential, the API and the cache, and says "
+    "how to fix each."
 )
 def test_where_all_is_well_every_line_has_a_tick(sandbox: Sandbox, mounts: Mounts) -> None:
     ended = mounts.command("doctor")
@@ -68,8 +68,8 @@ def test_where_all_is_well_every_line_has_a_tick(sandbox: Sandbox, mounts: Mount
 
 
 @pytest.mark.promise(
-    "`invoicefs doctor` checks the machine, the credential, the API and the store, and says how to "
-    "mend each."
+    "`invoicefs doctor` checks the machine, the credential, the API and the cache, and says "
+    "how to fix each."
 )
 @pytest.mark.parametrize(
     ("changes", "words"),
@@ -127,7 +127,7 @@ def test_that_others_may_not_be_let_in_is_a_cross_where_they_are_to_be(
     unprivileged_mounts: Mounts, tmp_path: Path
 ) -> None:
     mounts = unprivileged_mounts
-    env = {"PYTHONPATH": python_path_with(tmp_path, *NOTHING_ALLOWED)}
+    env = {"PYTHONPATH": python_path_with(tmp_path, *NO_USER_ALLOW_OTHER)}
 
     (cross,) = crosses(mounts, mounts.command("doctor", "--allow-other", env=env))
 

@@ -156,8 +156,8 @@ def ailing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox, 
 
 
 @pytest.mark.promise(
-    "Whoever opens an invoice and reads it gets all of it or an error, never wrong, short or empty "
-    "content."
+    "A program that opens and reads an invoice gets all of it or an error, never wrong, short"
+    " or empty content."
 )
 @pytest.mark.parametrize("case", ANSWERS)
 def test_open_gives_the_errno_of_the_answer(ailing: tuple[Sandbox, Mount], case: str) -> None:
@@ -254,7 +254,7 @@ sys.stdout.buffer.write(os.read(handle, 99_999_999))
 
 
 @pytest.mark.promise(
-    "Every error is reported when a file or folder is opened, never in the middle of reading."
+    "Every error is reported when a file or folder is opened, never while it is being read."
 )
 def test_a_read_never_fails_once_the_file_is_open(sandbox: Sandbox, mounts: Mounts) -> None:
     pdf = plain_pdf("large", 3 * MIB)
@@ -303,9 +303,7 @@ def healthy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox,
         yield sandbox, made.mount("--list-ttl", "1h")
 
 
-@pytest.mark.promise(
-    "The folder is read-only: every change is refused with `Read-only file system`."
-)
+@pytest.mark.promise("The folder is read-only: every change fails with `Read-only file system`.")
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_gives_erofs(healthy: tuple[Sandbox, Mount], change: str) -> None:
     assert outcome(CHANGES[change], healthy[1] / PAID) == "EROFS"
@@ -373,7 +371,8 @@ NEVER_A_NAMESPACE = (
 
 
 @pytest.mark.promise(
-    "What desktops look for in every folder, like `.Trash` or `autorun.inf`, costs no call."
+    "Names that desktops look for in every folder, such as `.Trash` or `autorun.inf`, cost no"
+    " request."
 )
 @pytest.mark.parametrize("name", NEVER_AN_INVOICE)
 def test_a_name_that_no_invoice_can_have_does_not_exist_and_costs_no_call(
@@ -512,8 +511,8 @@ def by_name_only(sandbox: Sandbox, mounts: Mounts) -> Mount:
 
 
 @pytest.mark.promise(
-    "If you may download invoices but not list them, `cat "
-    "~/invoices/system/invoice-42.pdf` works although `ls` says `Permission denied`."
+    "If you may download invoices but not list them, `cat ~/invoices/system/invoice-42.pdf` "
+    "works although `ls` fails with `Permission denied`."
 )
 def test_an_invoice_opens_by_name_where_listing_is_forbidden(
     sandbox: Sandbox, by_name_only: Mount

@@ -43,8 +43,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.mark.promise(
-    "`invoicefs fetch PATH` downloads all that is below, several at one time, and a second run "
-    "fetches only what is missing."
+    "`invoicefs fetch PATH` downloads everything below it, several invoices at the same time,"
+    " and a second run downloads only what is missing."
 )
 def test_all_below_a_path_is_fetched_once_and_a_second_run_has_nothing_to_do(
     sandbox: Sandbox, mounts: Mounts
@@ -55,8 +55,8 @@ def test_all_below_a_path_is_fetched_once_and_a_second_run_has_nothing_to_do(
     first = mounts.command("fetch", mount / NAMESPACE).good()
     second = mounts.command("fetch", mount / NAMESPACE, mount / "other").good()
 
-    assert first.lines[-1] == "30 fetched, 0 were there, 0 failed."
-    assert second.lines[-1] == "5 fetched, 30 were there, 0 failed."
+    assert first.lines[-1] == "30 downloaded, 0 already cached, 0 failed."
+    assert second.lines[-1] == "5 downloaded, 30 already cached, 0 failed."
     assert sandbox.count(Endpoint.PDF) == 35
     assert 1 < sandbox.peak_concurrency <= 4
     sandbox.go_away()
@@ -65,8 +65,8 @@ def test_all_below_a_path_is_fetched_once_and_a_second_run_has_nothing_to_do(
 
 
 @pytest.mark.promise(
-    "`invoicefs fetch PATH` downloads all that is below, several at one time, and a second run "
-    "fetches only what is missing."
+    "`invoicefs fetch PATH` downloads everything below it, several invoices at the same time,"
+    " and a second run downloads only what is missing."
 )
 @pytest.mark.parametrize("is_mounted_anew", [False, True], ids=["same mount", "mounted anew"])
 def test_what_was_cleared_from_the_store_is_fetched_again_also_by_way_of_a_link(
@@ -83,7 +83,7 @@ def test_what_was_cleared_from_the_store_is_fetched_again_also_by_way_of_a_link(
 
     ended = mounts.command("fetch", link / NAMESPACE).good()
 
-    assert ended.lines[-1] == "30 fetched, 0 were there, 0 failed."
+    assert ended.lines[-1] == "30 downloaded, 0 already cached, 0 failed."
     sandbox.go_away()
     assert run("cat", mount / NAMESPACE / file_name(BAD)).good().out == CONTENTS[file_name(BAD)]
 
@@ -94,8 +94,8 @@ def test_what_the_store_has_no_room_for_is_told(sandbox: Sandbox, mounts: Mounts
 
     ended = mounts.command("fetch", mount / NAMESPACE).good()
 
-    assert ended.lines[-1] == "30 fetched, 0 were there, 0 failed."
-    assert "did not stay in the store: it is too small (--cache-size)" in ended.err
+    assert ended.lines[-1] == "30 downloaded, 0 already cached, 0 failed."
+    assert "did not stay in the cache: it is too small (--cache-size)" in ended.err
 
 
 def test_elsewhere_than_on_a_terminal_it_tells_each_tenth_in_a_line(mounts: Mounts) -> None:
@@ -109,7 +109,8 @@ def test_elsewhere_than_on_a_terminal_it_tells_each_tenth_in_a_line(mounts: Moun
 
 
 @pytest.mark.promise(
-    "It says what could not be had and why, ends with 1 then, and fetches it when it is run again."
+    "It reports what could not be downloaded and why, exits with status 1 in that case, and "
+    "downloads it when it is run again."
 )
 def test_what_cannot_be_had_is_told_in_words_and_had_by_a_later_run(
     sandbox: Sandbox, mounts: Mounts
@@ -121,7 +122,7 @@ def test_what_cannot_be_had_is_told_in_words_and_had_by_a_later_run(
     ended = mounts.command("fetch", mount.path)
 
     assert ended.code == 1
-    assert ended.lines[-1] == "34 fetched, 0 were there, 2 failed."
+    assert ended.lines[-1] == "34 downloaded, 0 already cached, 2 failed."
     bad, closed = sorted(ended.err.splitlines(), key=lambda line: NAMESPACE not in line)
     assert bad == f"{mount / NAMESPACE / file_name(BAD)}: the server answered 403: not for you"
     assert closed == f"{mount / 'closed'}: Permission denied"
@@ -142,19 +143,17 @@ def test_a_path_that_is_not_there_is_told_and_the_others_are_fetched(mounts: Mou
 
     assert ended.code == 1
     assert ended.err == f"{mount / NAMESPACE / 'no-such.pdf'}: No such file or directory\n"
-    assert ended.lines[-1] == "5 fetched, 0 were there, 1 failed."
+    assert ended.lines[-1] == "5 downloaded, 0 already cached, 1 failed."
 
 
 def test_a_path_in_no_mount_is_refused(mounts: Mounts, tmp_path: Path) -> None:
     ended = mounts.command("fetch", tmp_path)
 
     assert (ended.code, ended.out) == (1, b"")
-    assert "in no mount of invoicefs" in ended.err
+    assert "not in a mount of invoicefs" in ended.err
 
 
-@pytest.mark.promise(
-    "Ctrl-C stops it after the downloads that are under way, and it says how far it came."
-)
+@pytest.mark.promise("Ctrl-C stops it after the downloads in flight, and it reports its progress.")
 def test_ctrl_c_stops_it_and_the_next_run_goes_on(sandbox: Sandbox, mounts: Mounts) -> None:
     mount, gate = mounts.mount("--parallel", "3", "--read-ahead", "0"), Gate()
     run("ls", mount / NAMESPACE).good()
@@ -167,7 +166,7 @@ def test_ctrl_c_stops_it_and_the_next_run_goes_on(sandbox: Sandbox, mounts: Moun
 
     assert ended.code == 130
     assert "Traceback" not in ended.err
-    assert f"of {len(INVOICES)} were fetched" in ended.err
+    assert f"of {len(INVOICES)} were downloaded" in ended.err
     before = sandbox.count(Endpoint.PDF)
     assert before < len(INVOICES)
     assert (
@@ -179,7 +178,7 @@ def test_ctrl_c_stops_it_and_the_next_run_goes_on(sandbox: Sandbox, mounts: Moun
     assert sandbox.count(Endpoint.PDF) == len(INVOICES)
 
 
-@pytest.mark.promise("With `--again` it replaces what the mount has, final or not.")
+@pytest.mark.promise("With `--again` it replaces what is cached, final or not.")
 def test_again_replaces_what_is_stored_and_what_is_open_stays(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -194,7 +193,7 @@ def test_again_replaces_what_is_stored_and_what_is_open_stays(
 
     with open(path, "rb") as is_open:
         ended = mounts.command("fetch", "--again", path).good()
-        assert ended.lines[-1] == "1 fetched, 0 were there, 0 failed."
+        assert ended.lines[-1] == "1 downloaded, 0 already cached, 0 failed."
         assert is_open.read() == INVOICES[0].content()
     assert run("cat", path).good().out == corrected.content()
     assert path.stat().st_mtime > before.st_mtime

@@ -30,7 +30,7 @@ def active(pdf: bytes, amount: str = "100") -> SampleInvoice:
 
 
 @pytest.mark.promise(
-    "Once a file was opened, its date changes when its content does, and at no other time."
+    "Once a file was opened, its date changes when its content changes, and at no other time."
 )
 @pytest.mark.parametrize(
     "new", [NEW, NEW[:9] + NEW[-70_000:], NEW + NEW], ids=["same size", "shorter", "longer"]
@@ -53,7 +53,7 @@ def test_an_invoice_that_became_final_shows_its_new_size_and_time_for_one_call(
 
 
 @pytest.mark.promise(
-    "Once a file was opened, its date changes when its content does, and at no other time."
+    "Once a file was opened, its date changes when its content changes, and at no other time."
 )
 def test_the_time_stays_where_the_list_changed_and_the_bytes_did_not(
     sandbox: Sandbox, mounts: Mounts
@@ -84,8 +84,8 @@ def test_a_look_at_what_has_changed_holds_up_nobody_else(sandbox: Sandbox, mount
 
 
 @pytest.mark.promise(
-    "An invoice of a running period is outdated `--active-ttl` (5 minutes) after its "
-    "download: it shows the upper bound again, and the next open downloads it again."
+    "A draft expires `--active-ttl` (5 minutes) after its download: it shows the upper bound "
+    "again, and the next open downloads it again."
 )
 def test_an_active_invoice_is_fetched_again_when_it_is_opened_after_its_time(
     sandbox: Sandbox, mounts: Mounts
@@ -153,9 +153,8 @@ CHANGED = {
 
 
 @pytest.mark.promise(
-    "An invoice that was opened before and has changed in the list since is downloaded again "
-    "when it is looked at, so `rsync -a`, `rsync -au` and `cp -ruf` bring an archive up to date "
-    "in one run."
+    "An invoice that was opened before and has changed in the listing is downloaded again on "
+    "`stat`, so `rsync -a`, `rsync -au` and `cp -ruf` update an archive in one run."
 )
 @pytest.mark.parametrize("archive", [by_rsync_a, by_rsync_au, by_cp_ruf, by_cp_auf])
 @pytest.mark.parametrize("change", CHANGED)
@@ -183,8 +182,8 @@ def test_the_next_archive_run_copies_what_has_changed_and_the_one_after_nothing(
 
 
 @pytest.mark.promise(
-    "Copies are read-only files, so a second plain `cp -r` onto them fails: use `rsync -a`, or "
-    "`cp -ruf`, which replaces what it may not write to."
+    "Copies are read-only files, so a second plain `cp -r` onto them fails: use `rsync -a`, "
+    "or `cp -ruf`, which replaces files that it cannot write to."
 )
 def test_a_second_plain_cp_fails_and_others_do_not(
     sandbox: Sandbox, unprivileged_mounts: Mounts
@@ -224,7 +223,7 @@ def test_a_new_invoice_is_archived_by_the_next_run(sandbox: Sandbox, mounts: Mou
     assert by_rsync_a(mounts, source) == [file_name(invoice(2))]
 
 
-@pytest.mark.promise("`--status paid` hides the invoices of which a list has told another status.")
+@pytest.mark.promise("`--status paid` hides the invoices that a listing has given another status.")
 def test_only_invoices_in_the_named_states_are_shown(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(active(OLD), invoice(1), replace(invoice(2), status="OVERDUE"))
 
@@ -252,7 +251,7 @@ sys.stdout.buffer.write(first + os.pread(handle, size, size // 2))
 """
 
 
-@pytest.mark.promise("While a file is open, it never changes.")
+@pytest.mark.promise("An open file never changes.")
 def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(active(OLD))
     path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
@@ -283,7 +282,7 @@ def test_an_active_invoice_that_vanishes_stays_readable_while_it_is_open(
     assert eventually(lambda: "No such file" in run("cat", path).err)
 
 
-@pytest.mark.promise("A list that leaves the status out hides nothing that was shown.")
+@pytest.mark.promise("A listing that omits the status hides nothing that was shown.")
 def test_a_list_that_leaves_the_status_out_empties_no_folder(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:

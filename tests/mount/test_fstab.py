@@ -102,7 +102,7 @@ def test_a_second_mount_of_everything_does_nothing(
 
 
 @pytest.mark.promise(
-    "A line of fstab is mounted without HOME and PATH, as at boot, and read-only whatever it says."
+    "A line of fstab is mounted without HOME and PATH, as at boot, and read-only in any case."
 )
 def test_options_for_all_file_systems_are_accepted_and_the_mount_is_read_only(
     machine: Machine,
@@ -120,7 +120,8 @@ def test_options_for_all_file_systems_are_accepted_and_the_mount_is_read_only(
 
 
 @pytest.mark.promise(
-    "`x-gvfs-show` and `x-gvfs-name=NAME` in a line of fstab reach file managers, which go by them."
+    "`x-gvfs-show` and `x-gvfs-name=NAME` in a line of fstab reach file managers, which "
+    "respect them."
 )
 def test_what_fstab_says_to_file_managers_is_in_the_table_of_mounts(machine: Machine) -> None:
     """GIO reads it there, by libmount."""
@@ -148,7 +149,7 @@ def test_options_of_a_line_are_those_of_the_command(machine: Machine) -> None:
 
 
 @pytest.mark.promise(
-    "A line of fstab is mounted without HOME and PATH, as at boot, and read-only whatever it says."
+    "A line of fstab is mounted without HOME and PATH, as at boot, and read-only in any case."
 )
 def test_it_mounts_without_home_and_path_as_at_boot(machine: Machine) -> None:
     ended = machine.run(
@@ -197,7 +198,7 @@ def test_a_folder_that_is_mounted_already_is_a_failure(machine: Machine) -> None
         f"mount $DIR && mount -t invoicefs -o {machine.options} {machine.url}/other $DIR; exit $?"
     )
 
-    assert (ended.code, "is mounted already" in ended.err) == (32, True)
+    assert (ended.code, "is already mounted" in ended.err) == (32, True)
 
 
 def test_a_fake_mount_mounts_nothing_and_a_sloppy_one_minds_no_option(machine: Machine) -> None:
@@ -234,9 +235,7 @@ AUTOMOUNTER = """if True:
 """
 
 
-@pytest.mark.promise(
-    "With `x-systemd.automount` it is mounted when somebody first looks into the folder."
-)
+@pytest.mark.promise("With `x-systemd.automount`, the folder is mounted when it is first accessed.")
 def test_the_folder_of_an_automount_is_mounted_for_who_looks_into_it(machine: Machine) -> None:
     """It hung when the mount left the process group of the automounter before it had mounted."""
     if "autofs" not in Path("/proc/filesystems").read_text():

@@ -137,7 +137,7 @@ def test_options_can_come_from_the_environment(mounts: Mounts) -> None:
 
 
 @pytest.mark.promise(
-    "When the API cannot be reached, the last good list and the stored invoices are served."
+    "When the API is unreachable, the last good listing and the cached invoices are served."
 )
 def test_the_store_serves_a_mount_while_the_api_is_away(sandbox: Sandbox, mounts: Mounts) -> None:
     mount = mounts.mount()
@@ -165,7 +165,7 @@ def test_a_mounted_folder_is_not_mounted_on_again(mounts: Mounts) -> None:
     mount = mounts.mount()
     ended = mounts.command("mount", mount.path)
     assert ended.code == 1
-    assert "is mounted already" in ended.err
+    assert "is already mounted" in ended.err
     assert processes_of(mount.path) == mount.pids
     assert run("ls", mount.path).good().lines == [NAMESPACE]
     mounts.umount(mount)
@@ -482,8 +482,8 @@ def test_a_store_that_disappears_under_a_mount_costs_no_invoice(mounts: Mounts) 
 
 
 @pytest.mark.promise(
-    "From its first open on a final invoice shows its true size, also after a remount and "
-    "after it was dropped from the store on disk."
+    "After its first download a final invoice always shows its true size, even after a "
+    "remount and after it was evicted from the cache."
 )
 def test_what_a_small_store_evicts_is_fetched_again_and_keeps_its_size(
     sandbox: Sandbox, mounts: Mounts
@@ -570,7 +570,7 @@ def test_sigterm_ends_the_mount_of_an_ordinary_user(unprivileged_mounts: Mounts)
 
 
 @pytest.mark.promise(
-    "Only you can look into your mount, not even root can, unless you give `--allow-other`."
+    "Nobody else can access your mount, not even root, unless you give `--allow-other`."
 )
 @NEEDS_ROOT
 def test_root_cannot_look_into_the_mount_of_another_user(unprivileged_mounts: Mounts) -> None:
@@ -579,7 +579,7 @@ def test_root_cannot_look_into_the_mount_of_another_user(unprivileged_mounts: Mo
 
 
 @pytest.mark.promise(
-    "Only you can look into your mount, not even root can, unless you give `--allow-other`."
+    "Nobody else can access your mount, not even root, unless you give `--allow-other`."
 )
 @NEEDS_ROOT
 @pytest.mark.parametrize(("umask", "is_allowed"), [("022", True), ("077", False)])

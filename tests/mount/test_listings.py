@@ -124,8 +124,8 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mount]:
 
 
 @pytest.mark.promise(
-    "A listing that fails never shows fewer files than before, so `rsync --delete` "
-    "deletes nothing from your archive because of it."
+    "A listing that fails never shows fewer files than before, so it never makes `rsync "
+    "--delete` delete anything from your archive."
 )
 @pytest.mark.parametrize("case", CASES)
 def test_a_failing_list_shows_what_was_there_before(live: Mount, case: str) -> None:
@@ -296,8 +296,8 @@ STRANGE_NAMES = {
 
 
 @pytest.mark.promise(
-    "A file is called like the invoice, with `.pdf` at its end; what no file name can "
-    "hold is percent-encoded, and two invoices never share a file."
+    "A file has the name of the invoice with `.pdf` at the end; characters that file names "
+    "cannot have are percent-encoded, and two invoices never share a file."
 )
 def test_every_name_has_a_file_that_can_be_read(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
@@ -377,8 +377,8 @@ TWO_NAMESPACES = SampleTenant(
 
 
 @pytest.mark.promise(
-    "A listing that fails never shows fewer files than before, so `rsync --delete` "
-    "deletes nothing from your archive because of it."
+    "A listing that fails never shows fewer files than before, so it never makes `rsync "
+    "--delete` delete anything from your archive."
 )
 @pytest.mark.parametrize("case", ARCHIVE_FAILURES)
 def test_rsync_delete_deletes_nothing_while_the_api_fails(

@@ -56,7 +56,7 @@ def assert_that_all_is_gone(mounts: Mounts, mount: Mount) -> None:
 
 
 @pytest.mark.promise(
-    "A mount in full use can be ended at any time, by SIGTERM or lazily, and leaves nothing behind."
+    "A busy mount can be ended at any time, by SIGTERM or lazily, and leaves nothing behind."
 )
 def test_sigterm_ends_a_mount_under_load(anyones_mounts: Mounts) -> None:
     mounts = anyones_mounts
@@ -83,7 +83,7 @@ def test_a_mount_under_load_is_busy_and_goes_on_serving(anyones_mounts: Mounts) 
 
 
 @pytest.mark.promise(
-    "A mount in full use can be ended at any time, by SIGTERM or lazily, and leaves nothing behind."
+    "A busy mount can be ended at any time, by SIGTERM or lazily, and leaves nothing behind."
 )
 def test_a_lazily_unmounted_mount_serves_its_open_files_and_ends_by_itself(
     anyones_mounts: Mounts,
@@ -113,7 +113,7 @@ def test_a_mount_that_is_killed_under_load_gives_no_wrong_byte(anyones_mounts: M
     mounts.umount(mounts.mount(path=mount.path))
 
 
-@pytest.mark.promise("Never more than `--parallel` calls run at one time.")
+@pytest.mark.promise("There are never more than `--parallel` concurrent requests.")
 @pytest.mark.parametrize("parallel", [1, 2, 8])
 def test_under_load_no_more_calls_run_at_once_than_allowed(
     sandbox: Sandbox, mounts: Mounts, parallel: int

@@ -33,8 +33,7 @@ def mounted_under(mounts: Mounts, limit: str, *options: str) -> tuple[Path, Ende
 
 
 @pytest.mark.promise(
-    "What this machine has too little of, descriptors or threads, is said in words and "
-    "wedges no mount."
+    "A lack of file descriptors or threads is reported in words and blocks no mount."
 )
 def test_a_parallel_that_does_not_fit_is_refused_with_the_number_that_does(
     mounts: Mounts, tmp_path: Path
@@ -60,8 +59,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(mounts: Mounts) -> None:
 
 
 @pytest.mark.promise(
-    "What this machine has too little of, descriptors or threads, is said in words and "
-    "wedges no mount."
+    "A lack of file descriptors or threads is reported in words and blocks no mount."
 )
 @NEEDS_ROOT
 @pytest.mark.parametrize(("user", "threads"), [("games", 30), ("news", 16)])
@@ -86,7 +84,7 @@ def test_few_threads_are_enough(mounts: Mounts, user: str, threads: int) -> None
         assert in_folder(folder / "copy") == contents(TENANT)
 
 
-@pytest.mark.promise("Of several `mount` commands at one time exactly one mounts.")
+@pytest.mark.promise("Of several concurrent `mount` commands exactly one mounts.")
 @pytest.mark.parametrize("count", [2, 5])
 def test_of_commands_at_one_time_exactly_one_mounts(mounts: Mounts, count: int) -> None:
     path = mounts.new_path()
@@ -94,7 +92,7 @@ def test_of_commands_at_one_time_exactly_one_mounts(mounts: Mounts, count: int) 
         ended = list(threads.map(lambda _: mounts.command("mount", path), range(count)))
 
     assert sorted(each.code for each in ended) == [0, *[1] * (count - 1)]
-    assert all("is mounted already" in each.err for each in ended if each.code)
+    assert all("is already mounted" in each.err for each in ended if each.code)
     mounts.umount(mounts.at(path))
     assert not path.is_mount()
 

@@ -57,11 +57,11 @@ def stored_and_not(mount: Mount) -> tuple[list[Path], list[Path]]:
 
 
 @pytest.mark.promise(
-    "When the API cannot be reached, the last good list and the stored invoices are served."
+    "When the API is unreachable, the last good listing and the cached invoices are served."
 )
 @pytest.mark.promise(
-    "What cannot be had for want of a network is `No route to host`, never `No such file or "
-    "directory`, and is there again within `--list-ttl` of its return."
+    "A network failure is `No route to host`, never `No such file or directory`, and files "
+    "are available again within `--list-ttl` of its return."
 )
 def test_without_a_network_what_is_stored_is_served_and_nothing_looks_absent(
     sandbox: Sandbox, mounts: Mounts
@@ -132,9 +132,7 @@ def test_a_copy_that_the_network_cut_short_is_completed_by_the_next(
 # The token.
 
 
-@pytest.mark.promise(
-    "A token can be renewed in its file while a copy is running, and the copy goes on."
-)
+@pytest.mark.promise("A token can be renewed in its file during a copy, and the copy continues.")
 def test_a_copy_goes_on_while_the_token_is_renewed_again_and_again(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:

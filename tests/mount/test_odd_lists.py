@@ -27,8 +27,7 @@ def log_lines(mount: Mount) -> list[str]:
 
 
 @pytest.mark.promise(
-    "What a list says of invoices and nobody understands costs one line per field in the "
-    "log, and no invoice."
+    "An invalid field in a listing costs one line per field in the log, and no invoice."
 )
 @pytest.mark.parametrize(
     "fields",

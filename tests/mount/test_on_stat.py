@@ -34,7 +34,7 @@ def sizes_by_ls(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.promise(
-    "With `--fetch on-stat` a look waits for the download, so the size is true from the first look."
+    "With `--fetch on-stat`, a `stat` waits for the download, so the size is always true."
 )
 def test_ls_shows_exact_sizes_at_the_first_look_for_one_call_each(
     sandbox: Sandbox, mounts: Mounts
@@ -163,8 +163,8 @@ TROUBLES: dict[str, Behaviour] = {
 
 
 @pytest.mark.promise(
-    "A look at a listed invoice never fails because its PDF cannot be had: it shows the "
-    "upper bound then."
+    "A `stat` of a listed invoice never fails because its PDF cannot be downloaded: it shows "
+    "the upper bound."
 )
 @pytest.mark.parametrize("case", TROUBLES)
 def test_ls_shows_the_upper_bound_where_a_pdf_cannot_be_had(

@@ -40,7 +40,7 @@ def mounted_with_other_token(mounts: Mounts, *options: str) -> Path:
 
 
 @pytest.mark.promise(
-    "A token that the API refuses something is not shown what another one has fetched of it."
+    "A token that the API refuses something does not get what another token has downloaded."
 )
 @pytest.mark.usefixtures("stored")
 def test_a_token_that_is_refused_is_not_shown_what_another_one_had_fetched(
@@ -61,8 +61,8 @@ def test_a_token_that_is_refused_is_not_shown_what_another_one_had_fetched(
 
 
 @pytest.mark.promise(
-    "A renewed token costs one list and one PDF per namespace, and no second download of "
-    "everything."
+    "A renewed token costs one list request and one PDF request per namespace, and no second "
+    "download of everything."
 )
 def test_a_renewed_token_costs_one_list_and_one_pdf_and_nothing_is_downloaded_twice(
     sandbox: Sandbox, mounts: Mounts, stored: Mount, tmp_path: Path
@@ -77,7 +77,7 @@ def test_a_renewed_token_costs_one_list_and_one_pdf_and_nothing_is_downloaded_tw
 
 
 @pytest.mark.promise(
-    "A token that the API refuses something is not shown what another one has fetched of it."
+    "A token that the API refuses something does not get what another token has downloaded."
 )
 @pytest.mark.usefixtures("stored")
 def test_while_the_api_is_away_a_token_gets_only_what_it_was_allowed_before(

@@ -127,9 +127,9 @@ def paths(mount: Mount, *places: int) -> list[Path]:
 
 
 @pytest.mark.promise(
-    "A program that opens one invoice after the other, in the order of the folder or in that of "
-    "the names, finds the next ones downloaded, up to `--read-ahead` (16) in the background: "
-    "`cp -r`, `tar`, `find`, `rsync`, `rclone`."
+    "When a program opens one invoice after another, in the order of the folder or of the "
+    "names, up to `--read-ahead` (16) of the next ones are downloaded in the background: `cp "
+    "-r`, `tar`, `find`, `rsync`, `rclone`."
 )
 @with_any_program
 def test_a_program_that_copies_a_folder_has_it_downloaded_ahead(
@@ -176,8 +176,8 @@ for path in sys.argv[1:]:
 
 
 @pytest.mark.promise(
-    "Whoever opens invoices here and there has no other downloaded, and a copy that is broken "
-    "off has had at most `--read-ahead` invoices downloaded in vain."
+    "Opening invoices in random order downloads no others, and a copy that is aborted has "
+    "downloaded at most `--read-ahead` invoices for nothing."
 )
 def test_opens_here_and_there_download_nothing_else(sandbox: Sandbox, mounts: Mounts) -> None:
     mount = mounts.mount()
@@ -283,8 +283,8 @@ def test_a_copy_of_several_namespaces_downloads_each_once(
 
 
 @pytest.mark.promise(
-    "No invoice is downloaded twice for one reader, many readers or several copies at one time, "
-    "also where the disk can keep nothing."
+    "No invoice is downloaded twice, for one reader, many readers or several copies at the "
+    "same time, even if the disk can keep nothing."
 )
 def test_two_programs_that_copy_at_one_time_download_each_once(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
@@ -317,8 +317,8 @@ with concurrent.futures.ThreadPoolExecutor(64) as threads:
 
 
 @pytest.mark.promise(
-    "No invoice is downloaded twice for one reader, many readers or several copies at one time, "
-    "also where the disk can keep nothing."
+    "No invoice is downloaded twice, for one reader, many readers or several copies at the "
+    "same time, even if the disk can keep nothing."
 )
 def test_64_readers_of_one_new_invoice_make_one_call(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.latency_s = 0.2
@@ -410,8 +410,8 @@ LARGE = invoices(size_bytes=100_000)  # ten are all that a store of 1 MiB has ro
 
 
 @pytest.mark.promise(
-    "No invoice is downloaded twice for one reader, many readers or several copies at one time, "
-    "also where the disk can keep nothing."
+    "No invoice is downloaded twice, for one reader, many readers or several copies at the "
+    "same time, even if the disk can keep nothing."
 )
 @pytest.mark.parametrize(
     ("store", "program"), [(small_store, cp), (small_store, rsync), (locked_store, cp)]
@@ -484,8 +484,8 @@ def test_trouble_that_only_read_ahead_has_is_not_noticed(
 
 
 @pytest.mark.promise(
-    "Whoever opens invoices here and there has no other downloaded, and a copy that is broken "
-    "off has had at most `--read-ahead` invoices downloaded in vain."
+    "Opening invoices in random order downloads no others, and a copy that is aborted has "
+    "downloaded at most `--read-ahead` invoices for nothing."
 )
 def test_a_copy_that_is_broken_off_has_downloaded_no_more_than_its_window_in_vain(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
@@ -509,8 +509,8 @@ def test_a_copy_that_is_broken_off_has_downloaded_no_more_than_its_window_in_vai
 
 
 @pytest.mark.promise(
-    "Where the API limits how often it may be called, a copy slows down instead of failing: of "
-    "60 new invoices at 20 calls a second at most one call in 20 is refused."
+    "If the API has a rate limit, a copy slows down instead of failing: of 60 new invoices at"
+    " 20 requests a second, at most one request in 20 is refused."
 )
 @pytest.mark.parametrize("retry_after", [True, False], ids=["with Retry-After", "without"])
 @pytest.mark.parametrize("latency_s", [0.0, 0.05])
@@ -527,8 +527,8 @@ def test_a_copy_of_many_keeps_to_a_rate_limit(
 
 
 @pytest.mark.promise(
-    "Where the next call would have to wait for longer than `--max-wait`, files fail one by one "
-    "with `Resource temporarily unavailable`; the same command run again and again fetches the "
+    "If the next request would have to wait longer than `--max-wait`, files fail one by one "
+    "with `Resource temporarily unavailable`; running the same command again downloads the "
     "rest, and nothing twice."
 )
 @pytest.mark.parametrize("retry_after", [True, False], ids=["with Retry-After", "without"])

@@ -114,8 +114,8 @@ def test_bytes_of_never_opened_files_are_those_of_the_server(
 
 
 @pytest.mark.promise(
-    "A final invoice is downloaded when it is first opened, and read from the disk from "
-    "then on, also after a remount."
+    "A final invoice is downloaded when it is first opened, and read from the disk cache from"
+    " then on, even after a remount."
 )
 def test_one_call_per_invoice_whatever_reads_it_and_after_a_remount_too(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
@@ -220,7 +220,7 @@ def test_text_of_an_invoice_is_found_in_its_pdf(mount: Mount) -> None:
 
 
 @pytest.mark.promise(
-    "A second `rsync -a` of final invoices transfers nothing, also after a remount."
+    "A second `rsync -a` of final invoices transfers nothing, even after a remount."
 )
 @pytest.mark.parametrize("is_remounted", [False, True])
 def test_second_rsync_transfers_nothing(
@@ -268,8 +268,7 @@ LOOKS = pytest.mark.parametrize(
 
 
 @pytest.mark.promise(
-    "With the default options `ls`, `find`, `stat`, `du` and `df` download no listed "
-    "invoice that was never opened."
+    "With the default options, `ls`, `find`, `stat`, `du` and `df` download nothing."
 )
 @LOOKS
 def test_looking_around_makes_no_pdf_call(
@@ -332,7 +331,7 @@ def dirents(path: Path) -> list[tuple[int, int, str]]:
 
 
 @pytest.mark.promise(
-    "A folder lists the oldest period first, and a file keeps its number (inode) over remounts."
+    "A folder lists the oldest period first, and a file keeps its inode number across remounts."
 )
 def test_a_folder_is_read_in_the_order_of_inodes_and_periods(
     sample: tuple[Sandbox, Mount],
@@ -417,8 +416,8 @@ def test_statfs_tells_the_longest_name_and_the_known_sizes(
 
 
 @pytest.mark.promise(
-    "Before its first open a file shows the upper bound `--max-pdf-size` (16 MiB) as its "
-    "size and no used blocks, because the API tells no sizes."
+    "Before its first download a file shows the upper bound `--max-pdf-size` (16 MiB) as its "
+    "size and no used blocks, because the API provides no sizes."
 )
 @pytest.mark.parametrize("options", [(), ("--max-pdf-size", "2MiB")])
 def test_sizes_are_an_upper_bound_before_the_first_open_and_exact_after_it(
@@ -450,11 +449,11 @@ ATTRIBUTES = ("-printf", "%p %i %T@ %C@ %M %n %u %g %s %b %k\n")
 
 
 @pytest.mark.promise(
-    "A folder lists the oldest period first, and a file keeps its number (inode) over remounts."
+    "A folder lists the oldest period first, and a file keeps its inode number across remounts."
 )
 @pytest.mark.promise(
-    "From its first open on a final invoice shows its true size, also after a remount and "
-    "after it was dropped from the store on disk."
+    "After its first download a final invoice always shows its true size, even after a "
+    "remount and after it was evicted from the cache."
 )
 @pytest.mark.parametrize("is_downloaded", [False, True])
 def test_attributes_are_the_same_after_a_remount(
@@ -486,8 +485,8 @@ def test_downloading_changes_neither_inode_nor_times(mounts: Mounts) -> None:
 
 
 @pytest.mark.promise(
-    "The date of a file is the end of the invoice's period, or its beginning while the "
-    "period is still running."
+    "The date of a file is the end of the invoice's period, or the beginning while the "
+    "invoice is a draft."
 )
 def test_times_are_those_of_the_period(mount: Mount) -> None:
     final, active = stat_of(

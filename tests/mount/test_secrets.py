@@ -67,8 +67,8 @@ def planted(tmp_path: Path, variables: Mapping[str, str]) -> Iterator[Mounts]:
 
 
 @pytest.mark.promise(
-    "Neither token nor key, password or invoice is in an argument, in the environment of a "
-    "process, in the log, in `status`, in an attribute or in a temporary file."
+    "Neither token nor key, password or invoice is in an argument, the environment of a "
+    "process, the log, the status, an attribute or a temporary file."
 )
 @pytest.mark.parametrize("source", ["variable", "file"])
 def test_neither_token_nor_invoice_is_in_anything_but_the_store(

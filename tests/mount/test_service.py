@@ -64,7 +64,7 @@ def by_umount(mounts: Mounts, running: Running, path: Path) -> None:
     mounts.command("umount", path).good()
 
 
-@pytest.mark.promise("A service manager is told when the mount is usable and when it goes.")
+@pytest.mark.promise("A service manager is notified when the mount is usable and when it ends.")
 @pytest.mark.parametrize("end", [by_sigterm, by_umount])
 def test_a_service_manager_is_told_when_the_mount_is_usable_and_when_it_goes(
     mounts: Mounts, manager: Manager, end: Callable[[Mounts, Running, Path], None]

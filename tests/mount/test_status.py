@@ -53,8 +53,8 @@ def counted(sandbox: Sandbox) -> Mapping[str, Mapping[str, int]]:
 
 
 @pytest.mark.promise(
-    "`invoicefs status` shows what a mount does, without a call, and its numbers are those "
-    "that the server counts."
+    "`invoicefs status` shows what a mount is doing, without a request, and its counters "
+    "match those of the server."
 )
 def test_the_numbers_are_those_that_the_server_counted(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.inject(
@@ -79,7 +79,7 @@ def test_the_numbers_are_those_that_the_server_counted(sandbox: Sandbox, mounts:
     assert sandbox.token not in json.dumps(found)
 
 
-@pytest.mark.promise("It says what went wrong lately, with the path and the reason in words.")
+@pytest.mark.promise("It shows recent failures, with the path and the reason in words.")
 def test_what_went_wrong_is_told_with_its_path_and_in_words(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -156,12 +156,12 @@ def test_a_mount_that_does_not_answer_hides_no_other_and_is_told(mounts: Mounts)
 
 
 def test_without_a_mount_there_is_nothing_to_show(mounts: Mounts, tmp_path: Path) -> None:
-    assert mounts.alone("status").good().text == "You have mounted nothing.\n"
+    assert mounts.alone("status").good().text == "You have no mounts.\n"
     assert status(mounts) == []
     refused = mounts.command("status", tmp_path)
-    assert (refused.code, "in no mount of invoicefs" in refused.err) == (1, True)
+    assert (refused.code, "not in a mount of invoicefs" in refused.err) == (1, True)
     refused = mounts.alone("refresh")
-    assert (refused.code, refused.err) == (1, "invoicefs: You have mounted nothing.\n")
+    assert (refused.code, refused.err) == (1, "invoicefs: You have no mounts.\n")
 
 
 @pytest.mark.parametrize("inside", ["", NAMESPACE, f"{NAMESPACE}/x.pdf"])
@@ -189,8 +189,8 @@ def test_a_mount_answers_while_a_download_waits(sandbox: Sandbox, mounts: Mounts
 
 
 @pytest.mark.promise(
-    "`invoicefs refresh` lists again at once, and has invoices of running periods "
-    "downloaded again when they are next opened."
+    "`invoicefs refresh` refreshes listings at once, and has drafts downloaded again when "
+    "they are next opened."
 )
 def test_refresh_lists_again_at_once(sandbox: Sandbox, mounts: Mounts) -> None:
     mount = mounts.mount("--list-ttl", "1h")
@@ -216,8 +216,8 @@ def test_refresh_of_a_namespace_lists_that_one(sandbox: Sandbox, mounts: Mounts)
 
 
 @pytest.mark.promise(
-    "`invoicefs refresh` lists again at once, and has invoices of running periods "
-    "downloaded again when they are next opened."
+    "`invoicefs refresh` refreshes listings at once, and has drafts downloaded again when "
+    "they are next opened."
 )
 def test_refresh_has_active_invoices_downloaded_again_and_final_ones_not(
     sandbox: Sandbox, mounts: Mounts

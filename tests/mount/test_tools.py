@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Sandbox
+from tests.mount.support.files import UPPER_BOUND_BYTES
 from tests.mount.support.mounts import Mounts
-from tests.mount.support.tool_stage import FILES, UPPER_BOUND_BYTES, Place, Stage, everything
+from tests.mount.support.tool_stage import FILES, Place, Stage, everything
 from tests.mount.support.tools import (
     PADDING_TOOLS,
     READERS,
@@ -63,12 +64,12 @@ def each_with(tools: Iterable[Tool]) -> pytest.MarkDecorator:
 
 
 @pytest.mark.promise(
-    "`cp`, `rsync`, `tar`, `zip`, `gio copy` and PDF viewers ask for the size after "
-    "opening, and are right either way."
+    "`cp`, `rsync`, `tar`, `zip`, `gio copy` and PDF viewers ask for the size after opening a"
+    " file, and are right in either case."
 )
 @pytest.mark.promise(
-    "Whoever opens an invoice and reads it gets all of it or an error, never wrong, short or empty "
-    "content."
+    "A program that opens and reads an invoice gets all of it or an error, never wrong, short"
+    " or empty content."
 )
 @each_with(TOOLS)
 def test_a_tool_gets_the_servers_bytes_of_a_never_opened_file(
@@ -91,24 +92,24 @@ def test_every_tool_gets_the_servers_bytes_of_a_downloaded_file(
 
 
 @pytest.mark.promise(
-    "Programs that trust a size from before the open need that: of a file that was never "
-    "opened, Python's `tarfile` fails, `diff` says that it differs, and `cpio` only warns "
-    "and pads it with zeros."
+    "Programs that rely on a size from before the open need that option: with a file that was"
+    " never opened, Python's `tarfile` fails, `diff` reports a difference, and `cpio` pads it"
+    " with zeros and only warns."
 )
 @each_with((*TRUSTING_TOOLS, *PADDING_TOOLS))
 def test_a_tool_that_goes_by_an_early_stat_is_right_where_looks_wait(
     eager_stage: Stage, room: Path, tool: Tool, subject: str
 ) -> None:
-    place = eager_stage.never_looked_at(subject, room)
+    place = eager_stage.never_accessed(subject, room)
     ended = place.run(*tool.argv).good()
     assert place.differences(tool.copied(ended, place)) == []
     assert eager_stage.pdf_calls(place) == len(place.expected)
 
 
 @pytest.mark.promise(
-    "Programs that trust a size from before the open need that: of a file that was never "
-    "opened, Python's `tarfile` fails, `diff` says that it differs, and `cpio` only warns "
-    "and pads it with zeros."
+    "Programs that rely on a size from before the open need that option: with a file that was"
+    " never opened, Python's `tarfile` fails, `diff` reports a difference, and `cpio` pads it"
+    " with zeros and only warns."
 )
 @each_with(TRUSTING_TOOLS)
 def test_a_tool_that_goes_by_an_early_stat_fails_loudly_and_leaves_no_wrong_copy(
@@ -127,9 +128,9 @@ def test_a_tool_that_goes_by_an_early_stat_fails_loudly_and_leaves_no_wrong_copy
 
 
 @pytest.mark.promise(
-    "Programs that trust a size from before the open need that: of a file that was never "
-    "opened, Python's `tarfile` fails, `diff` says that it differs, and `cpio` only warns "
-    "and pads it with zeros."
+    "Programs that rely on a size from before the open need that option: with a file that was"
+    " never opened, Python's `tarfile` fails, `diff` reports a difference, and `cpio` pads it"
+    " with zeros and only warns."
 )
 @each_with(PADDING_TOOLS)
 def test_cpio_pads_a_never_opened_file_with_zeros_and_only_warns(
@@ -161,8 +162,8 @@ def said(place: Place, line: str) -> bytes:
 
 
 @pytest.mark.promise(
-    "`cp`, `rsync`, `tar`, `zip`, `gio copy` and PDF viewers ask for the size after "
-    "opening, and are right either way."
+    "`cp`, `rsync`, `tar`, `zip`, `gio copy` and PDF viewers ask for the size after opening a"
+    " file, and are right in either case."
 )
 @IN_BOTH_STATES
 @pytest.mark.parametrize(
@@ -206,9 +207,9 @@ def test_rsync_makes_a_different_copy_right(
 
 
 @pytest.mark.promise(
-    "Programs that trust a size from before the open need that: of a file that was never "
-    "opened, Python's `tarfile` fails, `diff` says that it differs, and `cpio` only warns "
-    "and pads it with zeros."
+    "Programs that rely on a size from before the open need that option: with a file that was"
+    " never opened, Python's `tarfile` fails, `diff` reports a difference, and `cpio` pads it"
+    " with zeros and only warns."
 )
 @pytest.mark.parametrize("line", ["diff SOURCE ORDINARY", "diff --brief SOURCE ORDINARY"])
 def test_diff_may_take_a_file_for_a_different_one_until_it_was_read(

@@ -34,7 +34,7 @@ both_numbers = pytest.mark.parametrize("count", [2, 5])
 
 
 @pytest.mark.promise(
-    "Several mounts may share a store: what one has downloaded, the others read from the disk."
+    "Several mounts may share a cache: what one has downloaded, the others read from the disk."
 )
 @both_numbers
 def test_what_one_mount_has_the_others_do_not_fetch(

@@ -32,8 +32,8 @@ def odd_header(line: bytes) -> faults.Behaviour:
 
 
 @pytest.mark.promise(
-    "An invoice never gets the bytes of another one, whatever a server sends before, "
-    "between and behind its answers."
+    "An invoice never gets the bytes of another one, whatever a server sends before, between "
+    "and after its responses."
 )
 @pytest.mark.parametrize(
     "behaviour",
@@ -64,7 +64,7 @@ def test_an_archive_is_right_and_so_is_what_is_stored(
 
 
 @pytest.mark.promise(
-    "Connections that a firewall or a suspended laptop has forgotten cost seconds and no invoice."
+    "Connections that a firewall or a suspended laptop has dropped cost seconds and no invoice."
 )
 def test_connections_that_were_forgotten_on_the_way_cost_no_invoice(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
@@ -80,7 +80,7 @@ def test_connections_that_were_forgotten_on_the_way_cost_no_invoice(
     assert in_folder(tmp_path / "copy") == CONTENTS
 
 
-@pytest.mark.promise("Half a PDF is an error and is not kept.")
+@pytest.mark.promise("Half a PDF is an error and is not cached.")
 def test_half_a_pdf_is_never_stored_and_a_whole_one_later_is(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:

@@ -29,7 +29,7 @@ def getfattr(path: Path) -> dict[str, str]:
 
 @pytest.mark.promise(
     "With `--xattr`, `getfattr -d FILE` shows status, period, amount and SHA-256 of an "
-    "invoice, and `getfattr -n user.invoicefs.error FILE` why it could not be opened."
+    "invoice, and `getfattr -n user.invoicefs.error FILE` shows why it could not be opened."
 )
 def test_getfattr_shows_what_the_list_says_and_the_digest_once_it_is_read(
     sandbox: Sandbox, described: Mount
@@ -56,7 +56,7 @@ def test_folders_have_no_attributes(described: Mount) -> None:
 
 @pytest.mark.promise(
     "With `--xattr`, `getfattr -d FILE` shows status, period, amount and SHA-256 of an "
-    "invoice, and `getfattr -n user.invoicefs.error FILE` why it could not be opened."
+    "invoice, and `getfattr -n user.invoicefs.error FILE` shows why it could not be opened."
 )
 def test_why_an_open_failed_is_told_by_name_only(described: Mount) -> None:
     path = described / NAMESPACE / file_name(UNPAID)

@@ -1,11 +1,10 @@
-"""Soaks a mount in random use by 200 threads: ``scripts/soak MINUTES``.
+"""Soak test: 200 threads use a mount at random: ``scripts/soak MINUTES``.
 
-The load comes in phases, and after each the mount is looked at while it has nothing to do. After
-the first one, the warm-up, everything is there that use makes it have; what it has more of at the
-end, it would have more and more of.
+The load runs in phases, and after each one the idle mount is measured. After the first phase, the
+warm-up, the mount has allocated all that it needs; whatever has grown by the end is a leak.
 
-Prints a table of the phases, and a sentence for each promise that was broken. Ends with 1 where
-there is one.
+Prints a table of the phases, and a sentence for each broken promise. Exits with status 1 if there
+is one.
 """
 
 import json
@@ -29,28 +28,28 @@ from tests.soak.verdict import MIB, PARALLEL, Phase, broken_promises, name_of_ph
 
 _THREADS = 200
 _PHASES = 4  # the first is the warm-up
-_LOOKS = 10  # at the mount in each phase, while it is under load
+_SAMPLES = 10  # of the mount in each phase, while it is under load
 _SECONDS_PER_MINUTE = 60
-_LATENCY_S = 0.05  # enough for --parallel to be what holds calls back
+_LATENCY_S = 0.05  # long enough for --parallel to limit the requests
 _OPTIONS = (
     *("--parallel", str(PARALLEL)),
     *("--list-ttl", "2s"),
     *("--active-ttl", "1s"),
     *("--cache-size", "4MiB"),  # a tenth of all invoices
 )
-_TABLE = "{:>7} {:>10} {:>6} {:>7} | {:>7} {:>5} {:>6} {:>5} | {:>7} {:>5}"
+_TABLE = "{:>7} {:>10} {:>8} {:>9} | {:>7} {:>5} {:>6} {:>5} | {:>7} {:>5}"
 _HEADS = (
-    *("", "operations", "calls", "at once"),
+    *("", "operations", "requests", "in flight"),
     *("threads", "files", "SQLite", "MiB", "threads", "MiB"),
 )
 
 
 class _SoakedMounts(Mounts):
-    """Mounts whose memory is what they hold on to.
+    """Mounts whose memory consists only of what is in use.
 
-    By default malloc keeps what has been freed, more or less of it by chance: the memory of a
-    mount at rest moved up and down by 10 MiB (measured). So it is told to give large blocks back
-    at once, and to keep few pools of small ones.
+    By default malloc retains a varying amount of freed memory: the memory of an idle mount varied
+    by 10 MiB (measured). So it is configured to return large blocks at once, and to use few arenas
+    for small ones.
     """
 
     @property
@@ -70,9 +69,9 @@ def _soaked_mounts() -> Iterator[Mounts]:
 
 
 def _soak(mounts: Mounts, minutes: float) -> list[str]:
-    """Soak a mount, print what was measured, and return the sentences on what was broken."""
+    """Soak a mount, print the measurements, and return a sentence for each broken promise."""
     mount = mounts.mount(*_OPTIONS)
-    _say(_TABLE.format("", "", "", "", "at rest", "", "", "", "at most", ""))
+    _say(_TABLE.format("", "", "", "", "at rest", "", "", "", "maximum", ""))
     _say(_TABLE.format(*_HEADS))
     phases = []
     for number in range(_PHASES):
@@ -90,20 +89,20 @@ def _phase(mounts: Mounts, mount: Mount, number: int, phase_s: float) -> Phase:
     ends_s = monotonic() + phase_s
     with load(mounts, mount, _THREADS, seed=str(number)) as running:
         running.work()
-        looks = list(_looks(mount, ends_s, phase_s / _LOOKS))
+        samples = list(_samples(mount, ends_s, phase_s / _SAMPLES))
         report = running.end()
     return Phase(
         report,
         calls=len(mounts.sandbox.calls),
-        peak_calls=mounts.sandbox.peak_concurrency,
-        most_threads=max(look.threads for look in looks),
-        most_memory_bytes=max(look.memory_bytes for look in looks),
+        peak_requests=mounts.sandbox.peak_concurrency,
+        most_threads=max(sample.threads for sample in samples),
+        most_memory_bytes=max(sample.memory_bytes for sample in samples),
         rest=gauges_at_rest(mount.daemon),
     )
 
 
-def _looks(mount: Mount, ends_s: float, pause_s: float) -> Iterator[Gauges]:
-    """What the mount holds under load: now, and from time to time."""
+def _samples(mount: Mount, ends_s: float, pause_s: float) -> Iterator[Gauges]:
+    """Yield the gauges of the mount under load: now, and at intervals."""
     never = threading.Event()
     yield gauges(mount.daemon)
     while monotonic() < ends_s:
@@ -115,7 +114,7 @@ def _row(number: int, phase: Phase) -> str:
     rest = phase.rest
     return _TABLE.format(
         name_of_phase(number),
-        *(phase.report.operations, phase.calls, phase.peak_calls),
+        *(phase.report.operations, phase.calls, phase.peak_requests),
         *(rest.threads, rest.descriptors, rest.connections, f"{rest.memory_bytes / MIB:.1f}"),
         *(phase.most_threads, f"{phase.most_memory_bytes / MIB:.1f}"),
     )
@@ -131,8 +130,8 @@ def _say(line: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Soak for so many minutes; the exit code."""
-    # A SIGTERM, too, ends the mount and the load.
+    """Soak for a number of minutes; return the exit code."""
+    # SIGTERM also ends the mount and the load.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         with _soaked_mounts() as mounts:

@@ -1,8 +1,8 @@
-"""How long opens of stored invoices take on a mount that does nothing else, as a program.
+"""The time to open cached invoices on an otherwise idle mount, as a program.
 
     python -m tests.soak.cached_opens FOLDER
 
-The invoices are much smaller in sum than the store, and are opened before. Prints a `Timing`.
+The invoices are much smaller in total than the cache, and were opened before. Prints a `Timing`.
 """
 
 import json
@@ -19,15 +19,15 @@ from time import perf_counter_ns
 from tests.soak.tenant import Truth, soak_tenant
 
 _THREADS = 4
-_FILES = 20  # the smallest final ones: some 100 kB in sum
-_ROUNDS = 50  # of each thread
-_YOUNG_S = 6.0  # so soon after a download an open has the kernel ask for the size once more
+_FILES = 20  # the smallest final invoices: some 100 kB in total
+_ROUNDS = 50  # per thread
+_AFTER_DOWNLOAD_S = 6.0  # until then the kernel requests the size again on open
 _NS_PER_MS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The median of many opens, and what only one in a hundred takes longer than."""
+    """The number of opens, with their median and their 99th percentile."""
 
     opens: int
     p50_ms: float
@@ -60,15 +60,15 @@ def _smallest_final(folder: Path) -> list[Path]:
 def main(folder: str) -> None:
     """Time the opens of a few invoices by a few threads."""
     paths = _smallest_final(Path(folder))
-    for path in paths * 2:  # the first time, each may push one that was stored before out
+    for path in paths * 2:  # in the first round, each may evict an earlier one
         path.read_bytes()
-    threading.Event().wait(_YOUNG_S)
+    threading.Event().wait(_AFTER_DOWNLOAD_S)
     for path in paths:
-        path.stat()  # a list that is too old by now is asked for again
+        path.stat()  # refreshes an expired list
     with ThreadPoolExecutor(_THREADS) as pool:
-        # Each thread has invoices of its own: one that somebody holds open is not looked for.
+        # Each thread has invoices of its own: an open one needs no lookup in the cache.
         shares = [paths[number::_THREADS] for number in range(_THREADS)]
-        times_ns = [each for times in pool.map(_time_opens, shares) for each in times]
+        times_ns = [time_ns for times in pool.map(_time_opens, shares) for time_ns in times]
     cuts_ns = quantiles(times_ns, n=100)
     timing = Timing(len(times_ns), cuts_ns[49] / _NS_PER_MS, cuts_ns[98] / _NS_PER_MS)
     print(json.dumps(asdict(timing)))  # noqa: T201

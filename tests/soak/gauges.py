@@ -1,4 +1,4 @@
-"""What a process holds: threads, descriptors, connections to SQLite, memory (proc(5))."""
+"""Resources of a process: threads, descriptors, SQLite connections, memory (proc(5))."""
 
 import os
 import re
@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tests.mount.support.programs import LIMIT_S
 
-_DATABASE = "cache.db"  # each connection has a descriptor on it
+_DATABASE = "cache.db"  # each connection has a descriptor for it
 _POLL_S = 0.1
 _AT_REST_POLLS = 10
 
 
 @dataclass(frozen=True)
 class Gauges:
-    """One look at a process."""
+    """The resources of a process at one moment."""
 
     threads: int
     descriptors: int
@@ -25,7 +25,7 @@ class Gauges:
 
 
 def gauges(pid: int) -> Gauges:
-    """What a process holds now."""
+    """Return the current resources of a process."""
     process = Path(f"/proc/{pid}")
     status = (process / "status").read_text(encoding="ascii")
     targets = _targets(process / "fd")
@@ -38,7 +38,7 @@ def gauges(pid: int) -> Gauges:
 
 
 def gauges_at_rest(pid: int) -> Gauges:
-    """What a process holds that has nothing to do: when nothing but its memory changes."""
+    """Return the resources of a process once it is idle: when only its memory changes."""
     never = threading.Event()
     last, unchanged = gauges(pid), 0
     for _ in range(int(LIMIT_S / _POLL_S)):

@@ -1,14 +1,14 @@
-"""Many threads that use a mount in random ways, as a program of its own.
+"""Many threads that use a mount at random, as a separate program.
 
     python -m tests.soak.load FOLDER THREADS SEED
 
-A process that touches a mount must not be the one that serves its API: a thread that waits in a
-page fault holds the interpreter's lock.
+The process that accesses a mount must not serve its API: a thread that waits in a page fault holds
+the global interpreter lock.
 
-It obeys lines on stdin and answers each with the same word:
+It executes each line of stdin and prints the same word in response:
 
-- ``work``: after some operations more of all threads together.
-- ``ending``: errors are what the caller expects from now on, because he ends the mount.
+- ``work``: once all threads together have made some more operations.
+- ``ending``: errors are expected from now on, because the caller ends the mount.
 
 At the end of stdin the threads stop, and a `Report` is printed.
 """
@@ -34,7 +34,7 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True)
 class Report:
-    """What a load did and saw; the sentences are counted."""
+    """The operations and observations of a load; each message has a count."""
 
     operations: int
     wrong: dict[str, int]
@@ -60,7 +60,7 @@ class Load:
             thread.start()
 
     def obey(self, word: str) -> None:
-        """Do what one line on stdin says."""
+        """Execute one line of stdin."""
         match word:
             case "work":
                 self._work()
@@ -70,15 +70,15 @@ class Load:
                 raise ValueError(word)
 
     def stop(self) -> Report:
-        """End the threads."""
+        """Stop the threads and return their report."""
         self._has_stopped.set()
         for thread in self._threads:
             thread.join()
         return Report(
             operations=self._count(),
-            wrong=_sum([each.wrong for each in self._visitors]),
-            errors=_sum([each.errors for each in self._visitors]),
-            endings=_sum([each.endings for each in self._visitors]),
+            wrong=_sum([visitor.wrong for visitor in self._visitors]),
+            errors=_sum([visitor.errors for visitor in self._visitors]),
+            endings=_sum([visitor.endings for visitor in self._visitors]),
         )
 
     def _work(self) -> None:
@@ -90,7 +90,7 @@ class Load:
         return sum(visitor.count for visitor in self._visitors)
 
     def _visit(self, visitor: Visitor) -> None:
-        random = Random()  # noqa: S311 # only for the pace
+        random = Random()  # noqa: S311 # only for the pauses
         while not self._has_stopped.wait(random.uniform(0, _LONGEST_PAUSE_S)):
             visitor.act()
         with suppress(OSError):  # the mount may have been ended

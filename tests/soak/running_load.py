@@ -1,4 +1,4 @@
-"""The load program beside its caller, which tells it what to do."""
+"""The load program, running in the background, controlled by its caller."""
 
 import json
 from collections.abc import Iterator
@@ -16,15 +16,15 @@ class RunningLoad:
         self._program = program
 
     def work(self) -> None:
-        """Wait until some more operations have been made, by all threads together."""
+        """Wait until all threads together have made some more operations."""
         self._say("work")
 
     def expect_the_end(self) -> None:
-        """Have errors be expected from now on."""
+        """Make the load expect errors from now on."""
         self._say("ending")
 
     def end(self) -> Report:
-        """Stop it; what it did and saw."""
+        """Stop the load and return its report."""
         return Report(**json.loads(self._program.end().good().out))
 
     def _say(self, word: str) -> None:
@@ -35,7 +35,7 @@ class RunningLoad:
 
 @contextmanager
 def load(mounts: Mounts, mount: Mount, threads: int, seed: str) -> Iterator[RunningLoad]:
-    """A load on a mount, by the user of these mounts."""
+    """Start a load on a mount, as the user of these mounts."""
     module = ("tests.soak.load", mount.path, str(threads), seed)
     with mounts.started_module(*module) as program:
         yield RunningLoad(program)

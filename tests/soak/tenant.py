@@ -1,8 +1,7 @@
-"""The tenant that is soaked in calls, and the truth about its files.
+"""The tenant of the soak test, and the truth about its files.
 
-Nothing in it changes, so every byte of it is known all the time. Its content is random, so a
-slice from the wrong place is noticed; and it comes from seeds, so each process makes it for
-itself.
+It never changes, so each byte is known at any time. Its content is random, so a slice from the
+wrong offset is noticed; and it is generated from seeds, so each process generates its own.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,12 +13,12 @@ from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant
 from tests.mount.support.tenants import contents, invoice
 
 _INVOICES = {"system": 160, "shared": 80, "retail-emea": 40}
-_ACTIVE_OF_EACH = 8  # the newest ones
+_DRAFTS_PER_NAMESPACE = 8  # the newest ones
 _SMALLEST_BYTES, _LARGEST_BYTES = 2_000, 300_000
 
 
 def soak_tenant() -> SampleTenant:
-    """A few namespaces with some hundred invoices of all sizes."""
+    """Return a tenant of a few namespaces with some hundred invoices of all sizes."""
     return SampleTenant(
         "acme",
         tuple(SampleNamespace(name, tuple(_newest_first(name))) for name in _INVOICES),
@@ -27,7 +26,7 @@ def soak_tenant() -> SampleTenant:
 
 
 class Truth:
-    """What the files of a tenant hold."""
+    """The names and the content of the files of a tenant."""
 
     def __init__(self, tenant: SampleTenant) -> None:
         self._files = {name: contents(tenant, name) for name in tenant.by_name}
@@ -51,7 +50,7 @@ class Truth:
 def _newest_first(namespace: str) -> Iterable[SampleInvoice]:
     count = _INVOICES[namespace]
     for number in reversed(range(count)):
-        is_active = number >= count - _ACTIVE_OF_EACH
+        is_active = number >= count - _DRAFTS_PER_NAMESPACE
         yield replace(invoice(number), pdf=_pdf(f"{namespace}/{number}"), active=is_active)
 
 

@@ -1,4 +1,4 @@
-"""What a soak has to show, and the sentences on what it did not show."""
+"""The promises of a soak, and the sentences about broken ones."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,42 +11,42 @@ MIB = 1024 * 1024
 
 _ALARMING = ("WARNING", "ERROR", "Traceback")
 _MOST_SENTENCES = 5  # of one kind
-# What one more thread that makes calls has: two stores, each with a database and its log, and a
-# connection to the API. On a slow machine the warm-up may do with fewer than --parallel of them.
+# What each worker thread adds: two caches, each with a database and its log, and a connection to
+# the API. On a slow machine the warm-up may need fewer than --parallel workers.
 _OF_ONE_WORKER: Mapping[str, int] = {"threads": 1, "descriptors": 5, "SQLite connections": 2}
 
-# The memory at rest is, after the warm-up, 30 to 35 MiB. It grows by less and less until the
-# page caches of SQLite are full: 5 to 14 % in all (measured, in runs of half a minute to three).
-# With one body of an answer in a hundred kept, 200 kB each, it grows by 2 MB per 1000 calls, which
-# is past this bound within the 2500 calls of a minute, and in a longer soak far past it.
+# After the warm-up, the memory at rest is 30 to 35 MiB. Its growth slows down until the page
+# caches of SQLite are full: 5 to 14 % in all (measured, in runs of half a minute to three).
+# A leak of one response body in a hundred, 200 kB each, adds 2 MB per 1000 requests, which exceeds
+# this limit within the 2500 requests of a minute, and by far in a longer soak.
 _MOST_GROWTH = 1.2
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A time under load, and the rest after it."""
+    """A period under load, and the idle period after it."""
 
     report: Report
     calls: int
-    peak_calls: int
+    peak_requests: int
     most_threads: int
     most_memory_bytes: int
     rest: Gauges
 
 
 def name_of_phase(number: int) -> str:
-    """What the phase with this number, from 0, is called."""
+    """Return the name of the phase with this number, counted from 0."""
     return f"phase {number}" if number else "warm-up"
 
 
 def broken_promises(phases: Sequence[Phase], log: str) -> Iterator[str]:
-    """One sentence for each promise that was broken. The first phase is the warm-up."""
+    """Yield one sentence for each broken promise. The first phase is the warm-up."""
     for number, phase in enumerate(phases):
         yield from _seen_by_load(number, phase)
     yield from _leaks(phases)
-    peak = max(phase.peak_calls for phase in phases)
+    peak = max(phase.peak_requests for phase in phases)
     if peak > PARALLEL:
-        yield f"{peak} calls ran at one time, with --parallel {PARALLEL}."
+        yield f"{peak} requests were in flight at the same time, with --parallel {PARALLEL}."
     alarming = [line for line in log.splitlines() if any(word in line for word in _ALARMING)]
     yield from _shortened([f"The log says: {line}" for line in alarming])
 
@@ -62,21 +62,21 @@ def _seen_by_load(number: int, phase: Phase) -> Iterator[str]:
 
 
 def _leaks(phases: Sequence[Phase]) -> Iterator[str]:
-    """What a mount at rest has more of than it had after the warm-up."""
+    """Yield a sentence for each resource that an idle mount has more of than after the warm-up."""
     before, after = phases[0].rest, phases[-1].rest
     counted: Mapping[str, tuple[int, int]] = {
         "threads": (before.threads, after.threads),
         "descriptors": (before.descriptors, after.descriptors),
         "SQLite connections": (before.connections, after.connections),
     }
-    missing_workers = max(0, PARALLEL - phases[0].peak_calls)
+    missing_workers = max(0, PARALLEL - phases[0].peak_requests)
     for name, (first, last) in counted.items():
         if last > first + missing_workers * _OF_ONE_WORKER[name]:
             yield f"At rest the mount has {last} {name}, and had {first} after the warm-up."
     growth = after.memory_bytes / before.memory_bytes
     if growth > _MOST_GROWTH:
-        calls = sum(phase.calls for phase in phases[1:])
-        yield f"At rest the mount has {growth:.2f} times the memory it had {calls} calls before."
+        count = sum(phase.calls for phase in phases[1:])
+        yield f"At rest the mount has {growth:.2f} times the memory it had {count} requests before."
 
 
 def _shortened(sentences: Sequence[str]) -> Iterator[str]:

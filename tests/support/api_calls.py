@@ -1,4 +1,4 @@
-"""How the tests of `Api` call it."""
+"""Helpers for the tests of `Api`."""
 
 import queue
 import socket
@@ -28,7 +28,7 @@ from tests.support.certificates import Authority, Identity
 CONTENT = plain_pdf("\u00ff\u00fe\u00fd", 1001)  # with all characters of base64 and its padding
 EMPTY_LIST = b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"items":[]}'
 OUR_NAME = "IP:127.0.0.1"  # of servers on the loopback interface, in a certificate
-EVERY_CALL = pytest.mark.parametrize("endpoint", Endpoint)
+EVERY_ENDPOINT = pytest.mark.parametrize("endpoint", Endpoint)
 
 Connect = Callable[..., Api]
 Converse = Callable[[socket.socket], None]
@@ -41,14 +41,14 @@ def within(seconds: float) -> Deadline:
 
 
 def ample() -> Deadline:
-    """One that does not pass."""
+    """Return a deadline that no test reaches."""
     return within(20)
 
 
 def ask(
     api: Api, endpoint: Endpoint, deadline: Deadline | None = None
 ) -> NamespaceList | tuple[Invoice, ...] | bytes:
-    """Make one of the calls; the last two about namespace ``system`` and its invoice ``i``."""
+    """Make a request; the last two are for namespace ``system`` and its invoice ``i``."""
     deadline = deadline or ample()
     match endpoint:
         case Endpoint.NAMESPACES:
@@ -66,7 +66,7 @@ def pdf_of(api: Api, namespace: str, name: str, deadline: Deadline) -> bytes:
 def failure_of(
     api: Api, endpoint: Endpoint = Endpoint.NAMESPACES, deadline: Deadline | None = None
 ) -> InvoicefsError:
-    """What the call ends with; nothing but an exception of the domain will do."""
+    """Return the `InvoicefsError` that a request raises; any other outcome fails the test."""
     with pytest.raises(InvoicefsError) as caught:
         ask(api, endpoint, deadline)
     return caught.value
@@ -99,7 +99,7 @@ def tenant_with(*invoices: SampleInvoice) -> SampleTenant:
 
 
 def over_tls(context: ssl.SSLContext, asked: queue.Queue[bytes], *parts: bytes) -> Converse:
-    """Takes one request, sends these bytes and hangs up."""
+    """Serve one request: read it, send these bytes and close the connection."""
 
     def converse(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as stream:

@@ -1,14 +1,14 @@
-"""Certificates for tests, made by openssl: of a server that vouches for itself, or by authorities.
+"""Certificates for tests, made by openssl: self-signed, or issued by an authority.
 
-An `Authority` issues any number of them, of any dates, for servers and for clients:
+An `Authority` issues any number of them, with any dates, for servers and for clients:
 
     authority = Authority(folder)
     server = authority.issue("server", hosts=["IP:127.0.0.1"])
-    client = authority.issue("somebody")
+    client = authority.issue("client")
     with Sandbox(tls=server.for_server(clients=authority)) as sandbox: ...
 
-This sandbox lets in whoever shows `client`: in ``client.p12("password")``, in ``client.pem()``, or
-in ``client.certificate`` and ``client.key``. Who asks it has to trust ``authority.certificate``.
+This sandbox accepts clients with `client`: as ``client.p12("password")``, ``client.pem()``, or
+``client.certificate`` and ``client.key``. A client has to trust ``authority.certificate``.
 """
 
 import ssl
@@ -31,7 +31,7 @@ _OF_AN_AUTHORITY = (
     "keyUsage=critical,keyCertSign,cRLSign",
     "subjectKeyIdentifier=hash",
 )
-_OF_ANYBODY = (
+_OF_END_ENTITY = (
     "basicConstraints=critical,CA:FALSE",
     "subjectKeyIdentifier=hash",
     "authorityKeyIdentifier=keyid",
@@ -54,9 +54,9 @@ policy = any_name
 
 
 def make_certificate(file: Path, *names: str) -> ssl.SSLContext:
-    """Write a self-signed certificate for names like ``IP:127.0.0.1``; how a server uses it.
+    """Write a self-signed certificate for names like ``IP:127.0.0.1``; return a server's context.
 
-    The file is what a client has to trust; the key lies beside it.
+    Clients have to trust the file; the key is beside it.
     """
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     subject = ["-days", "2", "-subj", "/CN=test", "-addext", f"subjectAltName={','.join(names)}"]
@@ -72,7 +72,7 @@ def make_certificate(file: Path, *names: str) -> ssl.SSLContext:
 class Identity:
     """A certificate and its key, without a password, in PEM files; `name` is its common name.
 
-    `chain` has the certificates of the authorities between it and one that is trusted by itself.
+    `chain` has the certificates of the intermediate authorities.
     """
 
     name: str
@@ -104,11 +104,11 @@ class Identity:
         return file
 
     def for_server(self, clients: "Authority | None" = None) -> ssl.SSLContext:
-        """How a server uses it; whoever connects has to show a certificate by `clients`, if given.
+        """Return a server's context; `clients`, if given, has to have issued client certificates.
 
-        With ``verify_mode = ssl.CERT_OPTIONAL`` nobody has to. With ``maximum_version =
-        ssl.TLSVersion.TLSv1_2`` whoever is refused hears why: in TLS 1.3 that comes after the
-        handshake, and may be lost together with the connection.
+        With ``verify_mode = ssl.CERT_OPTIONAL`` they need not. With ``maximum_version =
+        ssl.TLSVersion.TLSv1_2`` a refused client gets the reason: in TLS 1.3 that is sent after
+        the handshake, and may be lost together with the connection.
         """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.pem())
@@ -119,9 +119,9 @@ class Identity:
 
 
 class Authority:
-    """Issues certificates, all of whose files are in a new folder; nobody trusts it by itself.
+    """Issues certificates, all of whose files are in a new folder; it is not trusted by default.
 
-    One that is below another one is an intermediate authority.
+    An authority `below` another one is an intermediate authority.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Authority:
 
     @property
     def certificate(self) -> Path:
-        """The file with its own certificate: a bundle that makes trusted what it issues."""
+        """The file with its own certificate: a CA bundle for what it issues."""
         return self._identity.certificate
 
     def issue(
@@ -152,16 +152,16 @@ class Authority:
         end: datetime | None = None,
         key: str = EC,
     ) -> Identity:
-        """Make a certificate; without `begin` and `end` it is valid from yesterday to tomorrow.
+        """Issue a certificate; without `begin` and `end` it is valid from yesterday to tomorrow.
 
         `hosts` are the names of a server, like ``IP:127.0.0.1`` and ``DNS:tenant.invalid``; `key`
         is what ``openssl req -newkey`` takes.
         """
         names = [f"subjectAltName={','.join(hosts)}"] if hosts else []
-        return self._signed(name, (*_OF_ANYBODY, *names), begin, end, key)
+        return self._signed(name, (*_OF_END_ENTITY, *names), begin, end, key)
 
     def revoked(self) -> Path:
-        """Write the list of the certificates that it has revoked, which is empty."""
+        """Write its certificate revocation list, which is empty."""
         file = self._folder / "revoked.crl"
         files = ("-cert", self.certificate, "-keyfile", self._identity.key, "-out", file)
         _openssl("ca -gencrl -crldays 2 -config", self._configuration, *files)
@@ -169,7 +169,7 @@ class Authority:
 
     def _self_signed(self, name: str) -> Identity:
         identity = self._new(name)
-        extensions = [word for each in _OF_AN_AUTHORITY for word in ("-addext", each)]
+        extensions = [word for line in _OF_AN_AUTHORITY for word in ("-addext", line)]
         files = ("-keyout", identity.key, "-out", identity.certificate)
         self._request(name, EC, "-x509", "-days", "3650", *extensions, *files)
         return identity
@@ -183,7 +183,7 @@ class Authority:
         key: str = EC,
     ) -> Identity:
         identity = self._new(name)
-        request, wanted = (identity.key.with_suffix(each) for each in (".csr", ".ext"))
+        request, wanted = (identity.key.with_suffix(suffix) for suffix in (".csr", ".ext"))
         wanted.write_text("\n".join(extensions))
         self._request(name, key, "-keyout", identity.key, "-out", request)
         now = datetime.now(UTC)
@@ -207,8 +207,8 @@ class Authority:
 
 
 def hide_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the package ``cryptography`` one that is not installed."""
-    loaded = [each for each in sys.modules if each.startswith("cryptography.")]
+    """Make the package ``cryptography`` look as if it were not installed."""
+    loaded = [name for name in sys.modules if name.startswith("cryptography.")]
     for name in ("cryptography", *loaded):
         monkeypatch.setitem(sys.modules, name, None)
 

@@ -1,4 +1,4 @@
-"""Runs a program of the command line to its end, with the mount replaced by a note of the call."""
+"""Runs a command to its end, with the mount replaced by a note of how it was called."""
 
 import io
 import os
@@ -44,12 +44,12 @@ GENERIC_OPTIONS = [
     *("atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime"),
     *("strictatime", "nostrictatime", "lazytime", "nolazytime", "sync", "async", "dirsync"),
 ]
-"""What mount(8) and fstab(5) have for all file systems."""
+"""Options that mount(8) and fstab(5) accept for all file systems."""
 
 
 @dataclass
 class Mounted:
-    """What a mount would have been made of."""
+    """The arguments that the mount would have been called with."""
 
     settings: Settings
     credentials: Credentials
@@ -61,7 +61,7 @@ class Mounted:
 
 @dataclass
 class Ended:
-    """How a run of the command line ended."""
+    """The exit status and the output of a command."""
 
     code: int
     out: str
@@ -69,12 +69,12 @@ class Ended:
 
     @property
     def sentence(self) -> str:
-        """The last line of stderr, which is the one that says what is wrong."""
+        """The last line of stderr, which has the error."""
         return self.err.splitlines()[-1]
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it has said no more than ``-v`` asks for: where URL and credential come from."""
+        """Whether it printed nothing, apart from the sources of URL and credential for ``-v``."""
         return not self.out and all("The URL is from" in line for line in self.err.splitlines())
 
 
@@ -87,25 +87,25 @@ def runner(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:
-    """Runs a program under its name with any arguments, and nobody at the keyboard."""
+    """Return a function that runs a program under its name, with any arguments and no input."""
 
     def run(*arguments: str) -> Ended:
-        with open(os.devnull, encoding="utf-8") as nobody, monkeypatch.context() as patch:
+        with open(os.devnull, encoding="utf-8") as no_input, monkeypatch.context() as patch:
             patch.setattr(sys, "argv", [name, *arguments])
-            patch.setattr(sys, "stdin", nobody)
+            patch.setattr(sys, "stdin", no_input)
             assert isinstance(sys.stderr, io.TextIOWrapper)
-            sys.stderr.reconfigure(errors="backslashreplace")  # as it is outside of a test
+            sys.stderr.reconfigure(errors="backslashreplace")  # as outside tests
             with pytest.raises(SystemExit) as ended:
                 main()
-        said = capsys.readouterr()
+        output = capsys.readouterr()
         code = ended.value.code
-        return Ended(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
+        return Ended(code if isinstance(code, int) else int(bool(code)), output.out, output.err)
 
     return run
 
 
 def raising(error: BaseException) -> Callable[..., None]:
-    """A mount that fails."""
+    """Return a mount that raises this error."""
 
     def mount(*_: Any, **__: Any) -> None:
         raise error

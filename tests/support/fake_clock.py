@@ -4,15 +4,15 @@ import threading
 
 from invoicefs.clock import NS_PER_S
 
-_HANG_S = 20.0  # a wait that nothing ends is a bug: let the test fail instead of hang
-_ROUNDING_NS = 1000  # seconds are floats: whoever is that close to his time is there
+_HANG_S = 20.0  # a wait that never ends is a bug: the test fails instead of hanging
+_ROUNDING_NS = 1000  # seconds are floats: a timeout that close counts as over
 
 
 class FakeClock:
     """A `Clock` whose time passes only in `advance`.
 
-    It wakes only those whose time is over, so a wait that asks for too much is found out. Others
-    on the same condition wake with them, as they may at any time.
+    It wakes only waits whose timeout is over, so tests notice timeouts that are too long. Other
+    waits on the same condition wake with them, as they may at any time.
 
     Threading: `_lock` guards every field but `_seen`, which each thread has to itself.
     """
@@ -37,7 +37,7 @@ class FakeClock:
     def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
         """Wait on a held condition until it is notified or the timeout has passed in `advance`."""
         with self._lock:
-            # The timeout was reckoned from the time that this thread has seen, not from now.
+            # The timeout counts from the last time that this thread has read, not from now.
             seen_ns = getattr(self._seen, "ns", self._elapsed_ns)
             wait = _Wait(condition, seen_ns, timeout_s)
             if wait.is_over(self._elapsed_ns) and (wait.is_empty or seen_ns < self._elapsed_ns):
@@ -45,37 +45,37 @@ class FakeClock:
             self._waits.append(wait)
         try:
             if not condition.wait(_HANG_S) and timeout_s is not None:
-                raise TimeoutError("nobody moved the clock or notified the condition")
+                raise TimeoutError("the clock was not moved and the condition not notified")
         finally:
             with self._lock:
                 self._waits.remove(wait)
                 self._left.notify_all()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, and wake everybody whose time is over."""
+        """Let time pass, and wake the threads whose timeout is over."""
         with self._lock:
             self._elapsed_ns += int(seconds * NS_PER_S)
             over = [wait for wait in self._waits if wait.is_over(self._elapsed_ns)]
         _wake(over)
 
     def jump(self, seconds: float) -> None:
-        """Set the wall clock forward, or back, without any time passing."""
+        """Set the wall clock forward or back, without any time passing."""
         with self._lock:
             self._wall_start_ns += int(seconds * NS_PER_S)
 
     def waiting(self) -> frozenset[threading.Thread]:
-        """The threads that wait, including those that were notified and are about to go on."""
+        """Return the threads that wait, also those that were notified and are about to continue."""
         with self._lock:
             return frozenset(wait.thread for wait in self._waits)
 
     def wake_all(self) -> None:
-        """Wake everybody, as may happen at any time; return when they have left their waits."""
+        """Wake all threads, as may happen at any time; return when they have left their waits."""
         with self._lock:
             waits = tuple(self._waits)
         _wake(waits)
         with self._lock:
             if not self._left.wait_for(lambda: not set(waits) & set(self._waits), _HANG_S):
-                raise TimeoutError("somebody was woken and cannot go on")
+                raise TimeoutError("a thread was woken and cannot continue")
 
 
 class _Wait:
@@ -95,5 +95,5 @@ class _Wait:
 
 def _wake(waits: "list[_Wait] | tuple[_Wait, ...]") -> None:
     for condition in {wait.condition for wait in waits}:
-        with condition:  # who is not yet asleep still holds it
+        with condition:  # a thread that does not wait yet still holds it
             condition.notify_all()

@@ -1,4 +1,4 @@
-"""A tenant behind a scripted API: a test writes its answers and counts what it is asked."""
+"""A tenant behind a scripted API: tests set its responses and count its requests."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ from invoicefs.errors import Denied, NotFound
 from invoicefs.library.access import INVOICES, NAMESPACES, PDF
 from invoicefs.model import Invoice, NamespaceList
 
-_HANG_S = 20.0  # a call that never comes, or is never let go, is a bug: let the test fail
+_HANG_S = 20.0  # a request that never comes or never ends is a bug: the test fails
 
 
 class Gate:
-    """Where calls stop until a test lets them go on."""
+    """Blocks requests until a test opens it."""
 
     _stopped: ClassVar[dict[threading.Thread, "Gate"]] = {}
 
@@ -23,12 +23,12 @@ class Gate:
         self._arrivals = threading.Semaphore(0)
         self._is_open = threading.Event()
 
-    def await_call(self) -> None:
-        """Wait until one more call has come."""
-        assert self._arrivals.acquire(timeout=_HANG_S), "no call has come"
+    def await_request(self) -> None:
+        """Wait until one more request has arrived."""
+        assert self._arrivals.acquire(timeout=_HANG_S), "no request has arrived"
 
     def open(self) -> None:
-        """Let all calls go on."""
+        """Let all requests continue."""
         self._is_open.set()
 
     def pass_through(self) -> None:
@@ -39,16 +39,16 @@ class Gate:
 
     @classmethod
     def stops(cls, thread: threading.Thread) -> bool:
-        """Whether a thread waits for a gate to be opened."""
+        """Return whether a thread is blocked at a gate."""
         gate = cls._stopped.get(thread)
         return gate is not None and not gate._is_open.is_set()
 
 
 class FakeTenant:
-    """The API of one tenant, as `Listings` and `Pdfs` see it.
+    """The API of one tenant, as `Listings` and `Pdfs` use it.
 
-    A call is written ``namespaces``, ``list NAMESPACE`` or ``pdf NAMESPACE/NAME``. Failures,
-    gates and hooks are set for one call or, by its first word, for all of a kind.
+    A request is written ``namespaces``, ``list NAMESPACE`` or ``pdf NAMESPACE/NAME``. Failures,
+    gates and hooks are set for one request or, by its first word, for all of a kind.
 
     Threading: `_lock` guards `_calls`; everything else is set up by the test before it matters.
     """
@@ -65,7 +65,7 @@ class FakeTenant:
         self._lock = threading.Lock()
         self._calls: list[str] = []
 
-    # What the tenant has.
+    # The tenant's data.
 
     def open_namespace(self, namespace: str) -> None:
         self.invoices_of.setdefault(namespace, {})
@@ -89,22 +89,22 @@ class FakeTenant:
     def has(self, invoice: Invoice) -> bool:
         return f"{invoice.namespace}/{invoice.name}" in self._pdfs
 
-    # What happens to calls.
+    # Failures, hooks and gates.
 
     def fail(self, call: str, error: Exception) -> None:
-        """Have a call, or all of its kind, fail until `mend`."""
+        """Make a request, or all of its kind, fail until `mend`."""
         self._failures[call] = error
 
     def mend(self) -> None:
         self._failures.clear()
 
     def during(self, call: str, hook: Callable[[], None]) -> None:
-        """Have something happen while a call is under way."""
+        """Call a hook while a request is in flight."""
         self._hooks[call] = hook
 
     @contextmanager
-    def holding(self, call: str) -> Iterator[Gate]:
-        """Stop a call, or all of its kind, at a gate, which is open when the block is left."""
+    def blocking(self, call: str) -> Iterator[Gate]:
+        """Block a request, or all of its kind, at a gate, which opens at the end of the block."""
         gate = Gate()
         self._hooks[call] = gate.pass_through
         try:
@@ -113,13 +113,13 @@ class FakeTenant:
             gate.open()
             del self._hooks[call]
 
-    def take_calls(self) -> list[str]:
-        """The calls since the last time, in their order."""
+    def take_requests(self) -> list[str]:
+        """Return the requests since the last time, in their order."""
         with self._lock:
             taken, self._calls = self._calls, []
         return taken
 
-    # The calls.
+    # The API.
 
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         self._take("namespaces", deadline)
@@ -144,16 +144,16 @@ class FakeTenant:
         with self._lock:
             self._calls.append(call)
             self.deadlines_left_s[call] = deadline.left_s()
-        for each in {call, call.split()[0]}:
-            if each in self._hooks:
-                self._hooks[each]()
-        for each in {call, call.split()[0]}:
-            if each in self._failures:
-                raise self._failures[each]
+        for written in {call, call.split()[0]}:
+            if written in self._hooks:
+                self._hooks[written]()
+        for written in {call, call.split()[0]}:
+            if written in self._failures:
+                raise self._failures[written]
 
 
-class AskedTenant:
-    """A tenant as one mount asks it: what it lets see is noted there."""
+class TenantOfMount:
+    """A tenant as one mount uses it, which notes what the credential may access."""
 
     def __init__(self, tenant: FakeTenant, note_access: NoteAccess) -> None:
         self._tenant = tenant
@@ -184,6 +184,6 @@ class AskedTenant:
 
 
 def pdf_of(text: str, size_bytes: int = 0) -> bytes:
-    """Bytes that pass for a PDF, different for different texts, padded to a size."""
+    """Return bytes that count as a PDF, different for different texts, padded to a size."""
     head, tail = f"%PDF-1.4 {text}\n".encode("utf-8", "surrogatepass"), b"%%EOF"
     return head + b"%" * (size_bytes - len(head) - len(tail)) + tail

@@ -1,4 +1,4 @@
-"""A store in memory, for tests of what is kept and not of how."""
+"""A store in memory, for tests of what is saved, not of how."""
 
 import tempfile
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from invoicefs.store.spill import SpilledPdf, spilled
 class MemoryStore:
     """A `Store` for any number of mounts.
 
-    With `keeps` false it is like a full disk, with `finds` false, too, like a locked one.
+    Without `keeps` it is like a full disk; without `finds`, too, like a locked one.
     """
 
     def __init__(self) -> None:

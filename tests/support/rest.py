@@ -1,4 +1,4 @@
-"""When nothing more happens by itself: all threads wait for time, for work or for the test."""
+"""Waits until all threads are idle: they wait for time, for work or for the test."""
 
 import contextlib
 import threading
@@ -6,15 +6,15 @@ import threading
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import Gate
 
-_HANG_S = 20.0  # for what happens at once where the code is right
-_ROUNDS = 3  # a thread may be about to give another one work that was seen to have none
-_DISK = "disk"  # threads that work only while another one waits for them
+_HANG_S = 20.0  # for what happens at once if the code is right
+_ROUNDS = 3  # a thread may be about to give work to one that was idle before
+_DISK = "disk"  # threads that work only while another thread waits for them
 
 
 class Rest:
-    """Comes when the threads that began after it was made have nothing left to do.
+    """Waits until the threads that were started after it was created are idle.
 
-    They are those that make calls, and whoever waits for them.
+    They are those that make requests, and their callers.
     """
 
     def __init__(self, clock: FakeClock) -> None:
@@ -22,7 +22,7 @@ class Rest:
         self._threads_before = frozenset(threading.enumerate())
 
     def await_(self) -> None:
-        """Return when nothing more happens until time passes or the test does something."""
+        """Return when nothing more happens until time passes or the test acts."""
         for _ in range(_ROUNDS):
             self._until_all_wait()
             self._clock.wake_all()
@@ -36,7 +36,7 @@ class Rest:
             with contextlib.suppress(RuntimeError):  # a thread that is just being started
                 busy[0].join(0.001)
             busy = self._busy()
-        raise AssertionError(f"these threads do not come to rest: {busy}")
+        raise AssertionError(f"these threads do not become idle: {busy}")
 
     def _busy(self) -> list[threading.Thread]:
         threads = frozenset(threading.enumerate()) - self._threads_before - self._clock.waiting()

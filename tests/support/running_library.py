@@ -1,4 +1,4 @@
-"""A `Library` and its parts on a `FakeTenant`, with the threads and the store that they need."""
+"""A `Library` and its parts on a `FakeTenant`, with the threads and the store it needs."""
 
 import threading
 from collections import Counter
@@ -24,7 +24,7 @@ from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
 from tests.support.fake_clock import FakeClock
-from tests.support.fake_tenant import AskedTenant, FakeTenant
+from tests.support.fake_tenant import FakeTenant, TenantOfMount
 
 T = TypeVar("T")
 
@@ -38,9 +38,9 @@ _HANG_S = 20.0
 
 
 def _descendants(kind: type[InvoicefsError]) -> Iterator[type[InvoicefsError]]:
-    for each in kind.__subclasses__():
-        yield each
-        yield from _descendants(each)
+    for subclass in kind.__subclasses__():
+        yield subclass
+        yield from _descendants(subclass)
 
 
 NO_ANSWERS = tuple(_descendants(NoAnswer))
@@ -49,7 +49,7 @@ OTHER_REFUSALS = (Busy, RateLimited)
 
 
 class CrowdClock(FakeClock):
-    """A `FakeClock` that knows how many threads wait for one thing.
+    """A `FakeClock` that counts the threads that wait on each condition.
 
     Threading: `_change` guards `_waiting_for`.
     """
@@ -67,11 +67,11 @@ class CrowdClock(FakeClock):
             self._count(condition, -1)
 
     def await_crowd(self, threads: int) -> None:
-        """Wait until so many threads wait for one thing."""
+        """Wait until this many threads wait on one condition."""
         with self._change:
             assert self._change.wait_for(
                 lambda: max(self._waiting_for.values(), default=0) >= threads, _HANG_S
-            ), "the crowd has not gathered"
+            ), "too few threads wait"
 
     def _count(self, condition: threading.Condition, change: int) -> None:
         with self._change:
@@ -81,9 +81,9 @@ class CrowdClock(FakeClock):
 
 @dataclass(frozen=True)
 class Parts:
-    """What a library is made of, on a `FakeTenant`."""
+    """The parts of a library, on a `FakeTenant`."""
 
-    api: AskedTenant
+    api: TenantOfMount
     store: Store
     scheduler: Scheduler
     clock: FakeClock
@@ -93,7 +93,7 @@ class Parts:
 
 
 def usual_settings(**changes: Any) -> Settings:
-    """Settings without read-ahead and without retries, for which a clock would have to move."""
+    """Return settings without read-ahead, and without retries, which need a clock that moves."""
     usual = Settings(
         "https://acme.invalid",
         parallel=4,
@@ -111,7 +111,7 @@ def usual_settings(**changes: Any) -> Settings:
 def running_parts(
     tenant: FakeTenant, store: Store, clock: FakeClock, **changes: Any
 ) -> Iterator[Parts]:
-    """The parts of a library, with `changes` to the usual settings."""
+    """Yield the parts of a library, with `changes` to the usual settings."""
     settings = usual_settings(**changes)
     on_end = getattr(store, "close", lambda: None)
     with (
@@ -119,7 +119,7 @@ def running_parts(
         closing(Scheduler(settings, clock, on_worker_end=on_end)) as scheduler,
     ):
         access = Access(store, disk, lambda: tenant.credential)
-        api = AskedTenant(tenant, access.note)
+        api = TenantOfMount(tenant, access.note)
         yield Parts(api, store, scheduler, clock, settings, disk, access)
 
 
@@ -127,7 +127,7 @@ def running_parts(
 def running_library(
     tenant: FakeTenant, store: Store, clock: FakeClock, **changes: Any
 ) -> Iterator[Library]:
-    """A library as a mount has it, with `changes` to the usual settings."""
+    """Yield a library as a mount has it, with `changes` to the usual settings."""
     with running_parts(tenant, store, clock, **changes) as parts:
         yield Library(
             parts.api,
@@ -141,7 +141,7 @@ def running_library(
 
 
 def crowd(action: Callable[[], T], threads: int) -> list[T]:
-    """What `action` returns in many threads that begin together."""
+    """Return the results of `action` in many threads that begin together."""
     barrier = threading.Barrier(threads, timeout=_HANG_S)
 
     def begin_together() -> T:

@@ -1,7 +1,7 @@
-"""A fetcher on a stage: time stands still until a test moves it, calls last until it lets them go.
+"""A scheduler under control: time stands still, and requests are blocked, until a test acts.
 
-So "nothing happens" can be seen: `Stage.settle` returns when every thread waits for time or for
-the test.
+So tests can show that nothing happens: `Stage.settle` returns when every thread waits for time or
+for the test.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from invoicefs.scheduling.throttle import SUCCESSES_PER_SLOT
 from invoicefs.settings import Settings
 from tests.support.fake_clock import FakeClock
 
-HANG_S = 20.0  # for what happens at once where the code is right
+HANG_S = 20.0  # for what happens at once if the code is right
 MAX_WAIT_S = 5.0
 TIMEOUT_S = 30.0
 
@@ -24,15 +24,15 @@ SetStage = Callable[..., "Stage"]
 
 
 class Call:
-    """Plays a script: what each attempt brings, a value or an exception; the last step repeats.
+    """A request with a script: the value or exception of each attempt; the last one is repeated.
 
-    A held call waits in each attempt until it is let go.
+    A blocked request waits in each attempt until it is released.
     """
 
-    def __init__(self, stage: "Stage", script: tuple[Any, ...], *, is_held: bool) -> None:
+    def __init__(self, stage: "Stage", script: tuple[Any, ...], *, is_blocked: bool) -> None:
         self._stage = stage
         self._script = script
-        self._is_held = is_held
+        self._is_blocked = is_blocked
         self._begun = threading.Semaphore(0)
         self._gate = threading.Semaphore(0)
         self._thread = threading.current_thread()
@@ -49,35 +49,35 @@ class Call:
         self._thread = threading.current_thread()
         self.began_s.append(self._stage.clock.monotonic_s())
         self.deadlines.append(deadline)
-        with self._stage.attempt(self._thread, is_held=self._is_held):
+        with self._stage.attempt(self._thread, is_blocked=self._is_blocked):
             self.is_running = True
             self._begun.release()
-            if self._is_held:
-                assert self._gate.acquire(timeout=HANG_S), "the test holds this call for ever"
+            if self._is_blocked:
+                assert self._gate.acquire(timeout=HANG_S), "the test never releases this request"
             self.is_running = False
         if isinstance(step, Exception):
             raise step
         return step
 
     def until_begun(self) -> "Call":
-        """Wait for the next attempt to begin."""
-        assert self._begun.acquire(timeout=HANG_S), "the call is not made"
+        """Wait until the next attempt begins."""
+        assert self._begun.acquire(timeout=HANG_S), "the request is not made"
         return self
 
-    def let_go(self) -> None:
-        """Let the attempt that is held go on."""
+    def release_one(self) -> None:
+        """Release the attempt that is blocked."""
         self._stage.held.discard(self._thread)
         self._gate.release()
 
-    def let_all_go(self) -> None:
-        """Hold nothing any more."""
-        self._is_held = False
+    def release_all(self) -> None:
+        """Release this and all further attempts."""
+        self._is_blocked = False
         self._stage.held.discard(self._thread)
         self._gate.release(100)
 
 
 class Stage:
-    """A fetcher, the callers that wait for it, and the calls that it makes."""
+    """A scheduler, the callers that wait for it, and the requests that it makes."""
 
     def __init__(
         self,
@@ -104,29 +104,29 @@ class Stage:
         self.calls: list[Call] = []
         self._threads_before = frozenset(threading.enumerate())
 
-    # Calls.
+    # Requests.
 
     def call(self, *script: Any) -> Call:
-        return self._new_call(script, is_held=False)
+        return self._new_call(script, is_blocked=False)
 
-    def held_call(self, *script: Any) -> Call:
-        return self._new_call(script, is_held=True)
+    def blocked_call(self, *script: Any) -> Call:
+        return self._new_call(script, is_blocked=True)
 
-    def _new_call(self, script: tuple[Any, ...], *, is_held: bool) -> Call:
-        self.calls.append(Call(self, script or ("content",), is_held=is_held))
+    def _new_call(self, script: tuple[Any, ...], *, is_blocked: bool) -> Call:
+        self.calls.append(Call(self, script or ("content",), is_blocked=is_blocked))
         return self.calls[-1]
 
-    def let_all_go(self) -> None:
+    def release_all(self) -> None:
         for call in self.calls:
-            call.let_all_go()
+            call.release_all()
 
     @contextlib.contextmanager
-    def attempt(self, thread: threading.Thread, *, is_held: bool) -> Iterator[None]:
+    def attempt(self, thread: threading.Thread, *, is_blocked: bool) -> Iterator[None]:
         with self._lock:
             self._begun += 1
             self.running += 1
             self.most_running = max(self.most_running, self.running)
-            if is_held:
+            if is_blocked:
                 self.held.add(thread)
         try:
             yield
@@ -143,7 +143,7 @@ class Stage:
         kind: str = "pdf",
         timeout_s: float = TIMEOUT_S,
     ) -> Any:
-        """Fetch in the foreground, where nothing has to happen meanwhile."""
+        """Fetch in the foreground, in this thread."""
         return self.scheduler.fetch(key, kind, call, Deadline.after(timeout_s, self.clock))
 
     def caller(
@@ -153,7 +153,7 @@ class Stage:
         kind: str = "pdf",
         timeout_s: float = TIMEOUT_S,
     ) -> "Future[Any]":
-        """Somebody who fetches in the foreground, in a thread of his own."""
+        """Fetch in the foreground, in a new thread."""
         deadline = Deadline.after(timeout_s, self.clock)
         future: Future[Any] = Future()
 
@@ -173,12 +173,12 @@ class Stage:
         kind: str = "pdf",
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        """Have a call made in the background."""
+        """Start a background request."""
         self.scheduler.start(key, kind, call, Deadline.after(timeout_s, self.clock))
 
     def occupy(self, slots: int) -> list[Call]:
-        """Calls of the foreground that hold so many slots; of a kind that nothing else has."""
-        calls = [self.held_call() for _ in range(slots)]
+        """Occupy slots with blocked foreground requests, of a kind that nothing else has."""
+        calls = [self.blocked_call() for _ in range(slots)]
         for number, call in enumerate(calls):
             self.caller(f"slot {number}", call, kind="occupy")
             call.until_begun()
@@ -192,7 +192,7 @@ class Stage:
     # Time.
 
     def settle(self) -> None:
-        """Return when nothing more happens until time passes or a call is let go."""
+        """Return when nothing more happens until time passes or a request is released."""
         before: object = None
         unchanged = 0
         while unchanged < 2:
@@ -207,26 +207,26 @@ class Stage:
     def play(
         self, until: "Future[Any]", *, step_s: float = 0.125, at_most_s: float = 60.0
     ) -> float:
-        """Let time pass in steps until a caller has his answer; the moment when he had it."""
+        """Let time pass in steps until a caller has its result; return the time then."""
         last_s = self.clock.monotonic_s() + at_most_s
         self.settle()
         while not until.done():
-            assert self.clock.monotonic_s() < last_s, "the caller waits too long"
+            assert self.clock.monotonic_s() < last_s, "the caller waits for too long"
             self.clock.advance(step_s)
             self.settle()
         return self.clock.monotonic_s()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and everything happen that is due by then."""
+        """Let time pass, and wait until everything due has happened."""
         self.clock.advance(seconds)
         self.settle()
 
     def threads(self) -> frozenset[threading.Thread]:
-        """The threads of this test: workers and callers."""
+        """Return the threads of this test: workers and callers."""
         return frozenset(threading.enumerate()) - self._threads_before
 
     def until_all_wait(self) -> None:
-        """Return when every thread waits, or is about to go on because it was notified."""
+        """Return when every thread waits, or was notified and is about to continue."""
         busy = self.threads()
         for _ in range(int(HANG_S * 1000)):
             busy = self.threads() - self.clock.waiting() - self.held
@@ -234,14 +234,14 @@ class Stage:
                 return
             with contextlib.suppress(RuntimeError):  # a thread that is just being started
                 next(iter(busy)).join(0.001)
-        raise AssertionError(f"these threads do not come to rest: {busy}")
+        raise AssertionError(f"these threads do not become idle: {busy}")
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let everything go and close; no thread may be left."""
-        self.let_all_go()
+        """Release everything and close; no thread may be left."""
+        self.release_all()
         self.scheduler.close()
         for thread in self.threads():
             thread.join(HANG_S)

@@ -1,4 +1,4 @@
-"""What lies in the folder of a store, and what a test puts into it."""
+"""Helpers to read and change the files in the folder of a store."""
 
 import hashlib
 import sqlite3
@@ -15,15 +15,15 @@ from invoicefs.store.store import Store, open_store
 from tests.support.fake_tenant import pdf_of
 
 MIB = 1024 * 1024
-IN_A_ROW = 100  # bytes; small values lie in the database
-IN_A_FILE = 100_000  # bytes; large ones lie in files of their own
+IN_A_ROW = 100  # bytes; small values are in the database
+IN_A_FILE = 100_000  # bytes; large ones are in separate files
 
 OpenStore = Callable[..., Store]
 
 
 @contextmanager
 def opening(folder: Path) -> Iterator[OpenStore]:
-    """Open the store in a folder, as often as a test wants."""
+    """Yield a function that opens the store in a folder, any number of times."""
     opened: list[Store] = []
 
     def open_(size_limit_bytes: int = 64 * MIB, clock: Clock | None = None) -> Store:
@@ -45,13 +45,13 @@ def content_of(pdf: bytes, version: str = "v1") -> Content:
 
 
 def loaded(store: Store, of: Invoice) -> bytes | None:
-    """The PDF that the store has for an invoice, found through its record."""
+    """Return the PDF of an invoice, found through its record, or None."""
     record = store.record(of)
     return store.pdf(record.content) if record and record.content else None
 
 
 def use_for_everything(store: Store) -> None:
-    """Make sure that everything can be kept and found."""
+    """Check that everything can be saved and found."""
     content = content_of(pdf_of("", IN_A_FILE))
     store.save_namespaces(("system",))
     store.save_listing("system", Listing((invoice(),)))
@@ -63,12 +63,12 @@ def use_for_everything(store: Store) -> None:
 
 
 def caches(folder: Path, cache: str) -> list[Path]:
-    """The folders of one cache, that in use last."""
+    """Return the folders of a cache; the last one is in use."""
     return sorted(folder.glob(f"{cache}-*"))
 
 
 def database(folder: Path, cache: str) -> Path:
-    """The database that is in use."""
+    """Return the database that is in use."""
     return caches(folder, cache)[-1] / "cache.db"
 
 
@@ -78,7 +78,7 @@ def value_files(folder: Path) -> list[Path]:
 
 @contextmanager
 def connection(folder: Path, cache: str) -> Iterator[sqlite3.Connection]:
-    """A connection of our own on a database, as another program would have it."""
+    """Yield a connection to a database, like that of another program."""
     with closing(sqlite3.connect(database(folder, cache), isolation_level=None)) as connection:
         yield connection
 
@@ -90,7 +90,7 @@ def change_rows(folder: Path, cache: str, assignments: str, *values: object) -> 
 
 
 def stored_values(folder: Path, cache: str) -> dict[int, bytes]:
-    """The values of a cache by the numbers of their rows, wherever they lie."""
+    """Return the values of a cache by row number, whether in rows or in files."""
     with connection(folder, cache) as rows:
         found = rows.execute("SELECT rowid, CAST(value AS BLOB), filename FROM Cache").fetchall()
     cache_folder = database(folder, cache).parent
@@ -101,7 +101,7 @@ def stored_values(folder: Path, cache: str) -> dict[int, bytes]:
 
 
 def put_values(folder: Path, cache: str, values: Mapping[int, bytes]) -> None:
-    """Put other values where those of a cache lie."""
+    """Replace values of a cache, in their rows or files."""
     with connection(folder, cache) as rows:
         for rowid, value in values.items():
             query = "SELECT typeof(value), filename FROM Cache WHERE rowid = ?"
@@ -115,7 +115,7 @@ def put_values(folder: Path, cache: str, values: Mapping[int, bytes]) -> None:
 
 @contextmanager
 def threads_that_use(store: Store | DiskCache, count: int) -> Iterator[ThreadPoolExecutor]:
-    """So many threads, each of which closes its connections as its last."""
+    """Yield a pool of threads; each closes its connections before it ends."""
     together = threading.Barrier(count, timeout=20)
 
     def end() -> None:

@@ -1,4 +1,4 @@
-"""What several files of this tier stand on."""
+"""Fixtures that several test files of this tier share."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ from tests.support.store_folder import OpenStore, opening
 
 @pytest.fixture
 def set_stage() -> Iterator[SetStage]:
-    """Set the one stage of a test."""
+    """Return a function that makes the stage of a test."""
     with contextlib.ExitStack() as stages:
         yield lambda **limits: stages.enter_context(Stage(**limits))
 
@@ -48,7 +48,7 @@ def store(open_: OpenStore) -> Store:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that everybody may enter; those of pytest are private."""
+    """Return a folder that all users can enter; those of pytest are private."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         os.chmod(name, 0o755)  # noqa: S103
         yield Path(name)
@@ -56,7 +56,7 @@ def public() -> Iterator[Path]:
 
 @pytest.fixture
 def no_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing that this machine knows of a tenant: no variable, and a home without files."""
+    """Hide the tenant of this machine: no variables, and an empty home."""
     for variable in list(os.environ):
         if variable.startswith(("INVOICEFS_", "F5XC_", "VOLT_", "VES_")):
             monkeypatch.delenv(variable)
@@ -77,7 +77,7 @@ def run_helper(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
 
 @pytest.fixture
 def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
-    """Takes the place of the mount: what it would have been called with."""
+    """Replace the mount; return the list of its calls."""
     calls: list[Mounted] = []
 
     def mount(
@@ -92,7 +92,7 @@ def mounted(monkeypatch: pytest.MonkeyPatch) -> list[Mounted]:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """Takes the place of the log's configuration, which belongs to the whole process."""
+    """Replace the configuration of the log, which is global; return the list of its calls."""
     calls: list[dict[str, object]] = []
 
     def configure(**rest: object) -> None:

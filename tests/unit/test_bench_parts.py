@@ -1,4 +1,4 @@
-"""The pure parts of the comparison besides its table."""
+"""The pure functions of the benchmark, except its table."""
 
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -7,7 +7,7 @@ import pytest
 
 from tests.bench.comparison import reason, scenarios_for
 from tests.bench.contestants import CONTESTANTS
-from tests.bench.plain_files import asked_range
+from tests.bench.plain_files import requested_range
 from tests.bench.profiling import Share, profile_lines, shares
 from tests.bench.rows import PROFILED, ROWS
 from tests.bench.scenarios import SCENARIOS
@@ -28,42 +28,40 @@ from tests.bench.scenarios import SCENARIOS
         ("lines=0-9", None),
     ],
 )
-def test_a_range_header_asks_for_bytes_that_are_there(
-    header: str | None, wanted: range | None
-) -> None:
-    assert asked_range(header, 100) == wanted
+def test_a_range_header_is_parsed_and_clamped(header: str | None, wanted: range | None) -> None:
+    assert requested_range(header, 100) == wanted
 
 
-def test_shares_count_each_function_once_in_a_stack() -> None:
+def test_shares_count_a_function_once_per_stack() -> None:
     stacks = ["run (a.py:1);walk (a.py:5);walk (a.py:6) 3", "run (a.py:2) 1"]
     assert shares(stacks) == [Share("walk (a.py)", 3, 3), Share("run (a.py)", 1, 4)]
 
 
-def test_a_profile_tells_shares_of_all_samples() -> None:
+def test_a_profile_shows_shares_of_all_samples() -> None:
     lines = list(profile_lines(["run (a.py:1);walk (a.py:5) 3", "run (a.py:1) 1"], 10.0, most=1))
     assert " 75.0%  75.0%  walk (a.py)" in lines
     assert " 25.0% 100.0%  run (a.py)" in lines
 
 
-def test_a_profile_of_nothing_can_be_told() -> None:
+def test_an_empty_profile_can_be_shown() -> None:
     assert list(profile_lines([], 1.0, most=5))
 
 
-def test_a_reason_is_one_line_without_folders_of_the_run() -> None:
+def test_a_reason_is_one_line_without_temporary_folders() -> None:
     error = AssertionError('cp ends with 1: "/tmp/x-1/a/mnt/archive/b.pdf": no\nmore')
     assert reason(error, Path("/tmp/x-1")) == 'cp ends with 1: "b.pdf": no'  # noqa: S108
 
 
-def test_a_reason_tells_what_took_too_long() -> None:
+def test_a_reason_names_the_command_that_timed_out() -> None:
     assert reason(TimeoutExpired(("cp", "-r"), 150.0), Path("/")) == "cp takes longer than 150 s"
 
 
 def test_every_row_is_measured_and_every_profiled_row_by_one_scenario() -> None:
-    assert {key for each in SCENARIOS for key in each.rows} == {row.key for row in ROWS}
+    assert {key for scenario in SCENARIOS for key in scenario.rows} == {row.key for row in ROWS}
     assert all(len(scenarios_for([key])) == 1 for key in PROFILED)
 
 
 def test_every_contestant_of_a_scenario_is_known() -> None:
-    names = {each.name for each in CONTESTANTS}
-    assert all(set(each.runs) <= names for each in SCENARIOS)
+    names = {contestant.name for contestant in CONTESTANTS}
+    assert all(set(scenario.runs) <= names for scenario in SCENARIOS)
     assert all(aim.contestant in names for row in ROWS for aim in row.aims)

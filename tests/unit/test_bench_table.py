@@ -1,4 +1,4 @@
-"""The table of a comparison: medians, ratios, aims."""
+"""The table of the benchmark: medians, ratios, targets."""
 
 import pytest
 
@@ -27,13 +27,13 @@ def test_numbers_are_shown_as_they_are() -> None:
     assert row == ["calls", "201", "401", "at most 201: met"]
 
 
-def test_an_aim_is_told_where_both_were_measured() -> None:
+def test_a_target_is_shown_where_both_were_measured() -> None:
     results = {"invoicefs": {"copy": [1.0]}, "rclone": {"copy": [5.9]}}
     _, _, row = table(results, COPY)
     assert row[-1] == "rclone 6x: missed"
 
 
-def test_a_bound_that_is_exceeded_is_told() -> None:
+def test_an_exceeded_bound_is_shown() -> None:
     _, _, row = table({"invoicefs": {"calls": [202.0]}}, CALLS)
     assert row[-1] == "at most 201: missed"
 
@@ -45,12 +45,12 @@ def test_rows_and_columns_without_a_value_are_left_out() -> None:
     assert [row[0] for row in rows] == ["copy"]
 
 
-def test_what_a_contestant_did_not_do_is_a_dash() -> None:
+def test_a_missing_measurement_is_a_dash() -> None:
     results = {"invoicefs": {"copy": [1.0], "calls": [1.0]}, "xargs": {"copy": [2.0]}}
     assert table(results, COPY, CALLS)[-1][2] == "-"
 
 
-def test_without_the_subject_there_are_no_ratios() -> None:
+def test_without_invoicefs_there_are_no_ratios() -> None:
     _, _, row = table({"xargs": {"copy": [2.0]}}, COPY)
     assert row == ["copy", "-", "-", ""]
 
@@ -71,7 +71,7 @@ def test_without_the_subject_there_are_no_ratios() -> None:
         (9.96, Kind.NUMBER, "10.0"),
     ],
 )
-def test_an_amount_has_two_digits_that_count(value: float, kind: Kind, words: str) -> None:
+def test_an_amount_has_two_significant_digits(value: float, kind: Kind, words: str) -> None:
     assert amount(value, kind) == words
 
 

@@ -1,4 +1,4 @@
-"""A folder is used only where nobody else can put something into it, or in its place."""
+"""A folder is used only if no other user can write into it or replace it."""
 
 import grp
 import os
@@ -17,13 +17,13 @@ NOBODY = 65_534
 
 @pytest.fixture
 def way(tmp_path: Path) -> Path:
-    """Two folders above the one that is wanted; what is above them is of pytest, and private."""
+    """Return the parent, of two levels, of the folder to use; the folders above are private."""
     way = tmp_path / "above" / "parent"
     way.mkdir(parents=True, mode=0o755)
     return way
 
 
-def test_what_is_missing_is_made_for_us_alone(tmp_path: Path) -> None:
+def test_missing_folders_are_created_private(tmp_path: Path) -> None:
     own_folder(tmp_path / "a" / "b")
 
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
@@ -32,8 +32,8 @@ def test_what_is_missing_is_made_for_us_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["parent", "above"])
 @pytest.mark.parametrize("mode", [0o777, 0o757, 0o722, 0o702])
-def test_no_folder_on_the_way_may_be_open_to_others(way: Path, place: str, mode: int) -> None:
-    """With a 0777 grandparent 9 of 10 invoices were forged under the running mount."""
+def test_a_parent_writable_by_others_is_refused(way: Path, place: str, mode: int) -> None:
+    """With a 0777 grandparent 9 of 10 invoices were forged in a running mount."""
     (way if place == "parent" else way.parent).chmod(mode)
 
     with pytest.raises(PermissionError, match=f"others can write to .*{place}"):
@@ -42,14 +42,14 @@ def test_no_folder_on_the_way_may_be_open_to_others(way: Path, place: str, mode:
 
 @as_root
 @pytest.mark.parametrize("place", ["parent", "above"])
-def test_no_folder_on_the_way_may_be_somebody_elses(way: Path, place: str) -> None:
+def test_a_parent_of_another_user_is_refused(way: Path, place: str) -> None:
     os.chown(way if place == "parent" else way.parent, NOBODY, NOBODY)
 
     with pytest.raises(PermissionError, match=f"{place} belongs to another user"):
         own_folder(way / "store")
 
 
-def test_a_sticky_folder_of_root_is_no_danger(way: Path) -> None:
+def test_a_sticky_parent_of_root_is_accepted(way: Path) -> None:
     way.chmod(0o1777)
 
     if os.geteuid() == 0:
@@ -57,7 +57,7 @@ def test_a_sticky_folder_of_root_is_no_danger(way: Path) -> None:
 
 
 @as_root
-def test_a_sticky_folder_of_somebody_else_is(way: Path) -> None:
+def test_a_sticky_parent_of_another_user_is_refused(way: Path) -> None:
     way.chmod(0o1777)
     os.chown(way, NOBODY, NOBODY)
 
@@ -66,7 +66,7 @@ def test_a_sticky_folder_of_somebody_else_is(way: Path) -> None:
 
 
 @as_root
-def test_a_sticky_folder_of_our_own_is_too(way: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sticky_parent_of_our_own_is_refused(way: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = way / "store"
     store.mkdir(mode=0o700)
     way.chmod(0o1777)
@@ -82,7 +82,7 @@ def test_a_sticky_folder_of_our_own_is_too(way: Path, monkeypatch: pytest.Monkey
     ("group", "members", "is_private"),
     [("ann", [], True), ("ann", ["ann"], True), ("ann", ["ann", "bob"], False), ("dev", [], False)],
 )
-def test_a_group_counts_as_others_unless_it_is_the_owners_own(
+def test_a_group_counts_as_others_unless_it_is_the_owners_private_group(
     way: Path,
     monkeypatch: pytest.MonkeyPatch,
     group: str,
@@ -102,7 +102,7 @@ def test_a_group_counts_as_others_unless_it_is_the_owners_own(
 
 
 @pytest.mark.parametrize("link", [lambda target: target, lambda target: os.path.relpath(target)])
-def test_what_a_link_leads_to_is_on_the_way_too(
+def test_the_parents_of_a_link_target_are_checked(
     tmp_path: Path, way: Path, link: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -115,7 +115,7 @@ def test_what_a_link_leads_to_is_on_the_way_too(
 
 
 @as_root
-def test_a_link_of_somebody_else_is_not_followed(tmp_path: Path, way: Path) -> None:
+def test_a_link_of_another_user_is_not_followed(tmp_path: Path, way: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(way)
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
@@ -124,7 +124,7 @@ def test_a_link_of_somebody_else_is_not_followed(tmp_path: Path, way: Path) -> N
         own_folder(link / "store")
 
 
-def test_links_in_a_circle_are_an_error_of_the_system(tmp_path: Path) -> None:
+def test_a_link_loop_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to(tmp_path / "b")
     (tmp_path / "b").symlink_to(tmp_path / "a")
 
@@ -132,10 +132,10 @@ def test_links_in_a_circle_are_an_error_of_the_system(tmp_path: Path) -> None:
         own_folder(tmp_path / "a" / "store")
 
 
-# What a mount that fails leaves behind
+# Cleaning up after a failed mount
 
 
-def test_what_was_made_in_vain_is_taken_back(tmp_path: Path) -> None:
+def test_folders_created_by_a_failed_mount_are_removed(tmp_path: Path) -> None:
     new = NewFolder(tmp_path / "a" / "b" / "c")
     own_folder(tmp_path / "a" / "b" / "c")
     (tmp_path / "a" / "b" / "c" / "file").touch()
@@ -145,14 +145,14 @@ def test_what_was_made_in_vain_is_taken_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_no_file_system_can_have_is_not_taken_back(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_is_nothing_to_remove(tmp_path: Path) -> None:
     new = NewFolder(tmp_path / ("n" * 300))
     new.take_back()
 
     assert not list(tmp_path.iterdir())
 
 
-def test_what_was_there_before_or_has_come_from_others_stays(tmp_path: Path) -> None:
+def test_existing_folders_and_files_of_others_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     new = NewFolder(tmp_path / "a" / "b" / "c")
     own_folder(tmp_path / "a" / "b" / "c")

@@ -1,4 +1,4 @@
-"""Memory that was needed once is given back. Each test needs a process of its own."""
+"""Freed memory is returned to the system. Every test needs a process of its own."""
 
 import subprocess
 import sys
@@ -24,8 +24,8 @@ print(resident_bytes() - before_bytes)
 
 
 @pytest.mark.parametrize("is_prepared", [True, False])
-def test_large_blocks_are_given_back_to_the_system(is_prepared: bool) -> None:
-    """Without it they are not, or else this would prove nothing."""
+def test_large_blocks_are_returned_to_the_system(is_prepared: bool) -> None:
+    """Without the call they are not, which shows that the test measures it."""
     source = GROWTH.format(prepare="give_back_large_blocks()" if is_prepared else "")
     ended = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, check=True, timeout=60

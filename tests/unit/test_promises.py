@@ -1,7 +1,7 @@
-"""README's "What it promises": each sentence names the tests that hold it, and they quote it.
+"""The promises in tests/README.md: each sentence names the tests that hold it, and they quote it.
 
-A test quotes with ``@pytest.mark.promise("...")``. The sentences are the items of the lists in that
-section, each with its tests in brackets; markup and line breaks do not count.
+A test quotes with ``@pytest.mark.promise("...")``. The sentences are the items of the lists in the
+section "Promises", each with its tests in brackets; markup and line breaks do not count.
 """
 
 import ast
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+TESTS_README = (REPOSITORY / "tests" / "README.md").read_text(encoding="utf-8")
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 SECTION = r"^## {}\n(.*?)^## "
 ITEM = re.compile(r"^- (.*(?:\n  .*)*)", re.MULTILINE)
@@ -23,17 +24,17 @@ def plain(text: str) -> str:
     return re.sub(r"\s+", " ", text.replace("`", "")).strip()
 
 
-def items(heading: str) -> list[str]:
-    section = re.search(SECTION.format(heading), README, re.DOTALL | re.MULTILINE)
-    assert section, f"README has lost its section {heading}"
+def items(page: str, heading: str) -> list[str]:
+    section = re.search(SECTION.format(heading), page, re.DOTALL | re.MULTILINE)
+    assert section, f"there is no section {heading}"
     return [plain(item) for item in ITEM.findall(section[1])]
 
 
 @cache
 def promises() -> dict[str, set[str]]:
-    """The sentences of README, and the tests that it names after each."""
+    """The sentences, and the tests that are named after each."""
     found = {}
-    for item in items("What it promises"):
+    for item in items(TESTS_README, "Promises"):
         tests = TESTS.search(item)
         sentence = item[: tests.start()] if tests else item
         found[sentence] = set(tests[1].split(", ")) if tests else set()
@@ -70,7 +71,7 @@ def test_each_promise_names_the_tests_that_quote_it(promise: str) -> None:
     assert tests == quotes().get(promise)
 
 
-@pytest.mark.parametrize("promise", items("In short"))
+@pytest.mark.parametrize("promise", items(README, "What you can rely on"))
 def test_what_is_said_in_short_is_a_promise(promise: str) -> None:
     assert promise in promises()
 

@@ -1,4 +1,4 @@
-"""README's tables, links and pictures are what the program and the tests have."""
+"""The documents: their options, commands, tables and links are those of the program."""
 
 import re
 from pathlib import Path
@@ -7,57 +7,79 @@ import click
 import pytest
 
 from invoicefs.cli import cli
-from invoicefs.cli.mount import mount
+from invoicefs.credentials import sources
 from tests.desktop import costs
 from tests.mount.support import ailments
 
 REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-HEADINGS = re.findall(r"^#+ (.*)", README, re.MULTILINE)
-DEFAULT_IN_WORDS = re.compile(r"  \[default: (.*)\]$")
-LINKS = re.findall(r"\]\(([^)]*)\)", README)
+PAGES = {
+    path: (REPOSITORY / path).read_text(encoding="utf-8")
+    for path in ("README.md", "invoicefs/README.md", "tests/README.md", "tests/bench/README.md")
+}
+README = PAGES["README.md"]
+LINKS = [
+    (page, link) for page, text in PAGES.items() for link in re.findall(r"\]\(([^)]*)\)", text)
+]
+COMMANDS = re.findall(r"^\| `invoicefs (\w+)", README, re.MULTILINE)
 
 
-def anchor(heading: str) -> str:
-    """What a heading is called in a link, on the sites that show README."""
-    return "#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-")
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page, as the sites that show it name them."""
+    headings = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {"#" + re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
-def rows(heading: str) -> set[str]:
-    """The rows of the table in a section, less its head."""
-    section = README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    return set(re.findall(r"^\| .*`.*", section, re.MULTILINE))
+def options(command: click.Command) -> set[str]:
+    names = {name for param in command.params for name in param.opts if name.startswith("--")}
+    for inner in getattr(command, "commands", {}).values():
+        names |= options(inner)
+    return names
 
 
-def option_row(option: click.Option) -> str:
-    names = ", ".join(f"`{name}`" for name in option.opts)
-    in_words = DEFAULT_IN_WORDS.search(option.help or "")
-    default = in_words[1] if in_words else option.default
-    has_default = isinstance(default, str | int) and not (option.is_flag or option.count)
-    what = DEFAULT_IN_WORDS.sub("", option.help or "")
-    return f"| {names} | {default if has_default else ''} | {what} |"
-
-
-def test_readme_has_the_options_with_their_defaults() -> None:
-    options = (each for each in mount.params if isinstance(each, click.Option))
-    assert rows("Options") == set(map(option_row, options))
+def test_readme_fits_on_250_lines() -> None:
+    assert len(README.splitlines()) <= 250
 
 
 def test_readme_has_the_commands() -> None:
-    assert {row.split()[2].rstrip("`") for row in rows("Commands")} == set(cli.commands)
+    assert set(COMMANDS) == set(cli.commands)
 
 
-@pytest.mark.parametrize("link", LINKS)
-def test_links_of_readme_lead_somewhere(link: str) -> None:
-    if link.startswith("#"):
-        assert link in map(anchor, HEADINGS)
-    else:
-        assert (REPOSITORY / link).is_file()
+def test_readme_names_only_options_that_exist() -> None:
+    of_others = {"--help", "--user", "--now", "--delete", "--once", "--remove"}
+    named = set(re.findall(r"--[a-z][a-z0-9-]+", README)) - of_others
+    assert named <= options(cli)
 
 
-def test_readme_shows_the_table_of_the_fault_matrix() -> None:
-    assert ailments.table() in README
+def test_readme_has_the_variables_of_all_credential_sources() -> None:
+    for names in (sources._F5XC, sources._TERRAFORM):
+        for field, variables in names.items():
+            if field != "ca_bundle":
+                for variable in [variables] if isinstance(variables, str) else variables:
+                    assert f"`{variable}`" in README
 
 
-def test_readme_shows_the_table_of_calls_of_a_desktop() -> None:
-    assert costs.table() in README
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_links_lead_somewhere(page: str, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+    assert target.is_file()
+    assert not anchor or f"#{anchor}" in anchors(target.read_text(encoding="utf-8"))
+
+
+def test_the_architecture_names_only_modules_that_exist() -> None:
+    modules = re.findall(r"`((?:\w+/)+\w+\.py)`", PAGES["invoicefs/README.md"])
+    missing = [
+        module
+        for module in modules
+        if not any((REPOSITORY / folder / module).is_file() for folder in ("invoicefs", "."))
+    ]
+    assert modules
+    assert not missing
+
+
+def test_the_fault_matrix_is_the_one_that_is_tested() -> None:
+    assert ailments.table() in PAGES["tests/README.md"]
+
+
+def test_the_requests_of_a_desktop_are_those_that_are_tested() -> None:
+    assert costs.table() in PAGES["tests/README.md"]

@@ -1,4 +1,4 @@
-"""A soak says what was broken, and nothing where nothing was."""
+"""The verdict of a soak test: the promises that were broken."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from tests.soak.verdict import MIB, PARALLEL, Phase, broken_promises
 GOOD = Phase(
     Report(operations=9000, wrong={}, errors={}, endings={}),
     calls=1000,
-    peak_calls=PARALLEL,
+    peak_requests=PARALLEL,
     most_threads=200,
     most_memory_bytes=60 * MIB,
     rest=Gauges(threads=20, descriptors=60, connections=22, memory_bytes=40 * MIB),
@@ -22,7 +22,7 @@ def sentences(*phases: Phase, log: str = "") -> list[str]:
     return list(broken_promises(phases, log))
 
 
-def test_a_soak_without_a_fault_says_nothing() -> None:
+def test_a_soak_without_a_failure_has_no_verdicts() -> None:
     assert sentences(GOOD, GOOD) == []
 
 
@@ -36,9 +36,9 @@ def test_more_at_rest_than_after_the_warm_up_is_a_leak(field: str, words: str) -
     assert words in sentence
 
 
-def test_a_worker_that_the_warm_up_did_not_need_is_no_leak() -> None:
+def test_a_worker_unused_in_the_warm_up_is_not_a_leak() -> None:
     rest = replace(GOOD.rest, threads=19, descriptors=56, connections=20)
-    assert sentences(replace(GOOD, peak_calls=PARALLEL - 1, rest=rest), GOOD) == []
+    assert sentences(replace(GOOD, peak_requests=PARALLEL - 1, rest=rest), GOOD) == []
 
 
 @pytest.mark.parametrize(("growth_mib", "is_leak"), [(-5, False), (5, False), (9, True)])
@@ -49,12 +49,12 @@ def test_memory_at_rest_may_grow_a_little(growth_mib: int, is_leak: bool) -> Non
     assert all("memory" in sentence for sentence in found)
 
 
-def test_more_calls_at_once_than_allowed_are_told() -> None:
-    (sentence,) = sentences(GOOD, replace(GOOD, peak_calls=PARALLEL + 1))
+def test_too_many_concurrent_requests_are_reported() -> None:
+    (sentence,) = sentences(GOOD, replace(GOOD, peak_requests=PARALLEL + 1))
     assert "--parallel" in sentence
 
 
-def test_wrong_answers_and_errors_are_told_with_their_phase() -> None:
+def test_wrong_answers_and_errors_are_reported_with_their_phase() -> None:
     report = replace(GOOD.report, wrong={"a.pdf has a wrong byte at 7": 2}, errors={"stat: EIO": 1})
     wrong, error = sentences(GOOD, replace(GOOD, report=report))
     assert wrong == "In phase 1 there was a wrong answer (2 times): a.pdf has a wrong byte at 7."
@@ -62,7 +62,7 @@ def test_wrong_answers_and_errors_are_told_with_their_phase() -> None:
 
 
 @pytest.mark.parametrize("line", ["1:00 WARNING: x", "1:00 ERROR: x", "Traceback (most recent"])
-def test_the_log_has_nothing_alarming(line: str) -> None:
+def test_warnings_errors_and_tracebacks_in_the_log_are_reported(line: str) -> None:
     (sentence,) = sentences(GOOD, GOOD, log=f"1:00 INFO: fine\n{line}\n")
     assert line in sentence
 

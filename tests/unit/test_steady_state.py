@@ -1,4 +1,4 @@
-"""What never waits, once a listing is known and fresh: looking, listing and reading."""
+"""With a fresh listing, stat, listing and reading make no request and use no disk."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
 from tests.support.rest import Rest
-from tests.support.running_library import ACTIVE_TTL_S, LIST_TTL_S, running_library, usual_settings
+from tests.support.running_library import ACTIVE_TTL_S, running_library, usual_settings
 
 FINAL = [
     Invoice(
@@ -31,7 +31,7 @@ SETTINGS = usual_settings(uid=1000, gid=100)
 
 
 class WatchedStore(MemoryStore):
-    """A store that notes who asks it for what."""
+    """A store that records its calls."""
 
     READS = ("namespaces", "listing", "record", "records", "pdf", "verdict")
     WRITES = ("save_namespaces", "save_listing", "save_records", "add_records", "save")
@@ -43,7 +43,7 @@ class WatchedStore(MemoryStore):
             setattr(self, name, self._noting(name, getattr(self, name)))
 
     def take_uses(self) -> list[str]:
-        """What it was asked for since the last time."""
+        """Return the calls since the last time."""
         taken, self._uses = self._uses, []
         return taken
 
@@ -56,7 +56,7 @@ class WatchedStore(MemoryStore):
 
 
 class WatchedLock:
-    """A lock that notes who takes it."""
+    """A lock that records which threads take it."""
 
     takers: list[int]
 
@@ -100,7 +100,7 @@ def store() -> WatchedStore:
 def mounted(
     tenant: FakeTenant, store: MemoryStore, clock: FakeClock, **changes: Any
 ) -> Iterator[InvoiceFilesystem]:
-    """The adapter as libfuse has it, with everything listed."""
+    """Return the adapter as libfuse uses it, with everything listed."""
     changes = {"read_ahead": 16, **changes}
     with running_library(tenant, store, clock, **changes) as library:
 
@@ -108,12 +108,12 @@ def mounted(
             adapter("getattr", path)
 
         adapter = InvoiceFilesystem(library, SETTINGS, clock, stat, on_ready=lambda: None)
-        look_around(adapter)
+        stat_everything(adapter)
         yield adapter
 
 
-def look_around(adapter: InvoiceFilesystem) -> None:
-    """What ``ls -lR`` and ``df`` do."""
+def stat_everything(adapter: InvoiceFilesystem) -> None:
+    """Do what ``ls -lR`` and ``df`` do."""
     for folder in ("/", "/system"):
         adapter("getattr", folder)
         handle = adapter("opendir", folder)
@@ -131,37 +131,37 @@ def read(adapter: InvoiceFilesystem, *invoices: Invoice) -> None:
         adapter("release", None, handle)
 
 
-def far_apart(invoices: list[Invoice]) -> list[Invoice]:
-    """The same in an order that is no walk."""
+def not_sequential(invoices: list[Invoice]) -> list[Invoice]:
+    """Return them in an order that is not sequential."""
     return [invoices[place * 5 % len(invoices)] for place in range(len(invoices))]
 
 
 def in_memory_only(
     tenant: FakeTenant, store: WatchedStore, rest: Rest, use: Callable[[], None]
 ) -> None:
-    """Make sure that this asks for nothing."""
-    use()  # what is computed once is computed now
+    """Check that the second use makes no request and no call of the store."""
+    use()  # fills what is computed once
     rest.await_()
-    tenant.take_calls()
+    tenant.take_requests()
     store.take_uses()
     use()
     rest.await_()
-    assert (tenant.take_calls(), store.take_uses()) == ([], [])
+    assert (tenant.take_requests(), store.take_uses()) == ([], [])
 
 
 @pytest.mark.parametrize("is_read", [False, True], ids=["never read", "read"])
-def test_looking_around_uses_neither_the_store_nor_the_api(
+def test_stat_and_listing_use_neither_the_store_nor_the_api(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock, is_read: bool
 ) -> None:
     rest = Rest(clock)
     with mounted(tenant, store, clock) as adapter:
         if is_read:
-            read(adapter, *far_apart(FINAL), *far_apart(ACTIVE))
-        in_memory_only(tenant, store, rest, lambda: look_around(adapter))
+            read(adapter, *not_sequential(FINAL), *not_sequential(ACTIVE))
+        in_memory_only(tenant, store, rest, lambda: stat_everything(adapter))
 
 
 @pytest.mark.parametrize("remounted_after_s", [0.0, ACTIVE_TTL_S - 1], ids=str)
-def test_looking_around_after_a_remount_uses_neither_the_store_nor_the_api(
+def test_stat_and_listing_after_a_remount_use_neither_store_nor_api(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock, remounted_after_s: float
 ) -> None:
     rest = Rest(clock)
@@ -169,17 +169,17 @@ def test_looking_around_after_a_remount_uses_neither_the_store_nor_the_api(
         read(adapter, *FINAL, *ACTIVE)
     clock.advance(remounted_after_s)
     with mounted(tenant, store, clock) as adapter:
-        in_memory_only(tenant, store, rest, lambda: look_around(adapter))
+        in_memory_only(tenant, store, rest, lambda: stat_everything(adapter))
 
 
-def test_looking_around_among_outdated_invoices_uses_neither_the_store_nor_the_api(
+def test_stat_of_outdated_invoices_uses_neither_the_store_nor_the_api(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock
 ) -> None:
     rest = Rest(clock)
     with mounted(tenant, store, clock, list_ttl_s=2 * ACTIVE_TTL_S) as adapter:
         read(adapter, *FINAL, *ACTIVE)
         clock.advance(ACTIVE_TTL_S)
-        in_memory_only(tenant, store, rest, lambda: look_around(adapter))
+        in_memory_only(tenant, store, rest, lambda: stat_everything(adapter))
 
 
 def test_reading_an_open_file_uses_neither_the_store_nor_the_api(
@@ -202,7 +202,7 @@ def test_reading_an_open_file_uses_neither_the_store_nor_the_api(
 
 
 @pytest.mark.parametrize("is_read", [False, True], ids=["never read", "read"])
-def test_looking_and_reading_take_no_lock(
+def test_stat_and_read_take_no_lock(
     tenant: FakeTenant, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, is_read: bool
 ) -> None:
     rest = Rest(clock)
@@ -211,7 +211,7 @@ def test_looking_and_reading_take_no_lock(
     monkeypatch.setattr(threading, "RLock", watched(threading.RLock))
     with mounted(tenant, MemoryStore(), clock) as adapter:
         if is_read:
-            read(adapter, *far_apart(FINAL), *far_apart(ACTIVE))
+            read(adapter, *not_sequential(FINAL), *not_sequential(ACTIVE))
         folder = adapter("opendir", "/system")
         file = adapter("open", f"/{FINAL[3].key}", os.O_RDONLY)
 
@@ -225,7 +225,7 @@ def test_looking_and_reading_take_no_lock(
 
         use()
         rest.await_()
-        assert threading.get_ident() in WatchedLock.takers  # they are watched indeed
+        assert threading.get_ident() in WatchedLock.takers  # the locks are really watched
         WatchedLock.takers.clear()
         use()
         assert threading.get_ident() not in WatchedLock.takers
@@ -239,12 +239,12 @@ def watched(make: Callable[[], Any]) -> Callable[[], WatchedLock]:
 
 @pytest.mark.parametrize("is_remounted", [False, True])
 @pytest.mark.parametrize("read_ahead", [0, 16])
-def test_opening_a_stored_final_invoice_reads_the_store_once(
+def test_opening_a_cached_final_invoice_reads_the_store_once(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock, is_remounted: bool, read_ahead: int
 ) -> None:
     rest = Rest(clock)
     with mounted(tenant, store, clock, read_ahead=read_ahead) as adapter:
-        read(adapter, *far_apart(FINAL))
+        read(adapter, *not_sequential(FINAL))
         if not is_remounted:
             assert_one_use_each(store, rest, adapter)
     if is_remounted:
@@ -253,44 +253,33 @@ def test_opening_a_stored_final_invoice_reads_the_store_once(
 
 
 def assert_one_use_each(store: WatchedStore, rest: Rest, adapter: InvoiceFilesystem) -> None:
-    for invoice in far_apart(FINAL):
+    for invoice in not_sequential(FINAL):
         rest.await_()
         store.take_uses()
         read(adapter, invoice)
         rest.await_()
-        uses = [each for each in store.take_uses() if each != "verdict"]  # once per namespace
+        uses = [use for use in store.take_uses() if use != "verdict"]  # once per namespace
         assert len(uses) <= 1
 
 
-def test_a_walk_through_what_is_stored_reads_each_content_once(
+def test_sequential_access_reads_every_cached_pdf_once(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock
 ) -> None:
     rest = Rest(clock)
     with mounted(tenant, store, clock) as adapter:
-        read(adapter, *far_apart(FINAL), *far_apart(ACTIVE))
+        read(adapter, *not_sequential(FINAL), *not_sequential(ACTIVE))
         rest.await_()
         store.take_uses()
-        walk = sorted((*FINAL, *ACTIVE), key=lambda invoice: invoice.inode)
-        for invoice in walk:
+        sequence = sorted((*FINAL, *ACTIVE), key=lambda invoice: invoice.inode)
+        for invoice in sequence:
             read(adapter, invoice)
             rest.await_()
         uses = store.take_uses()
-    assert uses.count("pdf") <= len(walk)
+    assert uses.count("pdf") <= len(sequence)
     assert not set(uses) & set(store.WRITES)
 
 
-def test_a_list_is_asked_for_again_when_it_is_no_longer_fresh(
-    tenant: FakeTenant, store: WatchedStore, clock: FakeClock
-) -> None:
-    """So that what these tests find is no mount that never asks."""
-    with mounted(tenant, store, clock) as adapter:
-        tenant.take_calls()
-        clock.advance(LIST_TTL_S)
-        look_around(adapter)
-        assert sorted(tenant.take_calls()) == ["list system", "namespaces"]
-
-
-def test_a_thousand_namespaces_are_each_listed_and_looked_up_once(
+def test_every_one_of_1000_namespaces_is_listed_once(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock
 ) -> None:
     invoices = [Invoice(f"team-{number:03}", "invoice") for number in range(1000)]
@@ -299,14 +288,16 @@ def test_a_thousand_namespaces_are_each_listed_and_looked_up_once(
     folders = [f"/{invoice.namespace}" for invoice in invoices]
     with mounted(tenant, store, clock) as adapter:
         store.take_uses()
-        tenant.take_calls()
+        tenant.take_requests()
         for _ in range(2):  # ``ls -l MOUNTPOINT``, twice
             for folder in folders:
                 adapter("getattr", folder)
-        assert tenant.take_calls() == []
+        assert tenant.take_requests() == []
         assert store.take_uses() == ["verdict"] * len(folders)
         for _ in range(2):  # ``find MOUNTPOINT``, twice
             for folder, invoice in zip(folders, invoices, strict=True):
                 adapter("releasedir", None, adapter("opendir", folder))
                 adapter("getattr", f"/{invoice.key}")
-        assert sorted(tenant.take_calls()) == [f"list {each.namespace}" for each in invoices]
+        assert sorted(tenant.take_requests()) == [
+            f"list {invoice.namespace}" for invoice in invoices
+        ]

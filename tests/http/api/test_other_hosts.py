@@ -1,4 +1,4 @@
-"""A credential is shown to the server that it is for: to no other host, and to no proxy."""
+"""A credential goes only to the server that it is for: to no other host, and to no proxy."""
 
 import queue
 import select
@@ -12,8 +12,8 @@ from invoicefs.model import NamespaceList
 from invoicefs.sandbox import SAMPLE_TOKEN, Endpoint, Fault, Sandbox, faults
 from tests.support.api_calls import (
     EMPTY_LIST,
-    EVERY_CALL,
     EVERY_CREDENTIAL,
+    EVERY_ENDPOINT,
     Connect,
     Converse,
     Serve,
@@ -27,13 +27,13 @@ from tests.support.certificates import Authority, Identity
 
 
 @pytest.mark.promise(
-    "A credential that was given together with a URL goes to that host and to no other, wherever a "
-    "server redirects to."
+    "A credential that was given together with a URL is sent to that host and to no other, "
+    "wherever a server redirects to."
 )
-@EVERY_CALL
+@EVERY_ENDPOINT
 @EVERY_CREDENTIAL
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_no_other_host_is_shown_a_client_certificate_or_token(
+def test_no_other_host_receives_a_client_certificate_or_token(
     lenient_server: Sandbox,
     lenient_tls: ssl.SSLContext,
     serve: Serve,
@@ -61,7 +61,7 @@ def test_no_other_host_is_shown_a_client_certificate_or_token(
 
 
 def tunnel(told: bytearray, shown: list[object], tls: ssl.SSLContext | None) -> Converse:
-    """A proxy that makes tunnels; it takes note of every byte and every certificate it is sent."""
+    """A proxy that makes tunnels, and records every byte and certificate that it receives."""
 
     def converse(connection: socket.socket) -> None:
         client = tls.wrap_socket(connection, server_side=True) if tls else connection
@@ -78,7 +78,7 @@ def tunnel(told: bytearray, shown: list[object], tls: ssl.SSLContext | None) -> 
 
 
 def relayed(client: socket.socket, server: socket.socket) -> bytes:
-    """Pass on what one of them says; the next words of the client, or nothing at the end."""
+    """Relay in both directions; return the next bytes of the client, or none at the end."""
     while True:
         for source in select.select([client, server], [], [])[0]:
             data: bytes = source.recv(65536)
@@ -88,12 +88,12 @@ def relayed(client: socket.socket, server: socket.socket) -> bytes:
 
 
 @pytest.mark.promise(
-    "Proxies from the environment are used, and over https:// they are shown neither token nor "
+    "Proxies from the environment are used, and over https:// they see neither token nor "
     "certificate."
 )
 @EVERY_CREDENTIAL
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_is_shown_neither_the_client_certificate_nor_the_token(
+def test_a_proxy_sees_neither_client_certificate_nor_token(
     lenient_server: Sandbox,
     lenient_tls: ssl.SSLContext,
     serve: Serve,
@@ -120,7 +120,7 @@ def test_a_proxy_is_shown_neither_the_client_certificate_nor_the_token(
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("host", ["tenant.invalid", "192.0.2.1", "[2001:db8::1]:8080"])
-def test_a_proxy_leads_to_an_unencrypted_host_that_is_not_the_own_machine(
+def test_a_proxy_is_used_for_http_to_other_machines(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, name: str, host: str
 ) -> None:
     asked: queue.Queue[bytes] = queue.Queue()
@@ -136,7 +136,7 @@ def test_a_proxy_leads_to_an_unencrypted_host_that_is_not_the_own_machine(
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # of the proxy, by requests
-def test_a_proxy_to_an_unencrypted_host_is_shown_no_client_certificate(
+def test_a_proxy_for_http_sees_no_client_certificate(
     lenient_tls: ssl.SSLContext,
     serve: Serve,
     connect: Connect,

@@ -1,4 +1,4 @@
-"""What is told of each request: a line in the log with ``-v``, and a note on what it raises."""
+"""Every request has a line in the log with ``-v``, and a note on the exception it raises."""
 
 import base64
 import logging
@@ -33,7 +33,7 @@ from invoicefs.sandbox import (
 )
 from tests.support.api_calls import (
     CONTENT,
-    EVERY_CALL,
+    EVERY_ENDPOINT,
     Connect,
     ample,
     ask,
@@ -58,11 +58,12 @@ Told = Callable[[], list[str]]
 
 @pytest.fixture
 def told(caplog: pytest.LogCaptureFixture) -> Told:
-    """The lines that the requests so far have made."""
+    """Return the lines logged for the requests so far."""
     caplog.set_level(logging.DEBUG, "invoicefs")
 
     def told() -> list[str]:
-        records = [each for each in caplog.records if each.name == "invoicefs.api.request_log"]
+        name = "invoicefs.api.request_log"
+        records = [record for record in caplog.records if record.name == name]
         assert {record.levelno for record in records} == {logging.INFO}
         return [record.getMessage() for record in records]
 
@@ -70,7 +71,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
 
 
 def with_id(then: Behaviour) -> Behaviour:
-    """The same answer with a request id, where any of it is sent."""
+    """Add a request id to whatever part of the answer is sent."""
 
     def behave(exchange: Exchange) -> None:
         exchange.honest = replace(exchange.honest, headers={"X-Request-Id": ID})
@@ -97,16 +98,16 @@ def note_of(error: BaseException | None) -> str:
     return str(note)
 
 
-# Each request is a line
+# Every request is a line
 
 
-@EVERY_CALL
+@EVERY_ENDPOINT
 @pytest.mark.parametrize(
     ("behaviour", "facts"),
     [(faults.honest, "200"), (with_id(faults.honest), f"200, request id {ID}")],
     ids=["without request id", "with request id"],
 )
-def test_a_request_makes_one_line_of_its_facts(
+def test_a_request_logs_one_line(
     sandbox: Sandbox, api: Api, told: Told, endpoint: Endpoint, behaviour: Behaviour, facts: str
 ) -> None:
     sandbox.inject(Fault(behaviour))
@@ -117,7 +118,7 @@ def test_a_request_makes_one_line_of_its_facts(
     assert re.fullmatch(re.escape(f"GET {PATHS[endpoint]}: {facts}") + DURATION, line)
 
 
-def test_a_call_of_several_requests_makes_a_line_of_each(
+def test_every_request_of_a_listing_logs_one_line(
     sandbox: Sandbox, api: Api, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(list_limits, "FIRST_LIMIT", 1)
@@ -136,14 +137,7 @@ def test_a_call_of_several_requests_makes_a_line_of_each(
     ]
 
 
-def test_the_path_of_a_gateway_is_told(connect: Connect, told: Told) -> None:
-    with Sandbox(path_prefix="/some/gateway") as sandbox:
-        connect(sandbox.url).namespaces(ample())
-
-    assert told()[0].startswith(f"GET /some/gateway{NAMESPACES}: 200 ")
-
-
-# What is raised carries the same facts
+# An exception has the same facts
 
 FAILURES = [
     *((error_with_id(status), f": {status}, request id {ID}") for status in (401, 403, 404, 409)),
@@ -162,9 +156,9 @@ FAILURES = [
 ]
 
 
-@EVERY_CALL
+@EVERY_ENDPOINT
 @pytest.mark.parametrize(("behaviour", "facts"), FAILURES)
-def test_a_failure_carries_the_facts_of_its_request(
+def test_an_exception_has_a_note_about_its_request(
     sandbox: Sandbox, api: Api, told: Told, endpoint: Endpoint, behaviour: Behaviour, facts: str
 ) -> None:
     sandbox.inject(Fault(behaviour))
@@ -177,9 +171,7 @@ def test_a_failure_carries_the_facts_of_its_request(
     assert re.fullmatch(re.escape(note_of(error)) + DURATION + re.escape(words), line)
 
 
-def test_the_request_that_failed_is_told_not_those_before_it(
-    sandbox: Sandbox, api: Api, told: Told
-) -> None:
+def test_the_note_is_about_the_request_that_failed(sandbox: Sandbox, api: Api, told: Told) -> None:
     sandbox.inject(Fault(faults.redirect("/elsewhere"), times=1))
 
     error = failure_of(api)
@@ -188,8 +180,8 @@ def test_the_request_that_failed_is_told_not_those_before_it(
     assert len(told()) == 2
 
 
-@EVERY_CALL
-def test_a_request_without_an_answer_in_time_is_told_too(
+@EVERY_ENDPOINT
+def test_a_request_that_times_out_is_logged(
     sandbox: Sandbox, api: Api, told: Told, endpoint: Endpoint
 ) -> None:
     sandbox.inject(Fault(with_id(faults.stall(Sent.HEAD))))
@@ -205,7 +197,7 @@ def test_a_request_without_an_answer_in_time_is_told_too(
 @pytest.mark.parametrize(
     ("scheme", "kind"), [("http", Unreachable), ("https", UntrustedServer)], ids=["TCP", "TLS"]
 )
-def test_a_request_without_a_connection_is_told_too(
+def test_a_request_without_a_connection_is_logged(
     sandbox: Sandbox,
     connect: Connect,
     closed_port: int,
@@ -226,9 +218,7 @@ def test_a_request_without_a_connection_is_told_too(
     assert line.endswith(f" ({error})")
 
 
-def test_a_pdf_that_is_too_large_carries_the_facts_of_its_request(
-    sandbox: Sandbox, api: Api
-) -> None:
+def test_a_pdf_that_is_too_large_has_a_note_about_its_request(sandbox: Sandbox, api: Api) -> None:
     sandbox.inject(Fault(faults.large(1)))
 
     error = failure_of(api, Endpoint.PDF)
@@ -237,9 +227,7 @@ def test_a_pdf_that_is_too_large_carries_the_facts_of_its_request(
     assert note_of(error.__cause__) == f"GET {PATHS[Endpoint.PDF]}: 200"
 
 
-def test_redirects_in_a_circle_carry_the_facts_of_the_last_request(
-    sandbox: Sandbox, api: Api
-) -> None:
+def test_a_redirect_loop_has_a_note_about_the_last_request(sandbox: Sandbox, api: Api) -> None:
     sandbox.inject(Fault(faults.redirect()))
 
     error = failure_of(api)
@@ -248,13 +236,13 @@ def test_redirects_in_a_circle_carry_the_facts_of_the_last_request(
     assert note_of(error) == f"GET {NAMESPACES}: 302"
 
 
-# What is never told
+# What is never logged
 
 
 @pytest.mark.parametrize(
     "path", ["/a\x1b[2Jb", "/a\x85b\xa0c", "/a\x07\x7f", "/a\x0bb\x1cc", f"/{20_000 * 'x'}"]
 )
-def test_any_path_of_a_redirect_is_told_on_one_short_line(
+def test_any_redirect_path_is_logged_on_one_short_line(
     sandbox: Sandbox, api: Api, told: Told, path: str
 ) -> None:
     sandbox.inject(Fault(faults.redirect(path), times=1))
@@ -267,7 +255,7 @@ def test_any_path_of_a_redirect_is_told_on_one_short_line(
 
 
 @pytest.mark.parametrize("token", ["a+b/c==0123456789", "p%q~{}0123456789"])
-def test_a_token_in_the_path_of_a_redirect_is_not_told_in_other_characters(
+def test_a_percent_encoded_token_in_a_redirect_is_masked(
     sandbox: Sandbox, connect: Connect, told: Told, token: str
 ) -> None:
     sandbox.token = token
@@ -278,7 +266,7 @@ def test_a_token_in_the_path_of_a_redirect_is_not_told_in_other_characters(
     assert "0123456789" not in "".join((*told(), note_of(error)))
 
 
-def test_neither_query_nor_token_nor_pdf_is_told(
+def test_neither_query_nor_token_nor_pdf_is_logged(
     sandbox: Sandbox, connect: Connect, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = "an-invoice-of-somebody"
@@ -317,7 +305,7 @@ def test_neither_query_nor_token_nor_pdf_is_told(
         *(padding * b"x" + SECRET.encode() for padding in range(60, 100, 5)),
     ],
 )
-def test_any_request_id_is_told_on_one_short_line_without_the_token(
+def test_any_request_id_is_logged_on_one_short_line_without_token(
     sandbox: Sandbox, connect: Connect, told: Told, request_id: bytes
 ) -> None:
     sandbox.token = SECRET
@@ -334,7 +322,7 @@ def test_any_request_id_is_told_on_one_short_line_without_the_token(
 
 
 @pytest.mark.parametrize("request_id", [b"", b" \t "])
-def test_an_empty_request_id_is_none(sandbox: Sandbox, api: Api, request_id: bytes) -> None:
+def test_an_empty_request_id_is_ignored(sandbox: Sandbox, api: Api, request_id: bytes) -> None:
     sandbox.inject(Fault(error_with_raw_id(request_id)))
 
     assert note_of(failure_of(api)) == f"GET {NAMESPACES}: 500"

@@ -1,7 +1,7 @@
-"""What can go wrong with the API, how to make it go wrong, and what comes of it.
+"""The ways in which the API can fail, how to cause each, and what programs then see.
 
-Each `Ailment` is a row of the fault matrix. `fault_matrix` makes each of them happen to a real
-mount, and README shows the table that `table` makes of them.
+Each `Failure` is a row of the fault matrix. `fault_matrix` plays each of them on a real mount, and
+tests/README.md has the table that `table` returns.
 """
 
 import os
@@ -21,13 +21,13 @@ from tests.support.certificates import make_certificate
 
 T = TypeVar("T")
 
-HOST = "invoices.test"  # a name that only the hosts file of a test knows
+HOST = "invoices.test"  # a name that only a test's hosts file has
 
 _LISTS = (Endpoint.NAMESPACES, Endpoint.INVOICES)
 
 
 class World:
-    """A server, and what stands between it and a mount: a certificate and a hosts file."""
+    """A server, with the certificate and the hosts file through which a mount reaches it."""
 
     def __init__(self, sandbox: Sandbox, folder: Path) -> None:
         self.sandbox = sandbox
@@ -37,14 +37,14 @@ class World:
         self._bad = make_certificate(folder / "unknown.crt", "IP:127.0.0.1", f"DNS:{HOST}")
 
     def use_tls(self, *, is_trusted: bool) -> None:
-        """Serve by HTTPS from now on, with a certificate that the mount trusts or another."""
+        """Serve HTTPS from now on, with a certificate that the mount trusts or does not."""
         self.sandbox.go_away()
         self.sandbox.tls = self._good if is_trusted else self._bad
         self.sandbox.come_back()
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What a mount needs in its environment to find and to trust the server."""
+        """The environment variables with which a mount finds and trusts the server."""
         url = self.sandbox.url
         if self.sandbox.tls is None:
             return {"INVOICEFS_URL": url}
@@ -53,87 +53,87 @@ class World:
             "REQUESTS_CA_BUNDLE": str(self._certificate),
             "LD_PRELOAD": "libnss_wrapper.so",
             "NSS_WRAPPER_HOSTS": str(self.hosts.path),
-            "RES_OPTIONS": "attempts:0",  # no name server is asked for what the file does not know
+            "RES_OPTIONS": "attempts:0",  # unknown names are not sent to a name server
         }
 
 
 class HostsFile:
-    """A file in place of ``/etc/hosts``, through nss_wrapper; names can come and go.
+    """A replacement for ``/etc/hosts``, through nss_wrapper; its names can change.
 
-    The time of a last read tells whether somebody has asked for a name since the last change, for
-    nss_wrapper reads the file again when its mtime, in seconds, is another.
+    The atime shows whether a name has been looked up since the last change: nss_wrapper reads the
+    file again when its mtime, in seconds, has changed.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._changes = 0
-        self.knows(HOST)
+        self.set_name(HOST)
 
-    def knows(self, name: str) -> None:
-        """Have it know one name, that of the loopback interface, and no other."""
+    def set_name(self, name: str) -> None:
+        """Make this the only name in the file, with the loopback address."""
         self._changes += 1
         self.path.write_text(f"127.0.0.1 {name}\n", encoding="utf-8")
         os.utime(self.path, (0, self._changes))
 
     @property
     def was_read(self) -> bool:
-        """Whether it was read since its last change."""
+        """Whether the file has been read since its last change."""
         return self.path.stat().st_atime != 0
 
 
 @dataclass(frozen=True)
 class Target:
-    """The calls that an ailment befalls; None is any."""
+    """The requests that fail; None stands for any."""
 
     endpoint: Endpoint
     namespace: str | None = None
     name: str | None = None
 
     def fault(self, answer: Callable[[Endpoint], Behaviour], times: int | None = None) -> Fault:
-        """Have them answered like this."""
+        """Return the fault that answers these requests in this way."""
         return Fault(answer(self.endpoint), self.endpoint, self.namespace, self.name, times)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ailment(ABC):
-    """One way to fail, and the errnos that come of it.
+class Failure(ABC):
+    """One way to fail, and the errnos that programs see.
 
-    `listing` is that of a list that was never had; a list from before is shown instead, unless
-    `hides_lists`. `opening` is that of a new invoice. An ailment that `mends` is no error where it
-    befalls one call only. `keeps_unmounted`: a tenant that was never mounted is not mounted.
+    `listing` is the errno for a list that was never fetched; an earlier list is shown instead,
+    unless `hides_lists`. `opening` is the errno for a new invoice. If it `recovers`, programs see
+    no error when only one request fails. `blocks_mounting`: mounting a new tenant is refused.
     """
 
     name: str
     listing: str
     opening: str
-    mends: bool = False
+    recovers: bool = False
     hides_lists: bool = False
-    keeps_unmounted: bool = False
+    blocks_mounting: bool = False
     timeout_s: int = 20
-    befalls_lists: bool = True
+    affects_lists: bool = True
     needs_tls: bool = False
 
     @abstractmethod
     def begin(self, world: World, target: Target) -> None:
-        """Have all such calls fail; what befalls whole servers makes all others fail, too."""
+        """Make these requests fail; a failure of the whole server affects all others, too."""
 
     @abstractmethod
     def end(self, world: World) -> None:
-        """Have no call fail any more."""
+        """Make no request fail any more."""
 
     @abstractmethod
-    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
-        """Have `use` run into it once."""
+    def during_one_request(self, world: World, use: Callable[[], T], target: Target) -> T:
+        """Return the result of `use`, during which one request fails."""
 
     @property
-    def befalls_all_calls(self) -> bool:
-        """Whether it cannot befall some calls alone."""
+    def affects_all_requests(self) -> bool:
+        """Whether all requests fail, and not only those of a target."""
         return True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered(Ailment):
-    """A bad answer, made from what the call is."""
+class Answered(Failure):
+    """A bad response, which may depend on the endpoint."""
 
     answer: Callable[[Endpoint], Behaviour]
 
@@ -143,18 +143,18 @@ class Answered(Ailment):
     def end(self, world: World) -> None:
         world.sandbox.heal()
 
-    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
+    def during_one_request(self, world: World, use: Callable[[], T], target: Target) -> T:
         world.sandbox.inject(target.fault(self.answer, times=1))
         return use()
 
     @property
-    def befalls_all_calls(self) -> bool:
+    def affects_all_requests(self) -> bool:
         return False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused(Ailment):
-    """Nobody listens on the port."""
+class Refused(Failure):
+    """The port refuses connections."""
 
     def begin(self, world: World, _: Target) -> None:
         world.sandbox.go_away()
@@ -162,32 +162,32 @@ class Refused(Ailment):
     def end(self, world: World) -> None:
         world.sandbox.come_back()
 
-    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
+    def during_one_request(self, world: World, use: Callable[[], T], target: Target) -> T:
         before = _failed_connects()
         self.begin(world, target)
-        return _mended_meanwhile(use, lambda: _failed_connects() > before, lambda: self.end(world))
+        return _end_on_failure(use, lambda: _failed_connects() > before, lambda: self.end(world))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unresolved(Ailment):
-    """The name of the server has no address."""
+class Unresolved(Failure):
+    """The server's name does not resolve."""
 
     def begin(self, world: World, _: Target) -> None:
-        world.sandbox.go_away()  # an open connection needs no name
-        world.hosts.knows("nobody.test")
+        world.sandbox.go_away()  # an open connection needs no lookup
+        world.hosts.set_name("nobody.test")
         world.sandbox.come_back()
 
     def end(self, world: World) -> None:
-        world.hosts.knows(HOST)
+        world.hosts.set_name(HOST)
 
-    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
+    def during_one_request(self, world: World, use: Callable[[], T], target: Target) -> T:
         self.begin(world, target)
-        return _mended_meanwhile(use, lambda: world.hosts.was_read, lambda: self.end(world))
+        return _end_on_failure(use, lambda: world.hosts.was_read, lambda: self.end(world))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distrusted(Ailment):
-    """The server shows a certificate that nobody trusts."""
+class Distrusted(Failure):
+    """The server has a certificate that the mount does not trust."""
 
     def begin(self, world: World, _: Target) -> None:
         world.use_tls(is_trusted=False)
@@ -195,31 +195,31 @@ class Distrusted(Ailment):
     def end(self, world: World) -> None:
         world.use_tls(is_trusted=True)
 
-    def during_one_call(self, world: World, use: Callable[[], T], target: Target) -> T:
+    def during_one_request(self, world: World, use: Callable[[], T], target: Target) -> T:
         self.begin(world, target)
         try:
-            return use()  # which makes one call: this is never tried again
+            return use()  # makes one request: a TLS failure is not retried
         finally:
             self.end(world)
 
 
-def _mended_meanwhile(
-    use: Callable[[], T], has_failed: Callable[[], bool], mend: Callable[[], None]
+def _end_on_failure(
+    use: Callable[[], T], has_failed: Callable[[], bool], end: Callable[[], None]
 ) -> T:
-    """The result of `use`, with the ailment ended when it has failed for the first time."""
+    """Return the result of `use`; call `end` after the first failed request."""
     with ThreadPoolExecutor(1) as thread:
         result = thread.submit(use)
         try:
             eventually(has_failed)
         finally:
-            mend()
+            end()
         return result.result()
 
 
 def _failed_connects() -> int:
-    """How many connections could not be made on this machine (``/proc/net/snmp``).
+    """Return the number of failed connection attempts on this machine (``/proc/net/snmp``).
 
-    Nothing else makes such attempts at the time; if it did, the ailment would just end earlier.
+    Nothing else is expected to make any meanwhile; if it did, the failure would only end earlier.
     """
     lines = Path("/proc/net/snmp").read_text(encoding="ascii").splitlines()
     names, values = (line.split() for line in lines if line.startswith("Tcp:"))
@@ -232,7 +232,7 @@ def _anywhere(behaviour: Behaviour) -> Callable[[Endpoint], Behaviour]:
 
 @cache
 def _bomb() -> Behaviour:
-    return faults.gzip_bomb(200)  # more than any list may have
+    return faults.gzip_bomb(200)  # more than the maximum size of a list
 
 
 @cache
@@ -240,40 +240,40 @@ def _hundred_megabytes() -> Behaviour:
     return faults.large(100)
 
 
-def _without_the_part_that_matters(endpoint: Endpoint) -> Behaviour:
-    # An empty object is an empty list: in proto3, fields that are empty are left out.
+def _without_required_field(endpoint: Endpoint) -> Behaviour:
+    # An empty object is an empty list: proto3 omits empty fields.
     return faults.json_body({"oops": 1} if endpoint in _LISTS else {})
 
 
-def _lost(name: str, behaviour: Behaviour) -> Ailment:
+def _lost(name: str, behaviour: Behaviour) -> Failure:
     return Answered(
         name=name,
         answer=_anywhere(behaviour),
         listing="EHOSTUNREACH",
         opening="EHOSTUNREACH",
-        mends=True,
-        keeps_unmounted=True,
+        recovers=True,
+        blocks_mounting=True,
     )
 
 
-def _slow(name: str, behaviour: Behaviour) -> Ailment:
+def _slow(name: str, behaviour: Behaviour) -> Failure:
     return Answered(
         name=name,
         answer=_anywhere(behaviour),
         listing="ETIMEDOUT",
         opening="ETIMEDOUT",
-        keeps_unmounted=True,
+        blocks_mounting=True,
         timeout_s=2,
     )
 
 
-def _unusable(name: str, answer: Callable[[Endpoint], Behaviour], opening: str = "EIO") -> Ailment:
-    return Answered(name=name, answer=answer, listing="EIO", opening=opening, keeps_unmounted=True)
+def _unusable(name: str, answer: Callable[[Endpoint], Behaviour], opening: str = "EIO") -> Failure:
+    return Answered(name=name, answer=answer, listing="EIO", opening=opening, blocks_mounting=True)
 
 
-def _bad_pdf(name: str, behaviour: Behaviour) -> Ailment:
+def _bad_pdf(name: str, behaviour: Behaviour) -> Failure:
     return Answered(
-        name=name, answer=_anywhere(behaviour), listing="", opening="EIO", befalls_lists=False
+        name=name, answer=_anywhere(behaviour), listing="", opening="EIO", affects_lists=False
     )
 
 
@@ -282,36 +282,36 @@ def _status(
     listing: str,
     opening: str | None = None,
     *,
-    mends: bool = False,
+    recovers: bool = False,
     hides_lists: bool = False,
-    keeps_unmounted: bool = False,
-) -> Ailment:
+    blocks_mounting: bool = False,
+) -> Failure:
     return Answered(
         name=str(code),
         answer=_anywhere(faults.status(code)),
         listing=listing,
         opening=opening or listing,
-        mends=mends,
+        recovers=recovers,
         hides_lists=hides_lists,
-        keeps_unmounted=keeps_unmounted,
+        blocks_mounting=blocks_mounting,
     )
 
 
-AILMENTS: tuple[Ailment, ...] = (
+API_FAILURES: tuple[Failure, ...] = (
     Unresolved(
         name="DNS failure",
         listing="EHOSTUNREACH",
         opening="EHOSTUNREACH",
-        mends=True,
-        keeps_unmounted=True,
+        recovers=True,
+        blocks_mounting=True,
         needs_tls=True,
     ),
     Refused(
         name="connection refused",
         listing="EHOSTUNREACH",
         opening="EHOSTUNREACH",
-        mends=True,
-        keeps_unmounted=True,
+        recovers=True,
+        blocks_mounting=True,
     ),
     _lost("reset before the headers", faults.reset(Sent.NOTHING)),
     _lost("reset in the body", faults.reset(Sent.HALF_BODY)),
@@ -321,21 +321,21 @@ AILMENTS: tuple[Ailment, ...] = (
     _slow("silence in the body", faults.stall(Sent.HALF_BODY)),
     _slow("one byte a second", faults.dribble(1.0, after=Sent.HEAD)),
     _status(504, "ETIMEDOUT"),
-    _status(429, "EAGAIN", mends=True),
-    _status(503, "EAGAIN", mends=True),
-    _status(401, "EACCES", hides_lists=True, keeps_unmounted=True),
+    _status(429, "EAGAIN", recovers=True),
+    _status(503, "EAGAIN", recovers=True),
+    _status(401, "EACCES", hides_lists=True, blocks_mounting=True),
     _status(403, "EACCES", hides_lists=True),
-    _status(404, "EIO", "ENOENT", keeps_unmounted=True),
+    _status(404, "EIO", "ENOENT", blocks_mounting=True),
     _status(409, "EBUSY"),
     _status(500, "EIO"),
     Distrusted(
-        name="TLS failure", listing="EIO", opening="EIO", keeps_unmounted=True, needs_tls=True
+        name="TLS failure", listing="EIO", opening="EIO", blocks_mounting=True, needs_tls=True
     ),
     _unusable("redirect to another host", _anywhere(faults.redirect("http://127.0.0.2:9/"))),
     _unusable("body longer than announced", _anywhere(faults.wrong_length(-1))),
     _unusable("a page for people (HTML)", _anywhere(faults.html())),
     _unusable("invalid JSON", _anywhere(faults.not_json())),
-    _unusable("no list, no `pdf` in the answer", _without_the_part_that_matters),
+    _unusable("no list, no `pdf` in the answer", _without_required_field),
     _bad_pdf("bad base64", faults.bad_base64()),
     _bad_pdf("not a PDF", faults.not_a_pdf()),
     _bad_pdf("an empty PDF", faults.not_a_pdf(b"")),
@@ -344,8 +344,8 @@ AILMENTS: tuple[Ailment, ...] = (
         answer=_anywhere(faults.redirect()),
         listing="EIO",
         opening="EIO",
-        mends=True,  # one redirect alone leads to where the call was going anyway
-        keeps_unmounted=True,
+        recovers=True,  # a single redirect leads to the original target
+        blocks_mounting=True,
     ),
     _unusable("100 MB", lambda _: _hundred_megabytes(), "EFBIG"),
     _unusable("gzip bomb", lambda _: _bomb(), "EFBIG"),
@@ -353,27 +353,27 @@ AILMENTS: tuple[Ailment, ...] = (
 
 
 def table() -> str:
-    """The table of README; ailments in a row of which the same comes are one line of it."""
+    """Return the table of tests/README.md; adjacent rows with the same cells are merged."""
     lines = [
         "| what goes wrong | mounting a new tenant | a list never had | a list had before"
         " | opening a new invoice | only one call fails |",
         "|---|---|---|---|---|---|",
     ]
-    for cells, ailments in groupby(AILMENTS, _cells):
-        names = ", ".join(ailment.name for ailment in ailments)
+    for cells, failures in groupby(API_FAILURES, _cells):
+        names = ", ".join(failure.name for failure in failures)
         lines.append(f"| {names} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cells(ailment: Ailment) -> tuple[str, ...]:
-    once = "not noticed" if ailment.mends else "the same, once"
-    if not ailment.befalls_lists:
-        return "-", "-", "-", ailment.opening, once
+def _cells(failure: Failure) -> tuple[str, ...]:
+    once = "not noticed" if failure.recovers else "the same, once"
+    if not failure.affects_lists:
+        return "-", "-", "-", failure.opening, once
     return (
-        "refused" if ailment.keeps_unmounted else "with a warning",
-        ailment.listing,
-        ailment.listing if ailment.hides_lists else "is shown",
-        ailment.opening,
+        "refused" if failure.blocks_mounting else "with a warning",
+        failure.listing,
+        failure.listing if failure.hides_lists else "is shown",
+        failure.opening,
         once,
     )
 

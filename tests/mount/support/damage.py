@@ -1,4 +1,4 @@
-"""What power loss, a bad disk or another program can do to the files of a store."""
+"""Damage to the files of a cache by power loss, a bad disk or another program."""
 
 import os
 from collections import defaultdict
@@ -12,11 +12,11 @@ Damage = Callable[[Sequence[Path]], None]
 Choice = Callable[[Path], list[Path]]
 
 
-# Which files.
+# Which files are damaged.
 
 
 def everything(store: Path) -> list[Path]:
-    """All files; those that come and go meanwhile are among them or not."""
+    """All files; those that are created or removed meanwhile may be missing."""
     return sorted(Path(folder, name) for folder, _, names in os.walk(store) for name in names)
 
 
@@ -40,7 +40,7 @@ def journals(store: Path) -> list[Path]:
     return [path for path in everything(store) if path.name.startswith("cache.db-")]
 
 
-# What happens to them.
+# How they are damaged.
 
 
 def halved(files: Sequence[Path]) -> None:
@@ -84,8 +84,8 @@ def rotated(files: Sequence[Path]) -> None:
         path.write_bytes(content)
 
 
-def rotated_among_their_like(files: Sequence[Path]) -> None:
-    """A database stays a database, and a journal a journal, but of another database."""
+def rotated_within_kind(files: Sequence[Path]) -> None:
+    """Rotate databases and journals separately: each journal is that of another database."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in files:
         groups[path.suffix].append(path)
@@ -110,14 +110,14 @@ DAMAGES: tuple[Damage, ...] = (
     with_a_bit_flipped,
     with_many_bits_flipped,
     rotated,
-    rotated_among_their_like,
+    rotated_within_kind,
     every_second_missing,
     missing,
 )
 
 
-def put_junk_beside(files: Sequence[Path]) -> None:
-    """Leave files and folders in all folders that have to do with these files."""
+def put_junk_next_to(files: Sequence[Path]) -> None:
+    """Create junk files and folders in the folders of these files and in their parents."""
     for folder in {parent for path in files for parent in list(path.parents)[:2]}:
         for name in ("junk", "junk.val", "cache.db-journal"):
             (folder / name).write_bytes(b"junk" * 5000)
@@ -127,14 +127,14 @@ def put_junk_beside(files: Sequence[Path]) -> None:
 
 
 def spoil(text: bytes, files: Sequence[Path]) -> None:
-    """Flip a bit wherever this text lies; fails where it is nowhere."""
+    """Flip a bit in each occurrence of this text; fail if there is none."""
     assert any(text in path.read_bytes() for path in files)
     for path in files:
         _overwrite(path, path.read_bytes().replace(text, bytes([text[0] ^ 1]) + text[1:]))
 
 
 def _overwrite(path: Path, content: bytes) -> None:
-    """Write into a file as it is: one that is in use is not cut to nothing in between."""
+    """Overwrite a file in place: a file in use is never truncated in between."""
     with path.open("r+b") as file:
         file.write(content)
 
@@ -147,10 +147,10 @@ def _flip_bits(path: Path, bits: Iterable[int]) -> None:
     _overwrite(path, bytes(content))
 
 
-def damage(what_happens: Damage, files: Sequence[Path]) -> None:
-    """Do it; fails where this changes nothing."""
+def damage(apply: Damage, files: Sequence[Path]) -> None:
+    """Damage these files; fail if nothing changes."""
     before = _contents(files)
-    what_happens(files)
+    apply(files)
     assert _contents(files) != before
 
 

@@ -1,7 +1,7 @@
-"""Random arguments for system calls on a small tree, most of them right and the others odd.
+"""Random arguments for system calls on a small tree, most of them valid and some odd.
 
-An argument is declared as what it is, for example ``slot: Slot``, and its annotation holds the
-function that draws one.
+Parameters are annotated with their kind, for example ``slot: Slot``, and the annotation contains
+the function that draws a value.
 """
 
 import os
@@ -52,38 +52,38 @@ _OPEN_FLAGS = (
 
 
 def one_of(*values: object) -> Draw:
-    """Any of these values."""
+    """Draw any of these values."""
     return lambda random: random.choice(values)
 
 
 def some_of(*names: str) -> Draw:
-    """Two or fewer of these flags, as they are written in a program."""
+    """Draw at most two of these flags, written as in a program."""
     return lambda random: "|".join(random.sample(names, random.randrange(3))) or "0"
 
 
 def some_number(*special: int, below: int) -> Draw:
-    """One of these numbers, or any other."""
+    """Draw one of these numbers, or any number below the limit."""
     return lambda random: random.choice((random.choice(special), random.randrange(below)))
 
 
 def some_numbers(*special: int) -> Draw:
-    """A few of these numbers."""
+    """Draw one to three of these numbers."""
     return lambda random: random.choices(special, k=random.randrange(1, 4))
 
 
 def some_open_flags(random: Random) -> str:
-    """Most often just to read."""
+    """Draw flags, mostly read-only."""
     (access,) = random.choices(("O_RDONLY", "O_WRONLY", "O_RDWR"), (8, 1, 1))
     (count,) = random.choices(range(4), (10, 5, 2, 1))
     return "|".join((access, *random.sample(_OPEN_FLAGS, count)))
 
 
 def some_path(random: Random) -> bytes:
-    """Most often the absolute path of a file."""
-    (draw,) = random.choices((_right_path, _odd_path, _path_in_odd_folder), (7, 2, 1))
+    """Draw a path, mostly the absolute path of a file."""
+    (draw,) = random.choices((_valid_path, _odd_path, _path_in_odd_folder), (7, 2, 1))
     path = draw(random)
-    filling = "/" * (_PATH_MAX - 2 - len(os.fsencode(path)))  # a NUL ends the path
-    ways_of_writing = (
+    padding = "/" * (_PATH_MAX - 2 - len(os.fsencode(path)))  # a NUL ends the path
+    spellings = (
         path,
         path.rpartition("/")[2],
         f"../{path}",
@@ -95,14 +95,14 @@ def some_path(random: Random) -> bytes:
         f"/{path}/..",
         f"/{path}/../..",
         f"/{path}/below.pdf",
-        f"/{filling}{path}",
-        f"//{filling}{path}",
+        f"/{padding}{path}",
+        f"//{padding}{path}",
     )
     is_plain = random.random() < 0.7
-    return os.fsencode(f"/{path}" if is_plain else random.choice(ways_of_writing))
+    return os.fsencode(f"/{path}" if is_plain else random.choice(spellings))
 
 
-def _right_path(random: Random) -> str:
+def _valid_path(random: Random) -> str:
     return random.choice(random.choices((_FILES, _FOLDERS), (4, 1))[0])
 
 

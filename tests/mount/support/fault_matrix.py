@@ -1,10 +1,10 @@
-"""Makes one ailment of the API befall a real mount, and tells what programs see of it.
+"""Plays one failure of the API on a real mount, and returns what programs see.
 
-The tenant has a folder for each part in the play: `kept` is archived before anything goes wrong,
-`known` is listed, `never` and `once` are not, and in `spare` lies what has to open beside it all.
+The tenant has one folder for each purpose: `kept` is archived before the failure, `known` is
+listed before it, `never` and `once` are not, and invoices in `spare` can be opened throughout.
 
-The mount makes one call at a time, so a worker that a failing call keeps shows at once; and it
-asks for a list each time.
+The mount makes one request at a time, so a worker that is blocked by a failing request is noticed
+at once; and it refreshes a listing on every use.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,7 +22,7 @@ from invoicefs.sandbox import (
     Sandbox,
     faults,
 )
-from tests.mount.support.ailments import Ailment, Target, World
+from tests.mount.support.ailments import Failure, Target, World
 from tests.mount.support.files import in_folder
 from tests.mount.support.mounts import Mounts
 from tests.mount.support.programs import LIMIT_S, eventually, python, run
@@ -34,23 +34,23 @@ WITH_A_WARNING = "with a warning"
 
 
 class Step(Enum):
-    """What is tried while the API is ill, and after it."""
+    """What is tried during the failure, and after it."""
 
     MOUNT = "mounting a new tenant"
     NEW_ROOT = "the namespaces of a new tenant"
     ROOT = "the namespaces"
-    NEW_LIST = "a list that was never had"
-    LIST = "a list that was had before"
+    NEW_LIST = "a list that was never fetched"
+    LIST = "a list that was fetched before"
     ARCHIVE = "the archive after rsync --delete"
     OPEN = "opening a new invoice"
-    STAT = "looking at a new invoice"
-    STORED = "opening a stored invoice"
-    OPEN_BESIDE = "opening another new invoice beside it"
-    LIST_BESIDE = "opening new invoices beside failing lists"
-    ROOT_ONCE = "the namespaces, when one call fails"
-    LIST_ONCE = "a new list, when one call fails"
-    OPEN_ONCE = "opening, when one call fails"
-    AFTERWARDS = "everything, when it is over"
+    STAT = "stat of a new invoice"
+    STORED = "opening a cached invoice"
+    OPEN_MEANWHILE = "opening another new invoice meanwhile"
+    OPEN_WHILE_LISTS_FAIL = "opening new invoices while lists fail"
+    ROOT_ONCE = "the namespaces, when one request fails"
+    LIST_ONCE = "a new list, when one request fails"
+    OPEN_ONCE = "opening, when one request fails"
+    AFTERWARDS = "everything, after the failure"
     STORE = "everything, after a remount without the API"
 
 
@@ -62,7 +62,7 @@ _TENANT = SampleTenant("acme", tuple(SampleNamespace(part, _INVOICES) for part i
 _CONTENTS = contents(_TENANT, "known")
 _BAD, _ONCE = _INVOICES[:2]
 _MIB = 1024 * 1024
-_ASKS_EACH_TIME = ("--list-ttl", "0s", "--parallel", "1", "--max-pdf-size", "2MiB")
+_REFRESHES_LISTINGS = ("--list-ttl", "0s", "--parallel", "1", "--max-pdf-size", "2MiB")
 
 _TRY = """
 import errno, hashlib, os, sys
@@ -76,52 +76,52 @@ _STAT = "os.stat(sys.argv[1]).st_size"
 _OPEN = "hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest()"
 
 
-def play(ailment: Ailment, folder: Path) -> Outcomes:
-    """What comes of each step that makes sense for the ailment: `RIGHT`, an errno, or words.
+def play(failure: Failure, folder: Path) -> Outcomes:
+    """Return the outcome of each step that applies: `RIGHT`, an errno, or words.
 
-    `folder` is empty.
+    `folder` must be empty.
     """
     with Sandbox(_TENANT) as sandbox:
         world = World(sandbox, folder)
-        if ailment.needs_tls:
+        if failure.needs_tls:
             world.use_tls(is_trusted=True)
-        found = _play_for_new_tenant(ailment, world, folder) if ailment.befalls_lists else {}
-        return found | _play_for_known_tenant(ailment, world, folder)
+        found = _play_new_tenant(failure, world, folder) if failure.affects_lists else {}
+        return found | _play_known_tenant(failure, world, folder)
 
 
-def _play_for_new_tenant(ailment: Ailment, world: World, folder: Path) -> dict[Step, str]:
+def _play_new_tenant(failure: Failure, world: World, folder: Path) -> dict[Step, str]:
     with closing(_mounts(world, folder / "new")) as mounts:
         path = mounts.new_path()
-        with _ill(ailment, world, Endpoint.NAMESPACES):
-            ended = mounts.command("mount", *_options(ailment), path)
+        with _failing(failure, world, Endpoint.NAMESPACES):
+            ended = mounts.command("mount", *_options(failure), path)
             if ended.code == 1:
-                return {Step.MOUNT: REFUSED if ended.err else "refused without a word"}
-            found = {Step.MOUNT: WITH_A_WARNING if ended.err else "without a word"}
+                return {Step.MOUNT: REFUSED if ended.err else "refused without a message"}
+            found = {Step.MOUNT: WITH_A_WARNING if ended.err else "without a warning"}
             return found | {Step.NEW_ROOT: _listed(path, _PARTS)}
 
 
-def _play_for_known_tenant(ailment: Ailment, world: World, folder: Path) -> dict[Step, str]:
+def _play_known_tenant(failure: Failure, world: World, folder: Path) -> dict[Step, str]:
     with closing(_mounts(world, folder / "known")) as mounts:
-        stage = _Stage(ailment, world, mounts, folder)
-        # What is remembered of an act for some seconds must not show in the next one: a cool-down
-        # after many failures, and the 401 for a list, with which downloads fail, too.
+        stage = _Stage(failure, world, mounts, folder)
+        # State that outlives an act by some seconds must not affect the next one: a cool-down after
+        # many failures, and the 401 for a list, which makes downloads fail, too.
         found = stage.with_single_failures()
         found |= stage.with_failing_downloads()
-        if ailment.befalls_lists:
+        if failure.affects_lists:
             found |= stage.with_failing_lists()
         return found | stage.afterwards()
 
 
 class _Stage:
-    """A mount on which everything has worked so far, and an archive that was made of it."""
+    """A mount without failures so far, and an archive that was made from it."""
 
-    def __init__(self, ailment: Ailment, world: World, mounts: Mounts, folder: Path) -> None:
-        self._ailment = ailment
+    def __init__(self, failure: Failure, world: World, mounts: Mounts, folder: Path) -> None:
+        self._ailment = failure
         self._world = world
         self._mounts = mounts
         self._archive = folder / "archive"
         self._copies = folder / "copies"
-        self._mount = mounts.mount(*_options(ailment))
+        self._mount = mounts.mount(*_options(failure))
         self._new_invoices = iter(_INVOICES)
         for part in ("known", "spare"):
             run("ls", self._mount / part).good()
@@ -133,82 +133,84 @@ class _Stage:
 
     def with_single_failures(self) -> dict[Step, str]:
         once = self._mount / "known" / file_name(_ONCE)
-        opening = self._during_one_call(lambda: _opened(once, _ONCE), Endpoint.PDF, "known")
-        if not self._ailment.befalls_lists:
+        opening = self._during_one_request(lambda: _opened(once, _ONCE), Endpoint.PDF, "known")
+        if not self._ailment.affects_lists:
             return {Step.OPEN_ONCE: opening}
         return {
             Step.OPEN_ONCE: opening,
-            Step.LIST_ONCE: self._during_one_call(
+            Step.LIST_ONCE: self._during_one_request(
                 lambda: self._listed("once"), Endpoint.INVOICES, "once"
             ),
-            Step.ROOT_ONCE: self._during_one_call(
+            Step.ROOT_ONCE: self._during_one_request(
                 lambda: _listed(self._mount.path, _PARTS), Endpoint.NAMESPACES
             ),
         }
 
     def with_failing_downloads(self) -> dict[Step, str]:
         bad = self._mount / "known" / file_name(_BAD)
-        with self._ill(Endpoint.PDF, "known", name=_BAD.name):
+        with self._failing(Endpoint.PDF, "known", name=_BAD.name):
             found = {
                 Step.OPEN: _opened(bad, _BAD),
                 Step.STAT: _tried(_STAT, bad, str(2 * _MIB)),
                 Step.STORED: _opened(self._mount / "kept" / file_name(_BAD), _BAD),
             }
-            if not self._ailment.befalls_all_calls:
-                found[Step.OPEN_BESIDE] = self._opened_beside()
+            if not self._ailment.affects_all_requests:
+                found[Step.OPEN_MEANWHILE] = self._opened_meanwhile()
             return found
 
     def with_failing_lists(self) -> dict[Step, str]:
-        self._make_forget()
-        with self._ill(Endpoint.NAMESPACES):
+        self._wait_for_refresh()
+        with self._failing(Endpoint.NAMESPACES):
             root = _listed(self._mount.path, _PARTS)
             archives = [self._archived_from_the_root()]
-        with self._ill(Endpoint.INVOICES, "never", "known", "kept"):
+        with self._failing(Endpoint.INVOICES, "never", "known", "kept"):
             new, old = (self._listed(part) for part in ("never", "known"))
             archives += [self._archived(part) for part in ("never", "kept")]
             found = {Step.ROOT: root, Step.NEW_LIST: new, Step.LIST: old}
-            if not self._ailment.befalls_all_calls:
-                found[Step.LIST_BESIDE] = self._opened_beside()
+            if not self._ailment.affects_all_requests:
+                found[Step.OPEN_WHILE_LISTS_FAIL] = self._opened_meanwhile()
         return {**found, Step.ARCHIVE: _worst(archives)}
 
     def afterwards(self) -> dict[Step, str]:
-        """Wait until failures are forgotten, so for some seconds, and look at everything."""
-        invoices = [self._mount / "known" / file_name(each) for each in (_BAD, _ONCE)]
+        """Wait some seconds until recent failures have expired, and read everything."""
+        invoices = [self._mount / "known" / file_name(invoice) for invoice in (_BAD, _ONCE)]
         folders = [self._mount.path, *(self._mount / part for part in _PARTS)]
         eventually(lambda: run("ls", *folders).code == 0)
         eventually(lambda: run("cat", *invoices).code == 0)
         now = self._copied()
         self._mounts.umount(self._mount)
         self._world.sandbox.inject(Fault(faults.reset()))
-        options = (*_ASKS_EACH_TIME, "--max-wait", "0s")
+        options = (*_REFRESHES_LISTINGS, "--max-wait", "0s")
         self._mount = self._mounts.mount(*options, words="cannot be reached")
         return {Step.AFTERWARDS: now, Step.STORE: self._copied()}
 
     @contextmanager
-    def _ill(self, endpoint: Endpoint, *namespaces: str, name: str | None = None) -> Iterator[None]:
-        with _ill(self._ailment, self._world, endpoint, *namespaces, name=name):
+    def _failing(
+        self, endpoint: Endpoint, *namespaces: str, name: str | None = None
+    ) -> Iterator[None]:
+        with _failing(self._ailment, self._world, endpoint, *namespaces, name=name):
             yield
 
-    def _during_one_call(
+    def _during_one_request(
         self, use: Callable[[], str], endpoint: Endpoint, namespace: str | None = None
     ) -> str:
-        return self._ailment.during_one_call(self._world, use, Target(endpoint, namespace))
+        return self._ailment.during_one_request(self._world, use, Target(endpoint, namespace))
 
-    def _make_forget(self) -> None:
-        """Wait until the list of namespaces is asked for again."""
+    def _wait_for_refresh(self) -> None:
+        """Wait until the list of namespaces is requested again."""
         before = self._world.sandbox.count(Endpoint.NAMESPACES)
 
-        def is_asked_for() -> bool:
+        def is_requested() -> bool:
             run("ls", self._mount.path)
             return self._world.sandbox.count(Endpoint.NAMESPACES) > before
 
-        eventually(is_asked_for)
+        eventually(is_requested)
 
     def _listed(self, part: str) -> str:
         return _listed(self._mount / part, _CONTENTS)
 
-    def _opened_beside(self) -> str:
-        """What comes of the next new invoice, in a folder that is well."""
+    def _opened_meanwhile(self) -> str:
+        """The outcome of opening the next new invoice in an unaffected folder."""
         new = next(self._new_invoices)
         return _opened(self._mount / "spare" / file_name(new), new)
 
@@ -224,7 +226,7 @@ class _Stage:
     def _copied(self) -> str:
         copy = self._copies / self._mount.path.name
         copy.parent.mkdir(exist_ok=True)
-        # After a limit on calls, a copy keeps away from it for a while.
+        # After a rate limit, requests are slower for a while.
         run("cp", "-r", self._mount.path, copy, timeout_s=3 * LIMIT_S).good()
         return _judged(
             {part.name: in_folder(part) for part in copy.iterdir()},
@@ -233,20 +235,20 @@ class _Stage:
 
 
 @contextmanager
-def _ill(
-    ailment: Ailment,
+def _failing(
+    failure: Failure,
     world: World,
     endpoint: Endpoint,
     *namespaces: str,
     name: str | None = None,
 ) -> Iterator[None]:
-    """Have calls of one kind fail, in some namespaces or in all."""
+    """Make requests of one kind fail, in some namespaces or in all."""
     for namespace in namespaces or (None,):
-        ailment.begin(world, Target(endpoint, namespace, name))
+        failure.begin(world, Target(endpoint, namespace, name))
     try:
         yield
     finally:
-        ailment.end(world)
+        failure.end(world)
 
 
 def _mounts(world: World, folder: Path) -> Mounts:
@@ -254,14 +256,14 @@ def _mounts(world: World, folder: Path) -> Mounts:
     return Mounts(world.sandbox, folder, variables=world.variables)
 
 
-def _options(ailment: Ailment) -> tuple[str, ...]:
-    return (*_ASKS_EACH_TIME, "--timeout", f"{ailment.timeout_s}s", "--max-wait", "2s")
+def _options(failure: Failure) -> tuple[str, ...]:
+    return (*_REFRESHES_LISTINGS, "--timeout", f"{failure.timeout_s}s", "--max-wait", "2s")
 
 
 def _tried(expression: str, path: Path, expected: str) -> str:
-    """`RIGHT` where a Python expression about a path is what is expected; else an errno."""
-    said = python(_TRY.format(expression=expression), path).good().text.rstrip("\n")
-    return RIGHT if said == expected else said
+    """`RIGHT` if a Python expression about a path has the expected value; else an errno."""
+    printed = python(_TRY.format(expression=expression), path).good().text.rstrip("\n")
+    return RIGHT if printed == expected else printed
 
 
 def _listed(path: Path, names: Iterable[str]) -> str:

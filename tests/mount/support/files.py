@@ -1,4 +1,4 @@
-"""What programs tell of files: their attributes, and the bytes of a copy."""
+"""What programs see of files: attributes, and the bytes of a copy."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ UPPER_BOUND_BYTES = 16 * 1024 * 1024  # --max-pdf-size
 
 @dataclass(frozen=True)
 class Stat:
-    """What ``stat`` tells of a file that can change with its content, and its inode."""
+    """The output of ``stat`` that depends on the content of a file, and its inode."""
 
     size: int
     blocks: int
@@ -28,5 +28,5 @@ def stat_of(*paths: Path) -> list[Stat]:
 
 
 def in_folder(folder: Path) -> dict[str, bytes]:
-    """The files of a folder that is not a mount."""
+    """Return the content of each file in a folder that is not a mount."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}

@@ -1,4 +1,4 @@
-"""An answer of the server that waits for a test."""
+"""A response of the server that waits for the test."""
 
 import threading
 
@@ -7,7 +7,7 @@ from tests.mount.support.programs import LIMIT_S
 
 
 class Gate:
-    """A fault that holds an answer back until it is opened."""
+    """A fault that delays a response until the gate is opened."""
 
     def __init__(self) -> None:
         self.arrived = threading.Event()

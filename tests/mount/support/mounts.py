@@ -1,4 +1,4 @@
-"""Mounts made by the real command, and ended whatever happens."""
+"""Mounts made by the real command, which end with the test in any case."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ _COMMANDS = {b"invoicefs", b"mount.invoicefs"}
 
 
 class Role(IntEnum):
-    """What a process does for a mount: serve it, or help with that."""
+    """What a process does for a mount: serve it, or help the process that does."""
 
     COMMAND = 0
     HELPER = 1
@@ -47,7 +47,7 @@ class Role(IntEnum):
 
 @dataclass(frozen=True)
 class Mount:
-    """A mount that was made: where it is, and what serves it."""
+    """A mount: its path, its log, and the processes that serve it."""
 
     path: Path
     log: Path
@@ -58,40 +58,40 @@ class Mount:
 
     @property
     def is_mounted(self) -> bool:
-        """Whether the kernel still has it; does not touch it."""
+        """Whether the kernel still lists it; does not access it."""
         return is_mounted(self.path)
 
     @property
     def daemon(self) -> int:
-        """The process that serves it."""
+        """The process that serves the mount."""
         return self.pids[0]
 
     @property
     def looker(self) -> int:
-        """The process that looks at it from outside."""
-        (pid,) = [pid for pid in self.pids if _LOOKER in _argv_of(pid)]
+        """The helper that checks the mount from outside."""
+        (pid,) = [pid for pid in self.pids if _LOOKER in argv_of(pid)]
         return pid
 
     @property
     def warnings(self) -> list[str]:
-        """The warnings in its log."""
+        """The warnings in the log."""
         lines = self.log.read_text(encoding="utf-8").splitlines()
         return [line for line in lines if "WARNING" in line]
 
     def wait_until_ended(self, timeout_s: float = LIMIT_S) -> None:
-        """Wait until every process of it is gone."""
+        """Wait until all of its processes have ended."""
         for pid in self.pids:
             assert wait_for_exit(pid, timeout_s), f"process {pid} of {self.path} does not end"
 
     def kill(self) -> None:
-        """End the process the hard way, and the helper that would clean up after it."""
+        """Kill the process, and the helper that would clean up after it."""
         for pid in reversed(self.pids):
-            with suppress(ProcessLookupError):  # the looker ends with the process it helps
+            with suppress(ProcessLookupError):  # the helper ends with the process that it helps
                 os.kill(pid, signal.SIGKILL)
         try:
             self.wait_until_ended()
         except AssertionError:
-            run("umount", "--force", self.path)  # sets free who waits for an answer, itself too
+            run("umount", "--force", self.path)  # unblocks all that wait for an answer, itself too
             raise
 
 
@@ -99,18 +99,18 @@ _ALONE = """
 import os, subprocess, sys
 from invoicefs.mount.mountpoint import our_mounts
 folder, *command = sys.argv[1:]
-for each in our_mounts():
-    if not each.path.startswith(f"{folder}/"):
-        subprocess.run(["umount", "--lazy", each.path], check=True)
+for mount in our_mounts():
+    if not mount.path.startswith(f"{folder}/"):
+        subprocess.run(["umount", "--lazy", mount.path], check=True)
 os.execvp(command[0], command)
 """
 
 
 class Mounts:
-    """Mounts folders below one folder, with one home and one store, as one user.
+    """Mounts below one folder, with one home and one cache, as one user.
 
-    `prefix` is what makes another user run a program, and `command_prefix` what makes that user
-    run ``invoicefs``, which has `variables` in its environment.
+    `prefix` runs a program as another user, and `command_prefix` runs ``invoicefs`` as that user,
+    with `variables` in its environment.
     """
 
     def __init__(
@@ -132,17 +132,17 @@ class Mounts:
 
     @property
     def _runtime(self) -> Path:
-        """What ``XDG_RUNTIME_DIR`` is."""
+        """The value of ``XDG_RUNTIME_DIR``."""
         return self.folder / "runtime"
 
     @property
     def cache(self) -> Path:
-        """What ``XDG_CACHE_HOME`` is."""
+        """The value of ``XDG_CACHE_HOME``."""
         return self.folder / "cache"
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that the command finds in its environment, so no proxies among it."""
+        """The whole environment of the command, so without any proxies."""
         return {
             "HOME": str(self.folder / "home"),
             "XDG_CACHE_HOME": str(self.cache),
@@ -168,14 +168,14 @@ class Mounts:
     def command(
         self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
     ) -> Ended:
-        """Run ``invoicefs``, far from the checkout; a variable that is None is not set."""
+        """Run ``invoicefs`` outside the checkout; a variable that is None is not set."""
         with self.started(*arguments, cwd=cwd, env=env) as running:
             return running.end()
 
     def alone(self, *arguments: Argument) -> Ended:
-        """Run ``invoicefs`` as if no mounts but these were there: other tests have some, too.
+        """Run ``invoicefs`` in a mount namespace that has only these mounts, not other tests'.
 
-        Only root can do so.
+        This requires root.
         """
         in_namespace = ("unshare", "--mount", "--propagation", "private")
         command = (*self._command_prefix, sys.executable, "-m", "invoicefs")
@@ -186,7 +186,7 @@ class Mounts:
     def started(
         self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
     ) -> Iterator[Running]:
-        """``invoicefs``, running beside the test."""
+        """Start ``invoicefs`` in the background."""
         with self.started_module("invoicefs", *arguments, cwd=cwd, env=env) as running:
             yield running
 
@@ -194,22 +194,22 @@ class Mounts:
     def started_module(
         self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
     ) -> Iterator[Running]:
-        """A module of the checkout, named first, running beside the test."""
-        changed = {**self.environment, **(env or {})}
-        given = {name: value for name, value in changed.items() if value is not None}
+        """Start a module of the checkout, the first argument, in the background."""
+        merged = {**self.environment, **(env or {})}
+        variables = {name: value for name, value in merged.items() if value is not None}
         argv = (*self._command_prefix, sys.executable, "-m", *arguments)
-        with started(*argv, env=given, cwd=cwd) as running:
+        with started(*argv, env=variables, cwd=cwd) as running:
             yield running
 
     @contextmanager
     def started_python(self, source: str, *arguments: Argument) -> Iterator[Running]:
-        """A Python program that runs beside the test as the user of these mounts."""
+        """Start a Python program in the background as the user of these mounts."""
         argv = (*self._command_prefix, sys.executable, "-I", "-c", source, *arguments)
         with started(*argv, cwd=Path("/")) as running:
             yield running
 
     def mount(self, *options: str, path: Path | None = None, words: str = "") -> Mount:
-        """Mount on an empty folder, or on this one. The command succeeds, and says `words`."""
+        """Mount on `path` or a new folder; the command succeeds with `words` on stderr."""
         path = path or self.new_path()
         log = self.folder / f"{path.name}.log"
         ended = self.command("mount", *options, "--log-file", log, path).good()
@@ -218,7 +218,7 @@ class Mounts:
         return self.at(path)
 
     def at(self, path: Path) -> Mount:
-        """What is mounted on this path, of one of these mounts."""
+        """Return the mount on this path, which one of these mounts has made."""
         self._paths.append(path)
         return Mount(path, self.folder / f"{path.name}.log", processes_of(path))
 
@@ -229,7 +229,7 @@ class Mounts:
         assert not mount.is_mounted
 
     def close(self) -> None:
-        """Unmount all; fails where a process does not end by itself, or a log tells too much."""
+        """Unmount all; fail if a process does not end, or if a log has a traceback or token."""
         stuck = [path for path in dict.fromkeys(self._paths) if not _end(path)]
         assert not stuck, f"the processes of {stuck} did not end after the unmount"
         for log in self.folder.glob("*.log"):
@@ -239,38 +239,38 @@ class Mounts:
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether something of ours is mounted on a path; does not touch it."""
+    """Whether an invoicefs is mounted on a path; does not access it."""
     return path in _our_mounts()
 
 
 def processes_of(path: Path) -> tuple[int, ...]:
-    """The processes that serve a mount or are about to; those of the command come first."""
+    """Return the processes that serve a mount or will; those of the command first."""
     found = {pid: _role(pid, path) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
     ours = [(role, pid) for pid, role in found.items() if role is not None]
     return tuple(pid for _, pid in sorted(ours))  # by role, because process ids wrap around
 
 
 def sweep(folder: Path, *, only_dead: bool) -> None:
-    """Unmount what is mounted below a folder, or only what has lost its process."""
+    """Unmount all mounts below a folder, or only those without a process."""
     for path in _our_mounts():
         if path.is_relative_to(folder) and not (only_dead and _is_alive(path)):
             _end(path)
 
 
 def permissions(folder: Path) -> dict[str, str]:
-    """The modes of all files and folders below a folder, and its own."""
+    """Return the modes of a folder and of all files and folders below it."""
     found = (folder, *folder.rglob("*"))
     return {str(path.relative_to(folder)): stat.filemode(path.lstat().st_mode) for path in found}
 
 
 def _our_mounts() -> list[Path]:
     found = [mount for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE]
-    return [Path(mount.path) for mount in reversed(found)]  # the last mounted goes first
+    return [Path(mount.path) for mount in reversed(found)]  # the last mounted first
 
 
 def _role(pid: int, path: Path) -> Role | None:
-    """What a process has to do with a mount."""
-    argv = _argv_of(pid)
+    """Return the role of a process for a mount, or None."""
+    argv = argv_of(pid)
     if os.fsencode(path) not in argv:
         return None
     if os.path.basename(argv[0]).startswith(b"fusermount") or _LOOKER in argv:
@@ -278,8 +278,8 @@ def _role(pid: int, path: Path) -> Role | None:
     return Role.COMMAND if _COMMANDS & set(map(os.path.basename, argv)) else None
 
 
-def _argv_of(pid: int) -> list[bytes]:
-    """The arguments of a process; none where it has just ended."""
+def argv_of(pid: int) -> list[bytes]:
+    """Return the arguments of a process; an empty list if it has just ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -291,7 +291,7 @@ def _is_alive(path: Path) -> bool:
 
 
 def _end(path: Path) -> bool:
-    """Unmount, by force where need be; says whether the processes ended by themselves."""
+    """Unmount, by force if necessary; return whether the processes ended by themselves."""
     pids = processes_of(path)
     while is_mounted(path):
         before = len(_our_mounts())

@@ -1,4 +1,4 @@
-"""Machines that lack something, made so by a module that Python runs at its start."""
+"""Machines without some prerequisite, simulated by a module that Python runs at startup."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from tests.mount.support.mounts import CHECKOUT
 
 
 def python_path_with(folder: Path, *changes: str) -> str:
-    """A ``PYTHONPATH`` with which these statements are run before the command."""
+    """Return a ``PYTHONPATH`` with which these statements run before the command."""
     (folder / "sitecustomize.py").write_text("\n".join(changes), encoding="utf-8")
     return f"{folder}:{CHECKOUT}"
 
@@ -27,7 +27,7 @@ NO_DEVICE = (
     "exists = pathlib.Path.exists",
     "pathlib.Path.exists = lambda path: str(path) != '/dev/fuse' and exists(path)",
 )
-NOTHING_ALLOWED = (
+NO_USER_ALLOW_OTHER = (
     "import pathlib",
     "read_text = pathlib.Path.read_text",
     "pathlib.Path.read_text = lambda path, *args, **more:"

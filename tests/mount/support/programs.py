@@ -1,7 +1,7 @@
-"""Programs that look into a mount, none of them without a time limit.
+"""Programs that access a mount, each with a time limit.
 
-A process inside a FUSE call cannot be killed before that call is answered. So the test process
-itself never touches a mount, and what it starts is waited for with a bound.
+A process inside a FUSE request cannot be killed before the request is answered. So the test
+process itself never accesses a mount, and it waits for its child processes with a time limit.
 """
 
 import os
@@ -20,7 +20,7 @@ import pytest
 
 T = TypeVar("T")
 
-LIMIT_S = 30.0  # nothing comes near it; what does is stuck
+LIMIT_S = 30.0  # far longer than anything takes that is not stuck
 _POLL_S = 0.02
 
 Argument = str | bytes | Path
@@ -28,7 +28,7 @@ Argument = str | bytes | Path
 
 @dataclass(frozen=True)
 class Ended:
-    """A program that has ended: its exit code, and what it wrote."""
+    """A program that has ended: its exit code and its output."""
 
     argv: Sequence[Argument]
     code: int
@@ -37,22 +37,22 @@ class Ended:
 
     @property
     def text(self) -> str:
-        """What it wrote to stdout."""
+        """Its stdout as text."""
         return self.out.decode("utf-8", "surrogateescape")
 
     @property
     def lines(self) -> list[str]:
-        """What it wrote to stdout, line by line."""
+        """The lines of its stdout."""
         return self.text.splitlines()
 
     def good(self) -> "Ended":
-        """The same, after making sure that it ended well."""
-        assert self.code == 0, f"{self.argv} ended with {self.code}: {self.err}"
+        """Return itself; fail if the exit code is not 0."""
+        assert self.code == 0, f"{self.argv} exited with {self.code}: {self.err}"
         return self
 
 
 class Running:
-    """A program that has been started."""
+    """A program in the background."""
 
     def __init__(self, argv: Sequence[Argument], process: "subprocess.Popen[bytes]") -> None:
         self.argv = argv
@@ -60,18 +60,18 @@ class Running:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has ended by now."""
+        """Whether it has ended."""
         return self.process.poll() is not None
 
     def line(self, timeout_s: float = LIMIT_S) -> str:
-        """Wait for the next line that it writes to stdout; empty where it ends before."""
+        """Wait for the next line of its stdout; empty if it ends before."""
         stream = self.process.stdout
         assert stream is not None
-        assert select.select([stream], [], [], timeout_s)[0], f"{self.argv} says nothing"
+        assert select.select([stream], [], [], timeout_s)[0], f"{self.argv} prints nothing"
         return stream.readline().decode().rstrip("\n")
 
     def go_on(self) -> None:
-        """Send it an empty line, for which it waits."""
+        """Send it the empty line that it waits for."""
         self.say("")
 
     def say(self, words: str) -> None:
@@ -80,22 +80,22 @@ class Running:
         self.process.stdin.write(f"{words}\n".encode())
 
     def end(self, timeout_s: float = LIMIT_S) -> Ended:
-        """Wait for its end."""
+        """Wait until it has ended."""
         try:
             out, err = self.process.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            self.process.kill()  # and not waited for: it may be stuck in the mount
+            self.process.kill()  # without waiting: it may be stuck in the mount
             raise
         return Ended(self.argv, self.process.returncode, out, err.decode("utf-8", "replace"))
 
 
 def is_obligatory() -> bool:
-    """Whether these tests have to run: a suite that skips itself silently proves nothing."""
+    """Whether these tests must not be skipped: a suite of skipped tests proves nothing."""
     return bool(os.environ.get("CI"))
 
 
 def missing(what: str) -> NoReturn:
-    """Skip the test for want of something on this machine; fail it where it has to run."""
+    """Skip the test because this machine lacks something; fail it if it must run."""
     if is_obligatory():
         pytest.fail(f"{what}, and tests are not skipped where CI is set", pytrace=False)
     pytest.skip(what)
@@ -105,11 +105,11 @@ def missing(what: str) -> NoReturn:
 def started(
     *argv: Argument, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> Iterator[Running]:
-    """A program that runs beside the test; it is killed where it has not ended at the end."""
+    """Start a program in the background; kill it if it has not ended by itself."""
     try:
         process = subprocess.Popen(
             argv,
-            bufsize=0,  # so that reading a line takes no more than that from the pipe
+            bufsize=0,  # so that reading a line takes only that line from the pipe
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -136,29 +136,29 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Ended:
-    """Run a program to its end."""
+    """Run a program until it ends."""
     with started(*argv, env=env, cwd=cwd) as running:
         return running.end(timeout_s)
 
 
 def python(source: str, *arguments: Argument, timeout_s: float = LIMIT_S) -> Ended:
-    """Run a Python program, which finds the arguments in ``sys.argv[1:]``."""
+    """Run a Python program, with the arguments in ``sys.argv[1:]``."""
     return run(sys.executable, "-I", "-c", source, *arguments, timeout_s=timeout_s)
 
 
 def eventually(check: Callable[[], T], timeout_s: float = LIMIT_S) -> T:
-    """The first true result of `check`; fails where there is none in time."""
+    """Return the first true result of `check`; fail if there is none in time."""
     never = threading.Event()
-    give_up_s = time.monotonic() + timeout_s
+    deadline_s = time.monotonic() + timeout_s
     while True:
         if result := check():
             return result
-        assert time.monotonic() < give_up_s, f"it did not happen within {timeout_s:g} s"
+        assert time.monotonic() < deadline_s, f"it did not happen within {timeout_s:g} s"
         never.wait(_POLL_S)
 
 
 def wait_for_exit(pid: int, timeout_s: float = LIMIT_S) -> bool:
-    """Wait until a process has ended, also one that is not a child; says whether it has."""
+    """Wait for the end of a process, which need not be a child; return whether it ended."""
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

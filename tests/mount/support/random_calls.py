@@ -1,12 +1,12 @@
-"""Seeded random system calls below a folder, and one line on each: the call and its result.
+"""Seeded random system calls below a folder; each prints one line: the call and its result.
 
     python -m tests.mount.support.random_calls FOLDER SEED COUNT
 
-All calls are drawn before the first is made, and open files go by slots. So the sequence depends
-on the seed alone, and on two folders with the same content it has the same results.
+All calls are drawn before the first is made, and open files are addressed by slots. So the
+sequence depends only on the seed, and has the same results on two folders with the same content.
 
-What filesystems have their own values for is not in the lines: device and inode numbers, block
-sizes and counts, the size of a directory, and the positions in it and the order of its entries.
+The lines omit values that differ between filesystems: device and inode numbers, block sizes and
+counts, the size of a directory, and the positions and order of its entries.
 """
 
 import errno
@@ -23,13 +23,13 @@ from random import Random
 from tests.mount.support.drawing import SLOTS, Draw
 from tests.mount.support.syscalls import Calls, EmptySlot, lose_capabilities
 
-# The more files are open, the more there is to do; and reading is what the filesystem is for.
+# More open files make more calls succeed; and reading matters most.
 _OFTEN = {"open": 8, "openat": 4, "read": 4, "pread": 4, "stat": 4, "getdents": 2}
 
 
 @dataclass(frozen=True)
 class Call:
-    """A system call that was drawn."""
+    """A drawn system call."""
 
     name: str
     arguments: Mapping[str, object]
@@ -40,12 +40,12 @@ class Call:
 
 
 def call_names() -> tuple[str, ...]:
-    """All calls there are."""
+    """Return the names of all calls."""
     return tuple(name for name in vars(Calls) if not name.startswith("_"))
 
 
 def drawn(seed: int, count: int) -> Iterator[Call]:
-    """The calls of a seed; the first ones fill the slots."""
+    """Draw the calls of a seed; the first ones fill the slots."""
     random = Random(seed)  # noqa: S311 # the same on every run
     draws = {name: _draws(name) for name in call_names()}
     names = random.choices(tuple(draws), [_OFTEN.get(name, 1) for name in draws], k=count)
@@ -54,17 +54,17 @@ def drawn(seed: int, count: int) -> Iterator[Call]:
             arguments = {"slot": slot, "path": b"/system/invoice-2020-%02d.pdf" % (slot + 1)}
             yield Call("open", {**arguments, "flags": "O_RDONLY"})
         else:
-            yield Call(name, {each: draw(random) for each, draw in draws[name].items()})
+            yield Call(name, {key: draw(random) for key, draw in draws[name].items()})
 
 
 def _draws(name: str) -> Mapping[str, Draw]:
-    """How the arguments of a call are drawn."""
+    """Return the functions that draw the arguments of a call."""
     hints = typing.get_type_hints(getattr(Calls, name), include_extras=True)
-    return {each: hint.__metadata__[0] for each, hint in hints.items() if each != "return"}
+    return {key: hint.__metadata__[0] for key, hint in hints.items() if key != "return"}
 
 
 def outcome(calls: Calls, call: Call) -> str:
-    """The result of a call, or the name of its error."""
+    """Return the result of a call, or the name of its error."""
     try:
         return _shown(getattr(calls, call.name)(**call.arguments))
     except OSError as error:
@@ -97,20 +97,20 @@ def _flags(found: os.statvfs_result) -> tuple[object, ...]:
 
 
 def _shortened(value: object) -> str:
-    """How a value is written, with characters that are there many times written once."""
+    """Return a value as text in which long runs of one character are abbreviated."""
     return re.sub(r"(.)\1{19,}", lambda run: f"{run[1]}{{{len(run[0])}}}", ascii(value))
 
 
 def main(folder: str, seed: str, count: str) -> None:
-    """Make the calls, with the folder as the root of all paths."""
+    """Make the calls, with the folder as the root directory."""
     calls, to_make = Calls(), list(drawn(int(seed), int(count)))
-    # No path leads out of the folder, whatever is done to it.
+    # No path leads out of the folder, whatever the calls do.
     os.chroot(folder)
     os.chdir("/")
     if os.getuid() != 0:
         lose_capabilities()
     for call in to_make:
-        # Unbuffered: after a call that ends the program, the last line tells which one it was.
+        # Unbuffered: if a call ends the program, the last line shows what came before it.
         os.write(sys.stdout.fileno(), f"{call} = {outcome(calls, call)}\n".encode())
 
 

@@ -1,4 +1,4 @@
-"""Looks for secrets that were planted, in whatever the product writes or shows."""
+"""Searches everything that the product writes or shows for planted secrets."""
 
 import base64
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from tests.mount.support.mounts import Mount, processes_of
 
 @dataclass(frozen=True)
 class Trace:
-    """Something that was written or shown, and where."""
+    """Something that was written or shown, with its source."""
 
     where: str
     content: bytes
 
 
 def forms_of(secret: bytes) -> Iterator[bytes]:
-    """A secret as it is, and as it may be written by something that encodes it."""
+    """Yield a secret as it is, and in the encodings in which it could be written."""
     yield secret
     yield quote(secret, safe="").encode()
-    for offset in range(3):  # base64 has three bytes in four characters
+    for offset in range(3):  # base64 encodes three bytes in four characters
         yield base64.b64encode(secret[offset:])[:-4]
     yield repr(secret.decode())[1:-1].encode()
 
@@ -38,7 +38,7 @@ def check(traces: list[Trace], *secrets: bytes) -> None:
 
 
 def traces_of_processes(mount: Mount) -> list[Trace]:
-    """The arguments and the environments of all that serves a mount."""
+    """Return the arguments and the environments of all processes of a mount."""
     pids = processes_of(mount.path)
     assert pids
     return [
@@ -49,6 +49,6 @@ def traces_of_processes(mount: Mount) -> list[Trace]:
 
 
 def traces_of_files(folder: Path) -> list[Trace]:
-    """The names and contents of all files below a folder."""
+    """Return the names and contents of all files below a folder."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     return [Trace(str(path), str(path).encode() + path.read_bytes()) for path in found]

@@ -1,4 +1,4 @@
-"""System calls by name, on files that go by the slot in which they are open."""
+"""System calls by name, on open files that are addressed by slots."""
 
 import ctypes
 import fcntl
@@ -29,13 +29,13 @@ from tests.mount.support.drawing import (
     some_of,
 )
 
-# What the modules of Python have no name for.
+# Constants that the modules of Python do not define.
 _AT_FDCWD = -100
 _NO_FOLLOW, _REMOVE_DIRECTORY, _EFFECTIVE_IDS = 0x100, 0x200, 0x200
 _NO_AUTOMOUNT, _EMPTY_PATH, _FORCE_SYNC, _DONT_SYNC = 0x800, 0x1000, 0x2000, 0x4000
 _UNKNOWN = 0x1
 _STATX_ALL = 0xFFF
-_STATX = struct.Struct("=I 12x IIIH 2x 8x Q 64x qI")  # as far as the mtime
+_STATX = struct.Struct("=I 12x IIIH 2x 8x Q 64x qI")  # up to the mtime
 _DIRENT = struct.Struct("=16x HB")
 _DIRENT_NAME_OFFSET = 19
 _FLOCK = struct.Struct("hhqqi4x")
@@ -57,13 +57,13 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class EmptySlot(Exception):
-    """A call on a slot in which no file is open."""
+    """Raised by a call on a slot without an open file."""
 
 
 class Calls:
-    """The calls: every public method is one, and its annotations tell its arguments.
+    """The calls: each public method is one, and its annotations describe its arguments.
 
-    Some are several system calls, where one alone has no result that could be told.
+    Some make several system calls, because one alone has no result to compare.
     """
 
     def __init__(self) -> None:
@@ -94,8 +94,8 @@ class Calls:
         self._keep(slot, os.open(path, _value(flags), 0o600, dir_fd=self._fd(base)))
 
     def read_direct(self, path: Path, length: Length, offset: Offset) -> bool:
-        """Whether it brings what is read through the page cache."""
-        # To close a file drops the locks on it, so one is closed even where the other is refused.
+        """Whether O_DIRECT reads the same bytes as the page cache."""
+        # Closing a file drops its locks, so one is closed even if the other cannot be opened.
         with (
             _closing(os.open(path, os.O_RDONLY)) as (plain,),
             _closing(os.open(path, os.O_RDONLY | os.O_DIRECT)) as (direct,),
@@ -117,7 +117,7 @@ class Calls:
     ) -> int:
         return fcntl.fcntl(self._fd(slot), fcntl.F_SETFL, _value(flags))
 
-    # What files look like.
+    # Attributes.
 
     def stat(self, path: Path) -> os.stat_result:
         return os.stat(path)
@@ -164,7 +164,7 @@ class Calls:
     def readlink(self, base: Base, path: Path) -> bytes:
         return os.readlink(path, dir_fd=self._base(base))
 
-    # Contents.
+    # Content.
 
     def read(self, slot: Slot, length: Length) -> bytes:
         return os.read(self._fd(slot), length)
@@ -188,8 +188,8 @@ class Calls:
             str, one_of("SEEK_SET", "SEEK_CUR", "SEEK_END", "SEEK_DATA", "SEEK_HOLE")
         ],
     ) -> int | None:
-        fd, goes_by_size = self._fd(slot), whence not in ("SEEK_SET", "SEEK_CUR")
-        if goes_by_size and stat.S_ISDIR(os.fstat(fd).st_mode):
+        fd, depends_on_size = self._fd(slot), whence not in ("SEEK_SET", "SEEK_CUR")
+        if depends_on_size and stat.S_ISDIR(os.fstat(fd).st_mode):
             return None
         return os.lseek(fd, offset, _value(whence))
 
@@ -206,7 +206,7 @@ class Calls:
         with mmap.mmap(fd, length, flags=number, prot=protection, offset=offset) as view:
             content = bytes(view)
             if protection & mmap.PROT_WRITE:
-                view[:] = bytes(len(view))  # a copy, or else the next read of the file tells
+                view[:] = bytes(len(view))  # must not change the file
             return content
 
     def sendfile(
@@ -238,7 +238,7 @@ class Calls:
         os.posix_fadvise(self._fd(slot), offset, length, advice)
 
     def execve(self, path: Path) -> None:
-        os.execve(path, ["invoice"], {})  # noqa: S606 # it is no program
+        os.execve(path, ["invoice"], {})  # noqa: S606 # it is not a program
 
     # Directories.
 
@@ -256,12 +256,12 @@ class Calls:
         return ascii(sorted(entries))
 
     def seekdir(self, path: Path, entry: Annotated[int, one_of(*range(12))]) -> object:
-        """Whether the same entries come again, from one in the middle and from the first."""
+        """Whether the entries are the same again after seekdir and after rewinddir."""
         stream = ctypes.c_void_p(_call("opendir", path, result=ctypes.c_void_p))
         try:
-            places, names = zip(*_entries(stream), strict=True)
+            positions, names = zip(*_entries(stream), strict=True)
             entry %= len(names)
-            _call("seekdir", stream, _off_t(places[entry]), result=None)
+            _call("seekdir", stream, _off_t(positions[entry]), result=None)
             after = tuple(name for _, name in _entries(stream))
             _call("rewinddir", stream, result=None)
             return after == names[entry:], tuple(name for _, name in _entries(stream)) == names
@@ -352,7 +352,7 @@ class Calls:
     def removexattr(self, path: Path, attribute: Attribute) -> None:
         os.removexattr(path, attribute)
 
-    # What else can be done to an open file.
+    # Other calls on open files.
 
     def fsync(self, slot: Slot) -> None:
         os.fsync(self._fd(slot))
@@ -378,11 +378,11 @@ class Calls:
         length: Length,
     ) -> object:
         lock = _FLOCK.pack(_value(kind, fcntl), os.SEEK_SET, offset, length, 0)
-        kind_found, *place, _ = _FLOCK.unpack(fcntl.fcntl(self._fd(slot), command, lock))
-        return kind_found, place
+        kind_found, *span, _ = _FLOCK.unpack(fcntl.fcntl(self._fd(slot), command, lock))
+        return kind_found, span
 
     def poll(self, slot: Slot, other: Slot) -> object:
-        by_fd = {self._fd(each): each for each in (slot, other)}
+        by_fd = {self._fd(number): number for number in (slot, other)}
         polled = select.poll()
         for fd in by_fd:
             polled.register(fd)
@@ -407,7 +407,7 @@ class Calls:
 
 
 def lose_capabilities() -> None:
-    """Give up what an ordinary user was lent."""
+    """Drop the capabilities that an ordinary user was granted."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
     _call("capset", header, (ctypes.c_uint32 * 6)())
 
@@ -426,22 +426,22 @@ def _call(name: str, *arguments: Any, result: Any = ctypes.c_int) -> int:
 
 
 def _value(names: str, module: object = os) -> int:
-    """The number of flags that are written as in a program."""
+    """Return the value of flags that are written as in a program."""
     return sum(0 if name == "0" else getattr(module, name) for name in names.split("|"))
 
 
 def _entries(stream: ctypes.c_void_p) -> Iterator[tuple[int, bytes]]:
-    """What is left in a directory: the places of the entries, and their names."""
+    """Yield the remaining entries of a directory: their positions and names."""
     while True:
-        place = _call("telldir", stream, result=_off_t)
+        position = _call("telldir", stream, result=_off_t)
         entry = _call("readdir", stream, result=ctypes.c_void_p)
         if not entry:
             return
-        yield place, ctypes.string_at(entry + _DIRENT_NAME_OFFSET)
+        yield position, ctypes.string_at(entry + _DIRENT_NAME_OFFSET)
 
 
 def _dirents(data: bytes) -> Iterator[tuple[bytes, int]]:
-    """Names and types of the entries in a buffer."""
+    """Yield the names and types of the entries in a buffer."""
     while data:
         length, kind = _DIRENT.unpack_from(data)
         yield data[_DIRENT_NAME_OFFSET:length].partition(b"\0")[0], kind

@@ -1,4 +1,4 @@
-"""Tenants for the embedded API server, made of plain files in place of real invoices."""
+"""Tenants for the embedded API server, with plain files instead of real invoices."""
 
 from calendar import monthrange
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ NAMESPACE = "system"
 
 
 def invoice(number: int, size_bytes: int = 1000, name: str = "") -> SampleInvoice:
-    """A paid invoice: the number is that of its month, counted from January 2020."""
+    """Return a paid invoice; `number` is its month, counted from January 2020."""
     year, month_index = divmod(2020 * 12 + number, 12)
     month = f"{year}-{month_index + 1:02}"
     name = name or f"invoice-{month}"
@@ -22,16 +22,17 @@ def invoice(number: int, size_bytes: int = 1000, name: str = "") -> SampleInvoic
 
 
 def tenant(*invoices: SampleInvoice) -> SampleTenant:
-    """A tenant with one namespace."""
+    """Return a tenant with one namespace."""
     return SampleTenant("acme", (SampleNamespace(NAMESPACE, invoices),))
 
 
 def file_name(invoice: SampleInvoice) -> str:
-    """The file of an invoice whose name needs no encoding."""
+    """Return the file name of an invoice whose name needs no encoding."""
     return f"{invoice.name}.pdf"
 
 
 def contents(tenant: SampleTenant, namespace: str = NAMESPACE) -> Mapping[str, bytes]:
-    """What is in the files of a namespace, less those that the server has no PDF for."""
-    found = {file_name(each): each.content() for each in tenant.by_name[namespace].invoices}
+    """Return the content of each file of a namespace, without invoices that have no PDF."""
+    invoices = tenant.by_name[namespace].invoices
+    found = {file_name(invoice): invoice.content() for invoice in invoices}
     return {name: content for name, content in found.items() if content is not None}

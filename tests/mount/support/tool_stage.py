@@ -1,4 +1,4 @@
-"""A mount with files enough that each of many tools is the first to open one."""
+"""A mount with enough files for each of many tools to be the first to open one."""
 
 import re
 from collections import defaultdict
@@ -11,22 +11,22 @@ from random import Random
 
 from invoicefs.sandbox import Endpoint, SampleInvoice, SampleNamespace, SampleTenant, Sandbox
 from invoicefs.sandbox.pdfs import LineItem, Statement, invoice_pdf
+from tests.mount.support.files import UPPER_BOUND_BYTES
 from tests.mount.support.mounts import Mount
 from tests.mount.support.programs import Ended, missing, run
 from tests.mount.support.tenants import contents
 
-UPPER_BOUND_BYTES = 16 * 1024 * 1024
 SERVICE = "Customer edge sites"
 
-# Subjects. One byte beyond a page, one beyond the kernel's reads of 128 KiB, and far beyond both.
-FILES = ("4097", "131073", "1500001")
+# Subjects: one byte more than a read of the kernel (128 KiB), and much more.
+FILES = ("131073", "1500001")
 PAGES = ("page", "pages")
 FOLDER = "folder"
-_COPIES_OF_EACH = 300  # more than there are tests of any of them
+_COPIES_OF_EACH = 300  # more than the tests of any subject
 
-_NOT_FOUND = 127  # so ``sh`` and ``env`` end where a program is missing
+_NOT_FOUND = 127  # the exit status of ``sh`` and ``env`` for a missing program
 
-# So that no desktop daemon is asked or started, and no settings of the user's are read.
+# Prevents access to desktop daemons and to the user's settings.
 _ENVIRONMENT = {"GIO_USE_VFS": "local", "RCLONE_CONFIG": "/dev/null"}
 
 _END = b"%%EOF\n"
@@ -34,11 +34,11 @@ _END = b"%%EOF\n"
 Copies = Mapping[str, bytes]
 
 
-# What there is to copy.
+# The files to copy.
 
 
 def _blocks(size_bytes: int) -> bytes:
-    """Begins and ends like a PDF, and all its pages differ but for some holes."""
+    """Return bytes that begin and end like a PDF; all pages differ, except for some holes."""
     numbers = Random(size_bytes)  # noqa: S311 # the same on every run
     parts = [b"%PDF-1.4\n"]
     for _ in range(0, size_bytes, 60_000):
@@ -54,17 +54,17 @@ def _statement(lines: int) -> bytes:
 @cache
 def _invoices(subject: str) -> tuple[SampleInvoice, ...]:
     if subject == FOLDER:
-        return tuple(each for one in (*FILES, *PAGES) for each in _invoices(one))
-    lines = dict(zip(PAGES, (3, 400), strict=True))  # 400 are longer than one read
+        return tuple(invoice for one in (*FILES, *PAGES) for invoice in _invoices(one))
+    lines = dict(zip(PAGES, (3, 400), strict=True))  # 400 lines take more than one read
     pdf = _statement(lines[subject]) if subject in lines else _blocks(int(subject))
     return (SampleInvoice(f"invoice-{subject}", pdf),)
 
 
 @cache
 def everything() -> SampleTenant:
-    """All subjects, each many times.
+    """Return a tenant with many copies of each subject.
 
-    Each in a namespace of its own, because read-ahead would download the neighbours of a file.
+    Each copy has a namespace of its own, because read-ahead would download a file's neighbours.
     """
     subjects = (*FILES, *PAGES, FOLDER)
     return SampleTenant(
@@ -79,19 +79,19 @@ def everything() -> SampleTenant:
 
 @dataclass(frozen=True)
 class Place:
-    """What a tool works on, a file of the mount or a folder of them, and where it may write."""
+    """The file or folder of the mount that a tool reads, and a folder for its output."""
 
     folder: Path
     room: Path
 
     @property
     def expected(self) -> Copies:
-        """What the server has."""
+        """The content that the server has, by file name."""
         return contents(everything(), self.folder.name)
 
     @property
     def name(self) -> str:
-        """The name of the file, or of the folder as one says it inside."""
+        """The name of the file, or ``.`` for the folder."""
         return next(iter(self.expected)) if len(self.expected) == 1 else "."
 
     @property
@@ -111,11 +111,11 @@ class Place:
 
     @property
     def ordinary_source(self) -> Path:
-        """The same as the source, on an ordinary filesystem."""
+        """A copy of the source on an ordinary filesystem."""
         return self.room / "ordinary" / self.name
 
     def prepare(self) -> None:
-        """Make the folders in the room."""
+        """Create the folders for output and the ordinary copies."""
         ordinary = self.room / "ordinary"
         self.target.mkdir()
         ordinary.mkdir()
@@ -123,7 +123,7 @@ class Place:
             (ordinary / name).write_bytes(pdf)
 
     def run(self, *words: str) -> Ended:
-        """Run a program, with paths in place of the words that stand for them."""
+        """Run a program; words such as SOURCE are replaced by paths."""
         paths = {
             "SOURCE": self.source,
             "FOLDER": self.folder,
@@ -139,7 +139,7 @@ class Place:
         return ended
 
     def differences(self, copies: Copies) -> list[str]:
-        """What is wrong with copies, in words because the bytes would be megabytes."""
+        """Describe wrong copies in words, because the bytes would be megabytes."""
         names = sorted({*copies, *self.expected})
         pairs = [(name, copies.get(name), self.expected.get(name)) for name in names]
         return [f"{name}: {_difference(*pair)}" for name, *pair in pairs if pair[0] != pair[1]]
@@ -147,40 +147,40 @@ class Place:
 
 def _difference(copy: bytes | None, expected: bytes | None) -> str:
     if copy is None or expected is None:
-        return "missing" if copy is None else "invented"
+        return "missing" if copy is None else "unexpected"
     pairs = enumerate(zip(copy, expected, strict=False))
-    alike = next((place for place, (a, b) in pairs if a != b), min(len(copy), len(expected)))
-    return f"{len(copy)} bytes of {len(expected)}, the same up to {alike}"
+    equal = next((offset for offset, (a, b) in pairs if a != b), min(len(copy), len(expected)))
+    return f"{len(copy)} bytes of {len(expected)}, equal up to {equal}"
 
 
 class Stage:
-    """A mount of everything."""
+    """A mount of the tenant with all subjects."""
 
     def __init__(self, sandbox: Sandbox, mount: Mount) -> None:
         self._sandbox = sandbox
         self._mount = mount
         self._numbers: defaultdict[str, Iterator[int]] = defaultdict(count)
 
-    def never_looked_at(self, subject: str, room: Path) -> Place:
-        """A file that nobody has looked at yet, or a folder of them."""
+    def never_accessed(self, subject: str, room: Path) -> Place:
+        """Return a file that was never accessed, or a folder of them."""
         place = Place(self._mount / f"{subject}-{next(self._numbers[subject])}", room)
         place.prepare()
         return place
 
     def never_opened(self, subject: str, room: Path) -> Place:
-        """A file that nobody has opened yet, or a folder of them."""
-        place = self.never_looked_at(subject, room)
+        """Return a file that was never opened, or a folder of them."""
+        place = self.never_accessed(subject, room)
         found = run("find", place.folder, "-type", "f", "-printf", "%s %b\n").good().lines
         assert found == [f"{UPPER_BOUND_BYTES} 0"] * len(place.expected)
         assert self.pdf_calls(place) == 0
         return place
 
     def downloaded(self, subject: str, room: Path) -> Place:
-        """The same after it was read once."""
+        """Return a file that was read once, or a folder of them."""
         place = self.never_opened(subject, room)
         run("cat", *(place.folder / name for name in place.expected)).good()
         return place
 
     def pdf_calls(self, place: Place) -> int:
-        """How many PDFs of this place were asked for."""
+        """Return the number of PDF requests for this place."""
         return self._sandbox.count(Endpoint.PDF, place.folder.name)

@@ -20,7 +20,7 @@ from tests.mount.support.programs import Running, eventually, missing, run, star
 
 
 class Opcode(IntEnum):
-    """What the kernel asks for; those that only a change would need are left out."""
+    """The operation of a request, without those that only modify a filesystem."""
 
     LOOKUP = 1
     FORGET = 2
@@ -53,12 +53,12 @@ class Opcode(IntEnum):
     STATX = 52
 
 
-# The kernel sends these when it likes, so also those of a program that has ended long ago.
+# The kernel may delay these, even until long after the program has ended.
 LATE = {Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.RELEASE, Opcode.RELEASEDIR}
 
 
 class Request(NamedTuple):
-    """One request of the kernel: what it asks for, and the beginning of what follows the header."""
+    """One request of the kernel: its opcode, and the first bytes after the header."""
 
     opcode: int
     arguments: bytes
@@ -72,7 +72,7 @@ class Request(NamedTuple):
 _NAMES = {opcode.value: opcode.name for opcode in Opcode}
 _HEADER = struct.Struct("=IIQQIIII")  # length, opcode, id, inode, user, group, process, padding
 _SHOWN_BYTES = 64
-_MARKER_NAME = ".counted"  # can be no invoice, so looking for it makes no call
+_MARKER_NAME = ".counted"  # cannot be an invoice, so a lookup makes no HTTP request
 _MARKER = Request(Opcode.LOOKUP, _MARKER_NAME.encode() + b"\0")
 
 # Without the descriptor: libfuse may splice a request into a pipe, and read it from there.
@@ -83,52 +83,52 @@ _READ = re.compile(
 
 @contextmanager
 def counted(mount: Mount) -> Iterator[Counter[str]]:
-    """Count what the kernel asks of a mount, by opcode; the counter is filled at the end.
+    """Count the kernel's requests to a mount, by opcode; the counter is filled at the end.
 
-    It tells of all who use the mount meanwhile, the mount's own process among them. What the
-    kernel sends late is left out.
+    It includes the requests of all processes, also of the mount itself, but not those that the
+    kernel may delay.
     """
     counts: Counter[str] = Counter()
     with TemporaryDirectory() as folder, _traced(mount, Path(folder) / "trace") as (strace, trace):
         yield counts
         run("stat", mount / _MARKER_NAME)
-        strace.process.terminate()  # it has written of each request before that was answered
-        complaints = strace.end().err
+        strace.process.terminate()  # it has logged each request before the response
+        errors = strace.end().err
         found = requests(trace.read_bytes())
-    assert _MARKER in found, f"strace has seen nothing: {complaints}"
+    assert _MARKER in found, f"strace has recorded nothing: {errors}"
     counts.update(
         request.name for request in found[: found.index(_MARKER)] if request.opcode not in LATE
     )
 
 
 def requests(trace: bytes) -> list[Request]:
-    """The requests among the reads in the output of strace, oldest first."""
+    """Return the requests among the reads in the output of strace, oldest first."""
     found = []
     for shown, length in _READ.findall(trace):
         read = bytes.fromhex(shown.replace(rb"\x", b"").decode())
         if len(read) >= _HEADER.size:
-            told_length, opcode, *_ = _HEADER.unpack_from(read)
-            if told_length == int(length):
+            header_length, opcode, *_ = _HEADER.unpack_from(read)
+            if header_length == int(length):
                 found.append(Request(opcode, read[_HEADER.size :]))
     return found
 
 
 @contextmanager
 def _traced(mount: Mount, trace: Path) -> Iterator[tuple[Running, Path]]:
-    """Strace, attached to the process that serves a mount, and following all of its threads."""
+    """Attach strace to the process that serves a mount, with all of its threads."""
     options = ("-f", "-q", "-xx", "-s", str(_SHOWN_BYTES), "-e", "signal=none")
     with started("strace", *options, "-p", str(mount.daemon), "-o", trace) as strace:
         eventually(lambda: strace.has_ended or _shows_all_threads(trace, mount.daemon))
         if strace.has_ended:
-            missing(f"strace may not look into another process: {strace.end().err}")
+            missing(f"strace may not trace another process: {strace.end().err}")
         yield strace, trace
 
 
 def _shows_all_threads(trace: Path, pid: int) -> bool:
-    """Whether a trace has something of each thread of a process.
+    """Whether a trace contains each thread of a process.
 
-    A thread that waits in a call begins it anew, visibly, once strace has got hold of it; before
-    that, the end of this call would go unseen. So all kinds of calls are traced.
+    A thread that is blocked in a system call restarts it, visibly, once strace is attached; before
+    that, the end of the call would not be traced. So all kinds of system calls are traced.
     """
     shown = {line.split(maxsplit=1)[0] for line in _lines(trace)}
     return {task.encode() for task in os.listdir(f"/proc/{pid}/task")} <= shown

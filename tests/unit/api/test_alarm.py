@@ -1,4 +1,4 @@
-"""One thread calls everything at its moment, and what was cancelled not at all."""
+"""One thread calls every function at its time, and a cancelled one not at all."""
 
 import queue
 import threading
@@ -20,22 +20,22 @@ def alarm() -> Iterator[Alarm]:
         yield alarm
 
 
-def test_functions_are_called_in_the_order_of_their_moments_by_one_thread(alarm: Alarm) -> None:
+def test_functions_are_called_in_order_of_time_by_one_thread(alarm: Alarm) -> None:
     called: queue.Queue[tuple[str, str]] = queue.Queue()
 
-    def tell(name: str) -> None:
+    def note_call(name: str) -> None:
         called.put((name, threading.current_thread().name))
 
     now_s = time.monotonic()
-    alarm.set(now_s + 0.04, lambda: tell("third"))
-    alarm.set(now_s - 1, lambda: tell("first"))
-    alarm.set(now_s + 0.02, lambda: tell("second"))
+    alarm.set(now_s + 0.04, lambda: note_call("third"))
+    alarm.set(now_s - 1, lambda: note_call("first"))
+    alarm.set(now_s + 0.02, lambda: note_call("second"))
 
     names = [called.get(timeout=HANG_S) for _ in range(3)]
     assert names == [("first", "alarm"), ("second", "alarm"), ("third", "alarm")]
 
 
-def test_what_is_cancelled_is_not_called(alarm: Alarm) -> None:
+def test_a_cancelled_function_is_not_called(alarm: Alarm) -> None:
     called: queue.Queue[str] = queue.Queue()
     now_s = time.monotonic()
     entries = [alarm.set(now_s + 0.05, lambda: called.put("cancelled")) for _ in range(500)]
@@ -47,14 +47,14 @@ def test_what_is_cancelled_is_not_called(alarm: Alarm) -> None:
     assert called.get(timeout=HANG_S) == "last"
 
 
-def test_what_is_cancelled_takes_no_memory(alarm: Alarm) -> None:
+def test_cancelled_functions_take_no_memory(alarm: Alarm) -> None:
     for _ in range(10_000):
         alarm.cancel(alarm.set(time.monotonic() + 3600, print))
 
     assert len(alarm._heap) < 1000
 
 
-def test_a_function_that_fails_costs_no_other(
+def test_a_failing_function_does_not_affect_others(
     alarm: Alarm, caplog: pytest.LogCaptureFixture
 ) -> None:
     called = threading.Event()
@@ -65,10 +65,10 @@ def test_a_function_that_fails_costs_no_other(
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_a_closed_alarm_calls_nothing_and_has_no_thread() -> None:
+def test_a_closed_alarm_ends_its_thread() -> None:
     alarm = Alarm()
     alarm.set(time.monotonic() + 3600, print)
-    thread = next(each for each in threading.enumerate() if each.name == "alarm")
+    thread = next(thread for thread in threading.enumerate() if thread.name == "alarm")
 
     alarm.close()
 
@@ -76,7 +76,7 @@ def test_a_closed_alarm_calls_nothing_and_has_no_thread() -> None:
     assert not thread.is_alive()
 
 
-def test_without_a_thread_it_says_so_and_works_later(
+def test_set_raises_without_a_thread_and_works_later(
     alarm: Alarm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:

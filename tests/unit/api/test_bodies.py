@@ -1,4 +1,4 @@
-"""Bodies are read up to a cap, decompressed in small steps, and within a memory for all."""
+"""Bodies are read up to a cap, decompressed in small steps, and within a shared memory limit."""
 
 import gzip
 import io
@@ -19,7 +19,7 @@ from invoicefs.errors import TimedOut, UnusableAnswer
 CAP_BYTES = 4 * SMALL_BYTES
 HANG_S = 10.0
 GZIP = ["gzip", "x-gzip"]
-gzipped = partial(gzip.compress, mtime=0)  # with the time, the names of the tests would change
+gzipped = partial(gzip.compress, mtime=0)  # a timestamp would change the names of the tests
 
 
 def within(seconds: float) -> Deadline:
@@ -42,18 +42,18 @@ def read(sent: bytes, encoding: str, share: Share) -> bytes:
 
 
 @given(st.lists(st.binary(max_size=2000), min_size=1, max_size=3), st.sampled_from(GZIP))
-def test_what_was_compressed_arrives_also_in_several_members(parts: list[bytes], name: str) -> None:
+def test_a_gzip_body_of_several_members_is_decompressed(parts: list[bytes], name: str) -> None:
     sent = b"".join(map(gzip.compress, parts))
     with BodyMemory(CAP_BYTES).share() as share:
         assert read(sent, name, share) == b"".join(parts)
 
 
 @pytest.mark.parametrize("encoding", ["", "identity", " Identity"])
-def test_what_was_not_compressed_arrives(share: Share, encoding: str) -> None:
+def test_an_uncompressed_body_is_returned_unchanged(share: Share, encoding: str) -> None:
     assert read(b"as it is", encoding, share) == b"as it is"
 
 
-def test_zlib_is_deflate(share: Share) -> None:
+def test_deflate_is_decompressed(share: Share) -> None:
     assert read(zlib.compress(b"as it is"), "deflate", share) == b"as it is"
 
 
@@ -65,12 +65,12 @@ def test_zlib_is_deflate(share: Share) -> None:
         (b"", "gzip"),
         (b"not gzip", "gzip"),
         (gzipped(b"whole") + b"and more", "gzip"),
-        (gzipped(b"spoilt")[:-8] + bytes(8), "gzip"),
+        (gzipped(b"corrupt")[:-8] + bytes(8), "gzip"),
         (b"x", "br"),
         (gzipped(gzipped(b"twice")), "gzip, gzip"),
     ],
 )
-def test_what_cannot_be_decompressed_as_a_whole_is_unusable(
+def test_a_body_that_cannot_be_decompressed_is_unusable(
     share: Share, sent: bytes, encoding: str
 ) -> None:
     with pytest.raises(UnusableAnswer):
@@ -78,7 +78,7 @@ def test_what_cannot_be_decompressed_as_a_whole_is_unusable(
 
 
 @pytest.mark.parametrize("encoding", ["", "gzip"])
-def test_a_body_over_its_cap_is_not_read_to_its_end(share: Share, encoding: str) -> None:
+def test_a_body_over_its_cap_is_not_read_to_the_end(share: Share, encoding: str) -> None:
     body = bytes(64 * CAP_BYTES)
     sent = gzip.compress(body, compresslevel=1) if encoding else body
     stream = io.BytesIO(sent)
@@ -93,7 +93,7 @@ def test_a_body_over_its_cap_is_not_read_to_its_end(share: Share, encoding: str)
     assert peak_bytes < 4 * CAP_BYTES
 
 
-def test_a_small_body_takes_nothing_of_the_memory(memory: BodyMemory) -> None:
+def test_a_small_body_takes_no_share_of_the_memory(memory: BodyMemory) -> None:
     with memory.share() as share, memory.share() as all_of_it:
         all_of_it.take(2 * CAP_BYTES, within(0))
 
@@ -101,7 +101,7 @@ def test_a_small_body_takes_nothing_of_the_memory(memory: BodyMemory) -> None:
         assert share.size_bytes == 0
 
 
-def test_a_large_body_waits_for_room_until_its_deadline(memory: BodyMemory) -> None:
+def test_a_large_body_waits_for_memory_until_its_deadline(memory: BodyMemory) -> None:
     with memory.share() as share, memory.share() as others:
         others.take(2 * CAP_BYTES, within(0))
 
@@ -109,7 +109,7 @@ def test_a_large_body_waits_for_room_until_its_deadline(memory: BodyMemory) -> N
             read_body(io.BytesIO(bytes(CAP_BYTES)).read, "", CAP_BYTES, share, within(0.01))
 
 
-def test_a_large_body_goes_on_when_there_is_room(memory: BodyMemory) -> None:
+def test_a_large_body_continues_when_memory_is_free(memory: BodyMemory) -> None:
     read_bytes: list[int] = []
 
     def read_large() -> None:
@@ -126,6 +126,6 @@ def test_a_large_body_goes_on_when_there_is_room(memory: BodyMemory) -> None:
     assert read_bytes == [CAP_BYTES]
 
 
-def test_one_body_that_is_larger_than_the_memory_is_read_alone() -> None:
+def test_a_body_larger_than_the_memory_is_read_alone() -> None:
     with BodyMemory(1).share() as share:
         assert len(read(bytes(CAP_BYTES), "", share)) == CAP_BYTES

@@ -1,7 +1,7 @@
-"""A call ends at its deadline, whatever its connection is doing; other calls go on.
+"""A request ends at its deadline, whatever its connection is doing; other requests continue.
 
-The server is a socket on loopback. Timers are fired by hand, most of them by the server itself,
-when a call has come exactly so far.
+The server is a socket on the loopback interface. Timers are fired by hand, most of them by the
+server itself, when a request has reached exactly that point.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from invoicefs.sandbox.listener import reserve_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 
-HANG_S = 5.0  # where a guard fails, the timeout of the socket ends the call, and that is a failure
+HANG_S = 5.0  # if a guard fails, the timeout of the socket ends the request, and the test fails
 HOUR_S = 3600.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\ncontent"
 CLOSING_OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ncontent"
@@ -46,7 +46,7 @@ Answer = Callable[[socket.socket], None]
 
 
 def send(answer: bytes, then: Callable[[], object] = lambda: None) -> Answer:
-    """Send an answer, or the beginning of one, and do something."""
+    """Send an answer, or the beginning of one, and call `then`."""
 
     def send(connection: socket.socket) -> None:
         connection.sendall(answer)
@@ -64,7 +64,7 @@ def send_and_close(answer: bytes) -> Answer:
 
 
 class Server:
-    """Gives one answer after the other, over as many connections as come, then none any more.
+    """Gives one answer after another, over any number of connections, then no more.
 
     Threading: `_lock` guards everything but the event.
     """
@@ -77,7 +77,7 @@ class Server:
         self._threads = [threading.Thread(target=self._accept)]
         self._connections: list[socket.socket] = []
         self.was_left = threading.Event()
-        """A client has ended its connection."""
+        """Set when a client has ended its connection."""
 
     @property
     def url(self) -> str:
@@ -140,7 +140,7 @@ class Server:
 
 
 def relay_to(target: "Server") -> Answer:
-    """Answer a CONNECT as a proxy does: grant it, and pass on everything in both directions."""
+    """Answer CONNECT as a proxy does: accept it, and relay everything in both directions."""
 
     def relay(client: socket.socket) -> None:
         with socket.create_connection(("127.0.0.1", target.port)) as server:
@@ -157,9 +157,9 @@ def pass_on(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65_536):
             target.sendall(data)
-    for each in (source, target):
+    for connection in (source, target):
         with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _tls_context(protocol: int) -> ssl.SSLContext:
@@ -173,7 +173,7 @@ def _tls_context(protocol: int) -> ssl.SSLContext:
 
 
 class Timers(Alarm):
-    """An alarm that goes off when a test says so, also when it is too late."""
+    """An alarm that fires when a test says so, even after it was cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ def get(pool: urllib3.PoolManager, url: str) -> bytes:
 
 @contextlib.contextmanager
 def ends_early() -> Iterator[None]:
-    """The call ends with an error, and not because the timeout of its socket was over."""
+    """The request ends with an error that is not a timeout of its socket."""
     with pytest.raises(HTTPError) as raised:
         yield
     assert not isinstance(raised.value, SocketTimeout)
@@ -247,9 +247,9 @@ def ends_early() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ends() -> Iterator[None]:
-    """The call ends in any way but the timeout of its socket.
+    """The request ends in any way but by a timeout of its socket.
 
-    A stream that just ends can also be the end of headers, or of a body without a length.
+    The end of a stream can also be the end of the headers, or of a body without a length.
     """
     try:
         yield
@@ -262,7 +262,7 @@ def ends() -> Iterator[None]:
 BOTH_SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 
 
-# A guard ends what its call waits for.
+# A guard ends whatever its request waits for.
 
 
 @BOTH_SCHEMES
@@ -270,7 +270,7 @@ BOTH_SCHEMES = pytest.mark.parametrize("tls", [False, True], ids=["http", "https
     "beginning",
     [b"", b"HT", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\nX-Slow: y"],
 )
-def test_headers_that_do_not_come(
+def test_a_guard_ends_a_request_whose_headers_stall(
     pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
 ) -> None:
     with (
@@ -285,7 +285,7 @@ def test_headers_that_do_not_come(
 
 @BOTH_SCHEMES
 @pytest.mark.parametrize("beginning", BODIES.values(), ids=BODIES)
-def test_body_that_does_not_end(
+def test_a_guard_ends_a_request_whose_body_stalls(
     pool: urllib3.PoolManager, timers: Timers, beginning: bytes, tls: bool
 ) -> None:
     with Server(send(beginning), tls=tls) as server, DeadlineGuard(HOUR_S, timers):
@@ -299,7 +299,7 @@ def test_body_that_does_not_end(
         response.close()
 
 
-def test_handshake_that_does_not_end(pool: urllib3.PoolManager, timers: Timers) -> None:
+def test_a_guard_ends_a_stalled_tls_handshake(pool: urllib3.PoolManager, timers: Timers) -> None:
     with Server(send(b"", then=timers.fire)) as server, DeadlineGuard(HOUR_S, timers):
         with ends_early():
             get(pool, server.url.replace("http:", "https:"))
@@ -308,7 +308,7 @@ def test_handshake_that_does_not_end(pool: urllib3.PoolManager, timers: Timers) 
 
 
 @BOTH_SCHEMES
-def test_connection_that_is_made_too_late(
+def test_no_connection_is_made_after_the_deadline(
     pool: urllib3.PoolManager, timers: Timers, tls: bool
 ) -> None:
     with Server(send(OK), tls=tls) as server, DeadlineGuard(0.0, timers):
@@ -319,7 +319,7 @@ def test_connection_that_is_made_too_late(
 
 
 @BOTH_SCHEMES
-def test_pooled_connection_is_shut_by_the_guard_of_its_present_call(
+def test_a_guard_shuts_the_pooled_connection_of_its_request(
     pool: urllib3.PoolManager, timers: Timers, tls: bool
 ) -> None:
     with Server(send(OK), send(b"HTTP", then=timers.fire), tls=tls) as server:
@@ -331,14 +331,18 @@ def test_pooled_connection_is_shut_by_the_guard_of_its_present_call(
         assert server.connections == 1
 
 
-def test_every_connection_of_a_call_is_shut(pool: urllib3.PoolManager, timers: Timers) -> None:
+def test_a_guard_shuts_every_connection_of_its_request(
+    pool: urllib3.PoolManager, timers: Timers
+) -> None:
     beginning = BODIES["with a length"]
     with (
         Server(send(beginning)) as one,
         Server(send(beginning)) as other,
         DeadlineGuard(HOUR_S, timers),
     ):
-        responses = [pool.request("GET", each.url, preload_content=False) for each in (one, other)]
+        responses = [
+            pool.request("GET", server.url, preload_content=False) for server in (one, other)
+        ]
 
         timers.fire()
 
@@ -349,10 +353,10 @@ def test_every_connection_of_a_call_is_shut(pool: urllib3.PoolManager, timers: T
 
 @pytest.fixture
 def busy_port() -> Iterator[int]:
-    """A port at which a connection is neither accepted nor refused."""
+    """A port where a connection is neither accepted nor refused."""
     with contextlib.ExitStack() as opened:
         listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
-        for _ in range(3):  # the kernel takes one or two, and lets the rest wait
+        for _ in range(3):  # the kernel accepts one or two; the rest wait
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
@@ -360,22 +364,22 @@ def busy_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_connection_that_is_not_accepted(
+def test_a_guard_ends_a_stalled_connection_attempt(
     pool: urllib3.PoolManager, alarm: Alarm, busy_port: int, scheme: str
 ) -> None:
-    def call() -> None:
+    def make_request() -> None:
         with DeadlineGuard(0.05, alarm), contextlib.suppress(HTTPError):
             pool.request("GET", f"{scheme}://127.0.0.1:{busy_port}/", timeout=HOUR_S)
         ended.set()
 
     ended = threading.Event()
-    threading.Thread(target=call, daemon=True).start()
+    threading.Thread(target=make_request, daemon=True).start()
 
     assert ended.wait(HANG_S)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_timeout_of_connecting_is_not_taken_for_one_of_reading(
+def test_a_connect_timeout_is_not_reported_as_a_read_timeout(
     pool: urllib3.PoolManager, busy_port: int, scheme: str
 ) -> None:
     timeout = urllib3.Timeout(connect=0.05, read=HANG_S)
@@ -386,7 +390,7 @@ def test_timeout_of_connecting_is_not_taken_for_one_of_reading(
     assert not isinstance(raised.value, ReadTimeoutError)
 
 
-def test_tunnel_that_is_not_granted(timers: Timers) -> None:
+def test_a_guard_ends_a_stalled_tunnel_request(timers: Timers) -> None:
     with (
         Server(send(b"HTTP/1.1", then=timers.fire)) as proxy,
         new_pool(proxy=proxy.url) as pool,
@@ -396,13 +400,13 @@ def test_tunnel_that_is_not_granted(timers: Timers) -> None:
         get(pool, "https://invoices.example/")
 
 
-def test_time_ends_a_call_that_waits(pool: urllib3.PoolManager, alarm: Alarm) -> None:
+def test_a_guard_fires_at_its_deadline(pool: urllib3.PoolManager, alarm: Alarm) -> None:
     with Server() as server, DeadlineGuard(0.02, alarm), ends_early():
         get(pool, server.url)
 
 
 @BOTH_SCHEMES
-def test_call_through_a_proxy(timers: Timers, tls: bool) -> None:
+def test_a_guard_ends_a_request_through_a_proxy(timers: Timers, tls: bool) -> None:
     with (
         Server(send(OK), send(b"HTTP", then=timers.fire), tls=True) as server,
         Server(relay_to(server), tls=tls) as proxy,
@@ -417,7 +421,7 @@ def test_call_through_a_proxy(timers: Timers, tls: bool) -> None:
 # Connecting.
 
 
-def test_next_address_of_a_name_is_tried_where_one_refuses(
+def test_the_next_address_is_tried_when_one_refuses(
     pool: urllib3.PoolManager, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Server(send(OK)) as server:
@@ -432,7 +436,7 @@ def address(port: int) -> tuple[int, int, int, str, tuple[str, int]]:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_name_that_does_not_resolve_is_an_error_of_the_library(
+def test_an_unresolved_name_raises_an_error_of_urllib3(
     pool: urllib3.PoolManager, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     def resolve(*_: object, **__: object) -> None:
@@ -444,30 +448,10 @@ def test_name_that_does_not_resolve_is_an_error_of_the_library(
         get(pool, f"{scheme}://invoices.example/")
 
 
-@pytest.mark.parametrize("scheme", ["http", "https"])
-def test_refused_connection_is_an_error_of_the_library(
-    pool: urllib3.PoolManager, closed_port: int, scheme: str
-) -> None:
-    with ends_early():
-        get(pool, f"{scheme}://127.0.0.1:{closed_port}/")
+# A guard does not touch the connections of other requests.
 
 
-# A guard leaves alone what is not its own.
-
-
-@BOTH_SCHEMES
-def test_call_that_ends_in_time_is_not_disturbed(
-    pool: urllib3.PoolManager, timers: Timers, tls: bool
-) -> None:
-    with Server(send(OK), send(OK), tls=tls) as server:
-        for _ in range(2):
-            with DeadlineGuard(HOUR_S, timers):
-                assert get(pool, server.url) == b"content"
-
-        assert server.connections == 1
-
-
-def test_pooled_connection_is_not_shut_by_the_guard_of_an_earlier_call(
+def test_an_earlier_guard_does_not_shut_a_pooled_connection(
     pool: urllib3.PoolManager, timers: Timers
 ) -> None:
     def fire_the_first_and_answer(connection: socket.socket) -> None:
@@ -483,10 +467,10 @@ def test_pooled_connection_is_not_shut_by_the_guard_of_an_earlier_call(
         assert server.connections == 1
 
 
-def test_guard_that_is_firing_is_not_left_before_it_has_shut_everything(
+def test_leaving_a_firing_guard_waits_until_all_is_shut(
     pool: urllib3.PoolManager, timers: Timers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise it shuts a connection that is back in the pool and serves another call."""
+    """Otherwise it would shut a connection that is back in the pool and serves another request."""
     is_shutting, is_left = threading.Event(), threading.Event()
     left_too_early: list[bool] = []
 
@@ -509,16 +493,16 @@ def test_guard_that_is_firing_is_not_left_before_it_has_shut_everything(
     assert not any(left_too_early)
 
 
-def test_guard_does_not_shut_the_connection_of_another_thread(
+def test_a_guard_does_not_shut_connections_of_other_threads(
     pool: urllib3.PoolManager, timers: Timers
 ) -> None:
-    other_is_guarded, may_call = threading.Event(), threading.Event()
+    other_is_guarded, may_request = threading.Event(), threading.Event()
     contents: list[bytes] = []
 
-    def call_under_another_guard() -> None:
+    def request_under_another_guard() -> None:
         with DeadlineGuard(HOUR_S, timers):
             other_is_guarded.set()
-            assert may_call.wait(HANG_S)
+            assert may_request.wait(HANG_S)
             contents.append(get(pool, server.url))
 
     def fire_the_second_and_answer(connection: socket.socket) -> None:
@@ -526,17 +510,17 @@ def test_guard_does_not_shut_the_connection_of_another_thread(
         connection.sendall(OK)
 
     with Server(fire_the_second_and_answer) as server:
-        other = threading.Thread(target=call_under_another_guard)
+        other = threading.Thread(target=request_under_another_guard)
         other.start()
         assert other_is_guarded.wait(HANG_S)
         with DeadlineGuard(HOUR_S, timers):
-            may_call.set()
+            may_request.set()
             other.join()
 
     assert contents == [b"content"]
 
 
-def test_call_after_a_guard_has_fired_is_made(pool: urllib3.PoolManager, timers: Timers) -> None:
+def test_a_request_after_a_fired_guard_succeeds(pool: urllib3.PoolManager, timers: Timers) -> None:
     with Server(send(b"", then=timers.fire), send(OK)) as server:
         with DeadlineGuard(HOUR_S, timers), ends_early():
             get(pool, server.url)
@@ -544,36 +528,10 @@ def test_call_after_a_guard_has_fired_is_made(pool: urllib3.PoolManager, timers:
         assert get(pool, server.url) == b"content"
 
 
-def test_outer_guard_holds_again_after_an_inner_one(
-    pool: urllib3.PoolManager, timers: Timers
-) -> None:
-    with (
-        Server(send(OK), send(b"", then=lambda: timers.fire(0))) as server,
-        DeadlineGuard(HOUR_S, timers),
-    ):
-        with DeadlineGuard(HOUR_S, timers):
-            get(pool, server.url)
-
-        with ends_early():
-            get(pool, server.url)
+# A guard without requests.
 
 
-# A guard on its own.
-
-
-def test_guard_without_connections_may_fire(timers: Timers) -> None:
-    with DeadlineGuard(HOUR_S, timers):
-        timers.fire()
-
-
-def test_guard_without_connections_may_fire_late(timers: Timers) -> None:
-    with DeadlineGuard(HOUR_S, timers):
-        pass
-
-    timers.fire()
-
-
-def test_guard_may_fire_where_the_connection_is_closed(
+def test_a_guard_may_fire_after_its_connection_is_closed(
     pool: urllib3.PoolManager, timers: Timers
 ) -> None:
     with Server(send_and_close(CLOSING_OK)) as server, DeadlineGuard(HOUR_S, timers):
@@ -583,7 +541,7 @@ def test_guard_may_fire_where_the_connection_is_closed(
         timers.fire()
 
 
-def test_guard_lets_exceptions_through(timers: Timers) -> None:
+def test_a_guard_lets_exceptions_through(timers: Timers) -> None:
     with pytest.raises(KeyError), DeadlineGuard(HOUR_S, timers):
         raise KeyError
 
@@ -591,7 +549,7 @@ def test_guard_lets_exceptions_through(timers: Timers) -> None:
 # Watched pools.
 
 
-def test_watching_twice_is_watching_once(pool: urllib3.PoolManager, timers: Timers) -> None:
+def test_watching_a_pool_twice_has_no_effect(pool: urllib3.PoolManager, timers: Timers) -> None:
     watched = dict(pool.pool_classes_by_scheme)
     watch_connections(pool, IdleConnections(Timers()))
     assert dict(pool.pool_classes_by_scheme) == watched
@@ -600,19 +558,12 @@ def test_watching_twice_is_watching_once(pool: urllib3.PoolManager, timers: Time
         get(pool, server.url)
 
 
-def test_connections_of_every_scheme_are_watched(pool: urllib3.PoolManager) -> None:
-    classes: dict[str, Any] = dict(pool.pool_classes_by_scheme)
-
-    assert set(classes) == {"http", "https"}
-    assert all(is_watched(each.ConnectionCls) for each in classes.values())
-
-
 def test_other_pools_are_not_watched(pool: urllib3.PoolManager) -> None:
     with urllib3.PoolManager() as other:
         classes: dict[str, Any] = dict(other.pool_classes_by_scheme)
 
     assert pool.pool_classes_by_scheme != classes
-    assert not any(is_watched(each.ConnectionCls) for each in classes.values())
+    assert not any(is_watched(pool_class.ConnectionCls) for pool_class in classes.values())
 
 
 def is_watched(connection: type) -> bool:
@@ -629,7 +580,7 @@ def answered_and_closed(server: Server, pool: urllib3.PoolManager, _: Timers) ->
     get(pool, server.url)
 
 
-def dropped_between_two_calls(server: Server, pool: urllib3.PoolManager, _: Timers) -> None:
+def dropped_between_two_requests(server: Server, pool: urllib3.PoolManager, _: Timers) -> None:
     server.answers[:] = [send_and_close(OK)] * 2
     get(pool, server.url)
     assert server.was_left.wait(HANG_S)
@@ -655,18 +606,18 @@ def refused(_: Server, pool: urllib3.PoolManager, __: Timers) -> None:
 
 @BOTH_SCHEMES
 @pytest.mark.parametrize(
-    "call",
+    "exchange",
     [
         answered,
         answered_and_closed,
-        dropped_between_two_calls,
+        dropped_between_two_requests,
         shut_in_its_headers,
         shut_in_its_body,
         refused,
     ],
 )
-def test_no_descriptor_is_left_behind(
-    timers: Timers, call: Callable[[Server, urllib3.PoolManager, Timers], None], tls: bool
+def test_no_file_descriptor_is_leaked(
+    timers: Timers, exchange: Callable[[Server, urllib3.PoolManager, Timers], None], tls: bool
 ) -> None:
     gc.collect()
     before = set(os.listdir("/proc/self/fd"))
@@ -674,9 +625,10 @@ def test_no_descriptor_is_left_behind(
     with warnings.catch_warnings(record=True) as unclosed:
         warnings.simplefilter("always", ResourceWarning)
         with Server(send(OK), tls=tls) as server, new_pool() as pool, DeadlineGuard(HOUR_S, timers):
-            call(server, pool, timers)
+            exchange(server, pool, timers)
         del pool
         gc.collect()
 
-    assert [str(each.message) for each in unclosed if each.category is ResourceWarning] == []
+    leaks = [warning for warning in unclosed if warning.category is ResourceWarning]
+    assert [str(warning.message) for warning in leaks] == []
     assert set(os.listdir("/proc/self/fd")) == before

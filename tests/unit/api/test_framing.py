@@ -1,6 +1,6 @@
-"""Where an answer ends is understood without doubt, or the answer is refused at once, in words.
+"""The end of an answer is unambiguous, or the answer is refused at once with a readable message.
 
-The rows of what is accepted are those that curl 7.88 accepts.
+The accepted rows are those that curl 7.88 accepts.
 """
 
 import http.client
@@ -17,7 +17,7 @@ from invoicefs.api.framing import NotHttp, body_of, read_head
 OK = b"HTTP/1.1 200 OK\r\n"
 LENGTH = b"Content-Length: 2\r\n"
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
-NEXT = b"HTTP/1.1 200 OK\r\n"  # what must not be read
+NEXT = b"HTTP/1.1 200 OK\r\n"  # must not be read
 
 ACCEPTED = {
     "103": b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n" + OK + LENGTH + b"\r\nhi",
@@ -99,7 +99,7 @@ def stream_of(raw: bytes) -> Any:
 
 
 def read(raw: bytes, then: Callable[[bytes], None] = lambda _: None) -> bytes:
-    """The body of an answer; `then` gets what is left of the stream."""
+    """Return the body of an answer; `then` gets the rest of the stream."""
     stream = stream_of(raw)
     body = body_of(read_head(stream, nothing), stream)
     content = body.readall()
@@ -110,7 +110,7 @@ def read(raw: bytes, then: Callable[[bytes], None] = lambda _: None) -> bytes:
 
 
 @pytest.mark.parametrize("raw", ACCEPTED.values(), ids=ACCEPTED)
-def test_what_curl_accepts_is_accepted_and_nothing_behind_it_is_read(raw: bytes) -> None:
+def test_answers_that_curl_accepts_are_read_to_their_exact_end(raw: bytes) -> None:
     left: list[bytes] = []
 
     assert read(raw + NEXT, left.append) == b"hi"
@@ -118,7 +118,7 @@ def test_what_curl_accepts_is_accepted_and_nothing_behind_it_is_read(raw: bytes)
 
 
 @pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_understood_is_refused_in_words(raw: bytes) -> None:
+def test_an_ambiguous_answer_is_refused_with_a_readable_message(raw: bytes) -> None:
     with pytest.raises(NotHttp) as refused:
         read(raw + NEXT)
     assert str(refused.value).isprintable()
@@ -137,7 +137,7 @@ def test_a_body_without_a_length_ends_with_the_stream() -> None:
 
 
 @given(st.sampled_from(sorted(ACCEPTED)), st.data())
-def test_an_answer_that_is_cut_anywhere_is_no_whole_one(name: str, data: st.DataObject) -> None:
+def test_an_answer_truncated_anywhere_raises(name: str, data: st.DataObject) -> None:
     raw = ACCEPTED[name]
     cut = raw[: data.draw(st.integers(0, len(raw) - 1))]
 
@@ -155,17 +155,17 @@ def test_an_answer_that_is_cut_anywhere_is_no_whole_one(name: str, data: st.Data
         (b"HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n", False),
     ],
 )
-def test_a_server_says_whether_it_closes_the_connection(head: bytes, closes: bool) -> None:
+def test_the_head_says_whether_the_connection_closes(head: bytes, closes: bool) -> None:
     stream = stream_of(head + b"\r\n")
 
     assert read_head(stream, nothing).closes is closes
 
 
-def test_the_first_byte_is_told_before_the_head_has_come() -> None:
-    told: list[None] = []
+def test_the_first_byte_is_reported_before_the_head_is_complete() -> None:
+    reports: list[None] = []
     stream = stream_of(b"HT")
 
     with pytest.raises(ConnectionResetError):
-        read_head(stream, lambda: told.append(None))
+        read_head(stream, lambda: reports.append(None))
 
-    assert told
+    assert reports

@@ -1,12 +1,12 @@
-"""How many invoices a server is asked for, whatever the largest limit that it takes."""
+"""Which limits are requested from a server, whatever the largest one that it accepts."""
 
 import pytest
 
 from invoicefs.api.list_limits import FIRST_LIMIT, LAST_LIMIT, NO_LIMIT, ListLimits
 
 
-def asked_of(limits: ListLimits, largest: int, count: int) -> tuple[list[int], int]:
-    """The limits that a server of so many invoices is asked with, and how many it lists."""
+def limits_requested(limits: ListLimits, largest: int, count: int) -> tuple[list[int], int]:
+    """Return the limits requested from a server with `count` invoices, and how many it lists."""
     asked, best = [], 0
     limit: int | None = limits.first()
     while limit is not None:
@@ -35,24 +35,24 @@ def asked_of(limits: ListLimits, largest: int, count: int) -> tuple[list[int], i
         (2000, 3000, [1000, 10_000, 5000, 2000]),
     ],
 )
-def test_less_is_asked_for_where_a_limit_is_refused(
+def test_a_smaller_limit_is_requested_when_one_is_refused(
     largest: int, count: int, asked: list[int]
 ) -> None:
-    assert asked_of(ListLimits(), largest, count)[0] == asked
+    assert limits_requested(ListLimits(), largest, count)[0] == asked
 
 
 @pytest.mark.parametrize("largest", [500, 250, 50, 49])
-def test_what_was_refused_is_not_asked_for_again(largest: int) -> None:
+def test_a_refused_limit_is_not_requested_again(largest: int) -> None:
     limits = ListLimits()
-    asked_of(limits, largest, 12)
+    limits_requested(limits, largest, 12)
 
-    asked, _ = asked_of(limits, largest, 12)
+    asked, _ = limits_requested(limits, largest, 12)
 
     assert len(asked) == 1
     assert asked[0] <= largest
 
 
-def test_limits_end_with_the_largest_number_that_there_is() -> None:
+def test_limits_grow_up_to_the_largest_int32() -> None:
     limits, limit = ListLimits(), FIRST_LIMIT
     while (larger := limits.larger(limit)) is not None:
         assert limit < larger <= LAST_LIMIT

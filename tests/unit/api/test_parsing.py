@@ -1,4 +1,4 @@
-"""What the JSON of the API means, whatever it holds."""
+"""The JSON of the API is parsed, whatever it contains."""
 
 import base64
 import contextlib
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from invoicefs.api import parsing
@@ -132,7 +132,7 @@ def test_json_is_read(body: bytes, value: object) -> None:
         b"[" * 2000 + b"]" * 1999,
     ],
 )
-def test_what_is_not_json_is_unusable(body: bytes) -> None:
+def test_invalid_json_is_unusable(body: bytes) -> None:
     with pytest.raises(UnusableAnswer):
         parse_json(body)
 
@@ -145,7 +145,7 @@ def test_what_is_not_json_is_unusable(body: bytes) -> None:
         b'["\\"[", [%b]]' % (b"[" * 1500 + b"]" * 1500),
     ],
 )
-def test_a_field_of_any_depth_costs_that_field_and_nothing_else(deep: bytes) -> None:
+def test_a_deeply_nested_field_costs_only_that_field(deep: bytes) -> None:
     body = b'{"invoices": [{"name": "a", "amount": %b}, %b]}' % (deep, json.dumps(LINE).encode())
 
     found = parse_invoices(parse_json(body), "system").invoices
@@ -154,15 +154,15 @@ def test_a_field_of_any_depth_costs_that_field_and_nothing_else(deep: bytes) -> 
 
 
 @pytest.mark.parametrize("part", [b"[],", b"{},", b"0,", b'"",', b'{"":{"":0}},'])
-def test_parts_are_counted_before_any_of_them_is_made(part: bytes) -> None:
-    """Tens of millions of them, in 59 KiB of gzip, took 1.3 GB and half a minute."""
+def test_values_are_counted_before_they_are_built(part: bytes) -> None:
+    """Tens of millions of values, in 59 KiB of gzip, took 1.3 GB and half a minute."""
     body = b"[" + part * 1_000_000 + b"0]"
 
     with pytest.raises(UnusableAnswer, match="more values"):
         parsing.parse_json(body, 999_999)
 
 
-def test_a_list_of_300_000_invoices_has_no_more_parts_than_allowed() -> None:
+def test_a_list_of_300_000_invoices_is_within_the_limit() -> None:
     line = json.dumps({**LINE, "name": "acme, a name, with commas"}).encode()
 
     answer = parse_json(b'{"invoices": [' + b",".join([line] * 300_000) + b"]}")
@@ -173,7 +173,7 @@ def test_a_list_of_300_000_invoices_has_no_more_parts_than_allowed() -> None:
 
 @pytest.mark.parametrize("key", ["pdf", "items", "invoices"])
 @pytest.mark.parametrize("second", ["null", "same"])
-def test_what_an_answer_says_twice_it_does_not_say(key: str, second: str) -> None:
+def test_a_repeated_key_makes_the_answer_unusable(key: str, second: str) -> None:
     value = json.dumps({"pdf": standard(PDF)}.get(key, [LINE]))
     body = f'{{"{key}": {value}, "{key}": {value if second == "same" else "null"}}}'
     answer = parse_json(body.encode())
@@ -189,20 +189,20 @@ def test_what_an_answer_says_twice_it_does_not_say(key: str, second: str) -> Non
 
 
 @pytest.mark.parametrize("key", ["invoices", "items"])
-def test_a_list_that_has_two_names_for_one_thing_is_none(key: str) -> None:
+def test_a_list_with_two_names_for_one_item_is_unusable(key: str) -> None:
     answer = parse_json(b'{"%b": [{"name": "a", "name": "b"}]}' % key.encode())
 
     with pytest.raises(UnusableAnswer):
         parse_namespaces(answer) if key == "items" else parse_invoices(answer, "system")
 
 
-def test_a_field_that_is_said_twice_is_not_understood() -> None:
+def test_a_field_with_two_values_is_ignored() -> None:
     answer = parse_json(b'{"invoices": [{"name": "a", "name": "a", "amount": "1", "amount": "2"}]}')
 
     assert parse_invoices(answer, "system").invoices == (Invoice("system", "a"),)
 
 
-def test_no_list_is_read_past_its_deadline() -> None:
+def test_no_list_is_parsed_past_its_deadline() -> None:
     over = Deadline.after(0, FakeClock())
 
     with pytest.raises(TimedOut):
@@ -220,7 +220,7 @@ def test_any_body_is_json_or_unusable(body: bytes) -> None:
         parse_json(body)
 
 
-# Invoices: each field
+# Invoices: the fields
 
 
 def test_every_field_of_an_invoice_is_read() -> None:
@@ -250,7 +250,7 @@ def test_a_field_that_is_absent_or_null_is_empty(field: str, how: str) -> None:
         if (field, value) != ("active", True)
     ],
 )
-def test_a_field_of_another_type_costs_the_field_and_a_log_line(
+def test_a_field_of_a_wrong_type_costs_the_field_and_a_log_line(
     caplog: pytest.LogCaptureFixture, field: str, value: object
 ) -> None:
     (invoice, other) = invoices_of({**LINE, field: value}, {**LINE, "name": "other"})
@@ -280,9 +280,7 @@ def test_a_field_of_another_type_costs_the_field_and_a_log_line(
         ("", True),
     ],
 )
-def test_only_what_is_said_to_be_final_is_never_fetched_again(
-    active: object, can_change: bool
-) -> None:
+def test_only_an_invoice_said_to_be_final_is_final(active: object, can_change: bool) -> None:
     (invoice,) = invoices_of({**LINE, "active": active})
 
     assert invoice.active is can_change
@@ -305,7 +303,7 @@ def test_only_what_is_said_to_be_final_is_never_fetched_again(
         ({}, "unknown"),
     ],
 )
-def test_a_status_is_one_of_those_that_the_api_has(sent: object, status: str) -> None:
+def test_a_status_is_one_that_the_api_defines(sent: object, status: str) -> None:
     (invoice,) = invoices_of({**LINE, "status": sent})
 
     assert invoice.status == status
@@ -323,7 +321,7 @@ def test_a_status_is_one_of_those_that_the_api_has(sent: object, status: str) ->
     ],
 )
 @pytest.mark.parametrize("count", [1, 500])
-def test_what_is_not_understood_is_kept_and_takes_one_log_line(
+def test_invalid_values_are_kept_and_logged_on_one_line(
     caplog: pytest.LogCaptureFixture, field: str, text: str, count: int
 ) -> None:
     odd = [{**LINE, "name": f"odd-{number}", field: text} for number in range(count)]
@@ -332,16 +330,16 @@ def test_what_is_not_understood_is_kept_and_takes_one_log_line(
 
     assert len(found) == count + 2
     kept = "unknown" if field == "status" else text
-    assert {getattr(each, field) for each in found} == {kept, getattr(AUGUST, field)}
+    assert {getattr(invoice, field) for invoice in found} == {kept, getattr(AUGUST, field)}
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     for word in (field, f" {count} ", "system", "odd-0", text):
         assert word in record.getMessage()
 
 
-def test_what_is_understood_or_absent_takes_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_valid_and_absent_values_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
     statuses = ("STATUS_UNKNOWN", "STATUS_PAID", "STATUS_CANCELLED", "OVERDUE", "paid", "", None)
-    invoices_of(LINE, {"name": "bare"}, *({**LINE, "status": each} for each in statuses))
+    invoices_of(LINE, {"name": "bare"}, *({**LINE, "status": status} for status in statuses))
 
     assert caplog.records == []
 
@@ -349,13 +347,13 @@ def test_what_is_understood_or_absent_takes_no_log_line(caplog: pytest.LogCaptur
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("status", f"STATUS_{each}") for each in ("ISSUED", "PENDING", "REFUNDED")),
-        *(("amount", each) for each in ("-5", "0", "007")),
+        *(("status", f"STATUS_{status}") for status in ("ISSUED", "PENDING", "REFUNDED")),
+        *(("amount", amount) for amount in ("-5", "0", "007")),
         *((period, "1970-01-01T00:00:00Z") for period in ("period_start", "period_end")),
         ("currency", "anything"),
     ],
 )
-def test_what_the_vendor_may_send_takes_no_log_line(
+def test_values_that_the_vendor_may_send_are_not_logged(
     caplog: pytest.LogCaptureFixture, field: str, value: object
 ) -> None:
     invoices_of({**LINE, field: value})
@@ -363,7 +361,7 @@ def test_what_the_vendor_may_send_takes_no_log_line(
     assert caplog.records == []
 
 
-def test_each_log_line_counts_its_own_field_and_shows_its_first_value(
+def test_a_log_line_counts_one_field_and_shows_its_first_value(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     invoices_of(
@@ -381,15 +379,6 @@ def test_each_log_line_counts_its_own_field_and_shows_its_first_value(
     ]
 
 
-@pytest.mark.parametrize("field", ["amount", "period_start", "period_end", "currency", "status"])
-@pytest.mark.parametrize("text", ["soon", "12.50", "1e3", "-5", "\ud800", "\x00", "x" * 10_000])
-def test_a_text_without_sense_costs_no_invoice(field: str, text: str) -> None:
-    first, second = invoices_of({**LINE, field: text}, {**LINE, "name": "other"})
-
-    assert (first.name, second.name) == ("invoice-acme-2026-08", "other")
-    assert isinstance(getattr(first, field), str)
-
-
 @pytest.mark.parametrize(
     ("sent", "amount"),
     [(129900, "129900"), (0, "0"), (-5, "-5"), (2**63 - 1, "9223372036854775807"), ("007", "007")],
@@ -403,7 +392,8 @@ def test_an_amount_may_be_sent_as_a_number(sent: object, amount: str) -> None:
 def test_a_name_may_be_sent_as_a_number() -> None:
     lists = parse_json(b'{"invoices": [{"name": 202608}], "items": [{"name": 7}]}')
 
-    assert [each.name for each in parse_invoices(lists, "system").invoices] == ["202608"]
+    (invoice,) = parse_invoices(lists, "system").invoices
+    assert invoice.name == "202608"
     assert parse_namespaces(lists).names == ("7",)
 
 
@@ -413,7 +403,7 @@ def test_a_name_may_be_sent_as_a_number() -> None:
 @pytest.mark.parametrize(
     "unnamed", [{}, {"name": ""}, {"name": None}, {"name": 5}, None, "a", 5, []]
 )
-def test_what_has_no_name_is_counted_and_logged_and_costs_no_other(
+def test_an_invoice_without_a_name_is_counted_logged_and_skipped(
     caplog: pytest.LogCaptureFixture, unnamed: object
 ) -> None:
     answer = parse_invoices({"invoices": [unnamed, LINE]}, "system")
@@ -427,8 +417,8 @@ def test_what_has_no_name_is_counted_and_logged_and_costs_no_other(
 @pytest.mark.parametrize(
     "item", [b"%s", b'{"name": %s}', b'{"name": "a", "amount": %s}', b'{"name": "a", "active": %s}']
 )
-def test_an_answer_of_any_depth_is_read(item: bytes) -> None:
-    """What can be read may be too deep to be shown in the log."""
+def test_an_answer_of_any_depth_is_parsed(item: bytes) -> None:
+    """A value that can be parsed may be too deep to be shown in the log."""
     for depth in (*range(1, 60), *range(900, 1000), 2000, 10_000):
         answer = parse_json(body_of(item, depth))
         with contextlib.suppress(UnusableAnswer):
@@ -468,12 +458,12 @@ def test_an_invoice_may_have_any_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("answer", [{}, {"invoices": []}, {"invoices": None}])
-def test_no_invoices_are_an_answer(answer: object) -> None:
+def test_an_empty_list_of_invoices_is_valid(answer: object) -> None:
     assert parse_invoices(answer, "system") == InvoicesResponse((), 0)
 
 
 @pytest.mark.parametrize("answer", [{}, {"items": []}, {"items": None}])
-def test_no_namespaces_are_an_answer(answer: object) -> None:
+def test_an_empty_list_of_namespaces_is_valid(answer: object) -> None:
     assert parse_namespaces(answer) == NamespaceList(())
 
 
@@ -491,18 +481,8 @@ OTHER_KEYS: list[dict[str, object]] = [
 ]
 
 
-@pytest.mark.parametrize("answer", NO_OBJECTS)
-def test_what_is_no_object_is_unusable(answer: object) -> None:
-    with pytest.raises(UnusableAnswer):
-        parse_invoices(answer, "system")
-    with pytest.raises(UnusableAnswer):
-        parse_namespaces(answer)
-    with pytest.raises(UnusableAnswer):
-        parse_pdf(answer, LIMIT_BYTES)
-
-
 @pytest.mark.parametrize("value", NO_LISTS)
-def test_what_is_no_list_is_unusable(value: object) -> None:
+def test_a_value_that_is_not_a_list_is_unusable(value: object) -> None:
     with pytest.raises(UnusableAnswer):
         parse_invoices({"invoices": value}, "system")
     with pytest.raises(UnusableAnswer):
@@ -510,7 +490,7 @@ def test_what_is_no_list_is_unusable(value: object) -> None:
 
 
 @pytest.mark.parametrize("answer", OTHER_KEYS)
-def test_an_object_with_other_keys_instead_of_the_list_is_never_an_empty_list(
+def test_an_object_without_the_list_is_never_an_empty_list(
     answer: dict[str, object],
 ) -> None:
     for fields in (answer, {**answer, "invoices": None}):
@@ -522,7 +502,7 @@ def test_an_object_with_other_keys_instead_of_the_list_is_never_an_empty_list(
 
 
 @pytest.mark.parametrize("answer", OTHER_KEYS)
-def test_other_keys_beside_the_list_are_welcome(answer: dict[str, object]) -> None:
+def test_other_keys_beside_the_list_are_ignored(answer: dict[str, object]) -> None:
     assert parse_invoices({**answer, "invoices": [LINE]}, "system").invoices == (AUGUST,)
     assert parse_namespaces({**answer, "items": [{"name": "a", **answer}]}).names == ("a",)
 
@@ -539,7 +519,7 @@ def test_the_list_of_one_call_is_not_that_of_another() -> None:
 # Namespaces
 
 
-def test_namespaces_keep_their_order_and_a_duplicate_is_one() -> None:
+def test_namespaces_keep_their_order_without_duplicates() -> None:
     items = [{"name": "system"}, {"name": "shared", "uid": "1"}, {"name": "system"}]
 
     assert parse_namespaces({"items": items}) == NamespaceList(("system", "shared"))
@@ -549,7 +529,7 @@ def test_namespaces_keep_their_order_and_a_duplicate_is_one() -> None:
     "unusable",
     [{}, {"name": ""}, {"name": "."}, {"name": ".."}, {"name": "x" * 256}, {"name": 5}, None, "a"],
 )
-def test_a_namespace_without_a_usable_name_is_logged_and_costs_no_other(
+def test_a_namespace_without_a_usable_name_is_logged_and_skipped(
     caplog: pytest.LogCaptureFixture, unusable: object
 ) -> None:
     assert parse_namespaces({"items": [unusable, {"name": "system"}]}).names == ("system",)
@@ -561,7 +541,7 @@ def test_a_namespace_without_a_usable_name_is_logged_and_costs_no_other(
 @pytest.mark.parametrize(
     ("errors", "is_partial"), [([{"code": "EPERMS"}], True), ([], False), (None, False)]
 )
-def test_a_server_may_say_that_namespaces_are_missing(errors: object, is_partial: bool) -> None:
+def test_an_errors_field_makes_the_namespace_list_partial(errors: object, is_partial: bool) -> None:
     answer = {"items": [{"name": "system"}], "errors": errors}
 
     assert parse_namespaces(answer) == NamespaceList(("system",), is_partial)
@@ -589,19 +569,9 @@ ENCODINGS: list[Callable[[bytes], str]] = [
 ]
 
 
-@pytest.mark.parametrize("encode", ENCODINGS)
-@pytest.mark.parametrize("surplus_bytes", range(3))
-def test_a_pdf_is_base64_in_any_of_its_forms(
-    encode: Callable[[bytes], str], surplus_bytes: int
-) -> None:
-    pdf = PDF + PDF + b"\n" * surplus_bytes
-
-    assert parse_pdf({"pdf": encode(pdf), "other": 1}, LIMIT_BYTES) == pdf
-
-
 @unhurried
 @given(st.binary(), st.sampled_from(ENCODINGS))
-def test_every_byte_of_a_pdf_arrives(content: bytes, encode: Callable[[bytes], str]) -> None:
+def test_every_byte_of_a_pdf_is_decoded(content: bytes, encode: Callable[[bytes], str]) -> None:
     pdf = b"%PDF-" + content + b"%%EOF"
 
     assert parse_pdf({"pdf": encode(pdf)}, 10**6) == pdf
@@ -616,14 +586,14 @@ def test_every_byte_of_a_pdf_arrives(content: bytes, encode: Callable[[bytes], s
         b"%PDF-" + b"x" * 5000 + b"%%EOF" + b"\0" * 1019,
     ],
 )
-def test_header_and_end_of_a_pdf_may_stand_where_viewers_look_for_them(pdf: bytes) -> None:
+def test_pdf_header_and_end_may_be_where_viewers_accept_them(pdf: bytes) -> None:
     assert parse_pdf({"pdf": standard(pdf)}, 10**6) == pdf
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "JVBERi0xLjcKM",  # one digit more than whole bytes
+        "JVBERi0xLjcKM",  # one character more than whole bytes
         "JVBERi0x*LjcK",
         "JVBERi0x.LjcK",
         "JVBE=Ri0xLjcK",
@@ -632,14 +602,14 @@ def test_header_and_end_of_a_pdf_may_stand_where_viewers_look_for_them(pdf: byte
         "JVBERi0xLjcKä",
         "JVBERi0xLjcK\x00",
         "JVBERi0xLjcK\ud800",
-        "JVBERi0xLjc\u212a",  # lower() of it is a digit
+        "JVBERi0xLjc\u212a",  # KELVIN SIGN, whose lower() is an ASCII letter
         "<html>",
         "%PDF-1.7",
         "=",
         " ",
     ],
 )
-def test_what_is_not_base64_is_unusable(text: str) -> None:
+def test_invalid_base64_is_unusable(text: str) -> None:
     with pytest.raises(UnusableAnswer):
         parse_pdf({"pdf": text}, LIMIT_BYTES)
 
@@ -661,7 +631,7 @@ def test_what_is_not_base64_is_unusable(text: str) -> None:
         b"%PDF-1.4\n%%EO",
     ],
 )
-def test_what_is_not_a_whole_pdf_is_unusable(content: bytes) -> None:
+def test_an_incomplete_pdf_is_unusable(content: bytes) -> None:
     with pytest.raises(UnusableAnswer, match="not contain a whole PDF"):
         parse_pdf({"pdf": standard(content)}, 10**6)
 
@@ -711,7 +681,7 @@ def test_a_pdf_may_be_as_large_as_the_limit_and_no_larger() -> None:
         ('{"message": "Zugriff verweigert: für Sie"}'.encode(), "Zugriff verweigert: für Sie"),
     ],
 )
-def test_the_words_of_the_server_are_on_one_line(body: bytes, words: str) -> None:
+def test_a_server_message_becomes_one_line(body: bytes, words: str) -> None:
     assert error_message(body, SECRET) == words
 
 
@@ -736,11 +706,11 @@ def test_the_words_of_the_server_are_on_one_line(body: bytes, words: str) -> Non
         b"[" * 100_000,
     ],
 )
-def test_a_body_without_words_has_none(body: bytes) -> None:
+def test_a_body_without_a_message_yields_an_empty_text(body: bytes) -> None:
     assert error_message(body, SECRET) == ""
 
 
-def test_a_server_of_many_words_is_cut_short() -> None:
+def test_a_long_server_message_is_truncated() -> None:
     words = error_message(json.dumps({"message": "word " * 10_000}).encode(), SECRET)
 
     assert words.startswith("word word")
@@ -749,7 +719,7 @@ def test_a_server_of_many_words_is_cut_short() -> None:
 
 @unhurried
 @given(st.one_of(st.binary(), json_bodies, texts.map(json.dumps).map(str.encode)))
-def test_words_are_short_and_printable_whatever_the_body(body: bytes) -> None:
+def test_a_server_message_is_short_and_printable_for_any_body(body: bytes) -> None:
     words = error_message(body, SECRET)
 
     assert len(words) <= 200
@@ -768,33 +738,22 @@ def test_words_are_short_and_printable_whatever_the_body(body: bytes) -> None:
     ],
 )
 @pytest.mark.parametrize("form", ['{"message": %s}', '{"error": %s, "code": 16}', "%s"])
-def test_the_token_never_comes_back_in_the_words_of_the_server(
-    form: str, message: str, words: str
-) -> None:
+def test_a_token_in_a_server_message_is_masked(form: str, message: str, words: str) -> None:
     body = (form % json.dumps(message)).encode()
 
     assert error_message(body, SECRET) == words
 
 
-@unhurried
-@given(texts, texts, st.integers(0, 250))
-def test_no_text_around_a_token_brings_it_back(before: str, after: str, padding: int) -> None:
-    assume(SECRET[:3] not in before + after)
-    message = before + "." * padding + SECRET + after
-
-    assert SECRET[:3] not in error_message(json.dumps(message).encode(), SECRET)
-
-
-def test_without_a_token_all_words_are_shown() -> None:
+def test_a_server_message_is_unchanged_without_a_token() -> None:
     assert error_message(b'"no access"', "") == "no access"
 
 
-# Anything at all
+# Any JSON
 
 
 @unhurried
 @given(answers)
-def test_invoices_of_any_json_are_invoices_or_unusable(answer: object) -> None:
+def test_any_json_parses_as_invoices_or_is_unusable(answer: object) -> None:
     try:
         found = parse_invoices(answer, "system")
     except UnusableAnswer:
@@ -813,7 +772,7 @@ def test_invoices_of_any_json_are_invoices_or_unusable(answer: object) -> None:
 
 @unhurried
 @given(answers)
-def test_namespaces_of_any_json_are_names_or_unusable(answer: object) -> None:
+def test_any_json_parses_as_namespaces_or_is_unusable(answer: object) -> None:
     try:
         found = parse_namespaces(answer)
     except UnusableAnswer:
@@ -824,7 +783,7 @@ def test_namespaces_of_any_json_are_names_or_unusable(answer: object) -> None:
 
 @unhurried
 @given(answers)
-def test_a_pdf_of_any_json_is_a_pdf_or_unusable_or_too_large(answer: object) -> None:
+def test_any_json_parses_as_a_pdf_or_is_refused(answer: object) -> None:
     try:
         pdf = parse_pdf(answer, LIMIT_BYTES)
     except (UnusableAnswer, TooLarge):
@@ -837,9 +796,7 @@ def test_a_pdf_of_any_json_is_a_pdf_or_unusable_or_too_large(answer: object) -> 
 @unhurried
 @given(fields=st.dictionaries(field_names, values, min_size=1, max_size=4))
 @example(fields={"errors": "x", "message": "y"})
-def test_nothing_but_a_list_or_nothing_is_ever_an_empty_list(
-    key: str, fields: dict[str, object]
-) -> None:
+def test_only_an_absent_or_empty_list_is_an_empty_list(key: str, fields: dict[str, object]) -> None:
     fields.pop(key, None)
     others = fields.keys() - ({"errors"} if key == "items" else set())
 

@@ -1,4 +1,4 @@
-"""What an exception of the HTTP stack means, however it is wrapped."""
+"""Exceptions of the HTTP stack are translated, however they are wrapped."""
 
 import errno
 import http.client
@@ -26,13 +26,13 @@ Wrap = Callable[[Exception], Exception]
 
 
 class Wrapped(OSError):
-    """Stands for the exceptions of the libraries, many of which are an `OSError`."""
+    """Stands for the exceptions of the libraries, many of which are subclasses of `OSError`."""
 
     reason: Exception | None = None
 
 
 def refused(alert: str | None) -> ssl.SSLError:
-    """An alert of the server, by the name that OpenSSL has for it."""
+    """An alert of the server, by its name in OpenSSL."""
     error = ssl.SSLError(1, "an alert (_ssl.c:1006)")
     if alert is not None:
         error.reason = alert
@@ -99,7 +99,7 @@ wraps = st.lists(
 @pytest.mark.parametrize(("reason", "kind"), REASONS)
 @settings(deadline=None, max_examples=40)
 @given(wraps=wraps)
-def test_a_reason_means_the_same_however_it_is_wrapped(
+def test_the_innermost_cause_decides_however_it_is_wrapped(
     reason: Callable[[], Exception], kind: type[NoAnswer], wraps: list[Wrap]
 ) -> None:
     error = reason()
@@ -129,9 +129,7 @@ def test_a_reason_means_the_same_however_it_is_wrapped(
         (None, "no reason is given"),
     ],
 )
-def test_what_a_server_says_of_a_client_certificate_is_told_in_words(
-    alert: str | None, words: str
-) -> None:
+def test_tls_alerts_about_a_client_certificate_are_explained(alert: str | None, words: str) -> None:
     meant = translated(refused(alert))
 
     assert type(meant) is UntrustedServer

@@ -15,16 +15,15 @@ from hypothesis import strategies as st
 
 import invoicefs
 from invoicefs import cli
+from invoicefs.cli.mount import mount as mount_command
 from invoicefs.errors import InvoicefsError, UsageError, UserError
 from invoicefs.settings import Fetch, Settings
-from invoicefs.units import GIB, KIB, MIB
+from invoicefs.units import GIB, KIB
 from tests.support.certificates import make_certificate
 from tests.support.cli_stage import (
     DOMAIN_ERRORS,
     FLAGS,
-    GENERIC_OPTIONS,
     KEYS_WITH_VALUE,
-    OPTIONS_OF_MOUNT,
     TENANT,
     Ended,
     Mounted,
@@ -47,7 +46,7 @@ def mount(
     logged: list[dict[str, object]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Mounted]:
-    """Run ``invoicefs mount`` to its end; what the mount was made of."""
+    """Return a function that runs ``invoicefs mount`` and returns what it would have mounted."""
 
     def mount(*options: str) -> Mounted:
         monkeypatch.setenv("INVOICEFS_TOKEN", "t")
@@ -76,7 +75,7 @@ def run_process(*arguments: str, **variables: str) -> Ended:
 # Help
 
 
-def test_the_version_is_that_of_the_package(run: Run) -> None:
+def test_version_prints_the_version_of_the_package(run: Run) -> None:
     ended = run("--version")
 
     assert (ended.code, ended.err) == (0, "")
@@ -91,59 +90,16 @@ def test_the_help_names_the_commands(run: Run) -> None:
     assert run("-h").out == ended.out
 
 
-OPTIONS = {
-    "--url",
-    "--token-file",
-    "--p12",
-    "--p12-password-file",
-    "--cert",
-    "--key",
-    "--ca-bundle",
-    "--namespace",
-    "--status",
-    "--cache-dir",
-    "--cache-size",
-    "--fetch",
-    "--parallel",
-    "--read-ahead",
-    "--timeout",
-    "--max-wait",
-    "--list-ttl",
-    "--active-ttl",
-    "--max-pdf-size",
-    "--uid",
-    "--gid",
-    "--umask",
-    "--allow-other",
-    "--xattr",
-    "--insecure-http",
-    "--foreground",
-    "--log-file",
-    "--verbose",
-}
-
-
-def test_the_help_of_mount_names_every_option_and_its_variable(run: Run) -> None:
+def test_help_of_mount_names_every_option_and_its_variable(run: Run) -> None:
     ended = run("mount", "--help")
 
     assert ended.code == 0
     words = set(ended.out.replace(",", " ").replace(";", " ").replace("]", " ").split())
-    assert words >= OPTIONS
-    assert words >= {f"INVOICEFS_{option[2:].replace('-', '_').upper()}" for option in OPTIONS}
-
-
-def test_every_option_of_mount_has_a_variable() -> None:
-    variables = {key: option.envvar for key, option in OPTIONS_OF_MOUNT}
-
-    assert variables == {key: f"INVOICEFS_{key.upper()}" for key in variables}
-    assert {f"--{key.replace('_', '-')}" for key in variables} == OPTIONS
-
-
-def test_the_help_of_mount_says_when_invoices_are_downloaded(run: Run) -> None:
-    text = " ".join(run("mount", "--help").out.split())
-
-    assert "--fetch [on-open|on-stat]" in text
-    assert "INVOICEFS_FETCH; default: on-open]" in text
+    for option in mount_command.params:
+        if isinstance(option, click.Option) and option.name != "mount_options":
+            name = option.opts[-1].removeprefix("--")
+            assert option.envvar == f"INVOICEFS_{name.replace('-', '_').upper()}"
+            assert {f"--{name}", option.envvar} <= words
 
 
 @pytest.mark.parametrize("command", cli.cli.commands)
@@ -165,7 +121,7 @@ def commands_below(group: click.Group) -> Iterator[click.Command]:
 @pytest.mark.parametrize(
     "command", tuple(commands_below(cli.cli)), ids=lambda command: command.name
 )
-def test_the_help_of_each_command_ends_with_examples_that_it_understands(
+def test_help_of_every_command_ends_with_valid_examples(
     command: click.Command,
 ) -> None:
     _, *lines = (command.epilog or "").split("Examples:")[-1].splitlines()
@@ -204,18 +160,13 @@ def check_bad_usage(ended: Ended, *words: str) -> None:
         ["mount", "--password=secret", "--url", TENANT, "/mnt"],
         ["mount", "--p12-password", "secret", "--url", TENANT, "/mnt"],
         ["mount", "--url", TENANT, "/mnt", "-o"],
-        ["mount", "--url", TENANT, "/mnt", "-o", "no_such_option"],
-        ["mount", "--url", TENANT, "/mnt", "-o", "token=secret"],
-        ["mount", "--url", TENANT, "/mnt", "-o", "list_ttl"],
-        ["mount", "--url", TENANT, "/mnt", "-o", "list_ttl=soon"],
-        ["mount", "--url", TENANT, "/mnt", "-o", "foreground=1"],
         ["umount"],
         ["umount", "/mnt", "/other"],
         ["unmount", "/mnt"],
         ["--no-such-option"],
     ],
 )
-def test_bad_usage_ends_with_2(run: Run, mounted: list[Mounted], arguments: list[str]) -> None:
+def test_bad_usage_exits_with_2(run: Run, mounted: list[Mounted], arguments: list[str]) -> None:
     ended = run(*arguments)
 
     check_bad_usage(ended)
@@ -223,57 +174,36 @@ def test_bad_usage_ends_with_2(run: Run, mounted: list[Mounted], arguments: list
     assert not mounted
 
 
-def test_a_mount_without_a_url_is_told_to_give_one(run: Run, mounted: list[Mounted]) -> None:
-    check_bad_usage(run("mount", "/mnt"), "--url")
-
-    assert not mounted
-
-
 MALFORMED = [
     ("--url", "acme"),
-    ("--url", "http://acme.example"),
-    ("--url", "https://user:word@acme.example"),
-    ("--url", "ftp://acme.example"),
     ("--url", ""),
     ("--namespace", "Not_A_Label"),
-    ("--namespace", "a/b"),
-    ("--namespace", ""),
     ("--status", "?"),
-    ("--status", "paid,issued"),
     ("--cache-size", "huge"),
-    ("--cache-size", "-1"),
-    ("--cache-size", "1KiB"),
     ("--fetch", "later"),
     ("--fetch", "ON_STAT"),
     ("--parallel", "0"),
-    ("--parallel", "-3"),
-    ("--parallel", "1001"),
     ("--parallel", "eight"),
     ("--parallel", "1.5"),
     ("--read-ahead", "-1"),
     ("--read-ahead", "1001"),
     ("--timeout", "soon"),
-    ("--timeout", "0"),
-    ("--timeout", "-5s"),
     ("--max-wait", "1x"),
-    ("--max-wait", "1h"),
     ("--list-ttl", "1 minute"),
     ("--active-ttl", "5min"),
     ("--max-pdf-size", "16MiBs"),
-    ("--max-pdf-size", "0"),
     ("--uid", "root"),
     ("--uid", "-1"),
     ("--uid", str(2**32 - 1)),
     ("--gid", "1.0"),
     ("--gid", "-1"),
     ("--umask", "9"),
-    ("--umask", "1000"),
     ("--umask", "-22"),
 ]
 
 
 @pytest.mark.parametrize(("option", "value"), MALFORMED)
-def test_a_malformed_value_ends_with_2_and_the_name_of_the_option(
+def test_a_malformed_value_exits_with_2_and_names_the_option(
     run: Run, mounted: list[Mounted], option: str, value: str
 ) -> None:
     url = [] if option == "--url" else ["--url", TENANT]
@@ -286,20 +216,13 @@ def test_a_malformed_value_ends_with_2_and_the_name_of_the_option(
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("INVOICEFS_URL", "acme"),
-        ("INVOICEFS_CACHE_SIZE", "huge"),
-        ("INVOICEFS_PARALLEL", "0"),
-        ("INVOICEFS_TIMEOUT", "soon"),
-        ("INVOICEFS_UMASK", "rwx"),
-        ("INVOICEFS_STATUS", "paid ?"),
         ("INVOICEFS_ALLOW_OTHER", "perhaps"),
-        ("INVOICEFS_FETCH", "never"),
         ("INVOICEFS_XATTR", "perhaps"),
         ("INVOICEFS_FOREGROUND", "perhaps"),
         ("INVOICEFS_INSECURE_HTTP", "perhaps"),
     ],
 )
-def test_a_malformed_variable_ends_with_2(
+def test_a_malformed_variable_exits_with_2(
     run: Run, mounted: list[Mounted], monkeypatch: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
     monkeypatch.setenv("INVOICEFS_URL", TENANT)
@@ -312,7 +235,7 @@ def test_a_malformed_variable_ends_with_2(
     assert not mounted
 
 
-# What the kernel can pass: any bytes but NUL.
+# The kernel can pass any bytes but NUL.
 arguments = st.one_of(
     st.binary(max_size=20).map(os.fsdecode),
     st.from_regex(r"-?\d{0,25}(\.\d{0,3})?(ms|s|m|h|k|MiB|g)?", fullmatch=True),
@@ -359,7 +282,7 @@ def test_any_text_for_an_option_is_bad_usage_or_a_value_in_range(
 def check_ranges(made: Settings) -> None:
     assert max(made.cache_size_bytes, made.max_pdf_size_bytes) < 2**63
     assert 0 <= min(made.uid, made.gid) <= max(made.uid, made.gid) < 2**32 - 1  # see chown(2)
-    assert made.parallel <= 1000  # so many places are made for connections, before the first
+    assert made.parallel <= 1000  # the connection pool is allocated up front
     for seconds in (made.timeout_s, made.max_wait_s, made.list_ttl_s, made.active_ttl_s):
         assert 0.0 <= seconds <= A_YEAR_S
 
@@ -376,65 +299,24 @@ def check_failure(ended: Ended, *words: str) -> None:
         assert word in ended.err
 
 
-def test_without_a_token_the_failure_says_how_to_give_one(
-    run: Run, mounted: list[Mounted], logged: list[dict[str, object]]
-) -> None:
-    check_failure(run("mount", "--url", TENANT, "/mnt"), "--token-file", "INVOICEFS_TOKEN")
-
-    assert not mounted
-    assert len(logged) <= 1
-
-
-@pytest.mark.usefixtures("logged")
-def test_an_unusable_token_is_a_failure_that_does_not_tell_it(
-    run: Run, mounted: list[Mounted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    token_file = tmp_path / "token"
-    check_failure(
-        run("mount", "--url", TENANT, "--token-file", str(token_file), "/mnt"), str(token_file)
-    )
-
-    token_file.write_text("hush hush")
-    monkeypatch.setenv("INVOICEFS_TOKEN", "good")
-    ended = run("mount", "--url", TENANT, "--token-file", str(token_file), "/mnt")
-    check_failure(ended, str(token_file))
-    assert "hush" not in ended.err
-    assert not mounted
-
-
-def test_a_log_file_that_cannot_be_written_is_a_failure(
-    run: Run, mounted: list[Mounted], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("INVOICEFS_TOKEN", "t")
-    log_file = str(tmp_path / "missing" / "log")
-
-    check_failure(run("mount", "--url", TENANT, "--log-file", log_file, "/mnt"), log_file)
-
-    assert not mounted
-
-
 @pytest.mark.usefixtures("logged")
 @pytest.mark.parametrize("error", DOMAIN_ERRORS)
-def test_every_exception_of_the_domain_ends_in_its_one_sentence(
+def test_every_domain_error_ends_in_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: type[InvoicefsError]
 ) -> None:
-    failure = raising(error("This is wrong: mend it."))
+    failure = raising(error("This is wrong: fix it."))
     monkeypatch.setattr("invoicefs.mount.lifecycle.mount", failure)
     monkeypatch.setenv("INVOICEFS_TOKEN", "t")
 
     ended = run("mount", "--url", TENANT, "/mnt")
 
     assert (ended.code, ended.out) == (2 if issubclass(error, UsageError) else 1, "")
-    assert ended.err == "invoicefs: This is wrong: mend it.\n"
-
-
-def test_unmounting_what_is_no_mount_is_a_failure(run: Run, tmp_path: Path) -> None:
-    check_failure(run("umount", str(tmp_path)), str(tmp_path), "not a mount of invoicefs")
+    assert ended.err == "invoicefs: This is wrong: fix it.\n"
 
 
 @pytest.mark.usefixtures("logged")
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), KeyboardInterrupt()])
-def test_what_the_system_refuses_and_an_interrupt_end_with_1(
+def test_a_system_error_or_an_interrupt_exits_with_1(
     run: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     monkeypatch.setattr("invoicefs.mount.lifecycle.mount", raising(error))
@@ -450,7 +332,7 @@ def test_what_the_system_refuses_and_an_interrupt_end_with_1(
 
 
 def as_list(options: list[str]) -> list[str]:
-    """The same options as one list of mount(8)."""
+    """Return the same options as one ``-o`` list, see mount(8)."""
     pieces: list[str] = []
     for word in options:
         if word.startswith("--"):
@@ -460,7 +342,6 @@ def as_list(options: list[str]) -> list[str]:
     return ["-o", ",".join(pieces)]
 
 
-@pytest.mark.parametrize("spelled", [list, as_list])
 @pytest.mark.parametrize(
     ("options", "fields"),
     [
@@ -488,12 +369,9 @@ def as_list(options: list[str]) -> list[str]:
     ],
 )
 def test_an_option_sets_its_field_and_no_other(
-    mount: Callable[..., Mounted],
-    spelled: Callable[[list[str]], list[str]],
-    options: list[str],
-    fields: dict[str, Any],
+    mount: Callable[..., Mounted], options: list[str], fields: dict[str, Any]
 ) -> None:
-    assert mount(*spelled(["--url", TENANT, *options])).settings == Settings(TENANT, **fields)
+    assert mount("--url", TENANT, *options).settings == Settings(TENANT, **fields)
 
 
 @pytest.mark.parametrize(
@@ -502,21 +380,8 @@ def test_an_option_sets_its_field_and_no_other(
         ({}, {}),
         ({"INVOICEFS_NAMESPACE": "b a"}, {"namespaces": ("b", "a")}),
         ({"INVOICEFS_STATUS": "STATUS_PAID issued"}, {"statuses": frozenset({"paid", "issued"})}),
-        ({"INVOICEFS_CACHE_DIR": "/a/cache"}, {"cache_dir": Path("/a/cache")}),
-        ({"INVOICEFS_CACHE_SIZE": "64MiB"}, {"cache_size_bytes": 64 * MIB}),
-        ({"INVOICEFS_FETCH": "on-stat"}, {"fetch": Fetch.ON_STAT}),
-        ({"INVOICEFS_PARALLEL": "3"}, {"parallel": 3}),
-        ({"INVOICEFS_READ_AHEAD": "3"}, {"read_ahead": 3}),
-        ({"INVOICEFS_TIMEOUT": "1m"}, {"timeout_s": 60.0}),
-        ({"INVOICEFS_MAX_WAIT": "1"}, {"max_wait_s": 1.0}),
-        ({"INVOICEFS_LIST_TTL": "5s"}, {"list_ttl_s": 5.0}),
-        ({"INVOICEFS_ACTIVE_TTL": "5m"}, {"active_ttl_s": 300.0}),
-        ({"INVOICEFS_MAX_PDF_SIZE": "1MiB"}, {"max_pdf_size_bytes": MIB}),
-        ({"INVOICEFS_UID": "7", "INVOICEFS_GID": "8"}, {"uid": 7, "gid": 8}),
-        ({"INVOICEFS_UMASK": "077"}, {"umask": 0o077}),
         ({"INVOICEFS_ALLOW_OTHER": "1"}, {"allow_other": True}),
         ({"INVOICEFS_ALLOW_OTHER": "0"}, {"allow_other": False}),
-        ({"INVOICEFS_XATTR": "1"}, {"xattr": True}),
         ({"INVOICEFS_PARALLEL": "", "INVOICEFS_UID": ""}, {}),
     ],
 )
@@ -532,18 +397,6 @@ def test_a_variable_sets_its_field_and_no_other(
     assert mount().settings == Settings(TENANT, **fields)
 
 
-def test_an_option_wins_over_its_variable(
-    mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("INVOICEFS_URL", f"{TENANT}/prefix")
-    monkeypatch.setenv("INVOICEFS_PARALLEL", "3")
-    monkeypatch.setenv("INVOICEFS_NAMESPACE", "shared")
-
-    made = mount("--url", TENANT, "--parallel", "4", "--namespace", "system").settings
-
-    assert (made.url, made.parallel, made.namespaces) == (TENANT, 4, ("system",))
-
-
 def test_a_pasted_url_is_normalised_once(mount: Callable[..., Mounted]) -> None:
     pasted = "acme.console.ves.volterra.io/web/home"
 
@@ -552,7 +405,7 @@ def test_a_pasted_url_is_normalised_once(mount: Callable[..., Mounted]) -> None:
     assert (call.settings.url, call.source) == (TENANT, TENANT)
 
 
-def test_paths_are_made_absolute_before_the_process_leaves_its_folder(
+def test_relative_paths_are_resolved_against_the_working_folder(
     run: Run,
     mounted: list[Mounted],
     logged: list[dict[str, object]],
@@ -578,7 +431,7 @@ def test_paths_are_made_absolute_before_the_process_leaves_its_folder(
     ("options", "is_foreground", "verbosity"),
     [([], False, 0), (["--foreground"], True, 0), (["-v"], False, 1), (["-vv"], False, 2)],
 )
-def test_the_log_is_told_where_it_runs_and_how_much_to_say(
+def test_foreground_and_verbosity_configure_the_log(
     mount: Callable[..., Mounted],
     logged: list[dict[str, object]],
     options: list[str],
@@ -591,19 +444,7 @@ def test_the_log_is_told_where_it_runs_and_how_much_to_say(
     assert logged == [{"is_foreground": is_foreground, "log_file": None, "verbosity": verbosity}]
 
 
-def test_foreground_and_verbosity_can_be_asked_for_by_variables(
-    mount: Callable[..., Mounted],
-    logged: list[dict[str, object]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("INVOICEFS_FOREGROUND", "true")
-    monkeypatch.setenv("INVOICEFS_VERBOSE", "2")
-
-    assert mount("--url", TENANT).is_foreground
-    assert logged[0]["verbosity"] == 2
-
-
-def test_a_warning_of_the_mount_is_one_line_on_stderr(
+def test_a_warning_from_the_mount_is_one_line_on_stderr(
     mount: Callable[..., Mounted], capsys: pytest.CaptureFixture[str]
 ) -> None:
     mount("--url", TENANT).warn("Something works only in part.")
@@ -612,16 +453,18 @@ def test_a_warning_of_the_mount_is_one_line_on_stderr(
     assert (said.out, said.err) == ("", "invoicefs: Something works only in part.\n")
 
 
-# Lists of mount(8)
+# -o lists, see mount(8)
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_each_flag_has_its_key(mount: Callable[..., Mounted], flag: str) -> None:
+def test_every_flag_can_be_given_in_an_o_list(mount: Callable[..., Mounted], flag: str) -> None:
     assert mount("-o", f"{flag},url={TENANT}").settings.url == TENANT
 
 
 @pytest.mark.parametrize("key", KEYS_WITH_VALUE)
-def test_each_option_with_a_value_has_its_key(run: Run, mounted: list[Mounted], key: str) -> None:
+def test_every_option_with_a_value_can_be_given_in_an_o_list(
+    run: Run, mounted: list[Mounted], key: str
+) -> None:
     check_bad_usage(run("mount", "--url", TENANT, "-o", key, "/mnt"), f"{key} needs a value")
 
     assert not mounted
@@ -637,20 +480,15 @@ def test_each_option_with_a_value_has_its_key(run: Run, mounted: list[Mounted], 
         (["-o", "parallel=3", "--parallel=5", "-o", "parallel=4"], {"parallel": 5}),
         (["--namespace", "b", "-o", "namespace=a"], {"namespaces": ("b",)}),
         (["-o", "namespace=a", "--namespace", "b"], {"namespaces": ("b",)}),
-        (["-o", 'cache_dir="/a,b",xattr'], {"cache_dir": Path("/a,b"), "xattr": True}),
-        (["-o", "cache_dir=/März 2026/a=b"], {"cache_dir": Path("/März 2026/a=b")}),
-        (["-o", ",,xattr,"], {"xattr": True}),
-        (["-o", ""], {}),
-        (["-o", ",".join(GENERIC_OPTIONS)], {}),
     ],
 )
-def test_lists_add_up_and_long_options_win_over_them(
+def test_o_lists_add_up_and_long_options_win_over_them(
     mount: Callable[..., Mounted], options: list[str], fields: dict[str, Any]
 ) -> None:
     assert mount("--url", TENANT, *options).settings == Settings(TENANT, **fields)
 
 
-def test_a_list_wins_over_variables(
+def test_an_o_list_wins_over_variables(
     mount: Callable[..., Mounted], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("of-the-list")
@@ -666,15 +504,6 @@ def test_a_list_wins_over_variables(
 
     assert call.settings == Settings(TENANT, namespaces=("system",), parallel=4, allow_other=True)
     assert token_of(call) == "of-the-list"
-
-
-def test_a_list_says_where_to_run_and_to_log(
-    mount: Callable[..., Mounted], logged: list[dict[str, object]]
-) -> None:
-    call = mount("--url", TENANT, "-o", 'foreground,verbose,verbose,log_file="/a,b"')
-
-    assert call.is_foreground
-    assert logged == [{"is_foreground": True, "log_file": Path("/a,b"), "verbosity": 2}]
 
 
 # Unencrypted connections
@@ -720,7 +549,7 @@ HUSH = "hush-hush"
 
 @pytest.fixture(scope="module")
 def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one credential of each kind; what is secret in it is `HUSH`."""
+    """Return a folder with one credential of every kind; every secret in it is `HUSH`."""
     folder = tmp_path_factory.mktemp("credentials")
     for name in ("token", "password"):
         (folder / name).write_text(f"{HUSH}\n")
@@ -734,7 +563,7 @@ def credentials(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def given_as(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., list[str]]:
-    """Give options in one of three ways; what is left of them for the command line."""
+    """Return a function that gives options in one of three ways and returns their arguments."""
 
     def give(**values: str) -> list[str]:
         if request.param == "variable":
@@ -757,7 +586,7 @@ def given_as(
         {"cert": "me.crt", "key": "me.pem"},
     ],
 )
-def test_a_credential_is_used_however_it_is_given_and_the_log_names_it_but_never_tells_it(
+def test_a_credential_is_used_and_logged_by_name_however_it_is_given(
     run: Run,
     mounted: list[Mounted],
     credentials: Path,
@@ -775,7 +604,7 @@ def test_a_credential_is_used_however_it_is_given_and_the_log_names_it_but_never
     assert (call.credentials.token is None) is ("token_file" not in files)
     assert (call.credentials.certificate is None) is ("token_file" in files)
     assert call.credentials.ca_bundle == credentials / "me.crt"
-    (line,) = [each.getMessage() for each in caplog.records if each.levelname == "INFO"]
+    (line,) = [entry.getMessage() for entry in caplog.records if entry.levelname == "INFO"]
     assert ended == Ended(0, "", f"invoicefs: {line}\n")
     assert next(iter(paths.values())) in line
     assert ("--url" if options else "INVOICEFS_URL") in line
@@ -784,7 +613,7 @@ def test_a_credential_is_used_however_it_is_given_and_the_log_names_it_but_never
 
 
 @pytest.mark.usefixtures("logged")
-def test_the_log_names_the_variable_of_a_token_and_never_tells_the_token(
+def test_the_log_names_the_token_variable_but_not_the_token(
     run: Run,
     monkeypatch: pytest.MonkeyPatch,
     mounted: list[Mounted],
@@ -795,29 +624,10 @@ def test_the_log_names_the_variable_of_a_token_and_never_tells_the_token(
 
     ended = run("mount", "-vv", "--foreground", "--url", TENANT, "/mnt")
 
-    assert ended == Ended(0, "", "")  # whose log goes there already
+    assert ended == Ended(0, "", "")  # the log goes to stderr already
     assert token_of(mounted[0]) == HUSH
     assert "INVOICEFS_TOKEN" in caplog.text
     assert HUSH not in caplog.text
-
-
-@pytest.mark.usefixtures("logged")
-@pytest.mark.parametrize("key", ["token_file", "p12", "cert", "ca_bundle"])
-def test_a_file_that_is_missing_is_a_failure_that_names_it(
-    run: Run,
-    mounted: list[Mounted],
-    monkeypatch: pytest.MonkeyPatch,
-    given_as: Callable[..., list[str]],
-    tmp_path: Path,
-    key: str,
-) -> None:
-    if key == "ca_bundle":
-        monkeypatch.setenv("INVOICEFS_TOKEN", "t")
-    missing = str(tmp_path / "missing")
-
-    check_failure(run("mount", "--url", TENANT, *given_as(**{key: missing}), "/mnt"), missing)
-
-    assert not mounted
 
 
 @pytest.mark.usefixtures("logged")
@@ -825,7 +635,7 @@ def test_a_file_that_is_missing_is_a_failure_that_names_it(
     ("mode", "is_open"),
     [(0o644, True), (0o604, True), (0o660, True), (0o602, True), (0o640, False)],
 )
-def test_a_token_file_that_everybody_can_read_costs_one_warning(
+def test_a_token_file_open_to_others_causes_one_warning(
     run: Run,
     mounted: list[Mounted],
     given_as: Callable[..., list[str]],
@@ -860,7 +670,7 @@ def test_the_token_file_wins_over_the_variable_and_may_itself_be_a_variable(
 
 
 @pytest.mark.usefixtures("logged")
-def test_whoever_sits_at_a_terminal_is_asked_for_the_token_without_an_echo(
+def test_on_a_terminal_the_token_is_prompted_for_without_echo(
     mounted: list[Mounted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[dict[str, object]] = []
@@ -883,7 +693,7 @@ def test_whoever_sits_at_a_terminal_is_asked_for_the_token_without_an_echo(
 # Other commands
 
 
-def test_umount_passes_on_an_absolute_path_and_whether_to_be_lazy(
+def test_umount_passes_an_absolute_path_and_the_lazy_flag(
     run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     calls: list[tuple[str, bool]] = []
@@ -900,7 +710,7 @@ def test_umount_passes_on_an_absolute_path_and_whether_to_be_lazy(
 
 
 @pytest.mark.usefixtures("logged")
-def test_an_error_of_a_user_is_no_traceback_even_in_the_demo(
+def test_a_user_error_in_the_demo_is_one_sentence(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run_demo(*_: object, **__: object) -> None:
@@ -916,7 +726,7 @@ def test_an_error_of_a_user_is_no_traceback_even_in_the_demo(
 
 @pytest.mark.promise("Completion for bash, zsh and fish knows commands and options.")
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_each_shell_gets_a_script_for_completion(shell: str) -> None:
+def test_every_shell_has_a_completion_script(shell: str) -> None:
     ended = run_process(_INVOICEFS_COMPLETE=f"{shell}_source")
 
     assert (ended.code, ended.err) == (0, "")
@@ -928,7 +738,7 @@ def test_each_shell_gets_a_script_for_completion(shell: str) -> None:
     ("words", "expected"),
     [("mo", "mount"), ("cache ve", "verify"), ("mount --read", "--read-ahead")],
 )
-def test_what_is_begun_is_completed(words: str, expected: str) -> None:
+def test_commands_and_options_are_completed(words: str, expected: str) -> None:
     count = len(words.split())
     ended = run_process(
         _INVOICEFS_COMPLETE="bash_complete", COMP_WORDS=f"invoicefs {words}", COMP_CWORD=str(count)
@@ -937,24 +747,8 @@ def test_what_is_begun_is_completed(words: str, expected: str) -> None:
     assert [line.rpartition(",")[2] for line in ended.out.split()] == [expected]
 
 
-def test_the_module_runs_as_the_command() -> None:
+def test_python_m_invoicefs_runs_the_command() -> None:
     ended = run_process("--version")
 
     assert (ended.code, ended.err) == (0, "")
     assert invoicefs.__version__ in ended.out
-
-
-def test_the_process_ends_with_2_for_bad_usage() -> None:
-    ended = run_process("mount", "--timeout", "soon", "/mnt", INVOICEFS_URL=TENANT)
-
-    check_bad_usage(ended, "--timeout", "'soon' is not a duration")
-
-
-def test_the_process_ends_with_1_without_a_token(tmp_path: Path) -> None:
-    check_failure(
-        run_process("mount", "--url", TENANT, str(tmp_path), HOME=str(tmp_path)),
-        "There are no credentials",
-        "--token-file",
-        "INVOICEFS_TOKEN",
-    )
-    assert not list(tmp_path.iterdir())

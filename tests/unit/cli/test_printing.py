@@ -1,4 +1,4 @@
-"""Lines for a terminal: nothing in them moves its cursor, and every locale has them."""
+"""Output on a terminal: it never moves the cursor and can be encoded in every locale."""
 
 import io
 import sys
@@ -8,7 +8,7 @@ import pytest
 from invoicefs.cli.options import tell
 
 
-@pytest.mark.promise("What comes from a server cannot forge a line of the log, nor move a cursor.")
+@pytest.mark.promise("Text from a server cannot forge a line of the log, nor move a cursor.")
 @pytest.mark.parametrize(
     ("line", "printed"),
     [
@@ -22,7 +22,7 @@ from invoicefs.cli.options import tell
     ],
 )
 @pytest.mark.parametrize("is_error", [False, True])
-def test_what_is_no_character_is_printed_as_an_escape(
+def test_control_characters_are_printed_as_escapes(
     capsys: pytest.CaptureFixture[str], line: str, printed: str, is_error: bool
 ) -> None:
     tell(line, err=is_error)
@@ -38,7 +38,7 @@ def test_what_is_no_character_is_printed_as_an_escape(
         ("utf-8", r"ä ✓ \udce4"),
     ],
 )
-def test_what_a_locale_lacks_is_printed_as_an_escape(
+def test_characters_missing_in_the_locale_are_printed_as_escapes(
     monkeypatch: pytest.MonkeyPatch, encoding: str, printed: str
 ) -> None:
     sent = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The screen of ``status``: all of it in words, whatever the numbers are."""
+"""The output of ``invoicefs status`` for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +30,7 @@ STATUS: Mapping[str, Any] = {
 }
 
 
-def test_everything_is_told() -> None:
+def test_every_fact_is_shown() -> None:
     text = "\n".join(screen(STATUS))
 
     for part in (
@@ -38,37 +38,37 @@ def test_everything_is_told() -> None:
         "https://acme.example",
         "the token from the token file /t (--token-file)",
         "(2 d 3 h 4 min), process 77, 1.2.3",
-        "412 listed in 3 namespaces, 398 fetched (38.1 MiB), 2 open",
-        "/cache/acme, 1204 times used instead of a call",
-        "PDFs 398 x 200, 2 x 404; lists of namespaces 3 x 200, 1 x no answer",
-        "2 of at most 8 calls, 5 waiting",
+        "412 listed in 3 namespaces, 398 downloaded (38.1 MiB), 2 open",
+        "/cache/acme, 1204 hits",
+        "PDFs 398 x 200, 2 x 404; namespace lists 3 x 200, 1 x no answer",
+        "2 of 8 requests in flight, 5 queued",
     ):
         assert part in text
-    assert "wrong" not in text
-    assert "pause" not in text
+    assert "failures" not in text
+    assert "cool down" not in text
 
 
-def test_what_went_wrong_comes_latest_first_and_with_its_count() -> None:
+def test_recent_failures_are_shown_latest_first_with_counts() -> None:
     troubles = [
         {"words": f"/system/{number}.pdf: no", "last_s": 1e9 + 60 * number, "count": number}
         for number in range(1, 20)
     ]
     lines = list(screen({**STATUS, "troubles": troubles}))
 
-    begin = lines.index("  went wrong lately") + 1
-    assert lines[begin].endswith("  /system/19.pdf: no (19 times)")
-    assert len(lines[begin:]) == 8
+    start = lines.index("  recent failures") + 1
+    assert lines[start].endswith("  /system/19.pdf: no (19 times)")
+    assert len(lines[start:]) == 8
     assert screen({**STATUS, "troubles": troubles[:1]})[-1].endswith("/system/1.pdf: no")
 
 
-def test_a_pause_and_a_store_that_is_away_are_told() -> None:
+def test_cool_downs_and_an_unusable_cache_are_shown() -> None:
     store = {"folder": "/cache/acme", "trouble": "the disk is full"}
     text = "\n".join(screen({**STATUS, "cool_downs_s": {"pdf": 12.4}, "store": store}))
 
-    assert "5 waiting; PDFs pause for 12 s more" in text
+    assert "5 queued; PDFs cool down for 12 s" in text
     assert "cannot be used now: the disk is full" in text
 
 
 @pytest.mark.parametrize(("age_s", "text"), [(0, "(0 s)"), (59, "(59 s)"), (61, "(1 min)")])
-def test_a_young_mount_is_told_its_age(age_s: float, text: str) -> None:
+def test_the_age_of_a_new_mount_is_shown(age_s: float, text: str) -> None:
     assert text in "\n".join(screen({**STATUS, "now_s": STATUS["since_s"] + age_s}))

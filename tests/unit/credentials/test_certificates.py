@@ -1,6 +1,6 @@
-"""Client certificates: which files hold one that can be shown, and what is said of the others.
+"""Client certificates: which files can be loaded, and the errors for those that cannot.
 
-Where their keys never go is in `test_private_keys`.
+That private keys are never exposed is tested in `test_private_keys`.
 """
 
 import base64
@@ -45,18 +45,18 @@ BOTH_FORMS = pytest.mark.parametrize(
 
 
 def refusal(load: Callable[..., object], *arguments: object) -> str:
-    """What a user is told: one sentence, and no secret, not even in a traceback."""
+    """The error message for a user: one line, without a secret even in the traceback."""
     with pytest.raises(UserError) as raised:
         load(*arguments)
-    told = "".join(traceback.format_exception(raised.value))
-    assert PASSWORD not in told
-    assert "PRIVATE KEY" not in told
+    text = "".join(traceback.format_exception(raised.value))
+    assert PASSWORD not in text
+    assert "PRIVATE KEY" not in text
     sentence = str(raised.value)
     assert sentence.isprintable()
     return sentence
 
 
-# The certificate is shown
+# The certificate is presented
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def server(authority: Authority) -> ssl.SSLContext:
 
 
 def shown(context: ssl.SSLContext, server: ssl.SSLContext) -> str:
-    """Whose certificate the server sees, and trusts, of a client that uses the context."""
+    """Return the name in the client certificate that the server receives and trusts."""
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     near = context.wrap_bio(back, there, server_hostname=HOST)
     far = server.wrap_bio(there, back, server_side=True)
@@ -79,7 +79,7 @@ def shown(context: ssl.SSLContext, server: ssl.SSLContext) -> str:
 
 @BOTH_FORMS
 @pytest.mark.parametrize("key", [EC, RSA], ids=["EC", "RSA"])
-def test_a_certificate_is_shown_to_a_server_that_is_trusted(
+def test_a_certificate_is_presented_to_a_trusted_server(
     authority: Authority, server: ssl.SSLContext, load: Callable[..., ssl.SSLContext], key: str
 ) -> None:
     context = load(authority.issue("somebody", key=key))
@@ -109,7 +109,7 @@ def test_intermediate_certificates_are_sent_along(
     "options", [[], ["-legacy"], ["-nomac"], ["-keypbe", "NONE", "-certpbe", "NONE"]]
 )
 @pytest.mark.parametrize("key", [EC, RSA], ids=["EC", "RSA"])
-def test_a_bundle_may_be_encrypted_in_old_and_new_ways(
+def test_a_bundle_may_use_old_or_new_encryption(
     authority: Authority, server: ssl.SSLContext, options: list[str], key: str
 ) -> None:
     """``-legacy`` is RC2 and 3DES."""
@@ -120,7 +120,7 @@ def test_a_bundle_may_be_encrypted_in_old_and_new_ways(
 
 
 @pytest.mark.parametrize("password", ["", "pass word", "pässwörd-€-\U0001f600", "x" * 200])
-def test_any_text_is_a_password(client: Identity, password: str) -> None:
+def test_any_text_may_be_the_password(client: Identity, password: str) -> None:
     bundle = client.p12("x", "-passout", f"pass:{password}")
 
     assert load_p12(bundle, password)
@@ -129,7 +129,7 @@ def test_any_text_is_a_password(client: Identity, password: str) -> None:
 
 @pytest.mark.parametrize("options", [[], ["-traditional"]])
 @pytest.mark.parametrize("key", [EC, RSA], ids=["EC", "RSA"])
-def test_a_key_in_a_file_of_its_own_may_have_either_form(
+def test_a_separate_key_file_may_have_either_form(
     authority: Authority, server: ssl.SSLContext, options: list[str], key: str
 ) -> None:
     identity = authority.issue("somebody", key=key)
@@ -139,11 +139,11 @@ def test_a_key_in_a_file_of_its_own_may_have_either_form(
     assert shown(context, server) == "somebody"
 
 
-# What is said of files that cannot be used
+# Files that cannot be used
 
 
 @EVERY_LOADER
-def test_a_missing_file_and_a_folder_are_told_by_name(tmp_path: Path, load: Load) -> None:
+def test_a_missing_file_or_a_folder_is_named_in_the_error(tmp_path: Path, load: Load) -> None:
     missing_file = tmp_path / "missing"
 
     assert f"{missing_file} cannot be read: No such file" in refusal(load, missing_file)
@@ -152,7 +152,7 @@ def test_a_missing_file_and_a_folder_are_told_by_name(tmp_path: Path, load: Load
 
 @EVERY_LOADER
 @pytest.mark.parametrize("content", JUNK)
-def test_junk_is_told_by_its_name(tmp_path: Path, load: Load, content: bytes) -> None:
+def test_a_file_of_junk_is_named_in_the_error(tmp_path: Path, load: Load, content: bytes) -> None:
     file = tmp_path / "junk"
     file.write_bytes(content)
 
@@ -160,7 +160,7 @@ def test_junk_is_told_by_its_name(tmp_path: Path, load: Load, content: bytes) ->
 
 
 @pytest.mark.parametrize("key", [None, "of another"])
-def test_a_certificate_without_its_own_key_is_told_by_name(
+def test_a_certificate_without_its_key_is_named_in_the_error(
     authority: Authority, client: Identity, key: str | None
 ) -> None:
     other = authority.issue("other").key if key else None
@@ -170,7 +170,7 @@ def test_a_certificate_without_its_own_key_is_told_by_name(
 
 
 @pytest.mark.parametrize("options", [["-nokeys"], ["-nocerts"]])
-def test_a_bundle_without_key_or_certificate_is_told_by_name(
+def test_a_bundle_without_key_or_certificate_is_named_in_the_error(
     client: Identity, options: list[str]
 ) -> None:
     bundle = client.p12(PASSWORD, *options)
@@ -190,7 +190,7 @@ def test_a_bundle_without_key_or_certificate_is_told_by_name(
         (f"{PASSWORD}\udcff", "does not open with this password"),
     ],
 )
-def test_a_wrong_password_is_told_with_the_name_of_the_bundle(
+def test_a_wrong_password_error_names_the_bundle(
     client: Identity, options: list[str], password: str | None, words: str
 ) -> None:
     bundle = client.p12(PASSWORD, *options)
@@ -199,7 +199,7 @@ def test_a_wrong_password_is_told_with_the_name_of_the_bundle(
 
 
 @pytest.mark.parametrize("form", [[], ["-traditional"]], ids=["PKCS8", "traditional"])
-def test_a_pem_key_with_a_password_is_to_become_a_bundle(
+def test_an_encrypted_pem_key_error_suggests_a_bundle(
     client: Identity, tmp_path: Path, form: list[str]
 ) -> None:
     key = client.key_as("-aes256", "-passout", f"pass:{PASSWORD}", *form)
@@ -224,19 +224,19 @@ def test_a_pem_key_with_a_password_is_to_become_a_bundle(
         (datetime(2046, 7, 8, tzinfo=UTC), datetime(2047, 1, 1, tzinfo=UTC), "before 2046-07-08"),
     ],
 )
-def test_a_certificate_out_of_its_time_is_told_with_the_date(
+def test_an_expired_or_future_certificate_error_gives_the_date(
     authority: Authority, load: Callable[..., object], begin: datetime, end: datetime, words: str
 ) -> None:
     identity = authority.issue("somebody", begin=begin, end=end)
 
-    told = refusal(load, identity)
+    message = refusal(load, identity)
 
-    assert words in told
-    assert str(identity.certificate.with_suffix("")) in told
+    assert words in message
+    assert str(identity.certificate.with_suffix("")) in message
 
 
 @BOTH_FORMS
-def test_a_key_that_openssl_finds_too_weak_is_told_by_name(
+def test_a_key_too_weak_for_openssl_is_named_in_the_error(
     authority: Authority, load: Callable[..., object]
 ) -> None:
     identity = authority.issue("somebody", key="rsa:1024")
@@ -245,7 +245,7 @@ def test_a_key_that_openssl_finds_too_weak_is_told_by_name(
 
 
 @pytest.mark.parametrize("content", JUNK)
-def test_a_key_file_of_junk_is_told_by_its_name(
+def test_a_key_file_of_junk_is_named_in_the_error(
     client: Identity, tmp_path: Path, content: bytes
 ) -> None:
     key = tmp_path / "junk.key"
@@ -255,14 +255,16 @@ def test_a_key_file_of_junk_is_told_by_its_name(
 
 
 @EVERY_LOADER
-def test_a_name_that_no_file_can_have_is_told(load: Load) -> None:
+def test_an_impossible_file_name_is_shown_in_the_error(load: Load) -> None:
     assert "a\\x00b" in refusal(load, Path("a\0b"))
 
 
 # Certificates of servers
 
 
-def test_a_ca_bundle_has_one_certificate_or_several(authority: Authority, tmp_path: Path) -> None:
+def test_a_ca_bundle_may_hold_one_certificate_or_several(
+    authority: Authority, tmp_path: Path
+) -> None:
     several = tmp_path / "several.pem"
     several.write_bytes(b"# ours\n" + 2 * authority.certificate.read_bytes() + b"# the end\n")
 
@@ -271,7 +273,7 @@ def test_a_ca_bundle_has_one_certificate_or_several(authority: Authority, tmp_pa
 
 
 @pytest.mark.parametrize("half", [slice(200), slice(30, None)])
-def test_a_ca_bundle_that_is_cut_off_is_told_by_name(
+def test_a_truncated_ca_bundle_is_named_in_the_error(
     authority: Authority, tmp_path: Path, half: slice
 ) -> None:
     content = authority.certificate.read_bytes()
@@ -281,7 +283,7 @@ def test_a_ca_bundle_that_is_cut_off_is_told_by_name(
     assert str(file) in refusal(check_ca_bundle, file)
 
 
-def test_neither_a_key_nor_a_list_of_revoked_certificates_is_a_ca_bundle(
+def test_a_key_or_a_revocation_list_is_not_a_ca_bundle(
     client: Identity, authority: Authority
 ) -> None:
     for file in (client.key, authority.revoked()):
@@ -291,19 +293,19 @@ def test_neither_a_key_nor_a_list_of_revoked_certificates_is_a_ca_bundle(
 # Without the package cryptography
 
 
-def test_without_cryptography_a_bundle_says_what_to_install(
+def test_a_bundle_without_cryptography_says_what_to_install(
     client: Identity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = client.p12(PASSWORD)
     hide_cryptography(monkeypatch)
 
-    told = refusal(load_p12, bundle, PASSWORD)
+    message = refusal(load_p12, bundle, PASSWORD)
 
-    assert str(bundle) in told
-    assert "-m pip install cryptography" in told
+    assert str(bundle) in message
+    assert "-m pip install cryptography" in message
 
 
-def test_without_cryptography_pem_files_work_all_the_same(
+def test_pem_files_work_without_cryptography(
     authority: Authority,
     client: Identity,
     server: ssl.SSLContext,
@@ -317,7 +319,7 @@ def test_without_cryptography_pem_files_work_all_the_same(
     assert str(client.certificate) in refusal(load_pem, client.certificate, None)
 
 
-# Whatever a file holds
+# Arbitrary content
 
 armoured = st.builds(
     lambda kind, body: f"-----BEGIN {kind}-----\n{body}\n-----END {kind}-----\n".encode(),
@@ -338,7 +340,7 @@ in_one_folder = settings(
 
 
 def damaged(content: bytes, damage: list[tuple[float, int, bytes]]) -> bytes:
-    """The content with some bytes taken out, and others put in."""
+    """Return the content with some bytes removed and others inserted."""
     for where, count, bytes_ in damage:
         at = int(where * len(content))
         content = content[:at] + bytes_ + content[at + count :]
@@ -348,7 +350,9 @@ def damaged(content: bytes, damage: list[tuple[float, int, bytes]]) -> bytes:
 @EVERY_LOADER
 @in_one_folder
 @given(content=contents)
-def test_any_bytes_are_usable_or_a_user_error(tmp_path: Path, load: Load, content: bytes) -> None:
+def test_a_file_of_any_bytes_loads_or_raises_user_error(
+    tmp_path: Path, load: Load, content: bytes
+) -> None:
     file = tmp_path / "any"
     file.write_bytes(content)
 
@@ -358,7 +362,7 @@ def test_any_bytes_are_usable_or_a_user_error(tmp_path: Path, load: Load, conten
 
 @in_one_folder
 @given(damage=damages)
-def test_a_damaged_bundle_is_usable_or_a_user_error(
+def test_a_damaged_bundle_loads_or_raises_user_error(
     client: Identity, tmp_path: Path, damage: list[tuple[float, int, bytes]]
 ) -> None:
     good = client.p12("", "-keypbe", "NONE", "-certpbe", "NONE", "-nomac").read_bytes()
@@ -371,7 +375,7 @@ def test_a_damaged_bundle_is_usable_or_a_user_error(
 
 @in_one_folder
 @given(damage=damages)
-def test_a_damaged_certificate_is_usable_or_a_user_error(
+def test_a_damaged_certificate_loads_or_raises_user_error(
     client: Identity, tmp_path: Path, damage: list[tuple[float, int, bytes]]
 ) -> None:
     content = damaged(ssl.PEM_cert_to_DER_cert(client.certificate.read_text()), damage)
@@ -384,7 +388,7 @@ def test_a_damaged_certificate_is_usable_or_a_user_error(
         check_ca_bundle(file)
 
 
-def test_a_certificate_of_a_version_that_does_not_exist_is_usable_or_a_user_error(
+def test_an_unknown_certificate_version_loads_or_raises_user_error(
     authority: Authority,
 ) -> None:
     identity = authority.issue("somebody")
@@ -398,7 +402,7 @@ def test_a_certificate_of_a_version_that_does_not_exist_is_usable_or_a_user_erro
         load_p12(identity.p12(PASSWORD), PASSWORD)
 
 
-def test_a_bundle_with_bytes_after_its_end_is_used_without_a_warning(client: Identity) -> None:
+def test_a_bundle_with_trailing_bytes_loads_without_a_warning(client: Identity) -> None:
     bundle = client.p12(PASSWORD)
     bundle.write_bytes(bundle.read_bytes() + b"\n")
 

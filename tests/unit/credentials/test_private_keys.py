@@ -1,4 +1,4 @@
-"""Where the private key of a client certificate never goes, and who is never asked for it."""
+"""The private key of a client certificate is never exposed, and never prompted for."""
 
 import os
 import pty
@@ -40,13 +40,13 @@ except UserError:
 
 
 def written_by(trace: str) -> bytes:
-    """All bytes that a process has written, from a trace with every string in hexadecimal."""
+    """Return all bytes that a process wrote, from a trace with strings in hexadecimal."""
     found = re.findall(r'"([\\x0-9a-f]*)"', trace)
-    return b"\n".join(bytes.fromhex(each.replace("\\x", "")) for each in found)
+    return b"\n".join(bytes.fromhex(text.replace("\\x", "")) for text in found)
 
 
 def forms_of(identity: Identity) -> list[bytes]:
-    """A private key as it must not be seen: its bare number, in DER, and the lines of PEM."""
+    """The forms of a private key that must not appear: the bare number, DER, and lines of PEM."""
     private = load_pem_private_key(identity.key.read_bytes(), None)
     if isinstance(private, EllipticCurvePrivateKey):
         number = private.private_numbers().private_value
@@ -61,10 +61,10 @@ def forms_of(identity: Identity) -> list[bytes]:
     return forms
 
 
-@pytest.mark.promise("The private key of a P12 bundle is never on a disk unencrypted.")
+@pytest.mark.promise("The private key of a P12 bundle is never on disk unencrypted.")
 @pytest.mark.parametrize("options", [[], ["-legacy"]], ids=["modern", "legacy"])
 @pytest.mark.parametrize("key", [EC, RSA], ids=["EC", "RSA"])
-def test_the_key_of_a_bundle_is_written_nowhere_unencrypted(
+def test_the_key_of_a_bundle_is_never_written_unencrypted(
     authority: Authority, tmp_path: Path, key: str, options: list[str]
 ) -> None:
     if run("strace", "-o", "/dev/null", "true").code:
@@ -93,7 +93,7 @@ def test_the_key_of_a_bundle_is_written_nowhere_unencrypted(
 
 
 @pytest.mark.parametrize("form", [[], ["-traditional"]], ids=["PKCS8", "traditional"])
-def test_no_password_is_asked_for_on_the_terminal(client: Identity, form: list[str]) -> None:
+def test_openssl_never_prompts_for_a_password(client: Identity, form: list[str]) -> None:
     key = client.key_as("-aes256", "-passout", f"pass:{PASSWORD}", *form)
     ours, theirs = (os.fdopen(end, "r+b", 0) for end in pty.openpty())
     with closing(ours), closing(theirs):
@@ -104,7 +104,7 @@ def test_no_password_is_asked_for_on_the_terminal(client: Identity, form: list[s
             ],
             cwd=REPOSITORY,
             start_new_session=True,
-            timeout=20,  # it would wait for an answer
+            timeout=20,  # a prompt would wait for an answer
         )
         os.set_blocking(ours.fileno(), False)
 

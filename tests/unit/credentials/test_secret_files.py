@@ -1,4 +1,4 @@
-"""Files that hold a secret: what is read of them, and who else could read it."""
+"""Files with a secret: how they are read, and whether others could read them."""
 
 import os
 import secrets
@@ -28,18 +28,18 @@ def secret_file(folder: Path, mode: int = 0o644) -> Path:
     return path
 
 
-# What is read
+# Reading
 
 
 @pytest.mark.parametrize("text", ["", "secret", " a  b \n\n", "schlüssel", "\ufeffmark"])
-def test_the_text_is_read_as_it_is(tmp_path: Path, text: str) -> None:
+def test_text_is_read_unchanged(tmp_path: Path, text: str) -> None:
     path = tmp_path / "secret"
     path.write_text(text, encoding="utf-8")
 
     assert read_secret(path, "the file") == text
 
 
-def test_what_is_no_file_is_refused_by_its_name_and_not_waited_for(tmp_path: Path) -> None:
+def test_anything_but_a_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     os.mkfifo(tmp_path / "pipe")
@@ -54,7 +54,7 @@ def test_what_is_no_file_is_refused_by_its_name_and_not_waited_for(tmp_path: Pat
             read_secret(path, "the password file X")
 
 
-def test_what_is_no_text_is_refused_and_not_told(tmp_path: Path) -> None:
+def test_binary_content_is_refused_but_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     path.write_bytes(PLANTED.encode() + b"\xff")
 
@@ -64,7 +64,7 @@ def test_what_is_no_text_is_refused_and_not_told(tmp_path: Path) -> None:
     assert PLANTED not in "".join(traceback.format_exception(raised.value))
 
 
-# Who else can read it
+# Permissions
 
 
 @pytest.mark.parametrize(
@@ -74,13 +74,13 @@ def test_what_is_no_text_is_refused_and_not_told(tmp_path: Path) -> None:
         (0o604, 0o701, True),
         (0o600, 0o755, False),
         (0o640, 0o755, False),
-        (0o602, 0o755, True),  # who can change it can have another one used
+        (0o602, 0o755, True),  # others could replace the secret
         (0o620, 0o755, True),
         (0o644, 0o700, False),
-        (0o644, 0o754, False),  # its name can be read, but the folder not entered
+        (0o644, 0o754, False),  # the folder can be listed but not entered
     ],
 )
-def test_a_file_is_open_where_others_may_read_or_change_it_and_enter_its_folder(
+def test_permissions_of_file_and_folder_decide_what_is_open_to_others(
     public: Path, mode: int, folder_mode: int, is_open: bool
 ) -> None:
     path = secret_file(public / "folder", mode)
@@ -89,7 +89,7 @@ def test_a_file_is_open_where_others_may_read_or_change_it_and_enter_its_folder(
     assert is_open_to_others(path) is is_open
 
 
-def test_a_private_folder_anywhere_above_closes_a_file(
+def test_a_private_parent_folder_protects_a_file(
     monkeypatch: pytest.MonkeyPatch, public: Path
 ) -> None:
     path = secret_file(public / "folder")
@@ -103,7 +103,7 @@ def test_a_private_folder_anywhere_above_closes_a_file(
     assert not is_open_to_others(Path("secret"))
 
 
-def test_a_link_is_as_open_as_the_file_it_leads_to(public: Path) -> None:
+def test_a_symlink_is_as_open_as_its_target(public: Path) -> None:
     (public / "link").symlink_to(secret_file(public / "folder"))
     assert is_open_to_others(public / "link")
 
@@ -111,18 +111,18 @@ def test_a_link_is_as_open_as_the_file_it_leads_to(public: Path) -> None:
     assert not is_open_to_others(public / "link")
 
 
-def test_what_is_not_there_is_open_to_nobody(public: Path) -> None:
+def test_a_missing_file_is_open_to_nobody(public: Path) -> None:
     assert not is_open_to_others(public / "missing")
 
 
-def test_a_link_that_leads_in_a_circle_is_open_to_nobody(tmp_path: Path) -> None:
+def test_a_symlink_loop_is_open_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
     assert not is_open_to_others(tmp_path / "loop")
 
 
 @pytest.mark.parametrize("size_bytes", [SECRET_BYTES + 1, 2**40])
-def test_what_is_too_large_for_a_secret_is_refused_unread(tmp_path: Path, size_bytes: int) -> None:
+def test_a_file_too_large_for_a_secret_is_refused(tmp_path: Path, size_bytes: int) -> None:
     """A token file of 3 GiB took 6 GB of memory."""
     path = tmp_path / "large"
     with path.open("wb") as file:
@@ -132,12 +132,7 @@ def test_what_is_too_large_for_a_secret_is_refused_unread(tmp_path: Path, size_b
         read_file(path, "the file X")
 
 
-def test_a_device_that_never_ends_is_refused_unread() -> None:
-    with pytest.raises(UserError, match="is not a regular file"):
-        read_file(Path("/dev/zero"), "the file X")
-
-
-def test_the_largest_secret_is_read(tmp_path: Path) -> None:
+def test_a_secret_of_the_largest_size_is_read(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * SECRET_BYTES)
 
     assert len(read_file(tmp_path / "large", "the file X")) == SECRET_BYTES

@@ -1,4 +1,4 @@
-"""What is read of ``~/.vesconfig``, whatever is in it."""
+"""``~/.vesconfig`` is read, whatever it contains."""
 
 import secrets
 import sys
@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / ".vesconfig"
 
 
-# What is read
+# Reading
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def file(tmp_path: Path) -> Path:
         ("word", {}),
     ],
 )
-def test_the_texts_are_read_and_of_several_urls_the_first(
+def test_texts_are_read_and_the_first_of_several_urls(
     file: Path, content: str, texts: dict[str, str]
 ) -> None:
     file.write_text(content, encoding="utf-8")
@@ -53,18 +53,18 @@ def test_the_texts_are_read_and_of_several_urls_the_first(
         "key:",
     ],
 )
-def test_what_is_no_text_counts_as_not_given(file: Path, content: str) -> None:
+def test_a_value_that_is_not_text_is_ignored(file: Path, content: str) -> None:
     file.write_text(f"{content}\nca: b\n")
 
     assert read_vesconfig(file) == {"ca": "b"}
 
 
-def test_a_file_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+def test_a_missing_vesconfig_is_empty(tmp_path: Path) -> None:
     assert read_vesconfig(tmp_path / "missing") == {}
     assert read_vesconfig(tmp_path / "missing" / ".vesconfig") == {}
 
 
-# What cannot be used
+# Files that cannot be used
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,9 @@ def test_a_file_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     ],
     ids=lambda content: repr(content[:16]),
 )
-def test_what_is_not_yaml_is_refused_with_its_path_and_not_told(file: Path, content: bytes) -> None:
+def test_an_invalid_yaml_error_names_the_file_but_not_its_content(
+    file: Path, content: bytes
+) -> None:
     file.write_bytes(content.replace(b"X", PLANTED.encode()))
 
     with pytest.raises(UserError, match="not YAML") as raised:
@@ -93,7 +95,7 @@ def test_what_is_not_yaml_is_refused_with_its_path_and_not_told(file: Path, cont
     assert PLANTED not in "".join(traceback.format_exception(raised.value))
 
 
-def test_a_folder_or_what_cannot_be_read_is_refused_with_its_path(tmp_path: Path) -> None:
+def test_a_folder_or_unreadable_file_is_named_in_the_error(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
 
@@ -111,7 +113,7 @@ def test_a_folder_or_what_cannot_be_read_is_refused_with_its_path(tmp_path: Path
         "a: !!python/name:os.mkdir",
     ],
 )
-def test_a_tag_makes_no_object_and_runs_nothing(file: Path, content: str) -> None:
+def test_a_yaml_tag_creates_no_object_and_runs_no_code(file: Path, content: str) -> None:
     made = file.with_name("made")
     file.write_text(content.replace("X", str(made)))
 
@@ -120,7 +122,7 @@ def test_a_tag_makes_no_object_and_runs_nothing(file: Path, content: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["7", "2020-99-99", "true", "null", "0x", "!!int x", "!!bool x"])
-def test_what_looks_like_something_else_is_text(file: Path, text: str) -> None:
+def test_values_that_look_like_other_types_are_text(file: Path, text: str) -> None:
     file.write_text(f"p12-bundle: {text}")
 
     assert read_vesconfig(file) == {"p12-bundle": text.split()[-1]}
@@ -139,7 +141,7 @@ def test_what_looks_like_something_else_is_text(file: Path, text: str) -> None:
 )
 @example(b"a: &a {<<: *a}")
 @example(b"a: &a [*a]")
-def test_any_file_holds_texts_or_is_a_user_error(file: Path, content: bytes) -> None:
+def test_any_vesconfig_yields_texts_or_raises_user_error(file: Path, content: bytes) -> None:
     file.write_bytes(content)
 
     try:
@@ -149,10 +151,10 @@ def test_any_file_holds_texts_or_is_a_user_error(file: Path, content: bytes) -> 
     assert all(isinstance(key, str) and text for key, text in found.items())
 
 
-# Without the package
+# Without PyYAML
 
 
-def test_without_its_package_a_file_is_refused_with_the_way_to_get_it(
+def test_a_vesconfig_without_pyyaml_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "yaml", None)

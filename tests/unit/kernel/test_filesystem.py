@@ -1,4 +1,4 @@
-"""The adapter without FUSE: what it makes of paths, handles and exceptions."""
+"""The adapter without FUSE: paths, handles, extended attributes and errors."""
 
 import errno
 import hashlib
@@ -22,7 +22,6 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant
 from tests.support.memory_store import MemoryStore
 from tests.support.running_library import (
-    ACTIVE_TTL_S,
     FAILURE_MEMORY_S,
     LIST_TTL_S,
     MAX_PDF_SIZE_BYTES,
@@ -60,11 +59,11 @@ SETTINGS = usual_settings(uid=1000, gid=100)
 
 @pytest.fixture
 def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
-    """An adapter whose mount point leads back to it, as that of a real mount does."""
-    return adapter_that_is_looked_at(InvoiceFilesystem, library, clock)
+    """Return an adapter whose mount point leads back to it, as in a real mount."""
+    return connected_adapter(InvoiceFilesystem, library, clock)
 
 
-def adapter_that_is_looked_at(
+def connected_adapter(
     kind: type[InvoiceFilesystem], library: Library, clock: FakeClock
 ) -> InvoiceFilesystem:
     def stat(path: str) -> None:
@@ -76,7 +75,7 @@ def adapter_that_is_looked_at(
 
 @pytest.fixture
 def detached(library: Library, clock: FakeClock) -> InvoiceFilesystem:
-    """An adapter whose mount point leads nowhere, as after a lazy unmount."""
+    """Return an adapter whose mount point leads nowhere, as after a lazy unmount."""
     return InvoiceFilesystem(library, SETTINGS, clock, lambda _: None, on_ready=lambda: None)
 
 
@@ -86,32 +85,32 @@ def errno_when(adapter: InvoiceFilesystem, operation: str, *arguments: object) -
     return raised.value.errno
 
 
-# Errors.
+# Errors
 
 
 def domain_exceptions() -> list[type[InvoicefsError]]:
-    classes = [each for _, each in inspect.getmembers(errors, inspect.isclass)]
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     return [
-        each
-        for each in classes
-        if issubclass(each, InvoicefsError) and not issubclass(each, UserError)
+        kind
+        for kind in classes
+        if issubclass(kind, InvoicefsError) and not issubclass(kind, UserError)
     ]
 
 
 @pytest.mark.parametrize("kind", domain_exceptions())
-def test_every_exception_of_the_domain_has_an_errno(kind: type[InvoicefsError]) -> None:
+def test_every_domain_error_has_an_errno(kind: type[InvoicefsError]) -> None:
     groups = {InvoicefsError, errors.NoAnswer, Refusal}
-    assert kind in groups or any(each in ERRNO for each in kind.__mro__)
+    assert kind in groups or any(parent in ERRNO for parent in kind.__mro__)
 
 
-def test_the_nearest_class_decides_the_errno() -> None:
+def test_the_errno_is_that_of_the_nearest_class() -> None:
     assert errno_of(errors.Unauthenticated("401")) == errno.EACCES
     assert errno_of(errors.ServerTimedOut("504")) == errno.ETIMEDOUT
     assert errno_of(InvoicefsError("of no kind")) == errno.EIO
 
 
 @pytest.mark.parametrize("error", [ValueError("of our own"), OSError(), OSError(None, "no errno")])
-def test_anything_unexpected_is_an_io_error_with_one_traceback(
+def test_an_unexpected_error_is_eio_with_one_traceback(
     mounted: InvoiceFilesystem,
     library: Library,
     monkeypatch: pytest.MonkeyPatch,
@@ -127,7 +126,7 @@ def test_anything_unexpected_is_an_io_error_with_one_traceback(
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
-def test_probing_for_a_name_leaves_no_line_in_the_log(
+def test_a_lookup_of_a_missing_name_is_not_logged(
     mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert errno_when(mounted, "getattr", "/.Trash") == errno.ENOENT
@@ -135,14 +134,14 @@ def test_probing_for_a_name_leaves_no_line_in_the_log(
 
 
 @pytest.mark.parametrize("path", ["/{}", "/system/{}", "/{}/a.pdf"])
-def test_a_name_that_is_too_long_leaves_no_line_in_the_log(
+def test_a_name_that_is_too_long_is_not_logged(
     mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     assert errno_when(mounted, "getattr", path.format("x" * 256)) == errno.ENAMETOOLONG
     assert caplog.records == []
 
 
-def test_an_invoice_that_cannot_be_opened_is_named_in_the_log(
+def test_a_failed_open_is_logged_with_its_path(
     mounted: InvoiceFilesystem, tenant: FakeTenant, caplog: pytest.LogCaptureFixture
 ) -> None:
     tenant.fail("pdf", NotFound("the server answered 404"))
@@ -171,9 +170,7 @@ def test_an_invoice_that_cannot_be_opened_is_named_in_the_log(
         "write",
     ],
 )
-def test_whatever_would_change_something_is_refused(
-    mounted: InvoiceFilesystem, operation: str
-) -> None:
+def test_every_change_is_refused(mounted: InvoiceFilesystem, operation: str) -> None:
     assert errno_when(mounted, operation, PATH) == errno.EROFS
 
 
@@ -183,27 +180,27 @@ def test_opening_for_writing_is_refused(mounted: InvoiceFilesystem, flags: int) 
 
 
 @pytest.mark.parametrize("operation", ["access", "flush", "getxattr", "listxattr", "lock", "ioctl"])
-def test_what_costs_upcalls_for_nothing_is_not_there(
+def test_operations_that_only_cost_upcalls_are_not_implemented(
     mounted: InvoiceFilesystem, operation: str
 ) -> None:
     assert getattr(mounted, operation, None) is None
 
 
-def test_each_operation_is_a_line_of_the_most_talkative_log(
+def test_every_operation_is_logged_at_debug_level(
     mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     handle = mounted("open", PATH, os.O_RDONLY)
     mounted("read", None, 5, 0, handle)
 
-    lines = [each.getMessage() for each in caplog.records if each.levelno == logging.DEBUG]
+    lines = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.DEBUG]
     assert lines == [f"open of {PATH}", f"getattr of {PATH}", "read of an open file"]
 
 
-# Files and directories.
+# Files and directories
 
 
-def test_a_file_is_read_by_slices_of_its_content(mounted: InvoiceFilesystem) -> None:
+def test_a_read_returns_a_slice_of_the_content(mounted: InvoiceFilesystem) -> None:
     handle = mounted("open", PATH, os.O_RDONLY)
 
     assert mounted("read", None, 5, 0, handle) == PDF[:5]
@@ -213,7 +210,7 @@ def test_a_file_is_read_by_slices_of_its_content(mounted: InvoiceFilesystem) -> 
 
 
 @pytest.mark.parametrize("operation", ["read", "getattr"])
-def test_a_handle_is_gone_when_it_is_released(mounted: InvoiceFilesystem, operation: str) -> None:
+def test_a_released_handle_is_invalid(mounted: InvoiceFilesystem, operation: str) -> None:
     handle = mounted("open", PATH, os.O_RDONLY)
     mounted("release", None, handle)
 
@@ -221,7 +218,7 @@ def test_a_handle_is_gone_when_it_is_released(mounted: InvoiceFilesystem, operat
     assert errno_when(mounted, operation, *arguments) == errno.EBADF
 
 
-def test_a_handle_of_a_directory_is_none_of_a_file(mounted: InvoiceFilesystem) -> None:
+def test_directory_and_file_handles_are_not_interchangeable(mounted: InvoiceFilesystem) -> None:
     directory = mounted("opendir", "/system")
     file = mounted("open", PATH, os.O_RDONLY)
 
@@ -247,28 +244,28 @@ def test_owner_group_and_mode_are_those_of_the_mount(mounted: InvoiceFilesystem)
     assert directory["st_mode"] == stat.S_IFDIR | 0o755
 
 
-# Extended attributes.
+# Extended attributes
 
 
 @pytest.fixture
-def describing(library: Library, clock: FakeClock) -> InvoiceFilesystem:
-    return adapter_that_is_looked_at(XattrFilesystem, library, clock)
+def with_xattrs(library: Library, clock: FakeClock) -> InvoiceFilesystem:
+    return connected_adapter(XattrFilesystem, library, clock)
 
 
 def attributes_of(adapter: InvoiceFilesystem, path: str) -> dict[str, bytes]:
     return {name: adapter("getxattr", path, name) for name in adapter("listxattr", path)}
 
 
-def test_extended_attributes_tell_what_is_known_and_make_no_call(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_extended_attributes_show_the_listing_without_a_request(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.bill(
         replace(INVOICE, status="paid", amount="12345", currency="EUR", active=True), b"%PDF-1.4"
     )
-    describing("getattr", PATH)
-    tenant.take_calls()
+    with_xattrs("getattr", PATH)
+    tenant.take_requests()
 
-    assert attributes_of(describing, PATH) == {
+    assert attributes_of(with_xattrs, PATH) == {
         "user.invoicefs.status": b"paid",
         "user.invoicefs.amount": b"12345",
         "user.invoicefs.currency": b"EUR",
@@ -276,117 +273,103 @@ def test_extended_attributes_tell_what_is_known_and_make_no_call(
         "user.invoicefs.period_start": b"2026-01-01T00:00:00Z",
         "user.invoicefs.period_end": b"2026-02-01T00:00:00Z",
     }
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
 
-def test_the_digest_is_known_while_the_content_is(
-    describing: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
-) -> None:
-    tenant.bill(replace(INVOICE, active=True))
-    name = "user.invoicefs.sha256"
-    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
-
-    handle = describing("open", PATH, os.O_RDONLY)
-    digest = hashlib.sha256(PDF).hexdigest().encode()
-    assert attributes_of(describing, PATH)[name] == digest
-    clock.advance(ACTIVE_TTL_S)
-    assert describing("getxattr", PATH, name) == digest
-    describing("release", None, handle)
-    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
-
-
-def test_the_reason_of_a_failed_open_answers_by_name_until_an_open_succeeds(
-    describing: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
+def test_the_error_attribute_is_readable_until_an_open_succeeds(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
 ) -> None:
     name = "user.invoicefs.error"
-    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
+    assert errno_when(with_xattrs, "getxattr", PATH, name) == errno.ENODATA
 
     tenant.fail("pdf", NotFound("the server answered 404"))
-    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno.ENOENT
-    assert describing("getxattr", PATH, name) == b"the server answered 404"
-    assert name not in describing("listxattr", PATH)
+    assert errno_when(with_xattrs, "open", PATH, os.O_RDONLY) == errno.ENOENT
+    assert with_xattrs("getxattr", PATH, name) == b"the server answered 404"
+    assert name not in with_xattrs("listxattr", PATH)
 
     tenant.mend()
     clock.advance(FAILURE_MEMORY_S)
-    describing("open", PATH, os.O_RDONLY)
-    assert errno_when(describing, "getxattr", PATH, name) == errno.ENODATA
+    with_xattrs("open", PATH, os.O_RDONLY)
+    assert errno_when(with_xattrs, "getxattr", PATH, name) == errno.ENODATA
 
 
 @pytest.mark.parametrize("kind", [errors.Denied, errors.Busy, errors.Unreachable])
-def test_the_reason_of_any_failed_open_outlasts_the_opens_of_others(
-    describing: InvoiceFilesystem, tenant: FakeTenant, kind: type[InvoicefsError]
+def test_opening_another_invoice_keeps_the_error_attribute(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     tenant.bill(replace(INVOICE, name="other"))
     tenant.fail("pdf system/a", kind("not now: \ud800"))
-    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno_of(kind(""))
-    describing("open", "/system/other.pdf", os.O_RDONLY)
+    assert errno_when(with_xattrs, "open", PATH, os.O_RDONLY) == errno_of(kind(""))
+    with_xattrs("open", "/system/other.pdf", os.O_RDONLY)
 
-    assert describing("getxattr", PATH, "user.invoicefs.error") == b"not now: \\ud800"
+    assert with_xattrs("getxattr", PATH, "user.invoicefs.error") == b"not now: \\ud800"
 
 
-def test_the_reason_of_a_failed_open_is_the_value_of_no_other_attribute(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_a_failed_open_changes_no_other_attribute(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.fail("pdf", NotFound("the server answered 404"))
-    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno.ENOENT
+    assert errno_when(with_xattrs, "open", PATH, os.O_RDONLY) == errno.ENOENT
 
-    assert errno_when(describing, "getxattr", PATH, "security.selinux") == errno.ENODATA
-    assert describing("getxattr", PATH, "user.invoicefs.active") == b"false"
+    assert errno_when(with_xattrs, "getxattr", PATH, "security.selinux") == errno.ENODATA
+    assert with_xattrs("getxattr", PATH, "user.invoicefs.active") == b"false"
 
 
-def test_a_bug_is_no_reason_that_is_told(describing: InvoiceFilesystem, tenant: FakeTenant) -> None:
+def test_an_unexpected_error_is_not_shown_in_the_error_attribute(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
+) -> None:
     tenant.fail("pdf", ValueError("of our own"))
-    assert errno_when(describing, "open", PATH, os.O_RDONLY) == errno.EIO
+    assert errno_when(with_xattrs, "open", PATH, os.O_RDONLY) == errno.EIO
 
-    assert errno_when(describing, "getxattr", PATH, "user.invoicefs.error") == errno.ENODATA
+    assert errno_when(with_xattrs, "getxattr", PATH, "user.invoicefs.error") == errno.ENODATA
 
 
-def test_an_open_invoice_keeps_its_attributes_whatever_the_listing_says(
-    describing: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
+def test_an_open_invoice_keeps_its_attributes_when_the_listing_changes(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
 ) -> None:
     active = tenant.bill(replace(INVOICE, active=True, amount="1"))
-    describing("open", PATH, os.O_RDONLY)
-    as_opened = attributes_of(describing, PATH)
+    with_xattrs("open", PATH, os.O_RDONLY)
+    as_opened = attributes_of(with_xattrs, PATH)
     assert as_opened["user.invoicefs.amount"] == b"1"
 
     changed = tenant.bill(replace(active, amount="2"))
     clock.advance(LIST_TTL_S)
-    describing("opendir", "/system")
-    assert attributes_of(describing, PATH) == as_opened
+    with_xattrs("opendir", "/system")
+    assert attributes_of(with_xattrs, PATH) == as_opened
 
     tenant.bill(replace(INVOICE, name="other"))
     tenant.withdraw(changed)
     clock.advance(LIST_TTL_S)
-    describing("opendir", "/system")
-    assert attributes_of(describing, PATH) == as_opened
+    with_xattrs("opendir", "/system")
+    assert attributes_of(with_xattrs, PATH) == as_opened
 
 
-def test_attributes_are_told_where_the_namespaces_cannot_be_listed(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_attributes_are_shown_where_namespaces_cannot_be_listed(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.fail("namespaces", errors.Denied("no"))
-    describing("getattr", PATH)
+    with_xattrs("getattr", PATH)
 
-    assert describing("getxattr", PATH, "user.invoicefs.active") == b"false"
+    assert with_xattrs("getxattr", PATH, "user.invoicefs.active") == b"false"
 
 
-def test_attributes_are_told_in_a_namespace_with_an_odd_name(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_attributes_are_shown_in_a_namespace_with_an_encoded_name(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.bill(replace(INVOICE, namespace="a/b"))
-    describing("opendir", "/")
-    describing("getattr", "/a%2Fb/a.pdf")
+    with_xattrs("opendir", "/")
+    with_xattrs("getattr", "/a%2Fb/a.pdf")
 
-    assert describing("getxattr", "/a%2Fb/a.pdf", "user.invoicefs.active") == b"false"
+    assert with_xattrs("getxattr", "/a%2Fb/a.pdf", "user.invoicefs.active") == b"false"
 
 
-def test_what_the_api_leaves_out_is_no_attribute(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_a_field_missing_in_the_api_has_no_attribute(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.bill(Invoice("system", "bare"))
-    describing("getattr", "/system/bare.pdf")
+    with_xattrs("getattr", "/system/bare.pdf")
 
-    assert describing("listxattr", "/system/bare.pdf") == [
+    assert with_xattrs("listxattr", "/system/bare.pdf") == [
         "user.invoicefs.status",
         "user.invoicefs.active",
     ]
@@ -405,65 +388,67 @@ def test_what_the_api_leaves_out_is_no_attribute(
         ("/none/a.pdf", "user.invoicefs.error"),
     ],
 )
-def test_any_other_attribute_is_not_there_and_leaves_no_line_in_the_log(
-    describing: InvoiceFilesystem, caplog: pytest.LogCaptureFixture, path: str, name: str
+def test_an_unknown_attribute_is_enodata_and_not_logged(
+    with_xattrs: InvoiceFilesystem, caplog: pytest.LogCaptureFixture, path: str, name: str
 ) -> None:
-    describing("getattr", PATH)
-    assert errno_when(describing, "getxattr", path, name) == errno.ENODATA
+    with_xattrs("getattr", PATH)
+    assert errno_when(with_xattrs, "getxattr", path, name) == errno.ENODATA
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("path", ["/", "/system", "/none", "/none/a.pdf", "/system/none.pdf"])
-def test_what_is_no_invoice_has_no_attributes(describing: InvoiceFilesystem, path: str) -> None:
-    assert describing("listxattr", path) == []
+def test_only_invoices_have_attributes(with_xattrs: InvoiceFilesystem, path: str) -> None:
+    assert with_xattrs("listxattr", path) == []
 
 
 @pytest.mark.parametrize("operation", ["access", "flush", "lock", "ioctl"])
-def test_attributes_bring_no_other_upcalls(describing: InvoiceFilesystem, operation: str) -> None:
-    assert getattr(describing, operation, None) is None
+def test_xattr_support_adds_no_other_operations(
+    with_xattrs: InvoiceFilesystem, operation: str
+) -> None:
+    assert getattr(with_xattrs, operation, None) is None
 
 
 @pytest.mark.parametrize("operation", ["setxattr", "removexattr"])
-def test_attributes_cannot_be_changed(describing: InvoiceFilesystem, operation: str) -> None:
+def test_attributes_cannot_be_changed(with_xattrs: InvoiceFilesystem, operation: str) -> None:
     name = "user.invoicefs.status"
-    assert errno_when(describing, operation, PATH, name, b"", 0) == errno.EROFS
+    assert errno_when(with_xattrs, operation, PATH, name, b"", 0) == errno.EROFS
 
 
-def test_of_an_unlisted_invoice_the_digest_is_known(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_the_digest_of_an_unlisted_invoice_is_shown(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.fail("namespaces", Denied("403"))
     tenant.fail("list", Denied("403"))
-    describing("getattr", PATH)
+    with_xattrs("getattr", PATH)
 
     digest = hashlib.sha256(PDF).hexdigest().encode()
-    assert attributes_of(describing, PATH) == {"user.invoicefs.sha256": digest}
-    assert attributes_of(describing, "/system/b.pdf") == {}
+    assert attributes_of(with_xattrs, PATH) == {"user.invoicefs.sha256": digest}
+    assert attributes_of(with_xattrs, "/system/b.pdf") == {}
 
 
-def test_a_value_is_cut_to_what_a_value_can_be(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_a_value_is_cut_to_the_maximum_size(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.bill(replace(INVOICE, amount="1" * 70_000))
-    describing("getattr", PATH)
+    with_xattrs("getattr", PATH)
 
-    assert describing("getxattr", PATH, "user.invoicefs.amount") == b"1" * 65_536
+    assert with_xattrs("getxattr", PATH, "user.invoicefs.amount") == b"1" * 65_536
 
 
-def test_a_value_holds_whatever_the_server_sent(
-    describing: InvoiceFilesystem, tenant: FakeTenant
+def test_a_value_can_have_any_characters(
+    with_xattrs: InvoiceFilesystem, tenant: FakeTenant
 ) -> None:
     tenant.bill(replace(INVOICE, amount="\ud800", currency="\u20ac"))
-    describing("getattr", PATH)
+    with_xattrs("getattr", PATH)
 
-    assert describing("getxattr", PATH, "user.invoicefs.amount") == b"\\ud800"
-    assert describing("getxattr", PATH, "user.invoicefs.currency") == "\u20ac".encode()
-
-
-# The size that the kernel knows.
+    assert with_xattrs("getxattr", PATH, "user.invoicefs.amount") == b"\\ud800"
+    assert with_xattrs("getxattr", PATH, "user.invoicefs.currency") == "\u20ac".encode()
 
 
-def test_the_kernel_is_told_the_true_size_before_an_open_ends(mounted: InvoiceFilesystem) -> None:
+# The size that the kernel knows
+
+
+def test_the_kernel_knows_the_true_size_before_an_open_ends(mounted: InvoiceFilesystem) -> None:
     assert mounted("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
 
     mounted("open", PATH, os.O_RDONLY)
@@ -471,11 +456,11 @@ def test_the_kernel_is_told_the_true_size_before_an_open_ends(mounted: InvoiceFi
     assert mounted._sizes._was_told(PATH, len(PDF))
 
 
-def test_a_lookup_waits_for_no_download_and_the_stat_after_it_does(
+def test_a_stat_waits_for_the_download_but_a_lookup_does_not(
     tenant: FakeTenant, clock: FakeClock
 ) -> None:
     with running_library(tenant, MemoryStore(), clock, fetch=Fetch.ON_STAT) as library:
-        eager = adapter_that_is_looked_at(InvoiceFilesystem, library, clock)
+        eager = connected_adapter(InvoiceFilesystem, library, clock)
         assert eager("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
         assert eager("getattr", PATH)["st_size"] == len(PDF)
 
@@ -485,7 +470,7 @@ def test_a_lookup_waits_for_no_download_and_the_stat_after_it_does(
         assert eager("getattr", PATH)["st_size"] == 2 * len(PDF)
 
 
-def test_a_kernel_that_cannot_be_told_has_to_ask_again(detached: InvoiceFilesystem) -> None:
+def test_an_open_is_estale_where_the_kernel_cannot_be_notified(detached: InvoiceFilesystem) -> None:
     detached("getattr", PATH)
 
     assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
@@ -495,7 +480,7 @@ def test_a_kernel_that_cannot_be_told_has_to_ask_again(detached: InvoiceFilesyst
     assert detached("read", None, 100, 0, handle) == PDF
 
 
-def test_an_open_that_is_put_off_leaves_no_line_in_the_log(
+def test_an_open_with_estale_is_not_logged(
     detached: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     detached("getattr", PATH)
@@ -503,20 +488,7 @@ def test_an_open_that_is_put_off_leaves_no_line_in_the_log(
     assert caplog.records == []
 
 
-def test_an_open_that_is_put_off_pins_nothing(
-    detached: InvoiceFilesystem, library: Library
-) -> None:
-    detached("getattr", PATH)
-    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
-
-    opened = library.open(PATH)
-    library.release(opened)
-
-    with pytest.raises(KeyError):
-        library.release(opened)
-
-
-def test_an_open_that_fails_after_the_download_holds_on_to_nothing(
+def test_an_open_that_fails_after_the_download_pins_nothing(
     library: Library, clock: FakeClock, tenant: FakeTenant
 ) -> None:
     def stat(_: str) -> None:
@@ -526,6 +498,6 @@ def test_an_open_that_fails_after_the_download_holds_on_to_nothing(
     assert errno_when(broken, "open", PATH, os.O_RDONLY) == errno.EIO
     changed = tenant.bill(replace(INVOICE, amount="7"), PDF + b" more")
     clock.advance(LIST_TTL_S)
-    mended = adapter_that_is_looked_at(InvoiceFilesystem, library, clock)
-    handle = mended("open", PATH, os.O_RDONLY)
-    assert mended("read", PATH, 1000, 0, handle) == tenant.pdf(changed)
+    fixed = connected_adapter(InvoiceFilesystem, library, clock)
+    handle = fixed("open", PATH, os.O_RDONLY)
+    assert fixed("read", PATH, 1000, 0, handle) == tenant.pdf(changed)

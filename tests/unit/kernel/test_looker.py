@@ -1,4 +1,4 @@
-"""The process that looks at the mount: it tells nothing, knows nothing, and ends with ours."""
+"""The process that stats paths of the mount: it never fails, has no secrets, ends with ours."""
 
 import os
 import signal
@@ -36,63 +36,65 @@ def process_of(looking: Looker) -> int:
     ["/file", "", "/", "/missing", "/file/below", "/nul\0", "/\udcff", "/" + "x" * 10_000],
     ids=["file", "nothing", "root", "missing", "below", "nul", "odd", "long"],
 )
-def test_a_look_at_whatever_ends_and_raises_nothing(looking: Looker, path: str) -> None:
+def test_a_stat_of_any_path_returns_and_raises_nothing(looking: Looker, path: str) -> None:
     for _ in range(2):
         looking.stat(path)
 
 
-def test_a_look_is_made_before_it_ends(looking: Looker, tmp_path: Path) -> None:
-    """A look that goes through a link changes the time at which the link was read."""
+def test_a_stat_has_been_made_when_it_returns(looking: Looker, tmp_path: Path) -> None:
+    """A stat that follows a link updates the access time of the link."""
     link, other = tmp_path / "link", tmp_path / "other"
-    for each in (link, other):
-        each.symlink_to("file")
-        os.utime(each, (0, 0), follow_symlinks=False)
+    for path in (link, other):
+        path.symlink_to("file")
+        os.utime(path, (0, 0), follow_symlinks=False)
     looking.stat("/link")
     os.stat(other)
-    assert link.lstat().st_atime > 0 or other.lstat().st_atime == 0  # where none is noted
+    assert link.lstat().st_atime > 0 or other.lstat().st_atime == 0  # access times may be off
 
 
-def test_many_look_at_one_time(looking: Looker) -> None:
-    def look_often() -> None:
+def test_many_threads_stat_at_the_same_time(looking: Looker) -> None:
+    def stat_often() -> None:
         for _ in range(20):
             looking.stat("/file")
 
-    crowd(look_often, threads=40)
+    crowd(stat_often, threads=40)
 
 
-def test_it_knows_no_secret_and_holds_no_folder(looking: Looker) -> None:
+def test_the_process_has_no_environment_and_keeps_no_folder_busy(looking: Looker) -> None:
     looking.stat("/file")
     pid = process_of(looking)
     assert Path(f"/proc/{pid}/environ").read_bytes() == b""
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert os.getsid(pid) == pid
     files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
-    assert len([each for each in files if each != os.devnull]) == 1
+    assert len([name for name in files if name != os.devnull]) == 1
 
 
-def test_closing_ends_it(tmp_path: Path) -> None:
+def test_closing_ends_the_process(tmp_path: Path) -> None:
     with closing(Looker(str(tmp_path))) as looking:
         pid = process_of(looking)
     assert wait_for_exit(pid)
     looking.stat("/file")
 
 
-def test_looks_go_on_when_it_is_killed(looking: Looker) -> None:
+def test_a_stat_returns_after_the_process_was_killed(looking: Looker) -> None:
     looking.stat("/file")
     os.kill(process_of(looking), signal.SIGKILL)
     for _ in range(3):
         looking.stat("/file")
 
 
-def test_a_look_that_nobody_answers_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stat_without_an_answer_times_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(looker, "STAT_TIMEOUT_S", 0.001)
     with closing(Looker(str(tmp_path))) as looking:
         os.kill(process_of(looking), signal.SIGSTOP)
-        for _ in range(500):  # more than any queue takes
+        for _ in range(500):  # more than any queue holds
             looking.stat("/file")
 
 
-def test_without_it_looks_end_as_well(
+def test_a_stat_returns_where_the_process_cannot_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -112,7 +114,7 @@ sys.stdin.read()
 """
 
 
-def test_it_ends_when_who_started_it_is_killed(tmp_path: Path) -> None:
+def test_the_process_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     argv = [sys.executable, "-c", OWNER, str(tmp_path)]
     pipe = subprocess.PIPE
     with subprocess.Popen(argv, stdin=pipe, stdout=pipe, cwd=REPOSITORY) as owner:

@@ -1,6 +1,6 @@
-"""What is stored is shown to those credentials only that the API has let see it.
+"""Cached data is served only to credentials that the API has allowed to see it.
 
-Two mounts of one user share a store; each has a token of its own.
+Two mounts of one user share a store; each has its own token.
 """
 
 import threading
@@ -40,11 +40,11 @@ def tenant() -> FakeTenant:
 
 @pytest.fixture
 def store(tenant: FakeTenant, clock: CrowdClock) -> MemoryStore:
-    """One in which the first credential has all that there is."""
+    """A store in which the first credential has cached everything."""
     store = MemoryStore()
     with mounted_by("first", tenant, store, clock) as library:
         assert read_all(library) == 5
-    tenant.take_calls()
+    tenant.take_requests()
     return store
 
 
@@ -58,7 +58,7 @@ def mounted_by(
 
 
 def read_all(library: Library) -> int:
-    """How many invoices can be listed and read; raises what keeps the others from it."""
+    """List and read all invoices; returns how many, and raises the first error."""
     paths = [
         f"/{folder.name}/{file.name}"
         for folder in library.directory("/")
@@ -69,32 +69,24 @@ def read_all(library: Library) -> int:
     return len(paths)
 
 
-def test_the_credential_that_fetched_it_needs_no_call_for_a_pdf_after_a_remount(
-    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
-) -> None:
-    with mounted_by("first", tenant, store, clock) as library:
-        assert read_all(library) == 5
-    assert sorted(tenant.take_calls()) == ["list other", "list system", "namespaces"]
-
-
-def test_a_renewed_credential_costs_one_list_and_one_pdf_for_each_namespace(
+def test_a_new_credential_costs_one_listing_and_one_pdf_per_namespace(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
 ) -> None:
     with mounted_by("second", tenant, store, clock) as library:
         for _ in range(2):
             assert read_all(library) == 5
     calls = ["list other", "list system", "namespaces", "pdf other/o", "pdf system/i0"]
-    assert sorted(tenant.take_calls()) == calls
+    assert sorted(tenant.take_requests()) == calls
     with mounted_by("second", tenant, store, clock) as library:
         assert read_all(library) == 5
-    assert "pdf" not in " ".join(tenant.take_calls())
+    assert "pdf" not in " ".join(tenant.take_requests())
 
 
 @pytest.mark.parametrize("refused", ["list", "pdf"])
-def test_a_credential_that_takes_the_place_of_another_one_is_asked_for_before_it_is_served(
+def test_a_replaced_credential_is_checked_before_cached_data_is_served(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, refused: str
 ) -> None:
-    """Nothing makes a call just then: the list is fresh, and the content is stored."""
+    """Nothing else would make a request: the listing is fresh and the PDF is cached."""
     with mounted_by("first", tenant, store, clock) as library:
         assert read_all(library) == 5
         tenant.credential = "second"
@@ -104,18 +96,18 @@ def test_a_credential_that_takes_the_place_of_another_one_is_asked_for_before_it
 
 
 @pytest.mark.parametrize("refused", CALLS)
-def test_what_a_credential_is_refused_is_not_served_from_the_store(
+def test_a_refused_request_is_not_served_from_the_cache(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, refused: str
 ) -> None:
     tenant.fail(refused, Denied("no"))
     with mounted_by("second", tenant, store, clock) as library:
-        for _ in range(2):  # the second time from the memory of failures
+        for _ in range(2):  # the second time it is a remembered failure
             with pytest.raises(Denied):
                 read_all(library)
 
 
 @pytest.mark.parametrize("credential", ["first", "second"])
-def test_while_the_api_is_away_a_credential_gets_what_it_was_allowed_before(
+def test_a_credential_gets_what_it_was_allowed_while_the_api_is_down(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, credential: str
 ) -> None:
     for kind in ("namespaces", "list", "pdf"):
@@ -124,32 +116,32 @@ def test_while_the_api_is_away_a_credential_gets_what_it_was_allowed_before(
         if credential == "first":
             assert read_all(library) == 5
             return
-        for look in (
+        for operation in (
             lambda: library.directory("/"),
             lambda: library.directory("/system"),
             lambda: library.lookup("/system/i0.pdf"),
             lambda: library.open("/system/i0.pdf"),
         ):
             with pytest.raises(Unreachable):
-                look()
+                operation()
         assert not library.is_known
 
 
-def test_a_list_that_is_refused_now_is_not_served_later_while_the_api_is_away(
+def test_a_refused_listing_is_not_served_later_while_the_api_is_down(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
 ) -> None:
     with mounted_by("first", tenant, store, clock) as library:
         tenant.fail("list", Denied("no"))
         with pytest.raises(Denied):
             library.directory("/system")
-        assert library.lookup("/system/i0.pdf")  # which it has known before
+        assert library.lookup("/system/i0.pdf")  # it was listed before
         tenant.fail("list", Unreachable("away"))
         clock.advance(LIST_TTL_S)
         with pytest.raises(Unreachable):
             library.directory("/system")
 
 
-def test_what_stands_in_a_list_is_not_told_to_who_may_not_list_but_download(
+def test_listed_data_is_hidden_from_a_credential_that_may_only_download(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
 ) -> None:
     tenant.fail("list", Denied("no"))
@@ -159,7 +151,7 @@ def test_what_stands_in_a_list_is_not_told_to_who_may_not_list_but_download(
 
 
 @pytest.mark.parametrize("failure", [NotFound("no PDF"), Unreachable("away")])
-def test_a_failure_with_one_invoice_says_nothing_of_the_others(
+def test_a_failure_of_one_invoice_does_not_affect_the_others(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock, failure: InvoicefsError
 ) -> None:
     tenant.fail("pdf system/i0", failure)
@@ -168,49 +160,40 @@ def test_a_failure_with_one_invoice_says_nothing_of_the_others(
             library.open("/system/i0.pdf")
         for name in ("i1", "i2", "i3"):
             library.release(library.open(f"/system/{name}.pdf"))
-    assert [each for each in tenant.take_calls() if each.startswith("pdf")].count(
+    assert [call for call in tenant.take_requests() if call.startswith("pdf")].count(
         "pdf system/i1"
     ) == 1
 
 
-def test_many_that_open_what_is_stored_with_a_new_credential_make_one_call(
+def test_concurrent_opens_with_a_new_credential_make_one_request(
     tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
 ) -> None:
     with mounted_by("second", tenant, store, clock) as library:
         library.directory("/system")
-        tenant.take_calls()
-        with tenant.holding("pdf") as gate:
+        tenant.take_requests()
+        with tenant.blocking("pdf") as gate:
             first = Opening(library, "/system/i0.pdf")
-            gate.await_call()
-            others = [Opening(library, f"/system/{each.name}.pdf") for each in ALL]
+            gate.await_request()
+            others = [Opening(library, f"/system/{invoice.name}.pdf") for invoice in ALL]
             clock.await_crowd(len(others) + 1)
-        for each in (first, *others):
-            each.end()
-    assert tenant.take_calls() == ["pdf system/i0"]
+        for opening in (first, *others):
+            opening.end()
+    assert tenant.take_requests() == ["pdf system/i0"]
 
 
-def test_a_new_credential_is_not_served_what_the_store_cannot_keep_twice(
-    tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
-) -> None:
-    store.keeps = False
-    with mounted_by("second", tenant, store, clock) as library:
-        assert read_all(library) == 5
-    assert sorted(tenant.take_calls()).count("pdf system/i0") == 1
-
-
-def test_the_store_has_neither_the_credential_nor_a_plain_digest_of_it(
+def test_the_store_has_neither_the_credential_nor_its_plain_digest(
     store: MemoryStore, clock: CrowdClock
 ) -> None:
-    fingerprints = {question.fingerprint for question in store.verdicts}
+    fingerprints = {key.fingerprint for key in store.verdicts}
     assert len(fingerprints) == 1
     store.key = b"another"
     with running_parts(FakeTenant(), store, clock) as parts:
         disk = parts.disk
         Access(store, disk, lambda: "first").note("first", PDF, "system", is_allowed=True)
-    assert len({question.fingerprint for question in store.verdicts}) == 2
+    assert len({key.fingerprint for key in store.verdicts}) == 2
 
 
-def test_a_credential_that_was_never_allowed_anything_leaves_nothing_in_the_store(
+def test_a_credential_that_was_never_allowed_anything_is_not_recorded(
     store: MemoryStore, clock: CrowdClock
 ) -> None:
     before = dict(store.verdicts)
@@ -223,7 +206,7 @@ def test_a_credential_that_was_never_allowed_anything_leaves_nothing_in_the_stor
     assert store.verdicts == before
 
 
-def test_what_another_mount_was_allowed_since_is_allowed_here(
+def test_a_permission_recorded_by_another_mount_counts(
     store: MemoryStore, clock: CrowdClock
 ) -> None:
     with running_parts(FakeTenant(), store, clock) as parts:
@@ -235,7 +218,7 @@ def test_what_another_mount_was_allowed_since_is_allowed_here(
 
 
 class Opening:
-    """An open in a thread of its own."""
+    """An open in its own thread."""
 
     def __init__(self, library: Library, path: str) -> None:
         self._library = library

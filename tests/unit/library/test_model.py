@@ -1,8 +1,7 @@
-"""The library against a model of plain dictionaries, whatever happens in whatever order.
+"""The library against a model of plain dictionaries, for any sequence of operations.
 
-The model knows nothing of threads, stores and snapshots: it says what an operation shows, which
-calls it makes and which exception it ends with. Where listing is forbidden is left to
-`test_library`.
+The model knows nothing of threads, stores and snapshots: it predicts what an operation returns or
+raises, and which requests it makes. Forbidden listings are tested in `test_library`.
 """
 
 from collections.abc import Callable
@@ -77,7 +76,7 @@ FAILURES = (
 PDF_FAILURES = (*FAILURES, Denied("not now"), NotFound("not now"), TooLarge("not now"))
 DAYS = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2099-01-01T00:00:00Z", "")
 
-# Few of each, so that the same ones are met again and again.
+# Few of each, so that the same ones recur.
 namespaces = st.sampled_from(["one", "two"])
 keys = st.sampled_from(["one/a", "one/b", "two/a"])
 troubles = st.one_of(
@@ -92,7 +91,7 @@ clock_jumps_s = st.sampled_from([-86_400.0, -ACTIVE_TTL_S, ACTIVE_TTL_S, 86_400.
 
 @dataclass
 class Copy:
-    """What a download brought; it is known also when its bytes are gone."""
+    """The result of a download; it stays known after its bytes are evicted."""
 
     pdf: bytes
     version: str
@@ -110,7 +109,7 @@ class Pin:
 
 @dataclass
 class Model:
-    """What the library is to do; the last nine fields are forgotten by a remount."""
+    """What the library must do; a remount resets the last nine fields."""
 
     tenant: FakeTenant
     clock: FakeClock
@@ -121,7 +120,7 @@ class Model:
     listings: dict[str, dict[str, Invoice]] = field(default_factory=dict)
     mtimes_ns: dict[str, int] = field(default_factory=dict)
     copies: dict[str, Copy] = field(default_factory=dict)
-    stored: set[bytes] = field(default_factory=set)  # invoices with the same bytes share them
+    stored: set[bytes] = field(default_factory=set)  # shared by invoices with the same bytes
     damaged: set[bytes] = field(default_factory=set)
     listed_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, tuple[InvoicefsError, float]] = field(default_factory=dict)
@@ -131,7 +130,7 @@ class Model:
     downloads_at_failure: dict[str, int] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
     recalled: set[str] = field(default_factory=set)  # namespaces
-    held: dict[str, Copy] = field(default_factory=dict)  # of active invoices, in memory
+    held: dict[str, Copy] = field(default_factory=dict)  # drafts in memory
 
     def remount(self) -> None:
         self.listed_s.clear()
@@ -182,7 +181,7 @@ class Model:
         if pin:
             return len(pin.pdf), -(-len(pin.pdf) // 512), pin.mtime_ns
         invoice = self._find(key)
-        self._look(key, invoice)
+        self._download_on_stat(key, invoice)
         mtime_ns = self.mtimes_ns.get(key, invoice.natural_mtime_ns or 0)
         copy = self.copies.get(key)
         if copy is None or not self._is_exact(key, invoice):
@@ -203,7 +202,7 @@ class Model:
         if self.pins[key].handles == 0:
             del self.pins[key]
 
-    # Lists.
+    # Listings.
 
     def _find_namespace(self, namespace: str) -> None:
         if namespace not in self.namespaces and not self._is_younger("", UNLISTED_RECHECK_S):
@@ -248,7 +247,7 @@ class Model:
     def _fetch_listing(self, namespace: str) -> dict[str, Invoice]:
         found = self._call(f"list {namespace}", lambda: self._answer_listing(namespace))
         before = self.listings.get(namespace, {})
-        final = {name: each for name, each in before.items() if not each.active}
+        final = {name: invoice for name, invoice in before.items() if not invoice.active}
         self.listings[namespace] = final | found
         self.listed_s[namespace] = self.clock.monotonic_s()
         for name, invoice in found.items():
@@ -258,7 +257,7 @@ class Model:
         return self.listings[namespace]
 
     def _recall(self, namespace: str) -> None:
-        """The first time that a namespace is touched, the last list of it comes from the store."""
+        """When a namespace is first used, its last listing is read from the store."""
         if namespace not in self.recalled and namespace in self.listings:
             self._hold_active(namespace)
         self.recalled.add(namespace)
@@ -275,7 +274,7 @@ class Model:
 
     def _answer_listing(self, namespace: str) -> dict[str, Invoice]:
         if namespace not in self.tenant.invoices_of:
-            raise UnusableAnswer  # nobody asks for one that was never listed
+            raise UnusableAnswer  # only listed namespaces are requested
         found = dict(self.tenant.invoices_of[namespace])
         if self.listings.get(namespace) and not found:
             raise UnusableAnswer
@@ -285,18 +284,18 @@ class Model:
         listed_s = self.listed_s.get(list_)
         return listed_s is not None and self.clock.monotonic_s() - listed_s < age_s
 
-    # Contents.
+    # PDFs.
 
-    def _look(self, key: str, invoice: Invoice) -> None:
-        """A look brings what it has to, unless that has just failed."""
+    def _download_on_stat(self, key: str, invoice: Invoice) -> None:
+        """A stat downloads what it must, unless that has just failed."""
         copy, version_key = self.copies.get(key), f"{key}/{invoice.version}"
         has_changed = copy is not None and copy.version != invoice.version
         is_wanted = not self._is_exact(key, invoice) if self.is_eager else has_changed
         now_s = self.clock.monotonic_s()
         pauses = ("", invoice.namespace, version_key)
-        if is_wanted and now_s >= max(self.paused_until_s.get(each, now_s) for each in pauses):
+        if is_wanted and now_s >= max(self.paused_until_s.get(scope, now_s) for scope in pauses):
             try:
-                self._bring(key, invoice)
+                self._fetch_pdf(key, invoice)
             except (NotFound, TooLarge):
                 self._pause(version_key, REFUSAL_MEMORY_S)
             except InvoicefsError as error:
@@ -317,16 +316,16 @@ class Model:
 
     def _best(self, key: str, invoice: Invoice) -> bytes:
         try:
-            return self._bring(key, invoice)
+            return self._fetch_pdf(key, invoice)
         except NoAnswer:
             copy = self.copies.get(key)
             if copy and copy.pdf in self.stored:
                 return copy.pdf
             raise
 
-    def _bring(self, key: str, invoice: Invoice) -> bytes:
+    def _fetch_pdf(self, key: str, invoice: Invoice) -> bytes:
         copy = self.copies.get(key)
-        if copy and self._is_fresh(copy, invoice) and self._is_at_hand(key, copy):
+        if copy and self._is_fresh(copy, invoice) and self._is_available(key, copy):
             self._hold(key, invoice, copy)
             return copy.pdf
         pdf = self._call(f"pdf {key}", lambda: self._answer_pdf(invoice))
@@ -341,7 +340,7 @@ class Model:
         self.downloads += 1
         return pdf
 
-    def _is_at_hand(self, key: str, copy: Copy) -> bool:
+    def _is_available(self, key: str, copy: Copy) -> bool:
         return copy.pdf in self.stored or self.held.get(key) is copy
 
     def _hold(self, key: str, invoice: Invoice, copy: Copy) -> None:
@@ -357,10 +356,10 @@ class Model:
         age_s = (self.clock.wall_ns() - copy.fetched_ns) / NS_PER_S
         return copy.version == invoice.version and (not invoice.active or 0 <= age_s < ACTIVE_TTL_S)
 
-    # Calls.
+    # Requests.
 
     def _call(self, call: str, answer: Callable[[], T]) -> T:
-        """A call, unless it has failed a moment ago or calls of its kind have to wait."""
+        """Make a request, unless it has just failed or its kind is cooling down."""
         kind, now_s = call.split()[0], self.clock.monotonic_s()
         error, until_s = self.failed.get(call, (None, 0.0))
         if error is not None and now_s < until_s:
@@ -375,7 +374,7 @@ class Model:
                 raise self.failing[kind]
             return answer()
         except RateLimited as limit:
-            asked_s = limit.retry_after_s or 0.0  # without a wait jitter would decide
+            asked_s = limit.retry_after_s or 0.0  # without a Retry-After, jitter would decide
             until_s = now_s + min(asked_s, LONGEST_COOL_DOWN_S)
             self.cooling_until_s[kind] = until_s
             self.failed[call] = (limit, until_s)
@@ -386,7 +385,7 @@ class Model:
 
 
 class LibraryMachine(RuleBasedStateMachine):
-    """One tenant, one store and one mount after the other."""
+    """One tenant, one store, and one mount after another."""
 
     def __init__(self, store: Store, folder: Path, is_eager: bool) -> None:
         super().__init__()
@@ -407,7 +406,7 @@ class LibraryMachine(RuleBasedStateMachine):
         self._mounted.close()
 
     def _mount(self) -> Library:
-        # With two slots there is no read-ahead, which would come at any time.
+        # With two slots there is no read-ahead, whose timing could not be predicted.
         fetch = Fetch.ON_STAT if self._is_eager else Fetch.ON_OPEN
         running = running_library(
             self._tenant, self._store, self._clock, fetch=fetch, parallel=FOREGROUND_SLOTS
@@ -421,7 +420,7 @@ class LibraryMachine(RuleBasedStateMachine):
     def _agree(self, actual: Callable[[], object], expected: Callable[[], object]) -> None:
         assert outcome(actual) == outcome(expected)
         calls, self._model.calls = self._model.calls, []
-        assert self._tenant.take_calls() == calls
+        assert self._tenant.take_requests() == calls
 
     # What the tenant does.
 
@@ -433,7 +432,7 @@ class LibraryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._hidden is None)
     @rule(key=keys, is_active=st.booleans(), day=st.sampled_from(DAYS), pdf=st.integers(0, 2))
     def bill(self, key: str, is_active: bool, day: str, pdf: int) -> None:
-        """Issue an invoice, or change what the listing says of it."""
+        """Issue an invoice, or change its entry in the listing."""
         self._tenant.bill(
             replace(
                 invoice_of(key), active=is_active, amount=str(pdf), period_start=day, period_end=day
@@ -444,7 +443,7 @@ class LibraryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._hidden is None)
     @rule(key=keys, pdf=st.integers(0, 5), is_final_now=st.booleans())
     def change(self, key: str, pdf: int, is_final_now: bool) -> None:
-        """Change the content of an active invoice, without a word in the listing or at its end."""
+        """Change the PDF of a draft: silently, or when it becomes final."""
         invoice = self._listed(key)
         if invoice is not None and invoice.active:
             changed = replace(invoice, active=not is_final_now)
@@ -453,7 +452,7 @@ class LibraryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._hidden is None)
     @rule(key=keys, is_whole_tenant=st.booleans())
     def leave_out(self, key: str, is_whole_tenant: bool) -> None:
-        """Leave an invoice out of the listing, or answer as if there were nothing at all."""
+        """Leave an invoice out of the listing, or list nothing at all."""
         if is_whole_tenant:
             self._hidden = self._tenant.invoices_of
             self._tenant.invoices_of = {}
@@ -508,7 +507,7 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @rule()
     def damage(self) -> None:
-        """Spoil every content that is stored."""
+        """Corrupt every PDF on disk."""
         values = stored_values(self._folder, "pdf")
         put_values(self._folder, "pdf", {row: b"?" + pdf[1:] for row, pdf in values.items()})
         self._model.damage()
@@ -530,7 +529,7 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @rule(key=keys, seconds=moments_s)
     def read_later(self, key: str, seconds: float) -> None:
-        """Look, open, look and close, as a program that copies does."""
+        """Stat, open, stat, close and stat, as a program that copies does."""
         self._clock.advance(seconds)
         self.stat(key)
         before = len(self._opened)
@@ -547,14 +546,14 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._opened)
     @rule()
-    def look_at_open_files(self) -> None:
-        """What is open never changes, and costs no call."""
+    def check_open_files(self) -> None:
+        """An open file never changes, and makes no request."""
         for key, opened in self._opened:
             attributes = self._library.open_attributes(opened)
             pin = self._model.pins[key]
             assert opened.content.pdf == pin.pdf
             assert (attributes.size_bytes, attributes.mtime_ns) == (len(pin.pdf), pin.mtime_ns)
-        assert self._tenant.take_calls() == []
+        assert self._tenant.take_requests() == []
 
     def _names(self, path: str) -> set[str]:
         return {entry.name for entry in self._library.directory(path)}
@@ -580,7 +579,7 @@ def invoice_of(key: str) -> Invoice:
 
 
 def outcome(action: Callable[[], object]) -> object:
-    """What an action returns, or the class of the exception that it ends with."""
+    """Return the result of an action, or the class of the exception that it raises."""
     try:
         return action()
     except InvoicefsError as error:
@@ -588,7 +587,7 @@ def outcome(action: Callable[[], object]) -> object:
 
 
 @pytest.mark.parametrize("is_eager", [False, True], ids=["on open", "on stat"])
-def test_the_library_does_what_the_model_says(tmp_path: Path, is_eager: bool) -> None:
+def test_the_library_behaves_like_the_model(tmp_path: Path, is_eager: bool) -> None:
     with opening(tmp_path / "store") as open_:
         store = open_()
 

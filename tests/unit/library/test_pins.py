@@ -1,4 +1,4 @@
-"""What is open: one version for all handles, and no more memory than allowed."""
+"""Open invoices: one version for all handles, and limited memory."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ INVOICES = [Invoice("system", f"i{number}") for number in range(4)]
 
 
 class Disk:
-    """Takes what is too much for memory; nothing while it `is_full`."""
+    """Takes PDFs that do not fit in memory, but none while it `is_full`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ def content_of(invoice: Invoice, size_bytes: int) -> Content:
     return Content(Record(0), (invoice.name.encode() * size_bytes)[:size_bytes])
 
 
-def test_what_is_too_much_for_memory_is_served_from_files_without_a_name(
+def test_pdfs_beyond_the_memory_limit_are_served_from_unlinked_files(
     pins: Pins, disk: Disk
 ) -> None:
     contents = {invoice: content_of(invoice, 400) for invoice in INVOICES}
@@ -71,7 +71,7 @@ def test_what_is_too_much_for_memory_is_served_from_files_without_a_name(
             assert pdf[part] == content.pdf[part]
 
 
-def test_what_is_closed_gives_its_memory_to_the_next(pins: Pins, disk: Disk) -> None:
+def test_closing_a_file_frees_its_memory(pins: Pins, disk: Disk) -> None:
     for invoice in INVOICES:
         pins.add(invoice, content_of(invoice, 900))
         pins.release(invoice)
@@ -79,9 +79,9 @@ def test_what_is_closed_gives_its_memory_to_the_next(pins: Pins, disk: Disk) -> 
     assert disk.files == []
 
 
-def test_all_handles_have_the_version_of_the_first(pins: Pins, disk: Disk) -> None:
+def test_all_handles_share_the_version_of_the_first(pins: Pins, disk: Disk) -> None:
     first = pins.add(INVOICES[0], content_of(INVOICES[0], 10))
-    slower = pins.add(INVOICES[0], content_of(INVOICES[1], 2000))  # is put into a file, and closed
+    slower = pins.add(INVOICES[0], content_of(INVOICES[1], 2000))  # is spilled, then closed
 
     assert slower is first
     assert pins.take(INVOICES[0]) is first
@@ -89,14 +89,14 @@ def test_all_handles_have_the_version_of_the_first(pins: Pins, disk: Disk) -> No
     assert len(disk.files) == 1
 
 
-def test_what_the_disk_cannot_take_stays_in_memory(pins: Pins, disk: Disk) -> None:
+def test_a_pdf_that_cannot_be_spilled_stays_in_memory(pins: Pins, disk: Disk) -> None:
     disk.is_full = True
     opened = pins.add(INVOICES[0], content_of(INVOICES[0], 5000))
 
     assert opened.pdf[:] == content_of(INVOICES[0], 5000).pdf
 
 
-def test_a_file_that_reads_otherwise_than_it_was_written_is_not_served(
+def test_a_spilled_file_that_reads_back_differently_is_not_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = os.pread
@@ -107,7 +107,7 @@ def test_a_file_that_reads_otherwise_than_it_was_written_is_not_served(
     assert failed.value.errno == errno.EIO
 
 
-def test_a_disk_that_reads_too_little_is_an_error_and_no_short_slice(
+def test_a_short_read_of_a_spilled_file_raises_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pdf = spilled(b"0123456789", tmp_path)

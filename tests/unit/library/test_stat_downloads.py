@@ -1,4 +1,4 @@
-"""What looks wait for, what is fetched ahead of them, and that they never fail."""
+"""Which downloads stat waits for, what is downloaded ahead of it, and that it never fails."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ from tests.support.running_library import (
 )
 
 MONTHS = 12
-# By name they stand in the opposite order of that by period.
+# Ordered by name they are in the reverse order of their periods.
 INVOICES = [
     Invoice(
         "system",
@@ -83,7 +83,7 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
             library = stack.enter_context(running)
             library.directory("/system")
             library.directory("/other")
-            tenant.take_calls()
+            tenant.take_requests()
             return library
 
         yield mount
@@ -100,7 +100,7 @@ def lazy(mount: Mount) -> Library:
 
 
 def look(library: Library, invoice: Invoice) -> int:
-    """The size that a look is told."""
+    """Return the size that stat shows."""
     return library.attributes(f"/{invoice.key}").size_bytes
 
 
@@ -114,43 +114,19 @@ def pdf_call(invoice: Invoice) -> str:
     return f"pdf {invoice.namespace}/{invoice.name}"
 
 
-# What a look waits for.
+# What stat waits for.
 
 
-def test_an_eager_look_is_told_the_true_size_for_one_call(
+def test_stat_shows_the_exact_size_after_one_download_with_on_stat(
     eager: Library, tenant: FakeTenant
 ) -> None:
     assert [look(eager, INVOICES[0]) for _ in range(3)] == [1000] * 3
     assert read(eager, INVOICES[0]) == tenant.pdf(INVOICES[0])
-    assert tenant.take_calls() == [pdf_call(INVOICES[0])]
-
-
-def test_a_look_costs_nothing_otherwise(lazy: Library, tenant: FakeTenant) -> None:
-    assert {look(lazy, each) for each in INVOICES} == {MAX_PDF_SIZE_BYTES}
-    assert tenant.take_calls() == []
-
-
-def test_folders_are_listed_without_a_download(eager: Library, tenant: FakeTenant) -> None:
-    eager.directory("/system")
-    eager.attributes("/system")
-    eager.attributes("/")
-    assert tenant.take_calls() == []
-
-
-def test_an_eager_look_at_an_outdated_active_invoice_brings_it(
-    eager: Library, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    active = tenant.bill(replace(INVOICES[0], active=True), pdf_of("first", 1000))
-    clock.advance(LIST_TTL_S)
-    assert look(eager, active) == 1000
-    tenant.bill(active, pdf_of("second", 5000))
-    assert look(eager, active) == 1000
-    clock.advance(ACTIVE_TTL_S)
-    assert look(eager, active) == 5000
+    assert tenant.take_requests() == [pdf_call(INVOICES[0])]
 
 
 @pytest.mark.parametrize("is_eager", [False, True])
-def test_a_look_at_what_was_downloaded_and_has_changed_brings_it(
+def test_stat_downloads_an_invoice_that_has_changed_since_its_download(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_eager: bool
 ) -> None:
     library = mount(fetch=Fetch.ON_STAT if is_eager else Fetch.ON_OPEN)
@@ -160,7 +136,7 @@ def test_a_look_at_what_was_downloaded_and_has_changed_brings_it(
     tenant.bill(changed, pdf_of("changed", 5000))
     clock.advance(LIST_TTL_S)
     library.directory("/system")
-    tenant.take_calls()
+    tenant.take_requests()
 
     after = [library.attributes(path) for _ in range(2)]
 
@@ -168,47 +144,10 @@ def test_a_look_at_what_was_downloaded_and_has_changed_brings_it(
     assert (after[0].size_bytes, after[0].blocks) == (5000, 10)
     assert after[0].mtime_ns == clock.wall_ns() > before.mtime_ns
     assert read(library, changed) == tenant.pdf(changed)
-    assert tenant.take_calls() == [pdf_call(changed)]
+    assert tenant.take_requests() == [pdf_call(changed)]
 
 
-def test_a_look_at_what_has_changed_but_was_never_downloaded_costs_nothing(
-    lazy: Library, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    changed = tenant.bill(replace(INVOICES[0], amount="7"))
-    clock.advance(LIST_TTL_S)
-    lazy.directory("/system")
-    tenant.take_calls()
-
-    assert look(lazy, changed) == MAX_PDF_SIZE_BYTES
-    assert tenant.take_calls() == []
-
-
-def test_a_look_at_an_open_invoice_costs_nothing(
-    eager: Library, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    opened = eager.open(f"/{INVOICES[0].key}")
-    tenant.bill(replace(INVOICES[0], amount="7"), pdf_of("changed", 5000))
-    clock.advance(LIST_TTL_S)
-    eager.directory("/system")
-    tenant.take_calls()
-
-    assert look(eager, INVOICES[0]) == 1000
-    assert tenant.take_calls() == []
-    eager.release(opened)
-
-
-def test_a_look_at_a_size_that_is_known_for_ever_costs_nothing_after_eviction(
-    eager: Library, tenant: FakeTenant, store: MemoryStore
-) -> None:
-    look(eager, INVOICES[0])
-    store.pdfs.clear()
-    tenant.take_calls()
-
-    assert look(eager, INVOICES[0]) == 1000
-    assert tenant.take_calls() == []
-
-
-def test_a_look_has_one_deadline_for_the_list_and_the_download(
+def test_stat_has_one_deadline_for_the_listing_and_the_download(
     eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     clock.advance(LIST_TTL_S)
@@ -217,7 +156,7 @@ def test_a_look_has_one_deadline_for_the_list_and_the_download(
     assert tenant.deadlines_left_s[pdf_call(INVOICES[0])] == TIMEOUT_S - 10
 
 
-def test_an_eager_look_brings_what_is_outdated_where_listing_is_forbidden(
+def test_stat_downloads_an_expired_draft_where_listing_is_forbidden(
     eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     unlisted = tenant.bill(Invoice("system", "unlisted"), pdf_of("first", 1000))
@@ -229,59 +168,27 @@ def test_an_eager_look_brings_what_is_outdated_where_listing_is_forbidden(
     assert look(eager, unlisted) == 5000
 
 
-# What happens when a PDF cannot be had.
+# Downloads that fail.
 
 
 @pytest.mark.parametrize("kind", [*NO_ANSWERS, NotFound, Busy, TooLarge, Denied, RateLimited])
-def test_a_look_never_fails_for_want_of_a_pdf(
+def test_stat_never_fails_because_a_download_failed(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail("pdf", kind("not now"))
     assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
 
 
-def test_a_look_at_a_change_that_cannot_be_had_keeps_the_time(
-    lazy: Library, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    path = f"/{INVOICES[0].key}"
-    read(lazy, INVOICES[0])
-    before = lazy.attributes(path)
-    tenant.bill(replace(INVOICES[0], amount="7"), pdf_of("changed", 5000))
-    clock.advance(LIST_TTL_S)
-    lazy.directory("/system")
-    tenant.fail("pdf", Unreachable("no route"))
-
-    after = lazy.attributes(path)
-
-    assert (after.size_bytes, after.blocks) == (MAX_PDF_SIZE_BYTES, 0)
-    assert after.mtime_ns == before.mtime_ns
-
-
-def test_looks_at_changes_wait_for_a_failing_api_twice(
-    lazy: Library, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    for invoice in INVOICES:
-        read(lazy, invoice)
-        tenant.bill(replace(invoice, amount="7"))
-    clock.advance(LIST_TTL_S)
-    lazy.directory("/system")
-    tenant.take_calls()
-    tenant.fail("pdf", Unreachable("no route"))
-
-    assert {look(lazy, each) for each in INVOICES} == {MAX_PDF_SIZE_BYTES}
-    assert tenant.take_calls() == [pdf_call(each) for each in INVOICES[:2]]
-
-
 @pytest.mark.parametrize("kind", [*NO_ANSWERS, Unauthenticated, RateLimited])
-def test_a_failing_api_is_waited_for_twice_and_not_for_each_invoice(
+def test_stat_waits_for_a_failing_api_twice_not_once_per_invoice(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail("pdf", kind("not now"))
     looked_at = (INVOICES[0], OTHER, *INVOICES[::-3])
     assert {look(eager, each) for each in looked_at} == {MAX_PDF_SIZE_BYTES}
-    failed = tenant.take_calls()
+    failed = tenant.take_requests()
     assert failed[0] == pdf_call(INVOICES[0])
-    assert set(failed) <= {pdf_call(INVOICES[0]), pdf_call(OTHER)}  # none in a cool-down
+    assert set(failed) <= {pdf_call(INVOICES[0]), pdf_call(OTHER)}  # no request in a cool-down
 
     clock.advance(FAILURE_MEMORY_S)
     tenant.mend()
@@ -289,16 +196,16 @@ def test_a_failing_api_is_waited_for_twice_and_not_for_each_invoice(
 
 
 @pytest.mark.parametrize("kind", [Denied, Busy, Unavailable])
-def test_what_a_moment_may_mend_is_asked_for_again_after_it(
+def test_a_temporary_failure_is_retried_after_the_failure_memory(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail("pdf", kind("not now"))
     for place in (0, 5):
         look(eager, INVOICES[place])
-    tenant.take_calls()
+    tenant.take_requests()
     clock.advance(FAILURE_MEMORY_S - 1)
     assert look(eager, INVOICES[8]) == MAX_PDF_SIZE_BYTES
-    assert tenant.take_calls() == []
+    assert tenant.take_requests() == []
 
     tenant.mend()
     clock.advance(1)
@@ -306,7 +213,7 @@ def test_what_a_moment_may_mend_is_asked_for_again_after_it(
 
 
 @pytest.mark.parametrize("kind", [*NO_ANSWERS, NotFound, Busy, TooLarge, *DENIALS])
-def test_trouble_with_one_invoice_costs_no_other_its_size(
+def test_a_failure_of_one_invoice_costs_no_other_its_size(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail(pdf_call(INVOICES[0]), kind("this one"))
@@ -316,7 +223,7 @@ def test_trouble_with_one_invoice_costs_no_other_its_size(
     assert look(eager, OTHER) == 1000
 
 
-def test_failures_with_a_download_in_between_are_of_single_invoices(
+def test_failures_with_a_download_between_them_pause_no_other_invoice(
     eager: Library, tenant: FakeTenant
 ) -> None:
     for place in (0, 5):
@@ -325,7 +232,7 @@ def test_failures_with_a_download_in_between_are_of_single_invoices(
     assert sizes == [MAX_PDF_SIZE_BYTES, 1000, MAX_PDF_SIZE_BYTES, 1000]
 
 
-def test_a_list_that_takes_all_the_time_is_no_trouble_with_pdfs(
+def test_a_listing_that_uses_up_the_deadline_is_not_a_failed_download(
     eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     clock.advance(LIST_TTL_S)
@@ -333,24 +240,24 @@ def test_a_list_that_takes_all_the_time_is_no_trouble_with_pdfs(
     tenant.fail("list", TimedOut("too late"))
     assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
     assert look(eager, INVOICES[0]) == 1000
-    assert tenant.take_calls() == ["list system", pdf_call(INVOICES[0])]
+    assert tenant.take_requests() == ["list system", pdf_call(INVOICES[0])]
 
 
 @pytest.mark.parametrize("kind", [NotFound, TooLarge])
-def test_a_pdf_that_is_not_to_be_had_is_asked_for_now_and_then(
+def test_a_refused_pdf_is_requested_once_per_refusal_memory(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail(pdf_call(INVOICES[0]), kind("not yet"))
     for _ in range(int(REFUSAL_MEMORY_S)):
         assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
         clock.advance(1)
-    assert tenant.take_calls().count(pdf_call(INVOICES[0])) == 1
+    assert tenant.take_requests().count(pdf_call(INVOICES[0])) == 1
 
     tenant.mend()
     assert look(eager, INVOICES[0]) == 1000
 
 
-def test_a_pdf_is_asked_for_at_once_when_the_listing_tells_news(
+def test_a_refused_pdf_is_requested_again_when_the_listing_changes(
     eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.fail("pdf", NotFound("not paid yet"))
@@ -367,11 +274,11 @@ def test_a_pdf_is_asked_for_at_once_when_the_listing_tells_news(
     assert look(eager, paid) == 1000
 
 
-def test_a_pdf_that_is_not_to_be_had_is_asked_for_as_often_as_lists_are_by_default() -> None:
+def test_a_refused_pdf_is_requested_as_often_as_listings_by_default() -> None:
     assert Settings("https://acme.example").list_ttl_s == REFUSAL_MEMORY_S
 
 
-def test_why_a_size_is_not_known_is_in_the_log(
+def test_the_reason_for_an_unknown_size_is_logged(
     eager: Library, tenant: FakeTenant, caplog: pytest.LogCaptureFixture
 ) -> None:
     tenant.fail("pdf", NotFound("the server answered 404"))
@@ -382,167 +289,114 @@ def test_why_a_size_is_not_known_is_in_the_log(
     ]
 
 
-def test_an_open_does_not_wait_for_the_next_look(
-    eager: Library, tenant: FakeTenant, clock: CrowdClock
-) -> None:
-    tenant.fail("pdf", NotFound("not yet"))
-    look(eager, INVOICES[0])
-    tenant.mend()
-    clock.advance(FAILURE_MEMORY_S)
-
-    assert read(eager, INVOICES[0]) == tenant.pdf(INVOICES[0])
-    assert look(eager, INVOICES[0]) == 1000
-
-
-def test_a_forbidden_namespace_is_asked_twice_and_costs_no_other_its_sizes(
+def test_a_forbidden_namespace_costs_two_requests_and_no_other_its_sizes(
     eager: Library, tenant: FakeTenant
 ) -> None:
     for invoice in INVOICES:
         tenant.fail(pdf_call(invoice), Denied("this namespace"))
     assert {look(eager, each) for each in INVOICES[::-3]} == {MAX_PDF_SIZE_BYTES}
     assert look(eager, OTHER) == 1000
-    assert tenant.take_calls() == [*map(pdf_call, INVOICES[::-3][:2]), pdf_call(OTHER)]
+    assert tenant.take_requests() == [*map(pdf_call, INVOICES[::-3][:2]), pdf_call(OTHER)]
 
 
-# What is fetched ahead.
+# Read-ahead.
 
 
 @pytest.fixture
-def fetched_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
-    """What was given to the background, which does not get to it."""
+def downloaded_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
+    """Return what was queued in the background; it is not downloaded."""
     given: list[Invoice] = []
     monkeypatch.setattr(Downloads, "start", lambda _self, invoice, _: given.append(invoice))
     return given
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["by period", "by name"])
-def test_a_walk_is_fetched_ahead_in_the_order_in_which_it_goes(
-    fetched_ahead: list[Invoice], eager: Library, order: int
+def test_sequential_stats_are_read_ahead_in_their_order(
+    downloaded_ahead: list[Invoice], eager: Library, order: int
 ) -> None:
     walked = INVOICES[::order]
     for invoice in walked[:2]:
         look(eager, invoice)
-    assert fetched_ahead == walked[2:4]
+    assert downloaded_ahead == walked[2:4]
     look(eager, walked[2])
-    assert fetched_ahead == walked[2:7]
+    assert downloaded_ahead == walked[2:7]
 
 
-@pytest.mark.parametrize("places", [[4], [4, 4, 4], [0, 7, 2, 9], [8, 5, 2]])
-def test_looks_here_and_there_fetch_nothing_ahead(
-    fetched_ahead: list[Invoice], eager: Library, places: list[int]
-) -> None:
-    for place in places:
-        look(eager, INVOICES[place])
-    assert fetched_ahead == []
-
-
-def test_a_walk_ends_at_the_end_of_the_folder(fetched_ahead: list[Invoice], eager: Library) -> None:
-    for invoice in INVOICES[-3:]:
-        look(eager, invoice)
-    assert fetched_ahead == [INVOICES[-1]]
-
-
-def test_nothing_is_fetched_ahead_twice(fetched_ahead: list[Invoice], eager: Library) -> None:
-    for invoice in INVOICES:
-        look(eager, invoice)
-        look(eager, invoice)
-    assert fetched_ahead == INVOICES[2:]
-
-
-def test_a_walk_is_fetched_ahead_as_far_as_the_largest_window(
-    mount: Mount, fetched_ahead: list[Invoice]
+def test_read_ahead_of_stats_reaches_as_far_as_parallel(
+    mount: Mount, downloaded_ahead: list[Invoice]
 ) -> None:
     library = mount(fetch=Fetch.ON_STAT, parallel=3)
     for invoice in INVOICES[:5]:
         look(library, invoice)
-    assert fetched_ahead == INVOICES[2:8]
+    assert downloaded_ahead == INVOICES[2:8]
 
 
-def test_walks_through_two_namespaces_do_not_disturb_each_other(
-    fetched_ahead: list[Invoice], eager: Library
-) -> None:
-    for invoice in (INVOICES[4], OTHER, INVOICES[5]):
-        look(eager, invoice)
-    assert fetched_ahead == INVOICES[6:8]
-
-
-def test_a_namespace_with_an_odd_name_is_fetched_ahead(
-    fetched_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
+def test_a_namespace_with_an_odd_name_is_read_ahead(
+    downloaded_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     odd = [tenant.bill(replace(each, namespace="a/b")) for each in INVOICES]
     clock.advance(LIST_TTL_S)
     eager.directory("/")
     for invoice in odd[:2]:
         look(eager, invoice)
-    assert fetched_ahead == odd[2:4]
+    assert downloaded_ahead == odd[2:4]
 
 
 def test_what_is_not_listed_is_no_step_of_a_walk(
-    fetched_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
+    downloaded_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     unlisted = tenant.bill(Invoice("system", "unlisted"))
     tenant.fail("list", Denied("no"))
     clock.advance(LIST_TTL_S)
     look(eager, unlisted)
     look(eager, INVOICES[1])
-    assert fetched_ahead == []
+    assert downloaded_ahead == []
 
 
-def test_what_is_known_is_not_fetched_ahead(
-    fetched_ahead: list[Invoice], eager: Library, store: MemoryStore
+def test_an_invoice_with_a_known_size_is_not_downloaded_ahead(
+    downloaded_ahead: list[Invoice], eager: Library, store: MemoryStore
 ) -> None:
     read(eager, INVOICES[2])
     store.pdfs.clear()
     for invoice in INVOICES[:2]:
         look(eager, invoice)
-    assert fetched_ahead == INVOICES[3:4]
+    assert downloaded_ahead == INVOICES[3:4]
 
 
-def test_what_is_fetched_ahead_has_the_time_of_an_operation(
+def test_a_download_ahead_has_the_deadline_of_an_operation(
     eager: Library, tenant: FakeTenant
 ) -> None:
-    with tenant.holding(pdf_call(INVOICES[2])) as gate:
+    with tenant.blocking(pdf_call(INVOICES[2])) as gate:
         for invoice in INVOICES[:2]:
             look(eager, invoice)
-        gate.await_call()
+        gate.await_request()
     assert tenant.deadlines_left_s[pdf_call(INVOICES[2])] == TIMEOUT_S
 
 
-def test_a_walk_with_the_default_fetches_nothing_ahead(
-    lazy: Library, fetched_ahead: list[Invoice]
+def test_sequential_stats_download_nothing_by_default(
+    lazy: Library, downloaded_ahead: list[Invoice]
 ) -> None:
     for invoice in INVOICES:
         look(lazy, invoice)
-    assert fetched_ahead == []
+    assert downloaded_ahead == []
 
 
-def test_next_to_nothing_is_fetched_ahead_while_the_api_fails(
-    fetched_ahead: list[Invoice], eager: Library, tenant: FakeTenant
+def test_read_ahead_stops_while_the_api_fails(
+    downloaded_ahead: list[Invoice], eager: Library, tenant: FakeTenant
 ) -> None:
     tenant.fail("pdf", Unreachable("no route"))
     for invoice in INVOICES:
         look(eager, invoice)
-    assert fetched_ahead == INVOICES[2:4]
+    assert downloaded_ahead == INVOICES[2:4]
 
 
-def test_a_walk_is_fetched_ahead_while_a_look_waits_for_its_own(
+def test_read_ahead_goes_on_while_a_stat_waits_for_its_download(
     eager: Library, tenant: FakeTenant
 ) -> None:
     look(eager, INVOICES[0])
-    with ThreadPoolExecutor(1) as thread, tenant.holding("pdf") as gate:
+    with ThreadPoolExecutor(1) as thread, tenant.blocking("pdf") as gate:
         waiting = thread.submit(look, eager, INVOICES[1])
         for _ in INVOICES[1:4]:
-            gate.await_call()
+            gate.await_request()
         gate.open()
         assert waiting.result(20) == 1000
-
-
-def test_what_is_fetched_ahead_is_there_when_the_walk_comes(
-    eager: Library, tenant: FakeTenant
-) -> None:
-    with tenant.holding(pdf_call(INVOICES[3])) as gate:
-        for invoice in INVOICES[:2]:
-            look(eager, invoice)
-        gate.await_call()
-    assert {look(eager, each) for each in INVOICES} == {1000}
-    assert sorted(tenant.take_calls()) == sorted(map(pdf_call, INVOICES))

@@ -21,7 +21,7 @@ def failures(clock: FakeClock) -> RecentFailures:
 
 
 def log(failures: RecentFailures, words: str, level: int = logging.WARNING) -> bool:
-    """Log a line; returns whether it is written."""
+    """Log a line and return whether it is written."""
     return failures.filter(logging.LogRecord("a test", level, __file__, 1, words, None, None))
 
 
@@ -43,14 +43,14 @@ def test_a_failure_is_remembered_with_its_last_time_and_count(
     clock.advance(60)
     log(failures, "a")
     begin_ns = clock.wall_ns() - 60 * NS_PER_S
-    assert [(each.words, each.last_ns, each.count) for each in failures.latest(50)] == [
+    assert [(failure.words, failure.last_ns, failure.count) for failure in failures.latest(50)] == [
         ("b", begin_ns, 1),
         ("a", clock.wall_ns(), 2),
     ]
 
 
 @pytest.mark.parametrize("level", [logging.DEBUG, logging.INFO])
-def test_what_only_verbosity_shows_is_no_failure(failures: RecentFailures, level: int) -> None:
+def test_debug_and_info_lines_are_not_failures(failures: RecentFailures, level: int) -> None:
     assert log(failures, "GET /", level)
     assert log(failures, "GET /", level)
     assert not failures.latest(50)
@@ -60,7 +60,7 @@ def test_only_the_latest_failures_are_shown(failures: RecentFailures) -> None:
     for number in range(2000):
         log(failures, f"failure {number}")
     log(failures, "failure 1995")
-    assert [each.words for each in failures.latest(3)] == [
+    assert [failure.words for failure in failures.latest(3)] == [
         "failure 1998",
         "failure 1999",
         "failure 1995",
@@ -82,4 +82,4 @@ def test_no_count_is_lost_among_threads(failures: RecentFailures) -> None:
     for thread in threads:
         thread.join()
     assert counters.snapshot() == {"pdf": {"200": 2000}}
-    assert [each.count for each in failures.latest(50)] == [2000]
+    assert [failure.count for failure in failures.latest(50)] == [2000]

@@ -1,4 +1,4 @@
-"""The private socket of a mount: who finds it, what it answers, and that nothing harms it."""
+"""The control socket of a mount: who can connect, what it answers, how it takes bad input."""
 
 import itertools
 import json
@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from invoicefs.errors import Unreachable, UserError
 from invoicefs.mount import control_socket as control
-from invoicefs.mount.control_socket import ControlSocket, ask
+from invoicefs.mount.control_socket import ControlSocket, send
 
-# Numbers that no file system has, other ones in each process.
+# Device numbers that no filesystem has, different in every process.
 DEVICES = (f"9999:{os.getpid()}{number}" for number in itertools.count())
 
 Serve = Callable[..., str]
 
 
-def echo(question: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"asked": dict(question)}
+def echo(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"asked": dict(request)}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def device() -> str:
 
 @pytest.fixture
 def serve(device: str) -> Iterator[Serve]:
-    """Answer for a mount; returns its device number."""
+    """Return a function that opens a control socket and returns its device number."""
     with ExitStack() as stack:
 
         def serve(
@@ -53,50 +53,46 @@ def address_of(device: str) -> str:
     return f"\0invoicefs/{device}"
 
 
-def test_a_question_is_answered(serve: Serve) -> None:
-    assert ask(serve(), {"ask": "status"}) == {"asked": {"ask": "status"}}
-
-
-def test_each_mount_answers_for_itself(serve: Serve) -> None:
+def test_every_mount_answers_on_its_own_socket(serve: Serve) -> None:
     one, two = (serve(lambda _, name=name: {"is": name}, next(DEVICES)) for name in ("one", "two"))
 
-    assert ask(one, {}) == {"is": "one"}
-    assert ask(two, {}) == {"is": "two"}
+    assert send(one, {}) == {"is": "one"}
+    assert send(two, {}) == {"is": "two"}
 
 
-def test_closing_takes_the_socket_away(device: str) -> None:
+def test_closing_removes_the_socket(device: str) -> None:
     control = ControlSocket(echo)
     control.open(device)
     control.close()
 
-    assert ask(device, {}) is None
+    assert send(device, {}) is None
 
 
-def test_a_name_that_is_taken_is_used_as_soon_as_it_is_free(
+def test_a_taken_socket_name_is_used_as_soon_as_it_is_free(
     serve: Serve, device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It was taken by a mount that was ending, and the next one with its number had none."""
-    monkeypatch.setattr(control, "_NAME_PAUSE_S", 0.01)
+    """A mount that was ending still had the name, and the next with its number got no socket."""
+    monkeypatch.setattr(control, "_RETRY_PAUSE_S", 0.01)
     with closing(ControlSocket(echo)) as before:
         before.open(device)
         serve(lambda _: {"is": "next"}, device)
-    while (answer := ask(device, {"ask": "status"})) is None:
+    while (answer := send(device, {"ask": "status"})) is None:
         pass
 
     assert answer == {"is": "next"}
     assert not caplog.text
 
 
-def test_without_a_socket_a_mount_does_without(
+def test_without_a_socket_the_mount_only_logs_a_warning(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(control, "_NAME_PAUSE_S", 0.01)
+    monkeypatch.setattr(control, "_RETRY_PAUSE_S", 0.01)
     serve(at=serve())  # the name is taken
-    while "invoicefs status cannot ask this mount" not in caplog.text:
+    while "invoicefs status cannot reach this mount" not in caplog.text:
         pass
 
 
-# Who is at the other end
+# Peers
 
 AS_NOBODY = """
 import os, socket, sys
@@ -122,14 +118,14 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 def test_another_user_gets_no_answer(serve: Serve) -> None:
     asking = 'channel.sendall(b"{}\\n"); print(channel.recv(1000))'
     with as_nobody("connect", serve(), asking) as other:
-        told, _ = other.communicate(timeout=20)
+        received, _ = other.communicate(timeout=20)
 
-    assert b"asked" not in told
+    assert b"asked" not in received
 
 
 @as_root
-def test_what_another_user_answers_in_the_place_of_a_mount_is_not_taken(device: str) -> None:
-    """Root's status printed his bytes."""
+def test_answers_from_another_user_are_rejected(device: str) -> None:
+    """The status command of root printed the bytes of that user."""
     answering = """
 channel.listen()
 print("ready", flush=True)
@@ -143,15 +139,15 @@ finally:
         assert other.stdout is not None
         assert other.stdout.readline() == b"ready\n"
 
-        assert ask(device, {}) is None
+        assert send(device, {}) is None
         other.communicate(timeout=20)
 
 
-# Questions
+# Requests
 
 
-def test_a_mount_that_nobody_gets_through_to_is_told_as_such(device: str) -> None:
-    """It is not taken for one that is gone: many have asked, and none was answered."""
+def test_a_full_backlog_is_an_error_and_not_a_missing_mount(device: str) -> None:
+    """Clients wait and none is accepted, which does not mean that there is no mount."""
     with closing(socket.socket(socket.AF_UNIX)) as silent, ExitStack() as waiting:
         silent.bind(address_of(device))
         silent.listen(0)
@@ -159,26 +155,26 @@ def test_a_mount_that_nobody_gets_through_to_is_told_as_such(device: str) -> Non
             client = waiting.enter_context(closing(socket.socket(socket.AF_UNIX)))
             client.setblocking(False)
             client.connect_ex(address_of(device))
-        with pytest.raises(UserError, match="does not answer"):
-            ask(device, {})
+        with pytest.raises(UserError, match="does not respond"):
+            send(device, {})
 
 
-def test_a_refusal_comes_with_its_words(serve: Serve) -> None:
+def test_a_refusal_is_raised_with_its_message(serve: Serve) -> None:
     def refuse(_: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Unreachable("nobody answers")
 
     device = serve(refuse)
 
     with pytest.raises(UserError, match=r"^nobody answers$"):
-        ask(device, {})
+        send(device, {})
 
 
 @pytest.mark.parametrize("line", [b"", b"\n", b"nonsense\n", b"5\n", b"[1]\n", b"\xff\xfe\n"])
-def test_what_is_no_question_is_refused_and_the_mount_goes_on(serve: Serve, line: bytes) -> None:
+def test_a_malformed_request_is_refused_and_the_next_is_answered(serve: Serve, line: bytes) -> None:
     device = serve()
 
     assert "error" in raw(device, line)
-    assert ask(device, {}) == {"asked": {}}
+    assert send(device, {}) == {"asked": {}}
 
 
 def raw(device: str, line: bytes) -> dict[str, Any]:
@@ -199,32 +195,32 @@ def test_any_bytes_are_answered(serve: Serve, line: bytes) -> None:
     assert raw(serve(at=next(DEVICES)), line).keys() in ({"asked"}, {"error"})
 
 
-def test_whoever_hangs_up_does_no_harm(serve: Serve) -> None:
+def test_a_client_that_hangs_up_does_no_harm(serve: Serve) -> None:
     device = serve()
     for words in (b"", b'{"ask": "status"}\n', b"{"):
         with socket.socket(socket.AF_UNIX) as channel:
             channel.connect(address_of(device))
             channel.sendall(words)
 
-    assert ask(device, {}) == {"asked": {}}
+    assert send(device, {}) == {"asked": {}}
 
 
-def test_one_slow_answer_holds_up_no_other(serve: Serve) -> None:
+def test_a_slow_request_delays_no_other(serve: Serve) -> None:
     asked, go_on = threading.Event(), threading.Event()
 
-    def answer(question: Mapping[str, Any]) -> Mapping[str, Any]:
-        if question.get("ask") == "refresh":
+    def answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
+        if request.get("ask") == "refresh":
             asked.set()
             go_on.wait(20)
-        return {"is": question.get("ask")}
+        return {"is": request.get("ask")}
 
     device = serve(answer)
     slow: list[Mapping[str, Any] | None] = []
-    thread = threading.Thread(target=lambda: slow.append(ask(device, {"ask": "refresh"})))
+    thread = threading.Thread(target=lambda: slow.append(send(device, {"ask": "refresh"})))
     thread.start()
     assert asked.wait(20)
 
-    assert ask(device, {"ask": "status"}) == {"is": "status"}
+    assert send(device, {"ask": "status"}) == {"is": "status"}
 
     go_on.set()
     thread.join()

@@ -1,4 +1,4 @@
-"""The folder to mount on: what mountinfo says of it, whether it is free, and unmounting."""
+"""The mount point: reading mountinfo, checking that it can be mounted on, unmounting."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from invoicefs.errors import UserError
 from invoicefs.mount import mountpoint
-from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, Mount, mount_at, mounts, reserve, unmount
+from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, mount_at, mounts, reserve, unmount
 
 TENANT = "https://acme.console.ves.volterra.io"
 NOBODY = 65534
@@ -39,7 +39,7 @@ MOUNTINFO = (
 
 @pytest.fixture
 def mountinfo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A file that is read in place of the kernel's; nothing is mounted."""
+    """Return an empty file that is read instead of the mountinfo of the kernel."""
     path = tmp_path / "mountinfo"
     path.write_bytes(b"")
     monkeypatch.setattr(mountpoint, "_MOUNTINFO", path)
@@ -58,7 +58,7 @@ def line_of(path: Path, filesystem_type: str = FILESYSTEM_TYPE, source: str = TE
     return f"99 28 0:99 / {escaped} ro,nosuid,nodev - {filesystem_type} {source} ro\n"
 
 
-# Any bytes but NUL, and often those with a meaning.
+# Any bytes but NUL, often those with a special meaning.
 names = st.one_of(
     st.binary(max_size=20).map(lambda name: name.replace(b"\0", b"?")),
     st.text(" \t\n\\#-/014é\x85", max_size=20).map(str.encode),
@@ -74,13 +74,13 @@ def kernel_line(path: bytes, source: bytes) -> bytes:
 
 
 def escaped(text: bytes, special: bytes) -> bytes:
-    return b"".join(b"\\%03o" % each if each in special else bytes([each]) for each in text)
+    return b"".join(b"\\%03o" % byte if byte in special else bytes([byte]) for byte in text)
 
 
 # What is mounted
 
 
-def test_mountinfo_is_read_with_its_escapes(mountinfo: Path) -> None:
+def test_mountinfo_is_parsed_with_its_escapes(mountinfo: Path) -> None:
     mountinfo.write_bytes(MOUNTINFO + b"\n")
 
     found = {mount.path: (mount.filesystem_type, mount.source) for mount in mounts()}
@@ -102,35 +102,17 @@ def test_mountinfo_is_read_with_its_escapes(mountinfo: Path) -> None:
 @given(st.lists(st.tuples(mount_paths, sources), max_size=4))
 @example([(b"/a\\040b", b"")])
 @example([(b"/ - /\xff\xe9", b"#1 - x")])
-def test_what_the_kernel_says_of_any_mount_is_understood(
+def test_the_line_of_any_mount_is_parsed(
     mountinfo: Path, mounted: list[tuple[bytes, bytes]]
 ) -> None:
-    mountinfo.write_bytes(b"".join(kernel_line(*each) for each in mounted))
+    mountinfo.write_bytes(b"".join(kernel_line(*mount) for mount in mounted))
 
     found = [(os.fsencode(mount.path), os.fsencode(mount.source)) for mount in mounts()]
 
     assert found == mounted
 
 
-@pytest.mark.parametrize(
-    "separator", ["\x0b", "\x0c", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
-)
-def test_only_a_line_feed_ends_a_line_of_mountinfo(mountinfo: Path, separator: str) -> None:
-    """The kernel escapes blanks, tabs, line feeds and backslashes, and nothing else."""
-    path = f"/mnt/a{separator}b"
-    mountinfo.write_bytes(line_of(Path(path), "tmpfs").encode() + line_of(Path("/c")).encode())
-
-    assert [mount.path for mount in mounts()] == [path, "/c"]
-
-
-def test_a_path_that_is_not_utf8_is_found(mountinfo: Path, tmp_path: Path) -> None:
-    path = os.fsencode(tmp_path) + b"/caf\xe9"
-    mountinfo.write_bytes(b"99 28 0:99 / %s ro - fuse.invoicefs s ro\n" % path)
-
-    assert mount_at(os.fsdecode(path)) == Mount("0:99", os.fsdecode(path), FILESYSTEM_TYPE, "s")
-
-
-def test_of_stacked_mounts_the_last_one_counts(mountinfo: Path, folder: Path) -> None:
+def test_the_topmost_of_stacked_mounts_counts(mountinfo: Path, folder: Path) -> None:
     mountinfo.write_text(line_of(folder, source="first") + line_of(folder, source="last"))
 
     mount = mount_at(str(folder))
@@ -152,7 +134,9 @@ def test_a_mount_is_found_by_every_spelling_of_its_path(
     assert mount.path == str(folder)
 
 
-def test_a_folder_in_a_mount_or_around_it_is_no_mount(mountinfo: Path, folder: Path) -> None:
+def test_folders_above_and_below_a_mount_point_are_not_mounts(
+    mountinfo: Path, folder: Path
+) -> None:
     mountinfo.write_text(line_of(folder))
 
     assert mount_at(str(folder / "system")) is None
@@ -167,16 +151,16 @@ def test_the_mounts_of_this_machine_are_read() -> None:
     assert proc.filesystem_type == "proc"
 
 
-# Whether a folder is free
+# Folders that can be mounted on
 
 
-def test_an_empty_folder_is_free(folder: Path) -> None:
+def test_an_empty_folder_can_be_reserved(folder: Path) -> None:
     reserve(str(folder))
 
     assert not list(folder.iterdir())
 
 
-def test_a_link_to_an_empty_folder_is_free(folder: Path) -> None:
+def test_a_link_to_an_empty_folder_can_be_reserved(folder: Path) -> None:
     link = folder.with_name("link")
     link.symlink_to(folder)
 
@@ -194,7 +178,7 @@ def make_dangling_link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-def make_circle(path: Path) -> None:
+def make_link_loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
@@ -213,12 +197,12 @@ def make_folder_with_a_hidden_file(path: Path) -> None:
         (make_nothing, "does not exist: mkdir"),
         (make_dangling_link, "does not exist"),
         (make_file, "is not a folder"),
-        (make_circle, "cannot be used"),
+        (make_link_loop, "cannot be used"),
         (make_full_folder, "is not empty"),
         (make_folder_with_a_hidden_file, "is not empty"),
     ],
 )
-def test_nothing_else_is_free_and_the_message_says_why(
+def test_nothing_else_can_be_reserved_and_the_error_says_why(
     tmp_path: Path, make: Callable[[Path], None], words: str
 ) -> None:
     path = tmp_path / "mnt"
@@ -233,7 +217,7 @@ def test_nothing_else_is_free_and_the_message_says_why(
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Root may write everywhere: be nobody meanwhile. Anybody else stays who they are."""
+    """Run as nobody where we are root, who may write everywhere, and else as ourselves."""
     if os.getuid() != 0:
         yield
         return
@@ -248,14 +232,14 @@ def unprivileged() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"), [(0o555, "not yours to write"), (0o333, "Permission denied")]
+    ("mode", "words"), [(0o555, "not writable for you"), (0o333, "Permission denied")]
 )
-def test_a_folder_that_may_not_be_written_or_listed_is_not_free(
+def test_a_folder_without_write_or_read_permission_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, words: str
 ) -> None:
     folder = tmp_path / "mnt"
     folder.mkdir()
-    # Only what is below the working folder can be reached: the folders above it are private.
+    # The folders above the working folder are private and cannot be searched by nobody.
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)
     folder.chmod(mode)
@@ -266,29 +250,29 @@ def test_a_folder_that_may_not_be_written_or_listed_is_not_free(
     folder.chmod(0o755)
 
 
-def test_a_folder_that_is_mounted_already_is_not_free(mountinfo: Path, folder: Path) -> None:
+def test_a_folder_with_a_mount_of_ours_is_refused(mountinfo: Path, folder: Path) -> None:
     mountinfo.write_text(line_of(folder))
 
-    with pytest.raises(UserError, match="is mounted already") as raised:
+    with pytest.raises(UserError, match="is already mounted") as raised:
         reserve(str(folder))
 
     assert TENANT in str(raised.value)
     assert f"invoicefs umount {folder}" in str(raised.value)
 
 
-def test_a_folder_that_another_program_keeps_locked_is_not_waited_for_without_end(
+def test_waiting_for_a_locked_folder_has_a_deadline(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mountpoint, "_LOCK_TIMEOUT_S", 0.0)
     first = reserve(str(folder))
-    with pytest.raises(UserError, match="locked: try again"):
+    with pytest.raises(UserError, match=r"has locked .*: try again"):
         reserve(str(folder))
 
     first.release()
     reserve(str(folder)).release()
 
 
-def test_another_filesystem_may_be_mounted_over(mountinfo: Path, folder: Path) -> None:
+def test_mounting_over_another_filesystem_is_allowed(mountinfo: Path, folder: Path) -> None:
     mountinfo.write_text(line_of(folder, "tmpfs"))
 
     reserve(str(folder))
@@ -298,7 +282,7 @@ def test_another_filesystem_may_be_mounted_over(mountinfo: Path, folder: Path) -
 
 
 class Helper:
-    """A program that takes the place of the one that unmounts, and writes down its arguments."""
+    """A fake unmount program that records its arguments."""
 
     def __init__(self, folder: Path, name: str, mountinfo: Path) -> None:
         self._program = folder / name
@@ -317,7 +301,7 @@ class Helper:
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The only folder in which programs are looked for."""
+    """Return the only folder in ``PATH``."""
     path = tmp_path / "programs"
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
@@ -335,7 +319,7 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("umount", True, ["-l"]),
     ],
 )
-def test_any_of_the_helpers_unmounts(
+def test_any_helper_program_unmounts(
     mountinfo: Path, folder: Path, programs: Path, name: str, lazy: bool, options: list[str]
 ) -> None:
     helper = Helper(programs, name, mountinfo)
@@ -347,9 +331,7 @@ def test_any_of_the_helpers_unmounts(
     assert mount_at(str(folder)) is None
 
 
-def test_the_newest_helper_is_asked_and_no_other(
-    mountinfo: Path, folder: Path, programs: Path
-) -> None:
+def test_only_the_newest_helper_is_run(mountinfo: Path, folder: Path, programs: Path) -> None:
     newest, *others = (
         Helper(programs, name, mountinfo) for name in ("fusermount3", "fusermount", "umount")
     )
@@ -362,7 +344,7 @@ def test_the_newest_helper_is_asked_and_no_other(
 
 
 @pytest.mark.parametrize("lazy", [False, True])
-def test_what_is_no_mount_is_not_unmounted(
+def test_a_folder_without_a_mount_is_not_unmounted(
     mountinfo: Path, folder: Path, programs: Path, lazy: bool
 ) -> None:
     helper = Helper(programs, "fusermount3", mountinfo)
@@ -375,7 +357,7 @@ def test_what_is_no_mount_is_not_unmounted(
 
 
 @pytest.mark.parametrize("filesystem_type", ["ext4", "fuse", "fuse.sshfs", "fuse.invoicefs2"])
-def test_a_mount_of_somebody_else_is_not_unmounted(
+def test_another_filesystem_is_not_unmounted(
     mountinfo: Path, folder: Path, programs: Path, filesystem_type: str
 ) -> None:
     helper = Helper(programs, "fusermount3", mountinfo)
@@ -395,7 +377,7 @@ def test_a_mount_of_somebody_else_is_not_unmounted(
         (["exit 32"], "cannot be unmounted: .*fusermount3 failed"),
     ],
 )
-def test_a_refusal_to_unmount_is_told_in_the_words_of_the_helper(
+def test_a_failed_unmount_reports_the_message_of_the_helper(
     mountinfo: Path, folder: Path, programs: Path, commands: list[str], words: str
 ) -> None:
     Helper(programs, "fusermount3", mountinfo).says(*commands)
@@ -411,11 +393,11 @@ def test_a_refusal_to_unmount_is_told_in_the_words_of_the_helper(
 def test_without_any_helper_unmounting_is_a_user_error(mountinfo: Path, folder: Path) -> None:
     mountinfo.write_text(line_of(folder))
 
-    with pytest.raises(UserError, match="cannot be unmounted"):
+    with pytest.raises(UserError, match="needs the program fusermount3"):
         unmount(str(folder), lazy=False)
 
 
-def test_a_helper_that_hangs_is_a_user_error(
+def test_a_hanging_helper_is_a_user_error(
     monkeypatch: pytest.MonkeyPatch, mountinfo: Path, folder: Path
 ) -> None:
     timeouts: list[float] = []
@@ -433,12 +415,12 @@ def test_a_helper_that_hangs_is_a_user_error(
     assert len(timeouts) == 1
 
 
-# A mount that its process left behind
+# Dead mounts
 
 
 @pytest.fixture
-def left_behind(monkeypatch: pytest.MonkeyPatch, mountinfo: Path, folder: Path) -> Path:
-    """A folder for which the kernel answers ENOTCONN as long as mountinfo names it."""
+def dead_mount(monkeypatch: pytest.MonkeyPatch, mountinfo: Path, folder: Path) -> Path:
+    """Return a folder that fails with ENOTCONN as long as mountinfo names it."""
     mountinfo.write_text(line_of(folder))
 
     def not_connected(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -455,31 +437,31 @@ def left_behind(monkeypatch: pytest.MonkeyPatch, mountinfo: Path, folder: Path) 
 
 
 def test_our_own_dead_mount_is_unmounted_lazily_first(
-    mountinfo: Path, left_behind: Path, programs: Path
+    mountinfo: Path, dead_mount: Path, programs: Path
 ) -> None:
     helper = Helper(programs, "fusermount3", mountinfo)
 
-    reserve(str(left_behind))
+    reserve(str(dead_mount))
 
-    assert helper.arguments == ["-u", "-z", str(left_behind)]
+    assert helper.arguments == ["-u", "-z", str(dead_mount)]
 
 
-def test_the_dead_mount_of_somebody_else_is_left_alone(
-    mountinfo: Path, left_behind: Path, programs: Path
+def test_a_dead_mount_of_another_filesystem_is_left_alone(
+    mountinfo: Path, dead_mount: Path, programs: Path
 ) -> None:
     helper = Helper(programs, "fusermount3", mountinfo)
-    mountinfo.write_text(line_of(left_behind, "fuse.sshfs"))
+    mountinfo.write_text(line_of(dead_mount, "fuse.sshfs"))
 
-    with pytest.raises(UserError, match="not ours"):
-        reserve(str(left_behind))
+    with pytest.raises(UserError, match="dead mount of another filesystem"):
+        reserve(str(dead_mount))
 
     assert not helper.arguments
 
 
 def test_a_dead_mount_that_cannot_be_unmounted_is_a_user_error(
-    mountinfo: Path, left_behind: Path, programs: Path
+    mountinfo: Path, dead_mount: Path, programs: Path
 ) -> None:
     Helper(programs, "fusermount3", mountinfo).says("echo 'not yours' >&2", "exit 1")
 
     with pytest.raises(UserError, match="not yours"):
-        reserve(str(left_behind))
+        reserve(str(dead_mount))

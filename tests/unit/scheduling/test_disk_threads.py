@@ -1,4 +1,4 @@
-"""The store is read in a few threads that stay."""
+"""The store is read in a few long-lived threads."""
 
 import contextlib
 import threading
@@ -12,7 +12,7 @@ from invoicefs.scheduling.disk_threads import DiskThreads
 
 HANG_S = 20.0
 FEW = 4
-"""Each thread that reads the store keeps a connection to its database."""
+"""Upper bound for threads: each that reads the store keeps a connection to its database."""
 
 
 @pytest.fixture
@@ -22,14 +22,14 @@ def disk() -> Iterator[DiskThreads]:
     disk.close()
 
 
-def test_result_is_that_of_the_read(disk: DiskThreads) -> None:
+def test_run_returns_the_result_of_the_read(disk: DiskThreads) -> None:
     content = object()
 
     assert disk.run(lambda: content) is content
 
 
-def test_each_thread_closes_what_it_holds_when_it_ends() -> None:
-    """Python 3.13 warns of each connection to a database that nobody closes."""
+def test_each_thread_calls_on_thread_end_before_it_ends() -> None:
+    """Python 3.13 warns of each database connection that is not closed."""
     ended: list[int] = []
     before = set(threading.enumerate())
     disk = DiskThreads(HANG_S, lambda: ended.append(threading.get_ident()))
@@ -41,14 +41,10 @@ def test_each_thread_closes_what_it_holds_when_it_ends() -> None:
     assert sorted(ended) == sorted(thread.ident or 0 for thread in threads)
 
 
-def test_read_that_finds_nothing_is_no_error(disk: DiskThreads) -> None:
-    assert disk.run(lambda: None) is None
-
-
 @pytest.mark.parametrize(
     "error", [OSError(5, "Input/output error"), KeyError("bug"), StopIteration(), TimeoutError()]
 )
-def test_error_of_a_read_is_raised(disk: DiskThreads, error: Exception) -> None:
+def test_run_raises_the_error_of_the_read(disk: DiskThreads, error: Exception) -> None:
     def read() -> None:
         raise error
 
@@ -58,7 +54,7 @@ def test_error_of_a_read_is_raised(disk: DiskThreads, error: Exception) -> None:
     assert raised.value is error
 
 
-def test_read_after_one_that_failed_works(disk: DiskThreads) -> None:
+def test_reads_work_after_failed_reads(disk: DiskThreads) -> None:
     def fail() -> None:
         raise OSError(5, "Input/output error")
 
@@ -69,7 +65,7 @@ def test_read_after_one_that_failed_works(disk: DiskThreads) -> None:
     assert disk.run(lambda: "content") == "content"
 
 
-def test_reads_from_many_short_lived_threads_use_few_that_stay(disk: DiskThreads) -> None:
+def test_many_short_lived_callers_share_a_few_threads(disk: DiskThreads) -> None:
     readers: set[threading.Thread] = set()
 
     def call_back() -> None:
@@ -86,7 +82,7 @@ def test_reads_from_many_short_lived_threads_use_few_that_stay(disk: DiskThreads
     assert all(reader.is_alive() for reader in readers)
 
 
-def test_reads_wait_for_one_of_the_few(disk: DiskThreads) -> None:
+def test_reads_wait_for_a_free_thread(disk: DiskThreads) -> None:
     more_than_few = threading.Barrier(FEW + 1)
 
     def read() -> None:
@@ -102,7 +98,7 @@ def test_reads_wait_for_one_of_the_few(disk: DiskThreads) -> None:
     assert at_one_time == []
 
 
-def test_slow_read_does_not_hold_up_another(disk: DiskThreads) -> None:
+def test_a_slow_read_does_not_delay_another(disk: DiskThreads) -> None:
     has_begun, may_end = threading.Event(), threading.Event()
 
     def read_slowly() -> bool:
@@ -120,22 +116,22 @@ def test_slow_read_does_not_hold_up_another(disk: DiskThreads) -> None:
 
 
 class Disk:
-    """A disk that hangs until it is mended."""
+    """A disk that hangs until it is fixed."""
 
     def __init__(self) -> None:
-        self._is_mended = threading.Event()
+        self._is_fixed = threading.Event()
         self._hanging = threading.Semaphore(0)
 
     def read(self) -> str:
         self._hanging.release()
-        assert self._is_mended.wait(HANG_S)
+        assert self._is_fixed.wait(HANG_S)
         return "content"
 
     def until_read(self) -> None:
         assert self._hanging.acquire(timeout=HANG_S)
 
     def mend(self) -> None:
-        self._is_mended.set()
+        self._is_fixed.set()
 
 
 @pytest.fixture
@@ -152,13 +148,7 @@ def impatient() -> Iterator[DiskThreads]:
     disk.close()
 
 
-def test_nobody_waits_for_a_disk_that_hangs(impatient: DiskThreads, hanging: Disk) -> None:
-    for _ in range(FEW):
-        with pytest.raises(TimedOut):
-            impatient.run(hanging.read)
-
-
-def test_disk_that_answers_again_is_read_again(impatient: DiskThreads, hanging: Disk) -> None:
+def test_reads_work_again_once_the_disk_answers(impatient: DiskThreads, hanging: Disk) -> None:
     for _ in range(FEW):
         with pytest.raises(TimedOut):
             impatient.run(hanging.read)
@@ -166,7 +156,7 @@ def test_disk_that_answers_again_is_read_again(impatient: DiskThreads, hanging: 
     hanging.mend()
 
     contents = (run_if_in_time(impatient, lambda: "content") for _ in range(1000))
-    assert "content" in contents  # on a busy machine not at the first try
+    assert "content" in contents  # on a busy machine not at the first attempt
 
 
 def run_if_in_time(disk: DiskThreads, read: Callable[[], str]) -> str | None:
@@ -176,7 +166,9 @@ def run_if_in_time(disk: DiskThreads, read: Callable[[], str]) -> str | None:
         return None
 
 
-def test_read_that_was_given_up_is_not_made_later(impatient: DiskThreads, hanging: Disk) -> None:
+def test_a_read_that_timed_out_in_the_queue_is_never_made(
+    impatient: DiskThreads, hanging: Disk
+) -> None:
     late: list[str] = []
     for _ in range(FEW):
         with pytest.raises(TimedOut):
@@ -193,21 +185,7 @@ def test_read_that_was_given_up_is_not_made_later(impatient: DiskThreads, hangin
     assert late == []
 
 
-def test_close_ends_the_threads() -> None:
-    before = set(threading.enumerate())
-    disk = DiskThreads(timeout_s=HANG_S)
-    disk.run(lambda: None)
-    begun = set(threading.enumerate()) - before
-
-    disk.close()
-    for thread in begun:
-        thread.join(HANG_S)
-
-    assert begun
-    assert not any(thread.is_alive() for thread in begun)
-
-
-def test_close_does_not_wait_for_the_read_that_runs(hanging: Disk) -> None:
+def test_close_does_not_wait_for_a_running_read(hanging: Disk) -> None:
     disk = DiskThreads(timeout_s=HANG_S)
     with ThreadPoolExecutor(1) as caller:
         content = caller.submit(disk.run, hanging.read)
@@ -220,7 +198,7 @@ def test_close_does_not_wait_for_the_read_that_runs(hanging: Disk) -> None:
         assert content.result(HANG_S) == "content"
 
 
-def test_who_waits_for_a_thread_at_the_close_is_told_in_words_of_the_domain(hanging: Disk) -> None:
+def test_queued_reads_raise_timed_out_on_close(hanging: Disk) -> None:
     disk = DiskThreads(timeout_s=0.2)
     about_to_read = threading.Barrier(2 * FEW + 1)
 
@@ -237,15 +215,11 @@ def test_who_waits_for_a_thread_at_the_close_is_told_in_words_of_the_domain(hang
         hanging.mend()
 
         errors = {type(read.exception(HANG_S)) for read in reads}
-    # `RuntimeError` for those who come after the close
+    # Reads that begin after `close` may raise `RuntimeError`.
     assert errors <= {type(None), TimedOut, RuntimeError}
 
 
-def test_unused_threads_can_be_closed() -> None:
-    DiskThreads(timeout_s=HANG_S).close()
-
-
-def test_nothing_is_read_after_close(disk: DiskThreads) -> None:
+def test_close_prevents_further_reads(disk: DiskThreads) -> None:
     disk.close()
     reads: list[None] = []
 

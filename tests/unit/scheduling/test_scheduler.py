@@ -1,4 +1,4 @@
-"""How calls are made: how many at once, for whom, and until when."""
+"""How requests are scheduled: how many at once, with which priority, and until when."""
 
 import contextlib
 import gc
@@ -32,52 +32,31 @@ from invoicefs.scheduling.scheduler import (
 from tests.support.scheduler_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
 
 A_MOMENT_S = 0.25
-A_WHILE_S = 10.0  # for what happens at once, where a failure would show in no other way
+A_WHILE_S = 10.0  # a deadline for what should happen at once
 
 RETRIED = (RateLimited, Unavailable, Unreachable)
 
 
-# One call.
+# One request.
 
 
-def test_fetch_returns_what_the_call_brings(stage: Stage) -> None:
+def test_fetch_returns_the_result_of_the_request(stage: Stage) -> None:
     content = object()
 
     assert stage.fetch("a", stage.call(content)) is content
 
 
-def test_call_that_brings_nothing_is_an_answer(stage: Stage) -> None:
-    call = stage.call(None)
-
-    assert stage.fetch("a", call) is None
-    assert call.attempts == 1
-
-
-def test_call_is_given_the_deadline_of_its_caller(stage: Stage) -> None:
+def test_a_request_has_the_deadline_of_its_caller(stage: Stage) -> None:
     call = stage.call()
     deadline = Deadline.after(17.0, stage.clock)
 
     stage.scheduler.fetch("a", "pdf", call, deadline)
 
-    assert [each.at_s for each in call.deadlines] == [deadline.at_s]
+    assert [given.at_s for given in call.deadlines] == [deadline.at_s]
 
 
-def test_result_is_not_kept(stage: Stage) -> None:
-    call = stage.call("first", "second")
-
-    assert [stage.fetch("a", call), stage.fetch("a", call)] == ["first", "second"]
-
-
-def test_background_call_is_made_while_nobody_waits(stage: Stage) -> None:
-    call = stage.call()
-
-    stage.start("a", call)
-
-    call.until_begun()
-
-
-def test_start_does_not_wait_for_the_call(stage: Stage) -> None:
-    call = stage.held_call()
+def test_start_makes_a_request_without_waiting_for_it(stage: Stage) -> None:
+    call = stage.blocked_call()
 
     stage.start("a", call)
 
@@ -88,39 +67,22 @@ def test_start_does_not_wait_for_the_call(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("parallel", [1, 2, 3, 8])
-def test_at_most_parallel_calls_run_at_one_time(set_stage: SetStage, parallel: int) -> None:
+def test_at_most_parallel_requests_are_in_flight(set_stage: SetStage, parallel: int) -> None:
     stage = set_stage(parallel=parallel)
-    calls = [stage.held_call() for _ in range(parallel + 3)]
+    calls = [stage.blocked_call() for _ in range(parallel + 3)]
     callers = [stage.caller(f"key {n}", call) for n, call in enumerate(calls)]
     stage.settle()
     running_first = stage.running
 
     for call in calls:
-        call.let_all_go()
+        call.release_all()
 
     assert [caller.result(HANG_S) for caller in callers] == ["content"] * len(calls)
     assert running_first == parallel
     assert stage.most_running == parallel
 
 
-def test_at_most_parallel_calls_run_with_background_and_retries(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=4)
-    for n in range(12):
-        stage.start(f"background {n}", stage.call(Unavailable("503"), "content"))
-    callers = [
-        stage.caller(f"foreground {n}", stage.held_call(Unreachable("lost"), "content"))
-        for n in range(6)
-    ]
-    stage.settle()
-    for _ in range(10):
-        stage.let_all_go()
-        stage.pass_time(1.0)
-
-    assert [caller.result(HANG_S) for caller in callers] == ["content"] * 6
-    assert stage.most_running == 4
-
-
-def test_threads_are_used_again(set_stage: SetStage) -> None:
+def test_threads_are_reused(set_stage: SetStage) -> None:
     stage = set_stage(parallel=2)
     seen = set()
 
@@ -130,38 +92,7 @@ def test_threads_are_used_again(set_stage: SetStage) -> None:
     assert len(seen) <= 2
 
 
-def test_slow_call_does_not_hold_up_others(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=2)
-    stage.occupy(1)
-
-    assert [stage.fetch(f"key {n}", stage.call(n)) for n in range(5)] == [0, 1, 2, 3, 4]
-
-
-def test_call_waits_for_a_slot_and_gets_it(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=2)
-    first, _ = stage.occupy(2)
-    call = stage.call()
-    caller = stage.caller("a", call)
-    stage.settle()
-    assert call.attempts == 0
-
-    first.let_go()
-
-    assert caller.result(HANG_S) == "content"
-
-
-def test_every_slot_is_usable_after_all_were_busy(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=3)
-    for call in stage.occupy(3):
-        call.let_go()
-    stage.settle()
-
-    stage.occupy(3)
-
-    assert stage.running == 3
-
-
-def test_no_lock_is_held_during_a_call(set_stage: SetStage) -> None:
+def test_a_request_may_use_the_scheduler_itself(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
     other = stage.call("other")
 
@@ -175,25 +106,13 @@ def test_no_lock_is_held_during_a_call(set_stage: SetStage) -> None:
 # Two priorities.
 
 
-@pytest.mark.parametrize("parallel", [3, 4, 8])
-def test_background_leaves_two_slots(set_stage: SetStage, parallel: int) -> None:
-    stage = set_stage(parallel=parallel)
-    stage.win_all_slots(parallel)
-    for n in range(parallel + 2):
-        stage.start(f"key {n}", stage.held_call())
-
-    stage.settle()
-
-    assert stage.running == parallel - FOREGROUND_SLOTS
-
-
-def test_two_slots_are_kept() -> None:
+def test_two_slots_are_reserved_for_the_foreground() -> None:
     assert FOREGROUND_SLOTS == 2
 
 
-def test_foreground_calls_are_made_at_once_beside_a_busy_background(set_stage: SetStage) -> None:
+def test_a_busy_background_does_not_delay_the_foreground(set_stage: SetStage) -> None:
     stage = set_stage(parallel=4)
-    background = [stage.held_call() for _ in range(10)]
+    background = [stage.blocked_call() for _ in range(10)]
     for n, call in enumerate(background):
         stage.start(f"background {n}", call)
     stage.settle()
@@ -204,54 +123,27 @@ def test_foreground_calls_are_made_at_once_beside_a_busy_background(set_stage: S
     assert stage.running == 4
 
 
-def test_background_goes_on_when_one_of_its_calls_ends(set_stage: SetStage) -> None:
+def test_the_foreground_has_priority(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
-    first, second = stage.held_call(), stage.held_call()
-    stage.start("first", first)
-    stage.start("second", second)
-    first.until_begun()
-    stage.settle()
-    assert second.attempts == 0
-
-    first.let_go()
-
-    second.until_begun()
-
-
-@pytest.mark.parametrize("parallel", [1, 2])
-def test_background_never_takes_a_slot_of_the_foreground(
-    set_stage: SetStage, parallel: int
-) -> None:
-    stage = set_stage(parallel=parallel)
-    background = stage.call()
-    stage.start("background", background)
-
-    assert stage.fetch("foreground", stage.call()) == "content"
-    stage.settle()
-    assert background.attempts == 0
-
-
-def test_foreground_goes_first(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=3)
-    running = stage.held_call()
+    running = stage.blocked_call()
     stage.start("running", running)
     running.until_begun()
     stage.occupy(2)
-    background, foreground = stage.held_call(), stage.held_call()
+    background, foreground = stage.blocked_call(), stage.blocked_call()
     stage.start("background", background)
     stage.caller("foreground", foreground)
     stage.settle()
 
-    running.let_go()
+    running.release_one()
     foreground.until_begun()
     stage.settle()
     assert background.attempts == 0
-    foreground.let_go()
+    foreground.release_one()
 
     background.until_begun()
 
 
-def test_who_came_first_goes_first(set_stage: SetStage) -> None:
+def test_requests_are_made_in_order_of_arrival(set_stage: SetStage) -> None:
     stage = set_stage(parallel=1)
     (running,) = stage.occupy(1)
     order: list[int] = []
@@ -260,7 +152,7 @@ def test_who_came_first_goes_first(set_stage: SetStage) -> None:
         callers.append(stage.caller(f"key {n}", lambda _, n=n: order.append(n)))  # type: ignore[misc]
         stage.settle()
 
-    running.let_go()
+    running.release_one()
     for caller in callers:
         caller.result(HANG_S)
 
@@ -270,47 +162,16 @@ def test_who_came_first_goes_first(set_stage: SetStage) -> None:
 # Single-flight.
 
 
-def test_many_callers_share_one_call(stage: Stage) -> None:
+def test_many_callers_share_one_request(stage: Stage) -> None:
     content = object()
-    call = stage.held_call(content)
+    call = stage.blocked_call(content)
     callers = [stage.caller("a", call) for _ in range(12)]
     stage.settle()
 
-    call.let_go()
+    call.release_one()
 
     assert all(caller.result(HANG_S) is content for caller in callers)
     assert call.attempts == 1
-
-
-def test_many_callers_share_one_failure(stage: Stage) -> None:
-    error = NotFound("no such invoice")
-    call = stage.held_call(error)
-    callers = [stage.caller("a", call) for _ in range(12)]
-    stage.settle()
-
-    call.let_go()
-
-    assert all(caller.exception(HANG_S) is error for caller in callers)
-    assert call.attempts == 1
-
-
-def test_callers_share_a_call_that_is_tried_again(stage: Stage) -> None:
-    call = stage.call(Unavailable("503", retry_after_s=2.0), "content")
-    first = stage.caller("a", call)
-    stage.settle()
-    second = stage.caller("a", stage.call("of another call"))
-    stage.settle()
-
-    stage.pass_time(2.5)
-
-    assert (first.result(HANG_S), second.result(HANG_S)) == ("content", "content")
-    assert call.attempts == 2
-
-
-def test_different_keys_do_not_share(stage: Stage) -> None:
-    stage.caller("a", stage.held_call("of a"))
-
-    assert stage.fetch("b", stage.call("of b")) == "of b"
 
 
 @pytest.mark.parametrize(
@@ -318,7 +179,7 @@ def test_different_keys_do_not_share(stage: Stage) -> None:
     ["content", NotFound("404"), ValueError("unexpected")],
     ids=["ends", "fails", "raises"],
 )
-def test_single_flight_is_over_when_its_call_is(stage: Stage, outcome: Any) -> None:
+def test_a_finished_request_is_not_shared(stage: Stage, outcome: Any) -> None:
     with contextlib.suppress(NotFound, ValueError):
         stage.fetch("a", stage.call(outcome))
     stage.clock.advance(FAILURE_MEMORY_S)
@@ -326,34 +187,22 @@ def test_single_flight_is_over_when_its_call_is(stage: Stage, outcome: Any) -> N
     assert stage.fetch("a", stage.call("new")) == "new"
 
 
-def test_background_does_not_call_for_what_is_under_way(stage: Stage) -> None:
-    foreground, background = stage.held_call(), stage.call()
+def test_the_background_does_not_repeat_a_request_in_flight(stage: Stage) -> None:
+    foreground, background = stage.blocked_call(), stage.call()
     caller = stage.caller("a", foreground)
     foreground.until_begun()
 
     stage.start("a", background)
-    foreground.let_go()
+    foreground.release_one()
 
     assert caller.result(HANG_S) == "content"
     stage.settle()
     assert background.attempts == 0
 
 
-def test_caller_joins_a_background_call(stage: Stage) -> None:
-    background = stage.held_call("of the background")
-    stage.start("a", background)
-    background.until_begun()
-    caller = stage.caller("a", stage.call("of the caller"))
-    stage.settle()
-
-    background.let_go()
-
-    assert caller.result(HANG_S) == "of the background"
-
-
-def test_joining_lifts_a_call_that_waits_for_a_background_slot(set_stage: SetStage) -> None:
+def test_joining_promotes_a_request_queued_for_a_background_slot(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
-    stage.start("running", stage.held_call())
+    stage.start("running", stage.blocked_call())
     call = stage.call()
     stage.start("a", call)
     stage.settle()
@@ -363,10 +212,10 @@ def test_joining_lifts_a_call_that_waits_for_a_background_slot(set_stage: SetSta
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
-def test_nothing_is_queued_where_every_slot_is_kept_for_the_foreground(
+def test_background_requests_are_dropped_without_background_slots(
     set_stage: SetStage, parallel: int
 ) -> None:
-    """It would wait there until somebody wants it, and be outdated by then."""
+    """A queued one would wait until the foreground wants its key, and be outdated by then."""
     stage = set_stage(parallel=parallel)
     stage.start("a", stage.call("of the background"))
     stage.settle()
@@ -374,7 +223,7 @@ def test_nothing_is_queued_where_every_slot_is_kept_for_the_foreground(
     assert stage.fetch("a", stage.call("of the caller")) == "of the caller"
 
 
-def test_joining_lifts_a_call_out_of_its_backoff(stage: Stage) -> None:
+def test_joining_ends_the_backoff_of_a_background_request(stage: Stage) -> None:
     call = stage.call(Unavailable("503", retry_after_s=4.0), "content")
     stage.start("a", call)
     stage.settle()
@@ -383,7 +232,7 @@ def test_joining_lifts_a_call_out_of_its_backoff(stage: Stage) -> None:
     assert stage.fetch("a", stage.call("of the caller")) == "content"
 
 
-def test_joining_lifts_a_call_out_of_the_cool_down_of_the_background(stage: Stage) -> None:
+def test_joining_ends_the_background_cool_down_of_a_request(stage: Stage) -> None:
     call = stage.call(RateLimited("429", retry_after_s=4.0), "content")
     stage.start("a", call)
     stage.settle()
@@ -392,10 +241,10 @@ def test_joining_lifts_a_call_out_of_the_cool_down_of_the_background(stage: Stag
     assert stage.fetch("a", stage.call("of the caller")) == "content"
 
 
-def test_lifted_call_is_tried_again_like_any_of_the_foreground(set_stage: SetStage) -> None:
-    """It waited long for a background slot; that is no time in which anybody waited for it."""
+def test_max_wait_of_a_promoted_request_begins_when_it_is_joined(set_stage: SetStage) -> None:
+    """The time that it was queued in the background does not count."""
     stage = set_stage(parallel=3)
-    stage.start("running", stage.held_call())
+    stage.start("running", stage.blocked_call())
     stage.start("a", stage.call(Unavailable("503", retry_after_s=1.0), "content"))
     stage.pass_time(MAX_WAIT_S + 1.0)
     caller = stage.caller("a", stage.call("of the caller"))
@@ -408,8 +257,8 @@ def test_lifted_call_is_tried_again_like_any_of_the_foreground(set_stage: SetSta
 
 def test_background_does_not_make_a_foreground_call_wait_again(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
-    stage.start("running", stage.held_call())
-    call = stage.held_call()
+    stage.start("running", stage.blocked_call())
+    call = stage.blocked_call()
     stage.caller("a", call)
     call.until_begun()
 
@@ -422,20 +271,9 @@ def test_background_does_not_make_a_foreground_call_wait_again(set_stage: SetSta
 # Deadlines.
 
 
-def test_caller_does_not_wait_past_his_deadline(stage: Stage) -> None:
-    caller = stage.caller("a", stage.held_call(), timeout_s=10.0)
-    stage.settle()
-    stage.pass_time(9.9)
-    assert not caller.done()
-
-    stage.clock.advance(0.2)
-
-    assert isinstance(caller.exception(HANG_S), TimedOut)
-
-
-def test_call_that_outlasts_its_caller_holds_up_nobody(set_stage: SetStage) -> None:
+def test_a_request_that_outlasts_its_caller_delays_no_other(set_stage: SetStage) -> None:
     stage = set_stage(parallel=2)
-    caller = stage.caller("a", stage.held_call(), timeout_s=10.0)
+    caller = stage.caller("a", stage.blocked_call(), timeout_s=10.0)
     stage.settle()
     stage.clock.advance(10.0)
     assert isinstance(caller.exception(HANG_S), TimedOut)
@@ -443,31 +281,20 @@ def test_call_that_outlasts_its_caller_holds_up_nobody(set_stage: SetStage) -> N
     assert stage.fetch("b", stage.call()) == "content"
 
 
-def test_slot_of_a_call_that_outlasts_its_caller_is_free_when_it_ends(set_stage: SetStage) -> None:
+def test_a_request_past_its_deadline_frees_its_slot_when_it_ends(set_stage: SetStage) -> None:
     stage = set_stage(parallel=1)
-    call = stage.held_call()
+    call = stage.blocked_call()
     caller = stage.caller("a", call, timeout_s=10.0)
     stage.settle()
     stage.clock.advance(10.0)
     assert isinstance(caller.exception(HANG_S), TimedOut)
 
-    call.let_go()
+    call.release_one()
 
     assert stage.fetch("b", stage.call()) == "content"
 
 
-def test_caller_in_the_queue_does_not_wait_past_his_deadline(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=1)
-    stage.occupy(1)
-    caller = stage.caller("a", stage.call(), timeout_s=10.0)
-    stage.settle()
-
-    stage.clock.advance(10.0)
-
-    assert isinstance(caller.exception(HANG_S), TimedOut)
-
-
-def test_no_call_begins_after_its_deadline(set_stage: SetStage) -> None:
+def test_no_request_begins_after_its_deadline(set_stage: SetStage) -> None:
     stage = set_stage(parallel=1)
     (running,) = stage.occupy(1)
     call = stage.call()
@@ -476,27 +303,27 @@ def test_no_call_begins_after_its_deadline(set_stage: SetStage) -> None:
     stage.clock.advance(10.0)
     assert isinstance(caller.exception(HANG_S), TimedOut)
 
-    running.let_go()
+    running.release_one()
     stage.settle()
 
     assert call.attempts == 0
 
 
-def test_no_background_call_begins_after_its_deadline(set_stage: SetStage) -> None:
+def test_no_background_request_begins_after_its_deadline(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
-    running, call = stage.held_call(), stage.call()
+    running, call = stage.blocked_call(), stage.call()
     stage.start("running", running)
     running.until_begun()
     stage.start("a", call, timeout_s=10.0)
     stage.pass_time(10.0)
 
-    running.let_go()
+    running.release_one()
     stage.settle()
 
     assert call.attempts == 0
 
 
-def test_caller_without_time_makes_no_call(stage: Stage) -> None:
+def test_an_expired_deadline_makes_no_request(stage: Stage) -> None:
     call = stage.call()
 
     with pytest.raises(TimedOut):
@@ -506,8 +333,8 @@ def test_caller_without_time_makes_no_call(stage: Stage) -> None:
     assert call.attempts == 0
 
 
-def test_who_joins_waits_until_his_own_deadline(stage: Stage) -> None:
-    call = stage.held_call()
+def test_callers_that_join_have_their_own_deadline(stage: Stage) -> None:
+    call = stage.blocked_call()
     patient = stage.caller("a", call, timeout_s=30.0)
     call.until_begun()
     hurried = stage.caller("a", call, timeout_s=10.0)
@@ -515,28 +342,12 @@ def test_who_joins_waits_until_his_own_deadline(stage: Stage) -> None:
 
     stage.clock.advance(10.0)
     assert isinstance(hurried.exception(HANG_S), TimedOut)
-    call.let_go()
+    call.release_one()
 
     assert patient.result(HANG_S) == "content"
 
 
-def test_who_joins_a_queued_call_is_not_bound_by_its_deadline(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=1)
-    (running,) = stage.occupy(1)
-    hurried = stage.caller("a", stage.call(), timeout_s=10.0)
-    stage.settle()
-    patient = stage.caller("a", stage.call(), timeout_s=25.0)
-    stage.settle()
-    stage.pass_time(10.0)
-    assert isinstance(hurried.exception(HANG_S), TimedOut)
-    stage.pass_time(FAILURE_MEMORY_S)
-
-    running.let_go()
-
-    assert patient.result(HANG_S) == "content"
-
-
-def test_who_joins_a_queued_call_in_a_hurry_does_not_cut_it_short(set_stage: SetStage) -> None:
+def test_joining_does_not_shorten_the_deadline_of_a_queued_request(set_stage: SetStage) -> None:
     stage = set_stage(parallel=1)
     (running,) = stage.occupy(1)
     patient = stage.caller("a", stage.call(), timeout_s=25.0)
@@ -546,12 +357,12 @@ def test_who_joins_a_queued_call_in_a_hurry_does_not_cut_it_short(set_stage: Set
     stage.pass_time(10.0)
     assert isinstance(hurried.exception(HANG_S), TimedOut)
 
-    running.let_go()
+    running.release_one()
 
     assert patient.result(HANG_S) == "content"
 
 
-def test_who_comes_after_a_queued_call_ran_out_of_time_gets_a_call(set_stage: SetStage) -> None:
+def test_a_request_can_be_queued_again_after_it_timed_out(set_stage: SetStage) -> None:
     stage = set_stage(parallel=1)
     (running,) = stage.occupy(1)
     hurried = stage.caller("a", stage.call(), timeout_s=10.0)
@@ -562,27 +373,14 @@ def test_who_comes_after_a_queued_call_ran_out_of_time_gets_a_call(set_stage: Se
     late = stage.caller("a", stage.call(), timeout_s=10.0)
     stage.settle()
 
-    running.let_go()
+    running.release_one()
 
     assert late.result(HANG_S) == "content"
 
 
-def test_who_lifts_a_background_call_is_not_bound_by_its_deadline(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=3)
-    stage.start("running", stage.held_call())
-    stage.start("a", stage.call(Unavailable("503", retry_after_s=2.0), "content"), timeout_s=10.0)
-    stage.pass_time(9.0)
-    caller = stage.caller("a", stage.call())
-    stage.settle()
-
-    stage.pass_time(3.0)
-
-    assert caller.result(HANG_S) == "content"
-
-
-def test_who_comes_to_a_call_that_does_not_end_is_told_at_once(stage: Stage) -> None:
-    """Its key stays taken: to make the call once more could take all slots, one by one."""
-    stuck, again = stage.held_call(), stage.call()
+def test_callers_that_join_a_stuck_request_fail_at_once(stage: Stage) -> None:
+    """Its key stays taken: repeating the request could occupy one slot after another."""
+    stuck, again = stage.blocked_call(), stage.call()
     caller = stage.caller("a", stuck, timeout_s=10.0)
     stage.settle()
     stage.clock.advance(10.0)
@@ -594,20 +392,20 @@ def test_who_comes_to_a_call_that_does_not_end_is_told_at_once(stage: Stage) -> 
     assert again.attempts == 0
 
 
-def test_key_is_free_when_a_call_that_did_not_end_ends_after_all(stage: Stage) -> None:
-    stuck = stage.held_call("late")
+def test_the_key_of_a_stuck_request_is_free_when_it_ends(stage: Stage) -> None:
+    stuck = stage.blocked_call("late")
     caller = stage.caller("a", stuck, timeout_s=10.0)
     stage.settle()
     stage.clock.advance(20.0)
     assert isinstance(caller.exception(HANG_S), TimedOut)
-    stuck.let_go()
+    stuck.release_one()
     stage.settle()
 
     assert stage.fetch("a", stage.call("new")) == "new"
 
 
-def test_who_joins_a_call_that_runs_does_not_prolong_it(stage: Stage) -> None:
-    call = stage.held_call()
+def test_joining_does_not_prolong_a_running_request(stage: Stage) -> None:
+    call = stage.blocked_call()
     deadline = Deadline.after(10.0, stage.clock)
     stage.caller("a", call, timeout_s=10.0)
     call.until_begun()
@@ -615,10 +413,10 @@ def test_who_joins_a_call_that_runs_does_not_prolong_it(stage: Stage) -> None:
     stage.caller("a", call, timeout_s=25.0)
     stage.settle()
 
-    assert [each.at_s for each in call.deadlines] == [deadline.at_s]
+    assert [given.at_s for given in call.deadlines] == [deadline.at_s]
 
 
-def test_attempt_for_who_joined_has_his_deadline(stage: Stage) -> None:
+def test_retries_have_the_deadline_of_callers_that_joined(stage: Stage) -> None:
     call = stage.call(Unavailable("503", retry_after_s=2.0), "content")
     stage.caller("a", call, timeout_s=10.0)
     stage.settle()
@@ -632,34 +430,15 @@ def test_attempt_for_who_joined_has_his_deadline(stage: Stage) -> None:
     assert call.deadlines[-1].at_s == patient.at_s
 
 
-# What nobody expects.
+# Unexpected exceptions.
 
 
 class Unexpected(Exception):
-    """An exception that is none of the domain."""
-
-
-def test_unexpected_exception_reaches_every_caller(stage: Stage) -> None:
-    error = Unexpected()
-    call = stage.held_call(error)
-    callers = [stage.caller("a", call) for _ in range(4)]
-    stage.settle()
-
-    call.let_go()
-
-    assert all(caller.exception(HANG_S) is error for caller in callers)
-    assert call.attempts == 1
-
-
-def test_unexpected_exception_is_not_remembered(stage: Stage) -> None:
-    with pytest.raises(Unexpected):
-        stage.fetch("a", stage.call(Unexpected()))
-
-    assert stage.fetch("a", stage.call()) == "content"
+    """An exception that is no `InvoicefsError`."""
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
-def test_unexpected_exception_kills_no_worker(set_stage: SetStage, parallel: int) -> None:
+def test_unexpected_exceptions_end_no_worker(set_stage: SetStage, parallel: int) -> None:
     stage = set_stage(parallel=parallel)
     for n in range(parallel + 1):
         with pytest.raises(Unexpected):
@@ -670,7 +449,7 @@ def test_unexpected_exception_kills_no_worker(set_stage: SetStage, parallel: int
     assert stage.running == parallel
 
 
-def test_unexpected_exception_in_the_background_is_logged_and_nobodys(
+def test_unexpected_background_exceptions_are_only_logged(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     background = stage.call(Unexpected())
@@ -684,7 +463,7 @@ def test_unexpected_exception_in_the_background_is_logged_and_nobodys(
     assert record.exc_info is not None
 
 
-def test_expected_failure_in_the_background_is_not_logged(
+def test_expected_background_failures_are_not_logged(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
     background = stage.call(NotFound("404"))
@@ -695,7 +474,7 @@ def test_expected_failure_in_the_background_is_not_logged(
     assert caplog.records == []
 
 
-def test_unexpected_exception_says_where_it_happened(stage: Stage) -> None:
+def test_unexpected_exceptions_keep_their_traceback(stage: Stage) -> None:
     def call_that_breaks(_: Deadline) -> None:
         raise Unexpected
 
@@ -707,11 +486,11 @@ def test_unexpected_exception_says_where_it_happened(stage: Stage) -> None:
 
 
 class Answer:
-    """Something large that a call has brought."""
+    """A large response."""
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
-def test_remembered_failure_does_not_keep_its_answer_alive(
+def test_a_remembered_failure_does_not_keep_its_response_alive(
     stage: Stage, *, background: bool
 ) -> None:
     answers: list[weakref.ref[Answer]] = []
@@ -760,7 +539,7 @@ def test_traceback_of_a_shared_error_does_not_grow(stage: Stage) -> None:
 
 @pytest.fixture
 def refuse_a_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Have the next start of a thread fail, as the system does when it has none to spare."""
+    """Make the next start of a thread fail, as if the system had none left."""
 
     def refuse(_: threading.Thread) -> None:
         monkeypatch.undo()
@@ -770,7 +549,7 @@ def refuse_a_thread(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("next_key", ["a", "b"])
-def test_thread_that_cannot_be_started_costs_neither_slot_nor_key(
+def test_a_thread_that_cannot_start_costs_neither_slot_nor_key(
     set_stage: SetStage, refuse_a_thread: Callable[[], None], next_key: str
 ) -> None:
     stage = set_stage(parallel=1)
@@ -784,7 +563,7 @@ def test_thread_that_cannot_be_started_costs_neither_slot_nor_key(
     assert caller.result(A_WHILE_S) == "content"
 
 
-def test_call_waits_for_the_threads_there_are_where_no_more_can_be_started(
+def test_requests_use_existing_threads_if_no_more_can_start(
     set_stage: SetStage, refuse_a_thread: Callable[[], None]
 ) -> None:
     stage = set_stage(parallel=2)
@@ -800,12 +579,12 @@ def test_call_waits_for_the_threads_there_are_where_no_more_can_be_started(
 
     threading.Thread(target=fetch).start()
     stage.settle()
-    running.let_go()
+    running.release_one()
 
     assert caller.result(HANG_S) == "content"
 
 
-def test_read_ahead_that_gets_no_thread_fails_nobody(
+def test_background_requests_without_a_thread_fail_no_other(
     set_stage: SetStage, refuse_a_thread: Callable[[], None]
 ) -> None:
     stage = set_stage(parallel=3)
@@ -817,10 +596,10 @@ def test_read_ahead_that_gets_no_thread_fails_nobody(
     assert stage.fetch("b", stage.call()) == "content"
 
 
-# The end.
+# Close.
 
 
-def test_close_ends_callers_in_the_queue(set_stage: SetStage) -> None:
+def test_close_ends_queued_requests(set_stage: SetStage) -> None:
     stage = set_stage(parallel=1)
     (running,) = stage.occupy(1)
     call = stage.call()
@@ -830,12 +609,12 @@ def test_close_ends_callers_in_the_queue(set_stage: SetStage) -> None:
     stage.scheduler.close()
 
     assert all(isinstance(caller.exception(HANG_S), NoAnswer) for caller in callers)
-    running.let_go()
+    running.release_one()
     stage.settle()
     assert call.attempts == 0
 
 
-def test_close_ends_callers_that_wait_for_another_attempt(stage: Stage) -> None:
+def test_close_ends_requests_in_backoff(stage: Stage) -> None:
     call = stage.call(Unavailable("503", retry_after_s=4.0), "content")
     caller = stage.caller("a", call)
     stage.settle()
@@ -847,27 +626,27 @@ def test_close_ends_callers_that_wait_for_another_attempt(stage: Stage) -> None:
     assert call.attempts == 1
 
 
-def test_close_does_not_wait_for_calls(stage: Stage) -> None:
-    call = stage.held_call()
+def test_close_does_not_wait_for_requests_in_flight(stage: Stage) -> None:
+    call = stage.blocked_call()
     caller = stage.caller("a", call)
     call.until_begun()
 
     stage.scheduler.close()
 
     assert not caller.done()
-    call.let_go()
+    call.release_one()
     assert caller.result(HANG_S) == "content"
 
 
 @pytest.mark.parametrize("error", [*RETRIED, CredentialRenewed])
-def test_no_call_is_tried_again_after_close(stage: Stage, error: type[InvoicefsError]) -> None:
+def test_no_request_is_retried_after_close(stage: Stage, error: type[InvoicefsError]) -> None:
     failure = error("the server said so")
-    call = stage.held_call(failure, "content")
+    call = stage.blocked_call(failure, "content")
     caller = stage.caller("a", call)
     call.until_begun()
     stage.scheduler.close()
 
-    call.let_go()
+    call.release_one()
     stage.settle()
 
     assert caller.done()
@@ -875,7 +654,7 @@ def test_no_call_is_tried_again_after_close(stage: Stage, error: type[InvoicefsE
     assert call.attempts == 1
 
 
-def test_no_call_is_made_after_close(stage: Stage) -> None:
+def test_no_request_is_made_after_close(stage: Stage) -> None:
     call = stage.call()
     stage.fetch("before", stage.call())
     stage.scheduler.close()
@@ -895,19 +674,14 @@ def test_close_ends_the_threads(stage: Stage) -> None:
     assert stage.threads()
 
     stage.scheduler.close()
-    running.let_go()
+    running.release_one()
     for thread in stage.threads():
         thread.join(HANG_S)
 
     assert not stage.threads()
 
 
-def test_close_twice_is_harmless(stage: Stage) -> None:
-    stage.scheduler.close()
-    stage.scheduler.close()
-
-
-def test_fetcher_that_is_not_used_has_no_threads(stage: Stage) -> None:
+def test_an_unused_scheduler_has_no_threads(stage: Stage) -> None:
     assert not stage.threads()
 
 
@@ -915,7 +689,7 @@ def test_fetcher_that_is_not_used_has_no_threads(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_pool_and_single_flight_hold_under_pressure(set_stage: SetStage, seed: int) -> None:
+def test_limit_and_single_flight_hold_under_load(set_stage: SetStage, seed: int) -> None:
     parallel, keys = 4, 6
     stage = set_stage(parallel=parallel)
     lock = threading.Lock()
@@ -929,7 +703,7 @@ def test_pool_and_single_flight_hold_under_pressure(set_stage: SetStage, seed: i
                 running[key] += 1
                 if running[key] > 1 or running.total() > parallel:
                     broken.append(f"{running}")
-            gc.isenabled()  # a moment in which others may run
+            gc.isenabled()  # lets other threads run
             with lock:
                 running[key] -= 1
             if fails:
@@ -938,7 +712,7 @@ def test_pool_and_single_flight_hold_under_pressure(set_stage: SetStage, seed: i
 
         return call
 
-    def ask_often(number: int) -> None:
+    def make_many_requests(number: int) -> None:
         choice = random.Random(f"{seed}/{number}")  # noqa: S311 # for variety, not for secrets
         together.wait(HANG_S)
         for _ in range(60):
@@ -949,9 +723,9 @@ def test_pool_and_single_flight_hold_under_pressure(set_stage: SetStage, seed: i
                 continue
             with contextlib.suppress(Unexpected):
                 if stage.fetch(key, call) != key:
-                    broken.append(f"the answer of another key than {key}")
+                    broken.append(f"the response of another key than {key}")
 
-    threads = [threading.Thread(target=ask_often, args=[n]) for n in range(8)]
+    threads = [threading.Thread(target=make_many_requests, args=[n]) for n in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -961,7 +735,7 @@ def test_pool_and_single_flight_hold_under_pressure(set_stage: SetStage, seed: i
     assert broken == []
 
 
-def test_a_worker_that_has_nothing_to_do_ends_and_gives_back_what_it_holds(
+def test_idle_workers_end_and_release_their_resources(
     set_stage: SetStage,
 ) -> None:
     ended: list[str] = []
@@ -977,9 +751,9 @@ def test_a_worker_that_has_nothing_to_do_ends_and_gives_back_what_it_holds(
     assert stage.fetch("two", stage.call("again")) == "again"
 
 
-def test_a_worker_waits_without_end_for_what_others_have_to_finish_first(stage: Stage) -> None:
-    """It looked again and again, with a processor of its own."""
-    running = [stage.held_call(), stage.held_call()]
+def test_workers_do_not_spin_while_they_wait_for_a_slot(stage: Stage) -> None:
+    """Busy waiting would occupy a processor."""
+    running = [stage.blocked_call(), stage.blocked_call()]
     for number, call in enumerate(running):
         stage.start(f"background {number}", call, timeout_s=100)
         call.until_begun()
@@ -988,8 +762,8 @@ def test_a_worker_waits_without_end_for_what_others_have_to_finish_first(stage: 
 
     stage.pass_time(IDLE_WORKER_S + 1)
 
-    assert stage.clock.waiting()  # and `pass_time` has seen all come to rest
+    assert stage.clock.waiting()  # and `pass_time` has seen all threads come to rest
     for call in running:
-        call.let_go()
+        call.release_one()
     stage.settle()
     assert [call.attempts for call in stage.calls] == [1, 1, 1, 1]

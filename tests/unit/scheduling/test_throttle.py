@@ -1,4 +1,4 @@
-"""How hard calls press a server that limits their rate, without a thread and without a clock."""
+"""How requests are slowed down for a rate limit, tested without threads and without a clock."""
 
 from itertools import pairwise
 
@@ -13,10 +13,10 @@ from invoicefs.scheduling.throttle import (
 )
 
 MOST_SLOTS = 6
-TEN_CALLS_S = [10.0 + number / 100 for number in range(10)]
+TEN_REQUESTS_S = [10.0 + number / 100 for number in range(10)]
 FOREGROUND, BACKGROUND = Priority
 
-each_priority = pytest.mark.parametrize("priority", Priority)
+both_priorities = pytest.mark.parametrize("priority", Priority)
 
 
 @pytest.fixture
@@ -25,13 +25,13 @@ def throttle() -> Throttle:
 
 
 def admit(throttle: Throttle, *began_s: float) -> None:
-    for each in began_s:
-        throttle.begin(each)
-        throttle.succeed(BACKGROUND, each)
+    for time_s in began_s:
+        throttle.begin(time_s)
+        throttle.succeed(BACKGROUND, time_s)
 
 
 def distance_s(throttle: Throttle, now_s: float) -> float:
-    """How long after a call that begins now the next one may begin."""
+    """Return how long after a request that begins now the next one may begin."""
     throttle.begin(now_s)
     return throttle.next_in_pace_s - now_s
 
@@ -39,18 +39,18 @@ def distance_s(throttle: Throttle, now_s: float) -> float:
 # Cool-downs.
 
 
-def test_a_cool_down_of_the_background_holds_back_the_background_only(throttle: Throttle) -> None:
+def test_a_background_cool_down_delays_only_the_background(throttle: Throttle) -> None:
     throttle.refuse(BACKGROUND, 10.0, 11.0, retry_after_s=5.0)
     assert throttle.cool_until_s(BACKGROUND) == 16.0
     assert throttle.cool_until_s(FOREGROUND) <= 11.0
 
 
-def test_a_cool_down_of_the_foreground_holds_back_all(throttle: Throttle) -> None:
+def test_a_foreground_cool_down_delays_all_requests(throttle: Throttle) -> None:
     throttle.refuse(FOREGROUND, 10.0, 11.0, retry_after_s=5.0)
-    assert {throttle.cool_until_s(each) for each in Priority} == {16.0}
+    assert {throttle.cool_until_s(priority) for priority in Priority} == {16.0}
 
 
-def test_no_cool_down_is_longer_than_the_longest(throttle: Throttle) -> None:
+def test_cool_downs_have_a_maximum(throttle: Throttle) -> None:
     throttle.refuse(FOREGROUND, 10.0, 11.0, retry_after_s=1e9)
     assert throttle.cool_until_s(FOREGROUND) == 11.0 + LONGEST_COOL_DOWN_S
 
@@ -58,7 +58,7 @@ def test_no_cool_down_is_longer_than_the_longest(throttle: Throttle) -> None:
 # Slots.
 
 
-def test_the_background_begins_with_few_slots_and_wins_them_one_by_one(throttle: Throttle) -> None:
+def test_the_background_starts_with_few_slots_and_gains_them_singly(throttle: Throttle) -> None:
     for slots in range(FIRST_SLOTS, MOST_SLOTS):
         assert throttle.slots == slots
         admit(throttle, *[1.0] * SUCCESSES_PER_SLOT)
@@ -66,22 +66,22 @@ def test_the_background_begins_with_few_slots_and_wins_them_one_by_one(throttle:
     assert throttle.slots == MOST_SLOTS
 
 
-@each_priority
-def test_a_429_takes_half_of_the_slots(throttle: Throttle, priority: Priority) -> None:
+@both_priorities
+def test_a_429_halves_the_slots(throttle: Throttle, priority: Priority) -> None:
     admit(throttle, *[1.0] * 100)
     for number, slots in enumerate([3, 1, 1]):
         throttle.refuse(priority, 2.0 + number, 2.5 + number, None)
         assert throttle.slots == slots
 
 
-def test_those_that_were_on_their_way_together_are_refused_as_one(throttle: Throttle) -> None:
+def test_429s_for_requests_in_flight_together_count_once(throttle: Throttle) -> None:
     admit(throttle, *[1.0] * 100)
     for answered_s in (2.5, 2.6, 2.7):
         throttle.refuse(BACKGROUND, 2.0, answered_s, None)
     assert throttle.slots == MOST_SLOTS // 2
 
 
-def test_after_a_minute_without_a_call_the_slots_are_few_again(throttle: Throttle) -> None:
+def test_slots_are_reset_after_a_minute_without_requests(throttle: Throttle) -> None:
     admit(throttle, *[1.0] * 100)
     throttle.begin(60.0)
     assert throttle.slots == MOST_SLOTS
@@ -92,37 +92,37 @@ def test_after_a_minute_without_a_call_the_slots_are_few_again(throttle: Throttl
 # The pace.
 
 
-def test_without_a_429_there_is_no_pace(throttle: Throttle) -> None:
+def test_requests_are_not_paced_before_a_429(throttle: Throttle) -> None:
     admit(throttle, *range(1, 100))
     assert distance_s(throttle, 100.0) == 0.0
 
 
-def test_after_a_429_calls_begin_further_apart_than_they_were_admitted(throttle: Throttle) -> None:
-    admit(throttle, *TEN_CALLS_S)
+def test_a_429_spaces_requests_wider_than_they_were_admitted(throttle: Throttle) -> None:
+    admit(throttle, *TEN_REQUESTS_S)
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
-    # Ten calls in one second, the pause counted in, and a quarter on top.
+    # Ten requests in one second, including the cool-down, and a quarter on top.
     assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
-def test_the_order_of_answers_does_not_matter_for_the_pace(throttle: Throttle) -> None:
-    admit(throttle, *reversed(TEN_CALLS_S))
+def test_the_pace_does_not_depend_on_the_order_of_responses(throttle: Throttle) -> None:
+    admit(throttle, *reversed(TEN_REQUESTS_S))
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
     assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
-def test_calls_of_long_ago_say_nothing_of_the_pace(throttle: Throttle) -> None:
-    admit(throttle, 10.0, *(1000.0 + each for each in TEN_CALLS_S))
+def test_old_requests_do_not_affect_the_pace(throttle: Throttle) -> None:
+    admit(throttle, 10.0, *(1000.0 + time_s for time_s in TEN_REQUESTS_S))
     throttle.refuse(BACKGROUND, 1010.4, 1010.5, retry_after_s=0.5)
     assert distance_s(throttle, 1012.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
-def test_where_nothing_was_admitted_the_cool_down_is_all(throttle: Throttle) -> None:
+def test_a_429_without_admitted_requests_sets_no_pace(throttle: Throttle) -> None:
     throttle.refuse(FOREGROUND, 10.0, 11.0, retry_after_s=60.0)
     assert distance_s(throttle, 71.0) == 0.0
 
 
-def test_another_429_doubles_the_distance_up_to_a_quarter_of_a_second(throttle: Throttle) -> None:
-    admit(throttle, *TEN_CALLS_S)
+def test_another_429_doubles_the_distance_up_to_250_ms(throttle: Throttle) -> None:
+    admit(throttle, *TEN_REQUESTS_S)
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.4)
     before_s = distance_s(throttle, 11.0)
     throttle.refuse(FOREGROUND, 11.0, 11.1, None)
@@ -132,9 +132,9 @@ def test_another_429_doubles_the_distance_up_to_a_quarter_of_a_second(throttle: 
     assert distance_s(throttle, 40.0) == 0.25
 
 
-def test_a_strict_limit_is_kept_once_enough_calls_were_admitted(throttle: Throttle) -> None:
+def test_a_strict_limit_is_respected_once_it_is_known(throttle: Throttle) -> None:
     now_s = 10.0
-    for _ in range(8):  # one a second is admitted, and each time the next one is refused
+    for _ in range(8):  # one request a second is admitted, and the next one refused
         admit(throttle, now_s)
         before_s = distance_s(throttle, now_s)
         throttle.refuse(FOREGROUND, now_s + 0.4, now_s + 0.5, retry_after_s=0.5)
@@ -145,7 +145,7 @@ def test_a_strict_limit_is_kept_once_enough_calls_were_admitted(throttle: Thrott
     assert distance_s(throttle, now_s + 61) == pytest.approx(1.25)
 
 
-def test_a_429_of_a_busy_moment_brings_a_known_distance_no_closer(throttle: Throttle) -> None:
+def test_a_later_429_does_not_reduce_a_known_distance(throttle: Throttle) -> None:
     admit(throttle, *[10.0 + number for number in range(8)])
     throttle.refuse(BACKGROUND, 17.5, 17.5, retry_after_s=0.5)
     before_s = distance_s(throttle, 18.0)
@@ -153,17 +153,10 @@ def test_a_429_of_a_busy_moment_brings_a_known_distance_no_closer(throttle: Thro
     assert distance_s(throttle, 70.0) == before_s
 
 
-def test_those_that_are_refused_together_double_it_once(throttle: Throttle) -> None:
-    admit(throttle, *TEN_CALLS_S)
-    for priority, now_s in ((BACKGROUND, 10.5), (FOREGROUND, 10.6), (BACKGROUND, 10.7)):
-        throttle.refuse(priority, 10.4, now_s, retry_after_s=0.5)
-    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
-
-
-def test_successes_bring_calls_closer_again_and_more_so_the_longer_it_goes_well(
+def test_successes_reduce_the_distance_faster_and_faster(
     throttle: Throttle,
 ) -> None:
-    admit(throttle, *TEN_CALLS_S)
+    admit(throttle, *TEN_REQUESTS_S)
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
     distances_s = [distance_s(throttle, 12.0)]
     for _ in range(4):

@@ -1,6 +1,6 @@
-"""The store after any damage to its files: the exact value or a miss, and a store all the same.
+"""After any damage to its files the store returns exact values or misses, and stays usable.
 
-Damage that a hand has chosen, and what it must be taken for, is in `test_store_damage`.
+Hand-picked damage, with the expected outcome of each kind, is in `test_damage`.
 """
 
 import os
@@ -28,11 +28,11 @@ SAVED = {
     "namespaces": ("system", "other"),
     "listing": LISTING,
     "seen": SEEN,
-    **{f"record {each.name}": content.record for each, content in CONTENTS.items()},
-    **{f"pdf {each.name}": content.pdf for each, content in CONTENTS.items()},
+    **{f"record {saved.name}": content.record for saved, content in CONTENTS.items()},
+    **{f"pdf {saved.name}": content.pdf for saved, content in CONTENTS.items()},
 }
 
-# Of keys, of contents, of listings and of records.
+# Parts of keys, PDFs, listings and records.
 WORDS = [(b"/row", b"/now"), (b"%%", b"%&"), (b"false", b"true "), (b", 17]", b", 18]")]
 
 Damage = Callable[[list[Path]], None]
@@ -48,7 +48,7 @@ def overwritten(file: int, place: int, data: bytes) -> Damage:
 
 
 def reworded(file: int, words: tuple[bytes, bytes]) -> Damage:
-    """Put other words of the same length into a file, where a database stays one."""
+    """Replace words in a file by others of the same length, so that a database stays valid."""
 
     def damage(files: list[Path]) -> None:
         path = chosen(files, file)
@@ -84,7 +84,7 @@ def chosen(files: list[Path], number: int) -> Path:
 
 
 numbers = st.integers(0, 11)
-# The headers at the beginnings of files and pages are what most depends on.
+# Damage to the headers of files and pages has the most consequences.
 places = st.one_of(st.integers(0, 120), st.integers(0, 200_000))
 damages = st.lists(
     st.one_of(
@@ -102,7 +102,7 @@ damages = st.lists(
 
 @contextmanager
 def new_folder(parent: Path) -> Iterator[Path]:
-    # Never the same path again, lest one example meet connections that another has left open.
+    # A new path each time: another example may have left connections open on the old one.
     with TemporaryDirectory(dir=parent) as name:
         yield Path(name) / "store"
 
@@ -114,22 +114,22 @@ def opened(folder: Path) -> "closing[Store]":
 def save_all(store: Store) -> None:
     store.save_namespaces(("system", "other"))
     store.save_listing("system", LISTING)
-    for each, content in CONTENTS.items():
-        store.save(each, content)
+    for saved, content in CONTENTS.items():
+        store.save(saved, content)
     store.save_records({invoice("seen"): SEEN})
 
 
 def found(store: Store) -> dict[str, object]:
-    """What the store does not take for a miss."""
+    """Return what the store finds, by name."""
     loads: dict[str, object] = {
         "namespaces": store.namespaces() or None,
         "listing": store.listing("system"),
         "seen": store.record(invoice("seen")),
     }
-    for each, content in CONTENTS.items():
+    for saved, content in CONTENTS.items():
         assert content.record.content is not None
-        loads[f"record {each.name}"] = store.record(each)
-        loads[f"pdf {each.name}"] = store.pdf(content.record.content)
+        loads[f"record {saved.name}"] = store.record(saved)
+        loads[f"pdf {saved.name}"] = store.pdf(content.record.content)
     return {name: value for name, value in loads.items() if value is not None}
 
 
@@ -148,8 +148,8 @@ def keeps_all(folder: Path) -> bool:
         return at_once == found(store) == SAVED
 
 
-def check_that_all_can_be_kept(folder: Path) -> None:
-    """Damage that is met late takes along what was kept before, but each cache has it only once."""
+def check_that_everything_can_be_saved(folder: Path) -> None:
+    """Damage found late costs what was saved before it, but only once for each cache."""
     assert any(keeps_all(folder) for _ in range(1 + len(("pdf", "meta"))))
 
 
@@ -163,7 +163,7 @@ any_damage = settings(
 @any_damage
 @given(damages, st.booleans())
 @example([reworded(0, words) for words in WORDS], True)
-def test_after_any_damage_between_two_mounts_a_load_is_exact_or_a_miss(
+def test_values_are_exact_or_misses_after_damage_between_mounts(
     tmp_path: Path, damages: list[Damage], is_read_first: bool
 ) -> None:
     with new_folder(tmp_path) as folder:
@@ -173,21 +173,21 @@ def test_after_any_damage_between_two_mounts_a_load_is_exact_or_a_miss(
         if is_read_first:
             with opened(folder) as store:
                 assert found(store).items() <= SAVED.items()
-        check_that_all_can_be_kept(folder)
+        check_that_everything_can_be_saved(folder)
 
 
 @any_damage
 @given(damages, st.booleans())
-def test_after_any_damage_in_use_a_load_is_exact_or_a_miss(
+def test_values_are_exact_or_misses_after_damage_in_use(
     tmp_path: Path, damages: list[Damage], is_read_first: bool
 ) -> None:
     with new_folder(tmp_path) as folder:
         with opened(folder) as store:
             save_all(store)
-            # SQLite has the -shm mapped: who writes there writes into the memory of the process.
+            # SQLite maps -shm: writing to it would write into the memory of the process.
             do_damage(folder, damages, spared="-shm")
             if is_read_first:
                 assert found(store).items() <= SAVED.items()
             save_all(store)
             assert found(store).items() <= SAVED.items()
-        check_that_all_can_be_kept(folder)
+        check_that_everything_can_be_saved(folder)

@@ -1,4 +1,4 @@
-"""How listings and records are written down: what comes back, and what is not read at all."""
+"""How listings and records are encoded: what is decoded again, and what is rejected."""
 
 import hashlib
 from typing import TypeVar
@@ -40,7 +40,7 @@ def nested(leaves: st.SearchStrategy[T]) -> st.SearchStrategy[object]:
 
 
 values = nested(st.one_of(st.none(), st.booleans(), numbers, st.floats(allow_nan=False), texts))
-# Of the shape of what is kept, so that only a few fields are wrong.
+# Values shaped like stored ones, so that only a few fields are wrong.
 fields = st.one_of(numbers, texts, st.booleans(), st.none())
 shaped = st.one_of(
     values,
@@ -56,7 +56,7 @@ listed = st.builds(
 
 
 def sealed_text(key: str, text: str) -> str:
-    """A text with the seal that it would have if it were JSON."""
+    """Return a text with a valid seal, as if it were JSON."""
     return hashlib.sha256(f"{key}\n{text}".encode()).hexdigest() + text
 
 
@@ -65,7 +65,7 @@ def sealed_text(key: str, text: str) -> str:
 
 @unhurried
 @given(keys, values)
-def test_what_was_sealed_comes_back_under_its_key(key: str, value: object) -> None:
+def test_sealed_value_is_returned_under_its_key(key: str, value: object) -> None:
     assert unsealed(key, sealed(key, value)) == value
 
 
@@ -73,25 +73,25 @@ def test_what_was_sealed_comes_back_under_its_key(key: str, value: object) -> No
 @given(keys, keys, values)
 @example("", "\n", 1)
 @example("a", "a\n", 1)
-def test_what_was_sealed_is_nothing_under_another_key(one: str, other: str, value: object) -> None:
+def test_sealed_value_is_not_returned_under_another_key(
+    one: str, other: str, value: object
+) -> None:
     assert one == other or unsealed(other, sealed(one, value)) is None
 
 
 @unhurried
 @given(values, st.integers(0), st.characters())
-def test_with_one_other_character_nothing_is_read(
-    value: object, place: int, character: str
-) -> None:
+def test_one_changed_character_breaks_the_seal(value: object, place: int, character: str) -> None:
     whole = sealed(KEY, value)
     place %= len(whole)
-    spoilt = whole[:place] + character + whole[place + 1 :]
+    corrupt = whole[:place] + character + whole[place + 1 :]
 
-    assert spoilt == whole or unsealed(KEY, spoilt) is None
+    assert corrupt == whole or unsealed(KEY, corrupt) is None
 
 
 @unhurried
 @given(values, st.integers(0), st.characters())
-def test_what_was_cut_or_lengthened_is_not_read(value: object, length: int, more: str) -> None:
+def test_truncated_or_extended_text_is_not_read(value: object, length: int, more: str) -> None:
     whole = sealed(KEY, value)
 
     assert unsealed(KEY, whole[: length % len(whole)]) is None
@@ -100,7 +100,9 @@ def test_what_was_cut_or_lengthened_is_not_read(value: object, length: int, more
 
 @unhurried
 @given(st.one_of(st.text(st.characters()), st.binary(), st.integers(), st.floats(), st.none()))
-def test_what_was_never_sealed_is_not_read(stored: object) -> None:
+@example("[1, 2]")
+@example("5")
+def test_unsealed_value_is_not_read(stored: object) -> None:
     assert unsealed(KEY, stored) is None
 
 
@@ -109,13 +111,13 @@ def test_what_was_never_sealed_is_not_read(stored: object) -> None:
 
 @unhurried
 @given(shaped)
-def test_any_value_is_names_of_namespaces_or_none(value: object) -> None:
+def test_any_value_decodes_to_names_of_namespaces(value: object) -> None:
     assert all(isinstance(name, str) for name in namespaces_from(value))
 
 
 @unhurried
 @given(shaped)
-def test_any_value_is_a_listing_with_usable_invoices_or_none(value: object) -> None:
+def test_any_value_decodes_to_a_usable_listing_or_none(value: object) -> None:
     listing = listing_from("system", value)
 
     assert (listing is not None) == isinstance(value, list)
@@ -129,7 +131,7 @@ def test_any_value_is_a_listing_with_usable_invoices_or_none(value: object) -> N
 @given(shaped)
 @example([1, 0, "", "", 1])
 @example([1, -1, "", "", 1])
-def test_any_value_is_a_record_with_a_size_or_none(value: object) -> None:
+def test_any_value_decodes_to_a_valid_record_or_none(value: object) -> None:
     record = record_from(value)
 
     assert isinstance(record, Record | None)
@@ -142,25 +144,25 @@ def test_any_value_is_a_record_with_a_size_or_none(value: object) -> None:
 
 @unhurried
 @given(st.lists(listed, max_size=5).map(Listing.of))
-def test_a_listing_comes_back(listing: Listing) -> None:
+def test_listing_survives_encoding(listing: Listing) -> None:
     assert listing_from("system", unsealed(KEY, sealed(KEY, listing_fields(listing)))) == listing
 
 
 @unhurried
 @given(st.builds(Record, numbers, st.one_of(st.none(), contents)))
-def test_a_record_comes_back(record: Record) -> None:
+def test_record_survives_encoding(record: Record) -> None:
     assert record_from(unsealed(KEY, sealed(KEY, record_fields(record)))) == record
 
 
-# Somebody else's
+# Foreign values
 
 
 @pytest.mark.parametrize("text", ["", "[", "[" * 100_000, "9" * 10_000, "NaN, 1", "\x00"])
-def test_a_seal_around_what_is_no_json_is_not_believed(text: str) -> None:
+def test_sealed_text_that_is_not_json_is_not_read(text: str) -> None:
     assert unsealed(KEY, sealed_text(KEY, text)) is None
 
 
 @unhurried
 @given(keys, st.text(st.characters(max_codepoint=127)))
-def test_any_sealed_text_is_a_value_or_none(key: str, text: str) -> None:
+def test_any_sealed_text_decodes_or_is_none(key: str, text: str) -> None:
     namespaces_from(unsealed(key, sealed_text(key, text)))

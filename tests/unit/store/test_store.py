@@ -1,6 +1,6 @@
-"""The store on real folders: what it keeps, where, for whom, and what cannot stop it.
+"""The store in real folders: what it saves, where, with which permissions, and despite what.
 
-What it does not believe is in `test_store_damage`.
+Damaged, planted and foreign data is in `test_damage`.
 """
 
 import logging
@@ -18,12 +18,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable
-from invoicefs.model import Content, Invoice, Listing, Record, StoredContent
+from invoicefs.model import Content, Invoice, Listing, Record
 from invoicefs.store.disk_cache import DiskCache
 from invoicefs.store.pauses import PAUSE_S
 from invoicefs.store.store import Store, open_store, store_folder
@@ -69,17 +67,10 @@ both_caches = pytest.mark.parametrize("cache", ["pdf", "meta"])
 sizes = pytest.mark.parametrize("size_bytes", [IN_A_ROW, IN_A_FILE], ids=["row", "file"])
 
 
-# What is kept.
+# Values.
 
 
-def test_a_new_store_knows_nothing(store: Store) -> None:
-    assert store.namespaces() == ()
-    assert store.listing("system") is None
-    assert store.record(invoice()) is None
-    assert store.pdf(StoredContent(1, "00" * 32, "v", 0)) is None
-
-
-def test_namespaces_come_back_in_their_order(store: Store) -> None:
+def test_namespaces_are_returned_in_order(store: Store) -> None:
     store.save_namespaces(tuple(ODD_NAMES))
     assert store.namespaces() == tuple(ODD_NAMES)
     store.save_namespaces(("b", "a"))
@@ -87,7 +78,7 @@ def test_namespaces_come_back_in_their_order(store: Store) -> None:
 
 
 @odd_names
-def test_names_come_back_whatever_is_in_them(store: Store, name: str) -> None:
+def test_invoices_with_any_name_are_found(store: Store, name: str) -> None:
     full = Invoice(name, name, True, name, name, name, name, name)
     listing = Listing.of([full, Invoice(name, "other")])
     content = content_of(pdf_of(name))
@@ -96,17 +87,6 @@ def test_names_come_back_whatever_is_in_them(store: Store, name: str) -> None:
     assert store.listing(name) == listing
     assert store.record(full) == content.record
     assert loaded(store, full) == content.pdf
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
-@given(fields=st.lists(st.text(st.characters(exclude_categories=())), min_size=7, max_size=7))
-def test_any_text_comes_back(store: Store, fields: list[str]) -> None:
-    namespace, name, *others = fields
-    billed = Invoice(namespace, name, False, *others)
-    store.save_listing(namespace, Listing.of([billed]))
-    store.save_records({billed: Record(1)})
-    assert store.listing(namespace) == Listing((billed,))
-    assert store.record(billed) == Record(1)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +102,7 @@ def test_any_text_comes_back(store: Store, fields: list[str]) -> None:
     ],
     ids=["slash", "percent", "swapped", "case", "composed", "overlong-name", "overlong-namespace"],
 )
-def test_similar_names_stay_apart(
+def test_similar_names_are_not_confused(
     store: Store, one: tuple[str, str], other: tuple[str, str]
 ) -> None:
     first, second = Invoice(*one), Invoice(*other)
@@ -136,7 +116,7 @@ def test_similar_names_stay_apart(
         assert store.listing(second.namespace) is None
 
 
-def test_listings_do_not_mix_with_records_and_namespaces(store: Store) -> None:
+def test_listings_records_and_namespaces_are_not_confused(store: Store) -> None:
     store.save_namespaces(("n",))
     store.save_records({invoice("namespaces", "listing"): Record(1)})
     store.save_listing("namespaces", Listing((invoice(namespace="namespaces"),)))
@@ -149,38 +129,8 @@ def test_an_empty_listing_is_not_a_miss(store: Store) -> None:
     assert store.listing("system") == Listing()
 
 
-def test_a_long_listing_comes_back_whole(store: Store) -> None:
-    listing = Listing.of([invoice(f"invoice-{number:05}") for number in range(3000)])
-    store.save_listing("system", listing)
-    assert store.listing("system") == listing
-
-
-@pytest.mark.parametrize(
-    "record",
-    [
-        Record(0),
-        Record(-1),
-        Record(4_102_444_800 * 10**9 + 1),
-        Record(1, StoredContent(1, "ab" * 32, "", 0)),
-        Record(1, StoredContent(2**40, "ab" * 32, "version", 2**62)),
-    ],
-)
-def test_records_come_back(store: Store, record: Record) -> None:
-    store.save_records({invoice(): Record(99)})
-    store.save_records({invoice(): record})
-    assert store.record(invoice()) == record
-
-
-@pytest.mark.parametrize("size_bytes", [10, 2**15 - 1, 2**15, 2**15 + 1, 5 * MIB])
-def test_contents_come_back(store: Store, size_bytes: int) -> None:
-    content = content_of(pdf_of("", size_bytes))
-    store.save(invoice(), content)
-    assert store.record(invoice()) == content.record
-    assert loaded(store, invoice()) == content.pdf
-
-
-@pytest.mark.parametrize("others", [0, 50], ids=["most are asked for", "few are asked for"])
-def test_records_are_found_together(store: Store, others: int) -> None:
+@pytest.mark.parametrize("others", [0, 50], ids=["most are requested", "few are requested"])
+def test_records_are_found_in_one_go(store: Store, others: int) -> None:
     known = {invoice(f"known-{number}"): Record(number) for number in range(3)}
     store.save_records({**known, **{invoice(f"other-{n}"): Record(1) for n in range(others)}})
     assert store.records([*known, *(invoice(f"new-{number}") for number in range(5))]) == known
@@ -192,7 +142,7 @@ def test_a_record_without_content_can_be_saved_with_a_pdf(store: Store) -> None:
     assert store.record(invoice()) == Record(7)
 
 
-def test_two_versions_are_both_found_by_their_facts(store: Store) -> None:
+def test_two_versions_of_a_pdf_are_both_found(store: Store) -> None:
     old, new = content_of(pdf_of("old"), "v1"), content_of(pdf_of("new"), "v2")
     store.save(invoice(), old)
     store.save(invoice(), new)
@@ -216,17 +166,11 @@ def test_everything_survives_reopening(open_: OpenStore, size_bytes: int) -> Non
     assert loaded(after, invoice()) == content.pdf
 
 
-def test_a_closed_thread_may_go_on_using_the_store(store: Store) -> None:
-    store.save_records({invoice(): Record(1)})
-    store.close()
-    assert store.record(invoice()) == Record(1)
-
-
-# Where it is kept.
+# Folders and permissions.
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
-def test_nobody_else_can_look_into_the_store(open_: OpenStore, folder: Path, umask: int) -> None:
+def test_no_other_user_can_read_the_store(open_: OpenStore, folder: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         store = open_()
@@ -241,17 +185,7 @@ def test_nobody_else_can_look_into_the_store(open_: OpenStore, folder: Path, uma
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
 
 
-def test_folders_made_on_the_way_are_for_their_owner_alone(tmp_path: Path) -> None:
-    before = os.umask(0o000)
-    try:
-        open_store(tmp_path / "cache" / "invoicefs" / "host", MIB, SystemClock()).close()
-    finally:
-        os.umask(before)
-    for made in (tmp_path / "cache", tmp_path / "cache" / "invoicefs"):
-        assert stat.S_IMODE(made.stat().st_mode) == 0o700, made
-
-
-def test_a_folder_that_others_could_read_is_closed(open_: OpenStore, folder: Path) -> None:
+def test_a_folder_readable_by_others_gets_mode_0700(open_: OpenStore, folder: Path) -> None:
     folder.mkdir()
     folder.chmod(0o755)
     open_()
@@ -259,8 +193,7 @@ def test_a_folder_that_others_could_read_is_closed(open_: OpenStore, folder: Pat
 
 
 @pytest.mark.promise(
-    "A store that belongs to somebody else, or that others could write into or replace, is not "
-    "used."
+    "A cache that belongs to another user, or that others could write to or replace, is not used."
 )
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o722, 0o702, 0o720, 0o1777])
 def test_a_folder_that_others_could_write_into_is_refused(folder: Path, mode: int) -> None:
@@ -274,8 +207,7 @@ def test_a_folder_that_others_could_write_into_is_refused(folder: Path, mode: in
 
 
 @pytest.mark.promise(
-    "A store that belongs to somebody else, or that others could write into or replace, is not "
-    "used."
+    "A cache that belongs to another user, or that others could write to or replace, is not used."
 )
 @pytest.mark.parametrize(("mode", "is_safe"), [(0o777, False), (0o1777, True), (0o775, True)])
 def test_a_folder_that_others_could_replace_is_refused(
@@ -289,15 +221,15 @@ def test_a_folder_that_others_could_replace_is_refused(
         open_store(folder, MIB, SystemClock())
 
 
-def test_opening_leaves_no_other_files(open_: OpenStore, folder: Path) -> None:
+def test_opening_creates_only_the_two_caches(open_: OpenStore, folder: Path) -> None:
     open_()
     assert [path.name for path in sorted(folder.iterdir())] == ["meta-1", "pdf-1"]
 
 
-def test_a_folder_with_a_dollar_leads_nowhere_else(
+def test_variables_in_the_folder_are_not_expanded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cache would take it for a variable."""
+    """Diskcache expands them."""
     monkeypatch.setenv("ELSEWHERE", "elsewhere")
     folder = tmp_path / "$ELSEWHERE" / "~"
     with suppress(StoreUnusable), closing(open_store(folder, MIB, SystemClock())) as store:
@@ -319,7 +251,7 @@ URLS = [
 ]
 
 
-def test_every_url_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_each_url_has_its_own_folder(tmp_path: Path) -> None:
     folders = {store_folder(tmp_path, url) for url in URLS}
     assert len(folders) == len(URLS)
     assert all(folder.parent == tmp_path and folder.name not in (".", "..") for folder in folders)
@@ -349,11 +281,11 @@ def overlong_name(tmp_path: Path) -> Path:
 
 
 def kernel_folder(_: Path) -> Path:
-    return Path("/proc/invoicefs")  # cannot be made, not even by root
+    return Path("/proc/invoicefs")  # cannot be created, not even by root
 
 
 def unwritable_folder(_: Path) -> Path:
-    return Path(f"/proc/{os.getpid()}/fd")  # is there, is ours, and cannot be written
+    return Path(f"/proc/{os.getpid()}/fd")  # exists, is ours, and cannot be written to
 
 
 @pytest.mark.parametrize(
@@ -376,8 +308,7 @@ def test_an_unusable_folder_is_reported_by_name(
 
 
 @pytest.mark.promise(
-    "A store that belongs to somebody else, or that others could write into or replace, is not "
-    "used."
+    "A cache that belongs to another user, or that others could write to or replace, is not used."
 )
 def test_a_folder_of_somebody_else_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -391,7 +322,7 @@ def test_a_folder_of_somebody_else_is_not_used(
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
 
 
-def test_a_folder_behind_a_link_is_not_used(tmp_path: Path) -> None:
+def test_a_symlink_to_a_folder_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "link").symlink_to("other")
     with pytest.raises(StoreUnusable):
@@ -402,26 +333,24 @@ def test_a_folder_behind_a_link_is_not_used(tmp_path: Path) -> None:
 # Eviction.
 
 
-def test_eviction_takes_the_longest_stored_pdfs_and_nothing_else(
-    open_: OpenStore, folder: Path
-) -> None:
+def test_only_the_least_recently_stored_pdfs_are_evicted(open_: OpenStore, folder: Path) -> None:
     store = open_(MIB)
     invoices = [invoice(f"invoice-{number:02}") for number in range(30)]
     store.save_namespaces(("system",))
     store.save_listing("system", Listing.of(invoices))
-    contents = {each: content_of(pdf_of(each.name, IN_A_FILE)) for each in invoices}
-    for each, content in contents.items():
-        store.save(each, content)
-    kept = [loaded(store, each) is not None for each in invoices]
+    contents = {saved: content_of(pdf_of(saved.name, IN_A_FILE)) for saved in invoices}
+    for saved, content in contents.items():
+        store.save(saved, content)
+    kept = [loaded(store, saved) is not None for saved in invoices]
     assert kept == sorted(kept)
     assert 5 <= sum(kept) <= 10
     assert sum(path.stat().st_size for path in value_files(folder)) <= MIB
     assert store.namespaces() == ("system",)
     assert store.listing("system") == Listing.of(invoices)
-    assert all(store.record(each) == content.record for each, content in contents.items())
+    assert all(store.record(saved) == content.record for saved, content in contents.items())
 
 
-def test_metadata_is_kept_beyond_the_size_limit(open_: OpenStore) -> None:
+def test_metadata_is_not_subject_to_the_size_limit(open_: OpenStore) -> None:
     store = open_(MIB)
     listing = Listing.of([invoice(f"invoice-{number:05}") for number in range(6000)])
     namespaces = [f"n{number}" for number in range(8)]
@@ -431,7 +360,7 @@ def test_metadata_is_kept_beyond_the_size_limit(open_: OpenStore) -> None:
 
 
 @pytest.mark.parametrize("size_limit_bytes", [0, 1, 50_000])
-def test_a_limit_below_every_pdf_costs_caching_only(
+def test_a_size_limit_below_every_pdf_only_prevents_caching(
     open_: OpenStore, size_limit_bytes: int
 ) -> None:
     store = open_(size_limit_bytes)
@@ -473,7 +402,7 @@ def _short_lock_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 @both_caches
 @sizes
 @pytest.mark.usefixtures("_short_lock_timeout")
-def test_a_locked_database_costs_caching_only(
+def test_a_locked_database_only_prevents_caching(
     open_: OpenStore, folder: Path, cache: str, size_bytes: int
 ) -> None:
     clock = FakeClock()
@@ -488,7 +417,7 @@ def test_a_locked_database_costs_caching_only(
         if cache == "pdf":
             assert loaded(store, invoice("b")) is None
             assert value_files(folder) == files
-        else:  # the record waits in memory
+        else:  # the record waits in memory to be written
             assert loaded(store, invoice("b")) == content.pdf
     clock.advance(PAUSE_S)
     store.save(invoice("b"), content)
@@ -517,9 +446,7 @@ def test_only_the_first_write_waits_for_a_lock(
 
 
 @pytest.mark.usefixtures("_short_lock_timeout")
-def test_records_that_cannot_be_written_are_found_and_written_later(
-    open_: OpenStore, folder: Path
-) -> None:
+def test_unwritten_records_are_found_and_written_later(open_: OpenStore, folder: Path) -> None:
     store = open_(clock=(clock := FakeClock()))
     with locked(folder, "meta"):
         store.save_records({invoice("a"): Record(1)})
@@ -537,7 +464,7 @@ def test_records_that_cannot_be_written_are_found_and_written_later(
 
 
 @pytest.mark.usefixtures("_short_lock_timeout")
-def test_a_first_record_that_waited_does_not_replace_an_earlier_one(
+def test_add_records_does_not_replace_a_record_once_unlocked(
     open_: OpenStore, folder: Path
 ) -> None:
     with closing(open_()) as other:
@@ -554,7 +481,7 @@ def test_a_first_record_that_waited_does_not_replace_an_earlier_one(
 
 @contextmanager
 def closed_to_readers(folder: Path, cache: str) -> Iterator[None]:
-    """Have a database for oneself alone; with a write-ahead log, plain locks let readers in."""
+    """Lock a database for readers too; with a write-ahead log, plain locks let them in."""
     with connection(folder, cache) as program:
         program.execute("PRAGMA locking_mode=EXCLUSIVE")
         program.execute("BEGIN IMMEDIATE")
@@ -581,7 +508,7 @@ def test_only_the_first_read_waits_for_a_lock(
 
 @both_caches
 @pytest.mark.usefixtures("_short_lock_timeout")
-def test_a_store_that_is_locked_at_first_is_used_as_soon_as_it_is_free(
+def test_a_store_locked_when_opened_is_used_once_unlocked(
     open_: OpenStore, folder: Path, cache: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     use_for_everything(open_())
@@ -590,7 +517,7 @@ def test_a_store_that_is_locked_at_first_is_used_as_soon_as_it_is_free(
         store = open_(clock=clock)
         assert store.failure == "another program has locked it"
         assert loaded(store, invoice()) is None
-        assert not caplog.messages  # who opens it has been told
+        assert not caplog.messages  # the caller has `failure`
         clock.advance(PAUSE_S)
         assert loaded(store, invoice()) is None
     assert len(caplog.messages) == 1
@@ -602,7 +529,7 @@ def test_a_store_that_is_locked_at_first_is_used_as_soon_as_it_is_free(
 
 @both_caches
 @pytest.mark.usefixtures("_short_lock_timeout")
-def test_a_lock_does_not_hold_up_opening(
+def test_a_locked_database_does_not_delay_opening(
     open_: OpenStore, folder: Path, cache: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_().close()
@@ -622,7 +549,7 @@ def test_a_lock_does_not_hold_up_opening(
 
 @contextmanager
 def no_file_grows_beyond(size_bytes: int) -> Iterator[None]:
-    """Let writes fail as on a full disk, for root too."""
+    """Make writes fail as on a full disk, for root too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -631,9 +558,7 @@ def no_file_grows_beyond(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_pdf_that_does_not_fit_on_the_disk_leaves_nothing_behind(
-    store: Store, folder: Path
-) -> None:
+def test_a_pdf_too_large_for_the_disk_leaves_no_files(store: Store, folder: Path) -> None:
     use_for_everything(store)
     before = sorted(folder.rglob("*"))
     content = content_of(pdf_of("b", 10 * IN_A_FILE))
@@ -646,8 +571,8 @@ def test_a_pdf_that_does_not_fit_on_the_disk_leaves_nothing_behind(
     assert loaded(store, invoice("b")) == content.pdf
 
 
-def test_a_listing_that_does_not_fit_on_the_disk_leaves_the_last_one(store: Store) -> None:
-    """The journal is full first; the listing is too long for the cache's usual rows."""
+def test_a_listing_too_large_for_the_disk_keeps_the_last_one(store: Store) -> None:
+    """The write-ahead log fails first; the listing is longer than values in rows usually are."""
     listing = Listing.of([invoice(f"invoice-{number:04}") for number in range(1000)])
     store.save_listing("system", listing)
     for number in range(200):
@@ -658,7 +583,7 @@ def test_a_listing_that_does_not_fit_on_the_disk_leaves_the_last_one(store: Stor
     assert store.listing("system") == listing
 
 
-def test_a_full_disk_is_no_damage(store: Store, folder: Path) -> None:
+def test_a_full_disk_is_not_treated_as_damage(store: Store, folder: Path) -> None:
     use_for_everything(store)
     with no_file_grows_beyond(database(folder, "meta").stat().st_size):
         for number in range(100):
@@ -670,10 +595,10 @@ def test_a_full_disk_is_no_damage(store: Store, folder: Path) -> None:
     use_for_everything(store)
 
 
-def test_a_full_disk_is_no_damage_for_a_write_that_is_larger_than_the_memory_for_it(
+def test_a_full_disk_during_a_huge_write_is_not_treated_as_damage(
     store: Store, folder: Path
 ) -> None:
-    """SQLite takes back such a write by itself; when diskcache does it once more, that fails."""
+    """SQLite rolls back such a write by itself, so that diskcache fails to roll it back."""
     use_for_everything(store)
     huge = Listing.of([replace(invoice(str(number)), currency="x" * MIB) for number in range(50)])
     with no_file_grows_beyond(20 * MIB):
@@ -683,14 +608,14 @@ def test_a_full_disk_is_no_damage_for_a_write_that_is_larger_than_the_memory_for
     use_for_everything(store)
 
 
-# Many at once.
+# Concurrent use.
 
 
-def test_two_stores_on_one_folder_serve_many_threads(open_: OpenStore) -> None:
+def test_many_threads_share_two_stores_in_one_folder(open_: OpenStore) -> None:
     stores = [open_(), open_()]
     versions = [content_of(pdf_of(str(number), 50_000), f"v{number}") for number in range(3)]
     listings = [
-        Listing.of([invoice(f"{number}-{each}") for each in range(5)]) for number in range(3)
+        Listing.of([invoice(f"{number}-{place}") for place in range(5)]) for number in range(3)
     ]
     turns = iter(range(6))
 
@@ -705,8 +630,8 @@ def test_two_stores_on_one_folder_serve_many_threads(open_: OpenStore) -> None:
             mine.save(invoice(f"own-{turn}"), own)
             for store in (mine, others):
                 assert store.listing("system") in listings
-                assert store.record(invoice("shared")) in [each.record for each in versions]
-                assert loaded(store, invoice("shared")) in [each.pdf for each in versions]
+                assert store.record(invoice("shared")) in [version.record for version in versions]
+                assert loaded(store, invoice("shared")) in [version.pdf for version in versions]
                 assert loaded(store, invoice(f"own-{turn}")) == own.pdf
         mine.close()
         others.close()
@@ -715,7 +640,7 @@ def test_two_stores_on_one_folder_serve_many_threads(open_: OpenStore) -> None:
 
 
 class SlowValues(UserDict[str, str | bytes]):
-    """Values that take a while to write."""
+    """Values that a write waits for, until `may_end` is set."""
 
     def __init__(self, **values: str | bytes) -> None:
         super().__init__(values)
@@ -729,17 +654,17 @@ class SlowValues(UserDict[str, str | bytes]):
 
 
 @pytest.mark.usefixtures("_short_lock_timeout")
-def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
+def test_writers_of_one_mount_wait_for_each_other(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """SQLite's own waiting is unfair: one of many may wait until its time is over."""
+    """SQLite's own queue is unfair: one of many writers may wait until it times out."""
     cache = DiskCache(folder, "cache", SystemClock())
     slow = SlowValues(slow="1")
     with threads_that_use(cache, 2) as threads:
         first = threads.submit(cache.set, slow)
         assert slow.is_written.wait(20)
         second = threads.submit(cache.set, {"quick": "2"})
-        wait([second], timeout=0.2)  # long enough for it to give up, if it did
+        wait([second], timeout=0.2)  # longer than the lock timeout
         slow.may_end.set()
         assert first.result(20)
         assert second.result(20)
@@ -748,23 +673,23 @@ def test_writers_of_one_mount_wait_for_each_other_and_do_not_give_up(
     cache.close()
 
 
-def test_what_goes_while_it_is_judged_is_not_damaged(folder: Path) -> None:
+def test_a_value_removed_while_it_is_verified_is_not_corrupt(folder: Path) -> None:
     with (
         closing(DiskCache(folder, "cache", SystemClock())) as cache,
         closing(DiskCache(folder, "cache", SystemClock())) as other,
     ):
-        cache.set({"stays": "1", "damaged": "2", "goes": "3"})
+        cache.set({"whole": "1", "corrupt": "2", "removed": "3"})
 
         def is_whole(key: str, value: object) -> bool:
-            if key == "goes":
+            if key == "removed":
                 other.remove(key)
-            return (key, value) == ("stays", "1")
+            return (key, value) == ("whole", "1")
 
-        assert cache.judge(is_whole) == {"stays": True, "damaged": False}
-        assert cache.remove("goes")
+        assert cache.judge(is_whole) == {"whole": True, "corrupt": False}
+        assert cache.remove("removed")
 
 
-def test_what_cannot_be_read_now_is_not_damaged(
+def test_pdfs_that_cannot_be_read_now_are_not_removed_as_corrupt(
     open_: OpenStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = open_()
@@ -776,13 +701,13 @@ def test_what_cannot_be_read_now_is_not_damaged(
         error.sqlite_errorcode = sqlite3.SQLITE_BUSY
         raise error
 
-    with monkeypatch.context() as patched:  # readers of a WAL are hardly ever locked out for real
+    with monkeypatch.context() as patched:  # a WAL hardly ever locks out readers
         patched.setattr("diskcache.Cache.get", locked)
         assert one.remove_corrupt(is_dry=False) is None
     assert open_().remove_corrupt(is_dry=False) == (1, 0)
 
 
-def test_what_one_store_keeps_the_other_finds(open_: OpenStore) -> None:
+def test_a_store_finds_what_another_has_saved(open_: OpenStore) -> None:
     one, other = open_(), open_()
     assert other.record(invoice()) is None
     assert other.listing("system") is None
@@ -792,7 +717,7 @@ def test_what_one_store_keeps_the_other_finds(open_: OpenStore) -> None:
     assert other.namespaces() == ("system",)
 
 
-def test_threads_may_open_one_new_folder_together(folder: Path) -> None:
+def test_threads_can_open_a_new_folder_at_the_same_time(folder: Path) -> None:
     def use() -> None:
         with closing(open_store(folder, MIB, SystemClock())) as store:
             use_for_everything(store)
@@ -800,7 +725,7 @@ def test_threads_may_open_one_new_folder_together(folder: Path) -> None:
     crowd(use, threads=4)
 
 
-def test_log_lines_hold_no_content(
+def test_log_lines_contain_no_invoice_data(
     store: Store, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -813,7 +738,7 @@ def test_log_lines_hold_no_content(
     assert secret not in caplog.text
 
 
-def test_half_a_pdf_that_an_earlier_version_kept_is_a_miss(store: Store) -> None:
+def test_half_a_pdf_saved_by_an_earlier_version_is_a_miss(store: Store) -> None:
     half = content_of(pdf_of("half", IN_A_FILE)[: IN_A_FILE // 2])
     store.save(Invoice("system", "half"), half)
 
