@@ -1,6 +1,6 @@
 """Fixtures for tests of several tiers."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from shutil import which
 
 import pytest
@@ -29,3 +29,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def client(authority: Authority) -> Identity:
     """A valid client certificate for a subject named ``somebody``."""
     return authority.issue("somebody")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape lone surrogates in captured logs: pytest-xdist cannot send them."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report

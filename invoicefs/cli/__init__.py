@@ -61,7 +61,7 @@ def main_of_mount_helper() -> NoReturn:
 
 def _mount_for_mount(secrets: Mapping[str, str]) -> None:
     # Variables of a shell must not affect fstab, least of all INVOICEFS_FOREGROUND.
-    for name in [each for each in os.environ if each.startswith("INVOICEFS_")]:
+    for name in [name for name in os.environ if name.startswith("INVOICEFS_")]:
         if name not in OUR_VARIABLES.values():
             del os.environ[name]
     call = parse_helper_call(sys.argv[1:], takes_value(mount))

@@ -51,12 +51,12 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
     parallel = min(running_mounts.status_of(mount)["calls"]["parallel"] for mount in mounts)
     found = bulk_fetch.find([place.path for place in places], evicted, running_mounts.open_error)
     wanted = found.files if is_again else found.missing
-    bring = (
+    download = (
         bulk_fetch.replacing(running_mounts.download_again)
         if is_again
         else bulk_fetch.opening(running_mounts.open_error)
     )
-    outcomes = bulk_fetch.fetch(wanted, parallel, bring)
+    outcomes = bulk_fetch.fetch(wanted, parallel, download)
     failures = list(found.failures)
     fetched_count = 0
     try:

@@ -134,7 +134,7 @@ _SETTINGS_OPTIONS = (
         "fetch",
         "When to download: on open, or already on stat, for programs that rely on the size before"
         " they open.",
-        type=click.Choice([each.value for each in Fetch]),
+        type=click.Choice([moment.value for moment in Fetch]),
         default=_DEFAULTS["fetch"].value,
         show_default=True,
     ),
@@ -182,8 +182,8 @@ def mount_options(command: Command) -> Command:
         option(name, field, text, metavar=metavar)
         for field, (name, text, metavar) in _TENANT_OPTIONS.items()
     ]
-    for each in reversed((*tenant, *_SETTINGS_OPTIONS)):
-        command = each(command)
+    for add_option in reversed((*tenant, *_SETTINGS_OPTIONS)):
+        command = add_option(command)
     return command
 
 

@@ -1,4 +1,4 @@
-"""The one table that turns exceptions of the domain into what programs are told: errno(3)."""
+"""The one table that turns exceptions of the domain into an errno(3) for programs."""
 
 import errno
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         RateLimited: errno.EAGAIN,
         Unavailable: errno.EAGAIN,
         TimedOut: errno.ETIMEDOUT,
-        # Not ECONNREFUSED: programs take that for an answer of the file's own server.
+        # Not ECONNREFUSED, which programs attribute to a server of their own.
         Unreachable: errno.EHOSTUNREACH,
         OutOfDescriptors: errno.EMFILE,
         OutOfMemory: errno.ENOMEM,
@@ -47,12 +47,12 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         BadHandle: errno.EBADF,
         NameTooLong: errno.ENAMETOOLONG,
         NoAttribute: errno.ENODATA,
-        # Never reaches a program: at ESTALE the kernel looks the name up and opens it once more.
+        # Never reaches a program: after ESTALE the kernel looks the name up and opens it again.
         Outdated: errno.ESTALE,
     }
 )
 
 
 def errno_of(error: InvoicefsError) -> int:
-    """The errno of an exception: that of its class, else of the nearest class above it."""
-    return next((ERRNO[each] for each in type(error).__mro__ if each in ERRNO), errno.EIO)
+    """Return the errno of an exception: that of its class, or of its nearest base class."""
+    return next((ERRNO[kind] for kind in type(error).__mro__ if kind in ERRNO), errno.EIO)

@@ -41,7 +41,11 @@ class _Shown:
 
 
 class Pdfs:
-    """The PDFs of a tenant, as files."""
+    """The PDFs of a tenant, as files.
+
+    It has more than 20 methods because the kernel, read-ahead and the control socket ask different
+    questions about the same records and pins.
+    """
 
     def __init__(
         self,

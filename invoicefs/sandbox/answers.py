@@ -1,4 +1,4 @@
-"""Answers: what they are made of, and the one that the API would give to a call."""
+"""Responses, and the honest response of the API to a request."""
 
 import base64
 import json
@@ -9,19 +9,19 @@ from http.client import responses
 from invoicefs.sandbox.calls import Call, Endpoint
 from invoicefs.sandbox.tenant import SampleTenant
 
-DEFAULT_LIMIT = 100  # what a list without a limit brings; the vendor does not document theirs
+DEFAULT_LIMIT = 100  # of a list request without a limit; the vendor does not document theirs
 
-# What the JSON of an error carries as "code": the gRPC code that belongs to an HTTP status.
+# The "code" in the JSON of an error: the gRPC code of an HTTP status.
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 409: 10, 429: 8, 500: 13, 503: 14, 504: 4}
 _GRPC_UNKNOWN = 2
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One HTTP answer.
+    """An HTTP response.
 
     `headers` are added to ``Content-Type`` (JSON) and the true ``Content-Length``, or replace
-    them; a header that is None is left out.
+    them; a header that is None is omitted.
     """
 
     status: int
@@ -29,7 +29,7 @@ class Answer:
     headers: Mapping[str, str | None] = field(default_factory=dict)
 
     def head(self) -> bytes:
-        """Status line, headers and the blank line after them."""
+        """Return the status line, the headers and the blank line after them."""
         headers = {
             "Content-Type": "application/json",
             "Content-Length": str(len(self.body)),
@@ -43,15 +43,15 @@ class Answer:
 def failure(
     status: int, message: str = "", headers: Mapping[str, str | None] | None = None
 ) -> Answer:
-    """An error, in the JSON that the API uses for errors."""
+    """Return an error, in the JSON that the API uses for errors."""
     code = _GRPC_CODES.get(status, _GRPC_UNKNOWN)
     body = json.dumps({"code": code, "message": message or _reason(status)})
     return Answer(status, body.encode(), headers or {})
 
 
 def honest_answer(tenant: SampleTenant, token: str, call: Call) -> Answer:
-    """What the API says to a call when nothing is wrong with it."""
-    if not _is_let_in(call, token):
+    """Return the response of the API when nothing is wrong."""
+    if not _is_authenticated(call, token):
         return failure(401, "the API token is missing, wrong or expired")
     if call.method != "GET":
         return failure(405, f"{call.method} is not supported", {"Allow": "GET"})
@@ -62,8 +62,8 @@ def honest_answer(tenant: SampleTenant, token: str, call: Call) -> Answer:
     return _namespace_answer(tenant, call)
 
 
-def _is_let_in(call: Call, token: str) -> bool:
-    """Whether a call has the token or, without any, comes from who has shown a certificate."""
+def _is_authenticated(call: Call, token: str) -> bool:
+    """Return whether a request has the token or, without one, a client certificate."""
     authorization = call.headers.get("authorization")
     if authorization is None:
         return call.client is not None
@@ -86,7 +86,7 @@ def _namespace_answer(tenant: SampleTenant, call: Call) -> Answer:
 
 
 def pdf_json(encoded: bytes) -> bytes:
-    """The body of an answer with this base64 text."""
+    """Return the body of a PDF response with this base64 text."""
     return b'{"pdf":"%b"}' % encoded
 
 

@@ -1,4 +1,4 @@
-"""What a request asks for: the three calls of the API, read from a request line and headers."""
+"""Requests to the API, parsed from a request line and headers."""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 
 
 class Endpoint(Enum):
-    """The calls that the API offers."""
+    """The endpoints of the API."""
 
     NAMESPACES = "namespaces"
     INVOICES = "invoices"
@@ -27,13 +27,13 @@ _PATHS = {
 
 @dataclass(frozen=True)
 class Call:
-    """One request, as it arrived.
+    """A request, as it arrived.
 
     `target` is the request target as it was sent; `path` is its path without the prefix of the
-    sandbox, still percent-encoded. The names of `headers` are in lower case, and the value of
-    ``authorization`` is kept. `endpoint` is None where the path is none of the API's. `limit` is
-    None where none was asked for. `client` is the common name in the certificate of the client,
-    None where it has not shown one. `status` is that of the answer, None until one begins.
+    sandbox, still percent-encoded. The names of `headers` are in lower case, and they include
+    ``authorization``. `endpoint` is None if the API has no such path. `limit` is None if there is
+    none. `client` is the common name in the client certificate, or None. `status` is that of the
+    response, None until it begins.
     """
 
     method: str
@@ -57,7 +57,7 @@ class Call:
         path_prefix: str = "",
         client: str | None = None,
     ) -> Self:
-        """Read a request; raises `ValueError` for bytes that are no text and a bad limit."""
+        """Parse a request; raises `ValueError` for invalid text and an invalid limit."""
         full_path, _, raw_query = target.partition("?")
         path = full_path.removeprefix(path_prefix)
         query = dict(parse_qsl(raw_query, keep_blank_values=True, errors="surrogatepass"))
@@ -76,7 +76,7 @@ class Call:
         )
 
     def matches(self, endpoint: Endpoint | None, namespace: str | None, name: str | None) -> bool:
-        """Whether the call is for this endpoint, namespace and invoice; None is any."""
+        """Return whether it is for this endpoint, namespace and invoice; None is any."""
         return (
             endpoint in (None, self.endpoint)
             and namespace in (None, self.namespace)
@@ -96,4 +96,4 @@ def _limit(query: Mapping[str, str]) -> int | None:
     limit = int(query.get("limit") or 0)
     if limit < 0:
         raise ValueError("a limit is not negative")
-    return limit or None  # in proto3, 0 is the same as not given
+    return limit or None  # in proto3, 0 means not set

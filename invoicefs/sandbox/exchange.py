@@ -1,4 +1,4 @@
-"""One call on the wire: the honest answer to it, and the means to answer otherwise."""
+"""A request on the wire: the honest response, and the means to send another one."""
 
 import ctypes
 import socket
@@ -17,7 +17,7 @@ _RECEIVE_BYTES = 64 * 1024
 
 
 class Sent(Enum):
-    """How much of an answer leaves before it goes wrong."""
+    """How much of a response is sent before it fails."""
 
     NOTHING = "nothing"
     HALF_HEAD = "half of the headers"
@@ -26,7 +26,7 @@ class Sent(Enum):
 
 
 def split(answer: Answer, after: Sent | int) -> tuple[bytes, bytes]:
-    """The bytes of an answer, cut at this point; a number is that of bytes of the body."""
+    """Return the bytes of a response, split at this point; a number counts bytes of the body."""
     head, body = answer.head(), answer.body
     match after:
         case Sent.NOTHING:
@@ -44,13 +44,13 @@ def split(answer: Answer, after: Sent | int) -> tuple[bytes, bytes]:
 
 
 class Exchange:
-    """A call, what the API would honestly answer, and the connection to the client.
+    """A request, the honest response of the API, and the connection to the client.
 
-    Whatever writes or waits raises `ConnectionError` when the client hangs up, and when the
-    sandbox closes; whoever uses an exchange lets it pass.
+    Methods that write or wait raise `ConnectionError` when the client hangs up, and when the
+    sandbox closes; callers let it pass.
 
-    `on_status` is called with the status before the client can see it, `on_end` before the
-    client can know that the call is over, and possibly again.
+    `on_status` is called with the status before the client can see it, `on_end` before the client
+    can know that the request is over, and possibly again.
     """
 
     def __init__(
@@ -71,13 +71,13 @@ class Exchange:
         self._on_end = on_end
 
     def answer(self, answer: Answer) -> None:
-        """Send a whole answer."""
+        """Send a whole response."""
         self._on_status(answer.status)
         self._on_end()
         self._connection.sendall(answer.head() + answer.body)
 
     def begin(self, answer: Answer, after: Sent | int) -> bytes:
-        """Send the first part of an answer, and return the rest."""
+        """Send the first part of a response, and return the rest."""
         part, rest = split(answer, after)
         if part:
             self._on_status(answer.status)
@@ -85,11 +85,11 @@ class Exchange:
         return rest
 
     def write(self, data: bytes) -> None:
-        """Send more bytes of an answer that has begun."""
+        """Send more bytes of a response that has begun."""
         self._connection.sendall(data)
 
     def wait(self, seconds: float) -> None:
-        """Do nothing for so long."""
+        """Wait."""
         if self._closing.wait(seconds):
             raise ConnectionAbortedError("the sandbox closes")
 
@@ -100,15 +100,15 @@ class Exchange:
             pass
 
     def hang_up(self) -> None:
-        """Close the connection, as if all had been said."""
+        """Close the connection, as if the response were complete."""
         self.keeps_connection = False
         self._on_end()
 
     def vanish(self) -> None:
-        """Have no further packet of the client arrive, as where a NAT has forgotten the connection.
+        """Drop every further packet of the client, like a NAT that has lost the connection.
 
-        The kernel drops each by a filter of the socket, see SO_ATTACH_FILTER in socket(7), so
-        nothing is acknowledged, and nobody hangs up.
+        A filter of the socket drops them in the kernel, see SO_ATTACH_FILTER in socket(7), so
+        nothing is acknowledged, and neither side hangs up.
         """
         drop_all = ctypes.create_string_buffer(_RETURN_NOTHING)
         program = struct.pack("HP", 1, ctypes.addressof(drop_all))

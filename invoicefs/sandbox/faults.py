@@ -1,7 +1,7 @@
-"""What can go wrong between a client and the API, to order from a `Sandbox`.
+"""What can go wrong between a client and the API, for a `Sandbox` to inject.
 
-A `Fault` says which calls it hits and how they are answered instead: by a `Behaviour`, a function
-that gets the `Exchange` and writes what it likes. The functions below make the usual ones.
+A `Fault` says which requests it hits and how they are answered instead: by a `Behaviour`, a
+function that gets the `Exchange` and writes anything. The functions below make the usual ones.
 """
 
 import base64
@@ -21,9 +21,9 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Fault:
-    """Answer the next `times` calls by this behaviour, or all where that is None.
+    """Answer the next `times` requests by this behaviour, or all if that is None.
 
-    It hits calls to the `endpoint`, in the `namespace`, for the invoice `name`; None is any.
+    It hits requests to the `endpoint`, in the `namespace`, for the invoice `name`; None is any.
     """
 
     behaviour: Behaviour
@@ -33,11 +33,11 @@ class Fault:
     times: int | None = None
 
     def hits(self, call: Call) -> bool:
-        """Whether this call is one of those."""
+        """Return whether it hits this request."""
         return call.matches(self.endpoint, self.namespace, self.name)
 
     def after_hit(self) -> "Fault | None":
-        """The fault for the calls that follow, or None where that was the last one."""
+        """Return the fault for later requests, or None if that was the last one."""
         if self.times is None:
             return self
         return replace(self, times=self.times - 1) if self.times > 1 else None
@@ -58,7 +58,7 @@ def delay(seconds: float, then: Behaviour = honest) -> Behaviour:
     return behave
 
 
-# Other answers
+# Other responses
 
 
 def reply(status: int, body: bytes, headers: Mapping[str, str | None] | None = None) -> Behaviour:
@@ -90,7 +90,7 @@ def html(code: int = 200) -> Behaviour:
 
 
 def redirect(location: str | None = None, code: int = 302) -> Behaviour:
-    """A redirect to a URL or path; without one, to where the call already is: a loop."""
+    """A redirect to a URL or path; without one, to the request itself: a loop."""
 
     def behave(exchange: Exchange) -> None:
         target = exchange.call.target if location is None else location
@@ -99,7 +99,7 @@ def redirect(location: str | None = None, code: int = 302) -> Behaviour:
     return behave
 
 
-# PDF answers with something wrong in them
+# PDF responses that are invalid
 
 
 def bad_base64() -> Behaviour:
@@ -108,14 +108,14 @@ def bad_base64() -> Behaviour:
 
 
 def not_a_pdf(content: bytes = b"<html>Payment required</html>") -> Behaviour:
-    """Base64 of something else; of nothing where `content` is empty."""
+    """Base64 of something else, or of nothing."""
     return reply(200, pdf_json(base64.b64encode(content)))
 
 
 def other_base64(*, url_safe: bool = False, padded: bool = True) -> Behaviour:
     """The honest PDF in another kind of base64 (RFC 4648, sections 3.2 and 5).
 
-    For PDF calls to which the API would answer with a PDF.
+    For requests to which the API would respond with a PDF.
     """
 
     def behave(exchange: Exchange) -> None:
@@ -152,11 +152,11 @@ def endless() -> Behaviour:
     return behave
 
 
-# The honest answer, badly delivered
+# The honest response, badly delivered
 
 
 def early_hints(pause_s: float, count: int = 1) -> Behaviour:
-    """Send interim answers (103, RFC 8297) first, each some time before what follows it."""
+    """Send interim responses (103, RFC 8297) first, with a pause after each."""
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n"
 
     def behave(exchange: Exchange) -> None:
@@ -169,7 +169,7 @@ def early_hints(pause_s: float, count: int = 1) -> Behaviour:
 
 
 def vanish() -> Behaviour:
-    """Answer, and hear nothing more from then on: the connection is forgotten on the way."""
+    """Answer, and receive nothing more: the connection is lost on the way."""
 
     def behave(exchange: Exchange) -> None:
         honest(exchange)
@@ -210,7 +210,7 @@ def reset(after: Sent | int = Sent.NOTHING) -> Behaviour:
 
 
 def cut(after: Sent | int = Sent.HALF_BODY) -> Behaviour:
-    """Close the connection in good order, though the headers announce more."""
+    """Close the connection properly, although the headers announce more."""
 
     def behave(exchange: Exchange) -> None:
         exchange.begin(exchange.honest, after)
@@ -220,7 +220,7 @@ def cut(after: Sent | int = Sent.HALF_BODY) -> Behaviour:
 
 
 def wrong_length(error_bytes: int) -> Behaviour:
-    """Announce a body longer (or shorter, where negative) than the one that is sent, then close."""
+    """Announce a body that is longer (or shorter, if negative) than what is sent, then close."""
 
     def behave(exchange: Exchange) -> None:
         body = exchange.honest.body

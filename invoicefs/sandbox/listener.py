@@ -19,15 +19,15 @@ _HOST = "127.0.0.1"
 _CLOSE_POLL_S = 0.02  # how long closing may take to be noticed
 
 Serve = Callable[[Call, socket.socket], bool]
-"""Answers a call on a socket; says whether the connection can be used again."""
+"""Answers a request on a socket; returns whether the connection can be reused."""
 
 
 def reserve_port(port: int = 0) -> socket.socket:
     """Keep a port of the loopback interface, 0 for any free one, until the socket is closed.
 
-    Nobody listens on it: connections are refused. The kernel gives the port to no other program
+    It does not listen: connections are refused. The kernel gives the port to no other program
     that asks for any, whether to serve or to connect from; a `Listener` may take it meanwhile.
-    Raises `OSError` where another program has it.
+    Raises `OSError` if another program has it.
     """
     reservation = socket.socket()
     try:
@@ -71,7 +71,7 @@ class Listener(TCPServer):
         return f"{scheme}://{_HOST}:{self.server_address[1]}{self.path_prefix}"
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Take a new connection. Its thread shakes hands: a client may take its time for that."""
+        """Accept a connection. The TLS handshake is left to its thread, because it may be slow."""
         connection, client_address = super().get_request()
         if self._tls:
             connection = self._tls.wrap_socket(
@@ -80,13 +80,13 @@ class Listener(TCPServer):
         return connection, client_address
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a new connection its thread."""
+        """Start a thread for a connection."""
         alive = [(thread, known) for thread, known in self._connections if thread.is_alive()]
         thread = _start_thread(self._converse, request, client_address)
         self._connections = [*alive, (thread, request)]
 
     def close(self) -> None:
-        """Hang up on everyone; returns when all threads have ended and the port is free."""
+        """Hang up on all clients; returns when all threads have ended and the port is free."""
         self.shutdown()
         self._accepting.join()
         with suppress(OSError):  # closed before
@@ -127,11 +127,11 @@ class _RequestHandler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 # http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Print nothing: `Sandbox.calls` tells what was asked."""
+        """Print nothing: see `Sandbox.calls`."""
 
 
 def _client_name(connection: socket.socket) -> str | None:
-    """The common name in the certificate that a client has shown, and that is trusted."""
+    """Return the common name in the client certificate, which is trusted, or None."""
     certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
     if not certificate:
         return None

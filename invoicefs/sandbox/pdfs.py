@@ -29,7 +29,7 @@ class LineItem:
 
 @dataclass(frozen=True)
 class Statement:
-    """What an invoice says. Core fonts know Latin-1 only, so the currency is its ISO code."""
+    """The text of an invoice. Core fonts only have Latin-1, so the currency is an ISO code."""
 
     number: str
     tenant: str
@@ -47,7 +47,7 @@ class Statement:
 @cache
 def invoice_pdf(statement: Statement) -> bytes:
     """The invoice as a PDF of one page."""
-    from fpdf import FPDF  # takes a third of a second, which only those pay who open a sample
+    from fpdf import FPDF  # takes a third of a second, so only when a sample is opened
 
     page = FPDF(format="A4")
     page.set_compression(False)
@@ -72,9 +72,9 @@ def invoice_pdf(statement: Statement) -> bytes:
 
 
 def plain_pdf(text: str, size_bytes: int = 0) -> bytes:
-    """A file that begins and ends like a PDF, for those who need bytes rather than a page.
+    """Return a file that begins and ends like a PDF, if bytes are enough and no page is needed.
 
-    It is made without fpdf2, and padded to `size_bytes` where it is shorter.
+    It is made without fpdf2, and padded to `size_bytes`.
     """
     head, tail = f"%PDF-1.4\n% {text}\n".encode(), b"\n%%EOF\n"
     return head + b"%" * (size_bytes - len(head) - len(tail)) + tail

@@ -1,4 +1,4 @@
-"""Rate limits: how often the API may be called."""
+"""Rate limits."""
 
 import math
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ from invoicefs.sandbox.answers import Answer, failure
 
 @dataclass(frozen=True)
 class RateLimit:
-    """A limit for each kind of call: `burst` calls at once, and `per_second` in the long run.
+    """A limit for each endpoint: `burst` requests at once, and `per_second` in the long run.
 
-    `per_second` is more than 0; with a tiny one, a burst is all that ever passes.
-    What exceeds it is answered with 429, and with a ``Retry-After`` header if `retry_after`.
+    `per_second` is positive; if it is tiny, only the burst ever passes. Further requests get a 429,
+    with a ``Retry-After`` header if `retry_after`.
     """
 
     per_second: float
@@ -19,13 +19,13 @@ class RateLimit:
     retry_after: bool = True
 
     def refusal(self, wait_s: float) -> Answer:
-        """The answer to a call that would have to wait for so long."""
+        """Return the response to a request that would have to wait this long."""
         headers = {"Retry-After": str(math.ceil(wait_s))} if self.retry_after else None
         return failure(429, headers=headers)
 
 
 class TokenBucket:
-    """Counts the calls of one kind. Threading: its owner holds a lock around `take`."""
+    """Counts the requests to an endpoint. Threading: its owner holds a lock around `take`."""
 
     def __init__(self, limit: RateLimit, now_s: float) -> None:
         self._limit = limit

@@ -15,7 +15,7 @@ _STATUSES = {
     "2026-07": "STATUS_ISSUED",
     "2025-03": "STATUS_REFUNDED",
 }
-# What is sold, how much of it in a month, and for how many cents.
+# Products, quantities per month, and prices in cents.
 _PRODUCTS = (
     ("Customer edge sites", 6, 24_900),
     ("HTTP load balancers", 14, 3_500),
@@ -28,8 +28,8 @@ _PRODUCTS = (
 def sample_tenant() -> SampleTenant:
     """A tenant with 36 months of invoices, a few in other namespaces, and a forbidden namespace.
 
-    The newest invoice of each namespace is active. In namespace ``system``, that of 2026-07 is
-    issued but not paid, and its PDF call answers 404. Namespace ``legal`` answers 403.
+    The newest invoice of each namespace is a draft. In namespace ``system``, that of 2026-07 is
+    issued but not paid, and its PDF request gets a 404. Namespace ``legal`` gets a 403.
     """
     return SampleTenant(
         _TENANT,
@@ -43,7 +43,7 @@ def sample_tenant() -> SampleTenant:
 
 
 def _invoices(account: str, currency: str, months: int) -> tuple[SampleInvoice, ...]:
-    """The invoices of an account, newest first."""
+    """Return the invoices of an account, newest first."""
     newest = _NEWEST_YEAR * 12 + _NEWEST_MONTH - 1
     return tuple(
         _invoice(account, currency, *divmod(newest - age, 12), growth=months - age)

@@ -25,13 +25,14 @@ SAMPLE_TOKEN = "sandbox-token"  # noqa: S105 # opens nothing but a sandbox
 class Sandbox:
     """An API server on the loopback interface, from construction to `close`; a context manager.
 
-    `tenant`, `token` and `latency_s` may be set at any time: a call is answered from what they
-    are when it arrives, and the answer leaves `latency_s` later. `path_prefix` is what a gateway
-    puts before ``/api``. `port` 0 is any free port. With `tls` it speaks HTTPS; another one that is
-    set counts when it comes back after it has gone away. Where that asks for certificates of
-    clients, one that it trusts is as good as the token.
+    `tenant`, `token` and `latency_s` may be set at any time: their values when a request arrives
+    count, and the response is sent `latency_s` later. `path_prefix` is the path of a gateway before
+    ``/api``. `port` 0 is any free port. With `tls` it serves HTTPS; a new value takes effect with
+    `come_back`. A client certificate that it trusts counts like the token.
 
-    Threading: `_lock` guards what is known of calls, faults and limits. It is never held while
+    It has more than 20 methods because tests control every aspect of it.
+
+    Threading: `_lock` guards the records of calls, faults and limits. It is never held while
     something is sent, awaited or computed from the tenant.
     """
 
@@ -73,13 +74,13 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """Stop serving. Calls in progress are hung up on; all threads and sockets are gone."""
+        """Stop serving: hang up on requests in progress, and end all threads and sockets."""
         self._closing.set()
         self._listener.close()
         self._reservation.close()
 
     def go_away(self) -> None:
-        """Hang up on everyone; from then on connections to the port, which is kept, are refused."""
+        """Hang up on all clients, and refuse connections; the port stays reserved."""
         self._listener.close()
 
     def come_back(self) -> None:
@@ -92,27 +93,26 @@ class Sandbox:
         return self._listener.url
 
     def inject(self, *faults: Fault) -> None:
-        """Add faults. Of several that hit a call, the one injected first decides."""
+        """Add faults. Of several that hit a request, the first one counts."""
         with self._lock:
             self._faults.extend(faults)
 
     def heal(self) -> None:
-        """Remove all faults. A call that already suffers from one goes on suffering."""
+        """Remove all faults, except for requests that one has already hit."""
         with self._lock:
             self._faults.clear()
 
     def throttle(self, limit: RateLimit | None) -> None:
-        """Set a rate limit, beginning with a full burst, or none. A fault goes before a limit."""
+        """Set a rate limit, which begins with a full burst, or none. Faults precede limits."""
         with self._lock:
             self._limit = limit
             self._buckets.clear()
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """All calls since the start or `forget_calls`, in the order in which they arrived.
+        """All requests since the start or `forget_calls`, in the order in which they arrived.
 
-        A request that cannot be read (a bad limit, bytes that are no text) is answered 400 and is
-        not among them.
+        An invalid request (a bad limit, invalid text) gets a 400 and is not included.
         """
         with self._lock:
             return tuple(self._calls.values())
@@ -123,20 +123,20 @@ class Sandbox:
         namespace: str | None = None,
         name: str | None = None,
     ) -> int:
-        """How many of `calls` went to this endpoint, namespace and invoice; None is any."""
+        """Return how many requests were for this endpoint, namespace and invoice; None is any."""
         return sum(call.matches(endpoint, namespace, name) for call in self.calls)
 
     @property
     def peak_concurrency(self) -> int:
-        """The most calls that were in progress at once, since the start or `forget_calls`.
+        """The highest number of requests in flight since the start or `forget_calls`.
 
-        A call ends just before its whole answer leaves; a broken or dribbled one a little later.
+        A request ends just before its whole response is sent; a broken or slow one a little later.
         """
         with self._lock:
             return self._peak_concurrency
 
     def forget_calls(self) -> None:
-        """Begin to count anew."""
+        """Reset the counters."""
         with self._lock:
             self._calls.clear()
             self._peak_concurrency = len(self._in_progress)
@@ -163,7 +163,7 @@ class Sandbox:
         return exchange.keeps_connection
 
     def _arrive(self, call: Call) -> tuple[int, Behaviour, Answer | None]:
-        """Take note of a call: its number, its fate, and a refusal where it exceeds the limit."""
+        """Record a request; returns its number, its behaviour, and a refusal if it has one."""
         now_s = time.monotonic()
         with self._lock:
             number = next(self._numbers)

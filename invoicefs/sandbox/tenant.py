@@ -1,4 +1,4 @@
-"""The data of a tenant: what the API has to tell.
+"""The data of a tenant, which the API serves.
 
 `sample_tenant` makes the one that ``invoicefs demo`` shows. Others are built from the same parts,
 and changed with ``dataclasses.replace`` and `SampleTenant.with_invoices`.
@@ -19,16 +19,16 @@ class _Omitted(Enum):
 
 
 OMITTED: Final = _Omitted.OMITTED
-"""As the value of a field: the API leaves the field out."""
+"""The value of a field that the API omits."""
 
 
 @dataclass(frozen=True)
 class SampleInvoice:
-    """One invoice of the sandbox.
+    """An invoice of the sandbox.
 
-    `name` may be any text. `pdf` is the content, or a function that makes it when it is asked
-    for; None means that the PDF call answers 404. `fields` replaces fields of the listing by
-    other JSON values or leaves them out: ``fields={"amount": OMITTED, "active": "yes"}``.
+    `name` may be any text. `pdf` is the content, or a function that creates it when it is
+    requested; None means that the PDF request gets a 404. `fields` replaces fields of the listing
+    by other JSON values or omits them: ``fields={"amount": OMITTED, "active": "yes"}``.
     The other attributes are the vendor's fields: `amount` a number of cents as text, periods in
     RFC 3339 with nanoseconds.
     """
@@ -44,7 +44,7 @@ class SampleInvoice:
     fields: Mapping[str, object] = field(default_factory=dict)
 
     def listed(self) -> dict[str, object]:
-        """The invoice as a listing shows it."""
+        """Return the invoice as it appears in a listing."""
         fields = {
             "name": self.name,
             "active": self.active,
@@ -58,7 +58,7 @@ class SampleInvoice:
         return {name: value for name, value in fields.items() if value is not OMITTED}
 
     def content(self) -> bytes | None:
-        """The PDF, or None where there is none."""
+        """Return the PDF, or None."""
         return self.pdf() if callable(self.pdf) else self.pdf
 
 
@@ -66,7 +66,7 @@ class SampleInvoice:
 class SampleNamespace:
     """A namespace with its invoices in the order in which the API lists them: newest first.
 
-    Calls of the kinds in `forbidden` answer 403.
+    Requests to the endpoints in `forbidden` get a 403.
     """
 
     name: str
@@ -79,24 +79,24 @@ class SampleNamespace:
         return {invoice.name: invoice for invoice in reversed(self.invoices)}
 
     def invoices_json(self, limit: int) -> bytes:
-        """The JSON that lists the newest `limit` invoices."""
+        """Return the JSON that lists the newest `limit` invoices."""
         return b'{"invoices":[%b]}' % b",".join(self._items[:limit])
 
     @cached_property
     def _items(self) -> tuple[bytes, ...]:
-        """Each invoice as JSON: made once, because a benchmark lists a hundred thousand."""
+        """Each invoice as JSON, encoded once, because a benchmark lists a hundred thousand."""
         return tuple(json.dumps(invoice.listed()).encode() for invoice in self.invoices)
 
     def with_invoices(self, *invoices: SampleInvoice) -> "SampleNamespace":
-        """The namespace with these invoices in place of those with the same names, or added."""
+        """Return the namespace with these invoices added, or replacing those with their names."""
         changed = {invoice.name: invoice for invoice in invoices}
-        kept = tuple(changed.pop(each.name, each) for each in self.invoices)
+        kept = tuple(changed.pop(invoice.name, invoice) for invoice in self.invoices)
         return replace(self, invoices=(*changed.values(), *kept))
 
 
 @dataclass(frozen=True)
 class SampleTenant:
-    """All that one tenant has. Namespaces are listed in the order given."""
+    """A whole tenant. Namespaces are listed in the given order."""
 
     name: str = "acme"
     namespaces: tuple[SampleNamespace, ...] = ()

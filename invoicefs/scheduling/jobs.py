@@ -18,6 +18,11 @@ class Outcome:
     value: Any = None
     error: Exception | None = None
 
+    @property
+    def is_unexpected(self) -> bool:
+        """Whether it is an error that is not an exception of the domain, so a bug."""
+        return self.error is not None and not isinstance(self.error, InvoicefsError)
+
     def result(self) -> Any:
         """Return the value, or raise the error."""
         if isinstance(self.error, InvoicefsError):

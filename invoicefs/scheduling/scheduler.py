@@ -75,7 +75,7 @@ class Pressure:
 
 
 class Scheduler:
-    """Makes requests for callers that wait, in the foreground, and for nobody, in the background.
+    """Makes requests for callers that wait (the foreground) or for nobody (the background).
 
     Each worker calls `on_worker_end` before it ends. It has more than 20 methods because the steps
     of a job's life share one lock.
@@ -111,8 +111,7 @@ class Scheduler:
     def fetch(self, key: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
         """Return the result of `call`, or that of a job that has the same key.
 
-        Raises the error of the request, a failure that is still remembered, or `TimedOut` at the
-        deadline.
+        Raises the error of the request, a remembered failure, or `TimedOut` at the deadline.
         """
         with self._lock:
             job = self._join_or_queue(key, kind, call, deadline, Priority.FOREGROUND)
@@ -144,14 +143,14 @@ class Scheduler:
         return failure.error if failure and is_recent else None
 
     def pressure(self) -> Pressure:
-        """Return what it is doing now; cool-downs are those that hold back the foreground."""
+        """Return what it is doing now; cool-downs are those of the foreground."""
         with self._lock:
             now_s = self._clock.monotonic_s()
             left_s = {
                 kind: throttle.cool_until_s(Priority.FOREGROUND) - now_s
                 for kind, throttle in self._throttles.items()
             }
-            cool_downs_s = {kind: each_s for kind, each_s in left_s.items() if each_s > 0}
+            cool_downs_s = {kind: kind_s for kind, kind_s in left_s.items() if kind_s > 0}
             return Pressure(len(self._running), len(self._queue), cool_downs_s)
 
     def close(self) -> None:
@@ -202,9 +201,8 @@ class Scheduler:
         """Start another worker if all are busy; raises `OutOfMemory` if there are none at all."""
         # A worker that was just woken still counts as idle, so compare with all that is queued.
         if self._idle_workers <= len(self._queue) and self._workers < self._parallel:
-            name = f"call-{self._workers + 1}"
             try:
-                start_thread(self._work_until_closed, name)
+                start_thread(self._work_until_closed, f"request-{self._workers + 1}")
             except OutOfMemory:
                 if self._workers == 0:
                     raise
@@ -214,7 +212,8 @@ class Scheduler:
     def _take(self, now_s: float) -> Job | None:
         """Return the next job that may run, moved from the queue to those in flight."""
         self._give_up_hopeless(now_s)
-        for job in sorted(self._queue, key=lambda each: each.priority):  # stable: first come
+        # Sorting is stable: first come, first served.
+        for job in sorted(self._queue, key=lambda job: job.priority):
             if self._begin_s(job) <= now_s and self._has_slot_for(job):
                 self._queue.remove(job)
                 self._running.append(job)
@@ -270,21 +269,19 @@ class Scheduler:
             throttle.succeed(job.priority, job.attempt_began_s)
         if isinstance(error, RateLimited):
             throttle.refuse(job.priority, job.attempt_began_s, now_s, error.retry_after_s)
-        if isinstance(error, _TRANSIENT_ERRORS) and not self._is_closed:
+        if self._is_closed:
+            self._finish(job, outcome)
+        elif isinstance(error, _TRANSIENT_ERRORS):
             job.last_error = error
             job.not_before_s = now_s + self._backoff_s(job, error)
             self._queue.append(job)
             self._give_up_hopeless(now_s)
-        elif isinstance(error, CredentialRenewed) and self._may_try_renewed(job):
+        elif isinstance(error, CredentialRenewed) and job.renewals < MAX_RENEWALS:
             job.renewals += 1
             self._queue.append(job)
         else:
             self._finish(job, outcome)
         self._work.notify()  # a slot is free, also for what only this kind of slot may run
-
-    def _may_try_renewed(self, job: Job) -> bool:
-        """Return whether to try with the credential that has replaced the refused one."""
-        return job.renewals < MAX_RENEWALS and not self._is_closed
 
     def _backoff_s(self, job: Job, error: InvoicefsError) -> float:
         """Return the job's own wait until it is retried; a cool-down comes on top."""
@@ -327,7 +324,7 @@ class Scheduler:
         if job is None:
             return False
         outcome = job.attempt()
-        if job.priority is Priority.BACKGROUND and _is_unexpected(outcome.error):
+        if job.priority is Priority.BACKGROUND and outcome.is_unexpected:
             log.error("Unexpected failure of %s", job.key, exc_info=outcome.error)
         with self._lock:
             self._settle(job, outcome)
@@ -351,7 +348,3 @@ class Scheduler:
                 self._idle_workers -= 1
             self._workers -= 1
         return None
-
-
-def _is_unexpected(error: Exception | None) -> bool:
-    return error is not None and not isinstance(error, InvoicefsError)

@@ -1,10 +1,9 @@
 """A diskcache that never gets in the way. The only importer of ``diskcache``.
 
-Whatever is missing, corrupt, cut short or written by somebody else is a miss. A write that fails
-costs caching, never an invoice: it is a log line, the same for every failure with one cause. A
-corrupt database is left behind and a new one is begun. A database that cannot be opened, because
-the disk is full or another program has locked it, is tried again later, when it is next needed.
-Nothing is raised.
+Whatever is missing, corrupt, cut short or written by another program is a miss. A write that fails
+costs caching, never an invoice, and logs a line. A corrupt database is left behind and a new one is
+begun. A database that cannot be opened, because the disk is full or another program has locked it,
+is tried again when it is next needed. Nothing is raised.
 
 Pickle is refused in both directions, because diskcache unpickles whatever lies in its folder
 (CVE-2025-69872), and so are file names in the database that lead out of the folder.
@@ -83,11 +82,9 @@ class DiskCache:
 
     def keys(self, at_most: int) -> set[str] | None:
         """Return all keys, or None if there are more of them than that or they cannot be read."""
-
-        def all_keys(cache: Any) -> set[str] | None:
-            return set(cache.iterkeys()) if len(cache) <= at_most else None
-
-        return self._attempt("read", all_keys)
+        return self._attempt(
+            "read", lambda cache: set(cache.iterkeys()) if len(cache) <= at_most else None
+        )
 
     def judge(self, is_whole: Callable[[str, object], bool]) -> dict[str, bool] | None:
         """Return which values are whole, by key; None if they cannot be read.
@@ -147,10 +144,7 @@ class DiskCache:
         self._attempt("write", lambda _: checkpoint(self._folder / diskcache.core.DBNAME))
 
     def close(self) -> None:
-        """Close the connections of the calling thread, before it ends.
-
-        Otherwise they stay open until the garbage collector finds them.
-        """
+        """Close the connections of the calling thread, before it ends."""
         for cache in (*self._left, self._cache):
             if cache is not None:
                 cache.close()

@@ -747,7 +747,7 @@ def test_idle_workers_end_and_release_their_resources(
     stage.pass_time(1)
 
     assert stage.threads() == frozenset()
-    assert ended == ["call-1"]
+    assert ended == ["request-1"]
     assert stage.fetch("two", stage.call("again")) == "again"
 
 
