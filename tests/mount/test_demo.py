@@ -15,7 +15,7 @@ from tests.mount.support.programs import Argument, Running, eventually, started
 
 @contextmanager
 def demo(temporary: Path, *arguments: Argument) -> Iterator[Running]:
-    """The demo, with a folder of its own for all that is temporary."""
+    """The demo, with its own folder for temporary files."""
     temporary.mkdir()
     env = {
         "HOME": str(temporary / "nosuch"),
@@ -32,7 +32,7 @@ def demo(temporary: Path, *arguments: Argument) -> Iterator[Running]:
         sweep(temporary, only_dead=False)
 
 
-def test_once_shows_the_tree_an_invoice_and_what_is_refused_and_ends(tmp_path: Path) -> None:
+def test_once_shows_the_tree_an_invoice_and_refusals_and_exits(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     with demo(temporary, "--once") as running:
         ended = running.end().good()
@@ -50,7 +50,9 @@ def test_once_shows_the_tree_an_invoice_and_what_is_refused_and_ends(tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_cleans_up(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_the_demo_and_leaves_nothing_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     temporary = tmp_path / "tmp"
     folder = tmp_path / "invoices"
     with demo(temporary, folder) as running:
@@ -66,7 +68,7 @@ def test_a_signal_ends_it_and_cleans_up(tmp_path: Path, number: signal.Signals) 
     eventually(lambda: processes_of(folder) == ())
 
 
-def test_an_existing_folder_stays(tmp_path: Path) -> None:
+def test_an_existing_folder_is_kept(tmp_path: Path) -> None:
     folder = tmp_path / "invoices"
     folder.mkdir()
     with demo(tmp_path / "tmp", "--once", folder) as running:
@@ -74,7 +76,7 @@ def test_an_existing_folder_stays(tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_folder_that_is_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "invoices"
     folder.mkdir()
     (folder / "mine").touch()

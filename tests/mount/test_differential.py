@@ -1,7 +1,7 @@
-"""The same system calls bring the same results as on a read-only filesystem of the kernel.
+"""System calls have the same results as on squashfs, a read-only filesystem of the kernel.
 
-A tenant is mounted, and the same tree as an image of squashfs; then a program makes thousands of
-random calls on each. Every difference that stays is listed here, with its reason.
+A tenant is mounted, and the same tree as a squashfs image; then a program makes thousands of random
+calls on each. Every remaining difference is listed here with its reason.
 """
 
 import functools
@@ -32,7 +32,7 @@ CALLS = 4000
 SIZES = (100, 511, 512, 4095, 4096, 4097, 131_071, 131_072, 131_073, 1_500_001)
 
 _NOBODY = 65_534
-# Who is to run a program below another root is lent the right to do so, and to read the program.
+# Capabilities needed to run a program below another root, and to read that program.
 _LENT = "+sys_chroot,+dac_read_search"
 _AS_NOBODY = (
     "setpriv",
@@ -47,7 +47,7 @@ _AS_NOBODY = (
 
 @dataclass(frozen=True)
 class Difference:
-    """A call with other results here than there."""
+    """A call whose results differ."""
 
     call: str
     squashfs: str
@@ -56,7 +56,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Expected:
-    """Differences that stay, as regular expressions."""
+    """Expected differences, as regular expressions."""
 
     call: str
     squashfs: str
@@ -64,7 +64,7 @@ class Expected:
     reason: str
 
     def covers(self, found: Difference) -> bool:
-        """Whether this is such a difference."""
+        """Return whether a difference is of this kind."""
         return all(
             re.fullmatch(getattr(self, part), getattr(found, part))
             for part in ("call", "squashfs", "invoicefs")
@@ -82,7 +82,7 @@ EXPECTED = (
         r"(fsync|fdatasync)\(.*",
         "EINVAL",
         "None",
-        "squashfs knows no fsync; here it succeeds, as there is never anything to write back.",
+        "squashfs has no fsync; invoicefs succeeds, as there is never anything to write back.",
     ),
     Expected(
         r"getxattr\(.*",
@@ -100,13 +100,13 @@ EXPECTED = (
         r"read_direct\(.*",
         "EINVAL",
         "True",
-        "Reading around the page cache is offered by FUSE in the kernel, and not by squashfs.",
+        "The FUSE module of the kernel supports O_DIRECT, squashfs does not.",
     ),
     Expected(
         r"epoll\(.*",
         "EPERM",
         "None",
-        "Files of FUSE may be ones to wait for, so the kernel lets them be watched.",
+        "FUSE files may support poll, so the kernel lets epoll watch them.",
     ),
     Expected(
         r"ioctl\(.*'FIBMAP'\)",
@@ -118,7 +118,7 @@ EXPECTED = (
         r"(access|faccessat)\(.*mode='[RWX_OK|]*X_OK.*",
         "EACCES",
         "0",
-        "access(2) is left to succeed, to save calls; execve itself is refused all the same.",
+        "access(2) always succeeds, which saves upcalls; execve itself is still refused.",
     ),
     Expected(
         r".*y\{252\}\.pdf.*",
@@ -131,7 +131,7 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Twins:
-    """The same tree twice, and what makes their owner run a program."""
+    """The same tree twice, and the prefix that runs a program as their owner."""
 
     squashfs: Path
     invoicefs: Path
@@ -139,7 +139,7 @@ class Twins:
 
 
 def _invoices(year: int, names: Sequence[str]) -> Iterator[SampleInvoice]:
-    """An invoice for each file, one a month. squashfs keeps no fractions of a second."""
+    """An invoice for each file, one a month, because squashfs has no fractions of a second."""
     for month, (size, name) in enumerate(zip(SIZES, names, strict=False)):
         bare = invoice(12 * year + month, name=name.removesuffix(".pdf"))
         body = Random(name).randbytes(size - 15)  # noqa: S311 # the same on every run
@@ -157,23 +157,23 @@ TENANT = SampleTenant(
 
 
 def _write_tree(root: Path) -> None:
-    """Write what a mount of the tenant shows, with the same modes and times."""
+    """Write the tree that a mount of the tenant shows, with the same modes and times."""
     root.mkdir()
     for namespace in TENANT.namespaces:
         folder = root / namespace.name
         folder.mkdir()
         folder_time_s = 0.0
-        for each in namespace.invoices:
-            path, time_s = folder / file_name(each), _seconds(each.period_end)
-            path.write_bytes(each.content() or b"")
+        for item in namespace.invoices:
+            path, time_s = folder / file_name(item), _seconds(item.period_end)
+            path.write_bytes(item.content() or b"")
             path.chmod(0o444)
             os.utime(path, (time_s, time_s))
             folder_time_s = max(folder_time_s, time_s)
-        _make_folder_look(folder, folder_time_s)
-    _make_folder_look(root, 0)
+        _set_mode_and_time(folder, folder_time_s)
+    _set_mode_and_time(root, 0)
 
 
-def _make_folder_look(folder: Path, time_s: float) -> None:
+def _set_mode_and_time(folder: Path, time_s: float) -> None:
     folder.chmod(0o755)
     os.utime(folder, (time_s, time_s))
 
@@ -207,7 +207,7 @@ def _squashfs(folder: Path, owner: int) -> Iterator[Path]:
 def _twins(mounts: Mounts, owner: int, prefix: Sequence[str] = ()) -> Iterator[Twins]:
     with _squashfs(mounts.folder, owner) as squashfs:
         mount = mounts.mount("--list-ttl", "1h")
-        # From here on all sizes are exact, and the times of all folders known.
+        # From here on all sizes are exact, and the times of all folders are known.
         mounts.run("ls", *(mount / folder for folder in TREE)).good()
         files = (mount / folder / name for folder, names in TREE.items() for name in names)
         mounts.run("cat", *files).good()
@@ -233,7 +233,7 @@ def twins_of_nobody(sandbox: Sandbox, unprivileged_mounts: Mounts) -> Iterator[T
 
 @functools.cache
 def outcomes(folder: Path, seed: int, prefix: Sequence[str]) -> Sequence[tuple[str, str]]:
-    """The calls of a seed, and what came of each of them in a folder."""
+    """The calls of a seed, and the result of each of them in a folder."""
     program = (sys.executable, "-m", "tests.mount.support.random_calls")
     environment = {"PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
     arguments = (folder, str(seed), str(CALLS))
@@ -253,7 +253,7 @@ def differences(twins: Twins, seed: int) -> Iterator[Difference]:
             yield Difference(call, expected, result)
 
 
-def assert_no_other_differences_than_expected(twins: Twins, seed: int) -> None:
+def assert_only_expected_differences(twins: Twins, seed: int) -> None:
     unexpected = [
         str(found)
         for found in differences(twins, seed)
@@ -263,25 +263,25 @@ def assert_no_other_differences_than_expected(twins: Twins, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_same_calls_bring_the_same_results_as_on_squashfs(twins: Twins, seed: int) -> None:
-    assert_no_other_differences_than_expected(twins, seed)
+def test_system_calls_have_the_same_results_as_on_squashfs(twins: Twins, seed: int) -> None:
+    assert_only_expected_differences(twins, seed)
 
 
 @pytest.mark.parametrize("seed", OTHER_SEEDS)
-def test_the_same_calls_of_an_ordinary_user_bring_the_same_results_as_on_squashfs(
+def test_system_calls_of_an_ordinary_user_have_the_same_results(
     twins_of_nobody: Twins, seed: int
 ) -> None:
-    assert_no_other_differences_than_expected(twins_of_nobody, seed)
+    assert_only_expected_differences(twins_of_nobody, seed)
 
 
 def test_every_expected_difference_occurs(twins: Twins) -> None:
-    found = [each for seed in SEEDS for each in differences(twins, seed)]
-    gone = [each for each in EXPECTED if not any(map(each.covers, found))]
+    found = [difference for seed in SEEDS for difference in differences(twins, seed)]
+    gone = [item for item in EXPECTED if not any(map(item.covers, found))]
     assert gone == []
 
 
 def test_every_kind_of_call_reaches_the_filesystem(twins: Twins) -> None:
-    made = [each for seed in SEEDS for each in outcomes(twins.invoicefs, seed, twins.prefix)]
+    made = [outcome for seed in SEEDS for outcome in outcomes(twins.invoicefs, seed, twins.prefix)]
     idle = {"EmptySlot", "ValueError", "OverflowError"}
     names = [call.partition("(")[0] for call, result in made if result not in idle]
     assert set(names) == set(call_names())

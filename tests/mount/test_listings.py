@@ -27,11 +27,11 @@ from tests.mount.support.tenants import NAMESPACE, file_name, invoice, tenant
 ALWAYS_ASK = ("--list-ttl", "0s", "--max-wait", "0s")
 
 INVOICES = tuple(invoice(number) for number in range(3))
-NAMES = [file_name(each) for each in INVOICES]
+NAMES = [file_name(item) for item in INVOICES]
 
 
 def listing(*invoices: SampleInvoice) -> Behaviour:
-    return faults.json_body({"invoices": [each.listed() for each in invoices]})
+    return faults.json_body({"invoices": [item.listed() for item in invoices]})
 
 
 # Ways in which a list fails, and the errno where there is none from before.
@@ -278,7 +278,7 @@ def test_a_list_longer_than_any_first_page_is_whole(sandbox: Sandbox, mounts: Mo
     many = tuple(SampleInvoice(f"invoice-{number:05}", pdf) for number in range(2_500))
     sandbox.tenant = tenant(*many)
     found = ls(mounts.mount() / NAMESPACE).good().lines
-    assert found == [file_name(each) for each in many]
+    assert found == [file_name(item) for item in many]
 
 
 STRANGE_NAMES = {
@@ -307,9 +307,9 @@ def test_every_name_has_a_file_that_can_be_read(
     sandbox.tenant = tenant(*strange, *long)
     run("cp", "-r", mounts.mount() / NAMESPACE, tmp_path / "copy").good()
     found = {path.name: path.read_bytes() for path in (tmp_path / "copy").iterdir()}
-    for each in strange:
-        assert found.pop(STRANGE_NAMES[each.name]) == each.content()
-    assert sorted(found.values()) == [each.content() for each in long]
+    for item in strange:
+        assert found.pop(STRANGE_NAMES[item.name]) == item.content()
+    assert sorted(found.values()) == [item.content() for item in long]
     assert all(len(name.encode()) <= 255 for name in found)
 
 

@@ -54,7 +54,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one(mounts: Mounts) -> None:
     ended.good()
 
     limits = Path(f"/proc/{mounts.at(path).daemon}/limits").read_text()
-    soft, hard = next(each for each in limits.splitlines() if "open files" in each).split()[3:5]
+    soft, hard = next(line for line in limits.splitlines() if "open files" in line).split()[3:5]
     assert soft == hard
 
 
@@ -91,8 +91,8 @@ def test_of_commands_at_one_time_exactly_one_mounts(mounts: Mounts, count: int) 
     with ThreadPoolExecutor(count) as threads:
         ended = list(threads.map(lambda _: mounts.command("mount", path), range(count)))
 
-    assert sorted(each.code for each in ended) == [0, *[1] * (count - 1)]
-    assert all("is already mounted" in each.err for each in ended if each.code)
+    assert sorted(result.code for result in ended) == [0, *[1] * (count - 1)]
+    assert all("is already mounted" in result.err for result in ended if result.code)
     mounts.umount(mounts.at(path))
     assert not path.is_mount()
 

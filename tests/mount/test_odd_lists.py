@@ -79,13 +79,13 @@ def test_a_list_in_another_order_shows_the_same_folder_and_costs_no_pdf_call(
     """Two of the invoices come twice, with fields that contradict each other."""
     numbers = random.Random(1)  # noqa: S311 # the same on every run
     invoices = [invoice(number) for number in range(20)]
-    twins = [replace(each, amount="1", status="STATUS_ISSUED") for each in invoices[3:5]]
+    twins = [replace(item, amount="1", status="STATUS_ISSUED") for item in invoices[3:5]]
     sandbox.tenant = tenant(*invoices, *twins)
     mount = mounts.mount("--list-ttl", "0s")
     before = listed(mount / NAMESPACE)
     assert len(before) == 20
     for _ in range(8):
-        run("cat", *(mount / NAMESPACE / file_name(each) for each in invoices)).good()
+        run("cat", *(mount / NAMESPACE / file_name(item) for item in invoices)).good()
         sandbox.tenant = tenant(*numbers.sample([*invoices, *twins], 22))
         assert listed(mount / NAMESPACE) == before
     assert sandbox.count(Endpoint.PDF) == 20

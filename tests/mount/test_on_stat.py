@@ -134,7 +134,7 @@ def test_hidden_invoices_are_not_fetched_ahead(sandbox: Sandbox, mounts: Mounts)
     paid = [invoice(number) for number in range(1, 24, 2)]
     sandbox.tenant = tenant(*overdue, *paid)
     mount = mounts.mount(*ON_STAT, "--status", "paid")
-    assert sizes_by_ls(mount / NAMESPACE) == {file_name(each): 1000 for each in paid}
+    assert sizes_by_ls(mount / NAMESPACE) == {file_name(item): 1000 for item in paid}
     assert sandbox.count(Endpoint.PDF) == len(paid)
 
 

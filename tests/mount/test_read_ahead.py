@@ -250,7 +250,7 @@ def test_invoices_that_are_not_shown_are_not_downloaded(
         for number, each in enumerate(INVOICES)
     ]
     sandbox.tenant = tenant(*mixed)
-    paid = {file_name(each) for each in mixed if each.status == "STATUS_PAID"}
+    paid = {file_name(item) for item in mixed if item.status == "STATUS_PAID"}
     copied(mounts.mount("--status", "paid"), cp, copy).good()
     assert asked_for(sandbox) == dict.fromkeys(paid, 1)
 
@@ -279,7 +279,7 @@ def test_a_copy_of_several_namespaces_downloads_each_once(
     )
     run("cp", "-r", mounts.mount().path, copy).good()
     asked = Counter((call.namespace, call.name) for call in pdf_calls(sandbox))
-    assert asked == {(name, each.name): 1 for name, held in namespaces.items() for each in held}
+    assert asked == {(name, item.name): 1 for name, held in namespaces.items() for item in held}
 
 
 @pytest.mark.promise(
@@ -355,7 +355,7 @@ def test_never_more_than_parallel_calls_run_while_folders_are_listed(
         (tmp_path / "done").touch()
         looker.end().good()
     assert sandbox.count(Endpoint.INVOICES, namespace="c") > 1
-    assert set(Counter((each.namespace, each.name) for each in pdf_calls(sandbox)).values()) == {1}
+    assert set(Counter((call.namespace, call.name) for call in pdf_calls(sandbox)).values()) == {1}
     assert 1 < sandbox.peak_concurrency <= 4
 
 
@@ -365,7 +365,7 @@ def test_what_is_downloaded_ahead_holds_up_nobody(sandbox: Sandbox, mounts: Moun
         "acme", (SampleNamespace(NAMESPACE, tuple(INVOICES)), SampleNamespace("other"))
     )
     gate = Gate()
-    sandbox.inject(*(Fault(gate, Endpoint.PDF, name=each.name) for each in INVOICES[5:30]))
+    sandbox.inject(*(Fault(gate, Endpoint.PDF, name=item.name) for item in INVOICES[5:30]))
     mount = mounts.mount()
     run("cat", *paths(mount, *range(5))).good()
     assert gate.arrived.wait(LIMIT_S)
@@ -451,7 +451,7 @@ def test_what_cannot_be_had_is_asked_for_once_and_costs_no_other_invoice(
     sandbox: Sandbox, mounts: Mounts, copy: Path, program: Program, answer: faults.Behaviour
 ) -> None:
     bad = INVOICES[::7]
-    sandbox.inject(*(Fault(answer, Endpoint.PDF, name=each.name) for each in bad))
+    sandbox.inject(*(Fault(answer, Endpoint.PDF, name=item.name) for item in bad))
     assert copied(mounts.mount(), program, copy).code != 0
     good = CONTENTS.keys() - set(map(file_name, bad))
     assert in_folder(copy) == {name: CONTENTS[name] for name in good}
@@ -473,13 +473,13 @@ def test_trouble_that_only_read_ahead_has_is_not_noticed(
 ) -> None:
     mount = mounts.mount()
     ahead = INVOICES[2:4]
-    sandbox.inject(*(Fault(FOR_A_MOMENT[case], Endpoint.PDF, name=each.name) for each in ahead))
+    sandbox.inject(*(Fault(FOR_A_MOMENT[case], Endpoint.PDF, name=item.name) for item in ahead))
     run("cat", *paths(mount, 0, 1)).good()
-    eventually(lambda: any(asked_for(sandbox).get(file_name(each)) for each in ahead))
+    eventually(lambda: any(asked_for(sandbox).get(file_name(item)) for item in ahead))
     sandbox.heal()
     sandbox.forget_calls()
     read = run("cat", *paths(mount, *range(2, 12))).good().out
-    assert read == b"".join(CONTENTS[file_name(each)] for each in INVOICES[2:12])
+    assert read == b"".join(CONTENTS[file_name(item)] for item in INVOICES[2:12])
     assert set(asked_for(sandbox).values()) == {1}
 
 
@@ -491,7 +491,7 @@ def test_a_copy_that_is_broken_off_has_downloaded_no_more_than_its_window_in_vai
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:
     gate = Gate()
-    sandbox.inject(*(Fault(gate, Endpoint.PDF, name=each.name) for each in INVOICES[20:]))
+    sandbox.inject(*(Fault(gate, Endpoint.PDF, name=item.name) for item in INVOICES[20:]))
     mount = mounts.mount()
     with started(*cp(mount / NAMESPACE, tmp_path / "broken off")) as program:
         eventually(lambda: len(list((tmp_path / "broken off").glob("*.pdf"))) >= 20)

@@ -299,9 +299,9 @@ def test_all_invoices_are_shown(sample: tuple[Sandbox, Mount]) -> None:
     _, mount = sample
     found = set(run("find", ".", "-type", "f", "-not", "-path", "./legal/*", cwd=mount.path).lines)
     expected = {
-        f"./{namespace.name}/{file_name(each)}"
+        f"./{namespace.name}/{file_name(item)}"
         for namespace in sample_tenant().namespaces
-        for each in namespace.invoices
+        for item in namespace.invoices
     }
     assert len(expected) == 42
     assert found == expected
@@ -428,9 +428,9 @@ def test_sizes_are_an_upper_bound_before_the_first_open_and_exact_after_it(
     paths = [mount / NAMESPACE / name for name in CONTENTS]
     bound = 2 * 1024 * 1024 if options else UPPER_BOUND_BYTES
     before = stat_of(*paths)
-    assert {(each.size, each.blocks) for each in before} == {(bound, 0)}
+    assert {(item.size, item.blocks) for item in before} == {(bound, 0)}
     run("cat", *paths).good()
-    after = [(each.size, each.blocks) for each in stat_of(*paths)]
+    after = [(item.size, item.blocks) for item in stat_of(*paths)]
     assert after == [(len(pdf), math.ceil(len(pdf) / 512)) for pdf in CONTENTS.values()]
 
 

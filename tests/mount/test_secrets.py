@@ -24,9 +24,9 @@ INVOICES = tuple(invoice(number) for number in range(8))
 
 def traces_of_attributes(mount: Mount) -> list[Trace]:
     folder = mount / NAMESPACE
-    listed = run("getfattr", "-d", *(folder / file_name(each) for each in INVOICES))
+    listed = run("getfattr", "-d", *(folder / file_name(item) for item in INVOICES))
     errors = [
-        run("getfattr", "-n", "user.invoicefs.error", folder / file_name(each)) for each in INVOICES
+        run("getfattr", "-n", "user.invoicefs.error", folder / file_name(item)) for item in INVOICES
     ]
     return [Trace("an attribute", ended.out + ended.err.encode()) for ended in (listed, *errors)]
 
@@ -85,8 +85,8 @@ def test_neither_token_nor_invoice_is_in_anything_but_the_store(
 
     traces = traces_of_processes(mount)
     traces += [
-        Trace("what cat says", run("cat", mount / NAMESPACE / file_name(each)).err.encode())
-        for each in INVOICES
+        Trace("what cat says", run("cat", mount / NAMESPACE / file_name(item)).err.encode())
+        for item in INVOICES
     ]
     planted.sandbox.heal()
     traces += [*traces_of_attributes(mount), *traces_of_processes(mount)]

@@ -94,7 +94,7 @@ def test_no_program_started_by_a_service_can_speak_for_it(mounts: Mounts, manage
         running.end()
 
     assert others
-    assert not any(b"NOTIFY_SOCKET" in each for each in environments)
+    assert not any(b"NOTIFY_SOCKET" in environment for environment in environments)
 
 
 def test_a_mount_that_fails_is_not_called_ready(mounts: Mounts, manager: Manager) -> None:

@@ -116,9 +116,9 @@ def test_all_mounts_of_a_user_are_shown_and_none_of_others(
     mine = [mounts.mount(), mounts.mount()]
     theirs = unprivileged_mounts.mount()
 
-    assert [each["mount_point"] for each in status(mounts)] == [str(each.path) for each in mine]
+    assert [shown["mount_point"] for shown in status(mounts)] == [str(item.path) for item in mine]
     found = json.loads(unprivileged_mounts.alone("status", "--json").good().out)
-    assert [each["mount_point"] for each in found] == [str(theirs.path)]
+    assert [match["mount_point"] for match in found] == [str(theirs.path)]
     for asking, path in ((unprivileged_mounts, mine[0].path), (mounts, theirs.path)):
         refused = asking.command("status", path)
         assert (refused.code, "No mount of yours" in refused.err) == (1, True)
@@ -129,7 +129,7 @@ def test_a_killed_mount_hides_no_other(mounts: Mounts) -> None:
     killed, alive = mounts.mount(), mounts.mount()
     killed.kill()
 
-    assert [each["mount_point"] for each in status(mounts)] == [str(alive.path)]
+    assert [shown["mount_point"] for shown in status(mounts)] == [str(alive.path)]
     refused = mounts.command("status", killed.path)
     assert (refused.code, "have lost its process" in refused.err) == (1, True)
 
@@ -151,7 +151,7 @@ def test_a_mount_that_does_not_answer_hides_no_other_and_is_told(mounts: Mounts)
         ended = mounts.alone("status", "--json")
 
     assert ended.code == 1
-    assert [each["mount_point"] for each in json.loads(ended.out)] == [str(alive.path)]
+    assert [load["mount_point"] for load in json.loads(ended.out)] == [str(alive.path)]
     assert ended.err.startswith(f"invoicefs: {silent.path}: ")
 
 
@@ -225,7 +225,7 @@ def test_refresh_has_active_invoices_downloaded_again_and_final_ones_not(
     active = replace(invoice(8), active=True)
     sandbox.tenant = tenant(*INVOICES, active)
     mount = mounts.mount("--read-ahead", "0")
-    paths = [mount / NAMESPACE / file_name(each) for each in (INVOICES[0], active)]
+    paths = [mount / NAMESPACE / file_name(item) for item in (INVOICES[0], active)]
     run("cat", *paths).good()
     run("cat", *paths).good()
     assert sandbox.count(Endpoint.PDF) == 2
@@ -310,7 +310,7 @@ def test_a_mount_is_found_by_its_path_whatever_else_has_changed(mounts: Mounts) 
     env = {"XDG_RUNTIME_DIR": "/nowhere", "XDG_CACHE_HOME": "/nowhere"}
     try:
         found = json.loads(mounts.command("status", "--json", path, env=env).good().out)
-        assert [each["mount_point"] for each in found] == [str(path)]
+        assert [match["mount_point"] for match in found] == [str(path)]
         mounts.command("refresh", path, env=env).good()
         mounts.command("fetch", path / NAMESPACE, env=env).good()
     finally:

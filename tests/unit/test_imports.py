@@ -116,7 +116,7 @@ def imported_by(name: str, node: ast.Import | ast.ImportFrom, known: set[str]) -
     for alias in node.names:
         inner = f"{origin}.{alias.name}"
         yield module_named(
-            inner if inner in {f"{PACKAGE}.{each}" for each in known} else origin, known
+            inner if inner in {f"{PACKAGE}.{name}" for name in known} else origin, known
         )
 
 
@@ -136,11 +136,11 @@ def all_imports(package: Path = REPOSITORY / PACKAGE) -> set[Import]:
 
 IMPORTS = all_imports()
 MODULES = set(modules(REPOSITORY / PACKAGE))
-INNER = {(each.importer, each.imported) for each in IMPORTS if each.imported in MODULES}
+INNER = {(item.importer, item.imported) for item in IMPORTS if item.imported in MODULES}
 OUTER = {
-    (home_of(each.importer), each.imported)
-    for each in IMPORTS
-    if each.imported not in MODULES and each.imported not in sys.stdlib_module_names
+    (home_of(item.importer), item.imported)
+    for item in IMPORTS
+    if item.imported not in MODULES and item.imported not in sys.stdlib_module_names
 }
 
 
@@ -276,4 +276,4 @@ def test_every_form_of_an_import_is_seen(
 ) -> None:
     seen = imports_of(importer, ast.parse(statement), BESIDE)
 
-    assert {(each.imported, each.is_lazy) for each in seen} == found
+    assert {(item.imported, item.is_lazy) for item in seen} == found

@@ -56,7 +56,7 @@ def sandbox(own_sandbox: Sandbox) -> Sandbox:
 
 
 def assert_no_timer_is_left() -> None:
-    timers = [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+    timers = [item for item in threading.enumerate() if isinstance(item, threading.Timer)]
     for timer in timers:
         timer.join(10)  # one that was cancelled ends by itself, at once
     assert not any(timer.is_alive() for timer in timers)

@@ -28,10 +28,6 @@ def databases(store: Path) -> list[Path]:
     return [path for path in everything(store) if path.name == "cache.db"]
 
 
-def database_of_pdfs(store: Path) -> list[Path]:
-    return [path for path in databases(store) if path.parent.name.startswith("pdf-")]
-
-
 def value_files_and_databases(store: Path) -> list[Path]:
     return [*value_files(store), *databases(store)]
 

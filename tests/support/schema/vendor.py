@@ -35,7 +35,7 @@ class VendorDocument:
     def query_names(self, endpoint: Endpoint) -> set[str]:
         """The parameters that a query may have."""
         parameters = self._operation(endpoint)["parameters"]
-        return {each["name"] for each in parameters if each["in"] == "query"}
+        return {parameter["name"] for parameter in parameters if parameter["in"] == "query"}
 
     def schema(self, name: str) -> Any:
         """One of the named schemas."""

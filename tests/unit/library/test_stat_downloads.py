@@ -185,7 +185,7 @@ def test_stat_waits_for_a_failing_api_twice_not_once_per_invoice(
 ) -> None:
     tenant.fail("pdf", kind("not now"))
     looked_at = (INVOICES[0], OTHER, *INVOICES[::-3])
-    assert {look(eager, each) for each in looked_at} == {MAX_PDF_SIZE_BYTES}
+    assert {look(eager, item) for item in looked_at} == {MAX_PDF_SIZE_BYTES}
     failed = tenant.take_requests()
     assert failed[0] == pdf_call(INVOICES[0])
     assert set(failed) <= {pdf_call(INVOICES[0]), pdf_call(OTHER)}  # no request in a cool-down
@@ -294,7 +294,7 @@ def test_a_forbidden_namespace_costs_two_requests_and_no_other_its_sizes(
 ) -> None:
     for invoice in INVOICES:
         tenant.fail(pdf_call(invoice), Denied("this namespace"))
-    assert {look(eager, each) for each in INVOICES[::-3]} == {MAX_PDF_SIZE_BYTES}
+    assert {look(eager, item) for item in INVOICES[::-3]} == {MAX_PDF_SIZE_BYTES}
     assert look(eager, OTHER) == 1000
     assert tenant.take_requests() == [*map(pdf_call, INVOICES[::-3][:2]), pdf_call(OTHER)]
 
@@ -334,7 +334,7 @@ def test_read_ahead_of_stats_reaches_as_far_as_parallel(
 def test_a_namespace_with_an_odd_name_is_read_ahead(
     downloaded_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    odd = [tenant.bill(replace(each, namespace="a/b")) for each in INVOICES]
+    odd = [tenant.bill(replace(item, namespace="a/b")) for item in INVOICES]
     clock.advance(LIST_TTL_S)
     eager.directory("/")
     for invoice in odd[:2]:

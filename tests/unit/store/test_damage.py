@@ -77,13 +77,13 @@ def test_damaged_pdfs_are_misses(store: Store, folder: Path, damage: Damage) -> 
         invoice("row"): content_of(pdf_of("row", IN_A_ROW)),
         invoice("file"): content_of(pdf_of("file", IN_A_FILE)),
     }
-    for each, content in contents.items():
-        store.save(each, content)
+    for invoice_, content in contents.items():
+        store.save(invoice_, content)
     damage_values(folder, "pdf", damage)
-    for each, content in contents.items():
-        assert loaded(store, each) is None
-        store.save(each, content)
-        assert loaded(store, each) == content.pdf
+    for invoice_, content in contents.items():
+        assert loaded(store, invoice_) is None
+        store.save(invoice_, content)
+        assert loaded(store, invoice_) == content.pdf
 
 
 @damages
