@@ -92,8 +92,10 @@ def _folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
+def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """An API server with the sample tenant, or with that of the marker `tenant`."""
+    marker = request.node.get_closest_marker("tenant")
+    with Sandbox(*marker.args if marker else ()) as sandbox:
         yield sandbox
 
 

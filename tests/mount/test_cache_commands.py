@@ -1,7 +1,6 @@
 """``invoicefs cache``: the size of caches, their verification, and freeing space."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,9 @@ from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice,
 
 INVOICES = tuple(invoice(number, 100_000) for number in range(6))
 TENANT = tenant(*INVOICES)
+pytestmark = pytest.mark.tenant(TENANT)
 CONTENTS = contents(TENANT)
 SUM_KIB = sum(map(len, CONTENTS.values())) / 1024
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

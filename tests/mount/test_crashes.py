@@ -302,18 +302,13 @@ def test_a_crash_ends_every_waiting_call_and_the_lookers(sandbox: Sandbox, mount
 
 LONG_TEXT = "USD" * 4000  # fills whole database pages with the listing, so that they can be found
 TENANT = tenant(*(replace(item, currency=LONG_TEXT) for item in invoices(6)))
+pytestmark = pytest.mark.tenant(TENANT)
 CONTENTS = contents(TENANT)
 DIGESTS = digests_of(CONTENTS)
 NAMES = list(DIGESTS)
 API_IS_GONE = ("--max-wait", "0s")
 
 unmounted, killed = "unmounted", "killed"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 def leave_store(folder: Path, end: Callable[[Mounts, Mount], None]) -> Path:

@@ -20,18 +20,14 @@ from tests.mount.support.programs import eventually, run, started
 from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 from tests.support.store_folder import database
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
-
 # Small invoices are in a database, large ones in their own files; more than 2 MiB in total.
 TENANT = tenant(*(invoice(number, size) for number, size in enumerate([20_000, 200_000] * 12)))
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),
+    pytest.mark.tenant(TENANT),
+]
 CONTENTS = contents(TENANT)
 ROOMY = "size=64M,nr_inodes=10k"
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import re
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,14 +31,9 @@ TENANT = SampleTenant(
         SampleNamespace("closed", INVOICES[:1], frozenset({Endpoint.INVOICES})),
     ),
 )
+pytestmark = pytest.mark.tenant(TENANT)
 CONTENTS = contents(TENANT)
 BAD = INVOICES[3]
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 @pytest.mark.promise(

@@ -24,14 +24,9 @@ from tests.mount.support.programs import LIMIT_S, eventually, run, started
 from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 
 TENANT = tenant(*(invoice(number, 20_000 + number) for number in range(12)))
+pytestmark = pytest.mark.tenant(TENANT)
 CONTENTS = contents(TENANT)
 NAMES = list(CONTENTS)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Mounts with different tokens share a store: each is shown what the API has let its token see."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,15 +11,10 @@ from tests.mount.support.programs import run
 from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 TENANT = tenant(*(invoice(number) for number in range(6)))
+pytestmark = pytest.mark.tenant(TENANT)
 CONTENTS = contents(TENANT)
 NAMES = list(CONTENTS)
 OTHER = {"INVOICEFS_TOKEN": "other-token"}
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ def invoices(count: int = COUNT, size_bytes: int = 1000) -> list[SampleInvoice]:
 
 INVOICES = invoices()
 TENANT = tenant(*INVOICES)
+pytestmark = pytest.mark.tenant(TENANT)
 CONTENTS = contents(TENANT)
 ONCE = dict.fromkeys(CONTENTS, 1)
 
@@ -77,12 +78,6 @@ def rclone(folder: Path, target: Path) -> Command:
 
 
 with_any_program = pytest.mark.parametrize("program", [cp, tar, find, rsync, copytree, rclone])
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 @pytest.fixture

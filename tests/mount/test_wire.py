@@ -1,6 +1,5 @@
 """What goes wrong on the wire costs no invoice, and gives none the bytes of another one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,8 @@ from tests.mount.support.programs import run
 from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 TENANT = tenant(*(invoice(number, 5000 + number) for number in range(24)))
+pytestmark = pytest.mark.tenant(TENANT)
 CONTENTS = contents(TENANT)
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(TENANT) as sandbox:
-        yield sandbox
 
 
 def odd_header(line: bytes) -> faults.Behaviour:

@@ -26,11 +26,6 @@ CALLS = ["namespaces", "list system", "pdf system/i0"]
 
 
 @pytest.fixture
-def clock() -> CrowdClock:
-    return CrowdClock()
-
-
-@pytest.fixture
 def tenant() -> FakeTenant:
     tenant = FakeTenant()
     for invoice in (*ALL, OTHER):

@@ -61,11 +61,6 @@ Mount = Callable[..., Library]
 
 
 @pytest.fixture
-def clock() -> CrowdClock:
-    return CrowdClock()
-
-
-@pytest.fixture
 def tenant() -> FakeTenant:
     """Two namespaces; `system` has two final invoices and a draft, newest first."""
     tenant = FakeTenant()

@@ -90,11 +90,6 @@ Mount = Callable[..., Shelf]
 
 
 @pytest.fixture
-def clock() -> CrowdClock:
-    return CrowdClock()
-
-
-@pytest.fixture
 def tenant() -> FakeTenant:
     """Two namespaces; `system` has a final invoice and a draft."""
     tenant = FakeTenant()
@@ -102,11 +97,6 @@ def tenant() -> FakeTenant:
     tenant.bill(final("old"))
     tenant.bill(active("new"))
     return tenant
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
 
 
 @pytest.fixture

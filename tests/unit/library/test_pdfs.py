@@ -110,21 +110,11 @@ Mount = Callable[..., Desk]
 
 
 @pytest.fixture
-def clock() -> CrowdClock:
-    return CrowdClock()
-
-
-@pytest.fixture
 def tenant() -> FakeTenant:
     tenant = FakeTenant()
     for invoice in (FINAL, ACTIVE, UNDATED):
         tenant.bill(invoice, pdf_of(invoice.name, 1000))
     return tenant
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
 
 
 @pytest.fixture

@@ -94,11 +94,6 @@ class Mounted:
 
 
 @pytest.fixture
-def clock() -> CrowdClock:
-    return CrowdClock()
-
-
-@pytest.fixture
 def tenant() -> FakeTenant:
     tenant = FakeTenant()
     for invoice in (*BY_PERIOD, *OTHERS):

@@ -56,21 +56,11 @@ Mount = Callable[..., Library]
 
 
 @pytest.fixture
-def clock() -> CrowdClock:
-    return CrowdClock()
-
-
-@pytest.fixture
 def tenant() -> FakeTenant:
     tenant = FakeTenant()
     for invoice in (*INVOICES, OTHER):
         tenant.bill(invoice, pdf_of(invoice.key, 1000))
     return tenant
-
-
-@pytest.fixture
-def store() -> MemoryStore:
-    return MemoryStore()
 
 
 @pytest.fixture
