@@ -1,8 +1,8 @@
 """Time as a dependency, so that tests can move it instead of sleeping.
 
 There are two clocks, because they fail differently: ages and deadlines within a process use
-monotonic seconds, which never go back when NTP steps the clock or a laptop was suspended; what
-survives a remount (the time of a download, an mtime) uses wall-clock nanoseconds.
+monotonic seconds, which never go back when NTP steps the clock or a laptop was suspended; times
+that survive a remount (of a download, an mtime) use wall-clock nanoseconds.
 """
 
 import threading
@@ -16,7 +16,7 @@ _CLOCK_REALTIME_COARSE = 5  # see linux/time.h; the time module has no name for 
 
 
 class Clock(Protocol):
-    """A source of time that can be waited for."""
+    """A source of time, and a way to wait with a timeout."""
 
     def monotonic_s(self) -> float:
         """Return the seconds since an arbitrary start; never goes back."""
@@ -25,7 +25,7 @@ class Clock(Protocol):
         """Return the nanoseconds since 1970-01-01 UTC; may jump."""
 
     def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
-        """Wait on a held condition until it is notified or `timeout_s` has passed."""
+        """Wait on a condition, whose lock the caller has, until it is notified or times out."""
 
 
 class SystemClock:
@@ -36,10 +36,10 @@ class SystemClock:
         return time.monotonic()
 
     def wall_ns(self) -> int:
-        """See `Clock`; this is the time that the kernel gives to files that are written now.
+        """See `Clock`; this is the clock from which the kernel takes the mtime of written files.
 
-        ``time.time_ns()`` is some milliseconds ahead of it: a copy could look older than the
-        invoice that was downloaded just before, and ``cp -u`` would copy it again.
+        ``time.time_ns()`` is a few milliseconds ahead of it: with that, a copy could look older
+        than the invoice downloaded just before, and ``cp -u`` would copy it again.
         """
         return time.clock_gettime_ns(_CLOCK_REALTIME_COARSE)
 
@@ -50,7 +50,7 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The time by which an operation must have ended, including everything it does."""
+    """The time by which an operation must end, including everything it does."""
 
     at_s: float
     clock: Clock

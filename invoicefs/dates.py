@@ -6,9 +6,9 @@ from functools import lru_cache
 
 from invoicefs.clock import NS_PER_S
 
-_LAST_S = 15_032_385_535  # 2446-05-10, the latest time of ext4, see its i_ctime_extra
+_LAST_S = 15_032_385_535  # 2446-05-10, the latest time that ext4 stores, see its i_ctime_extra
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_RFC3339 = re.compile(  # without hour 24, which Python accepts since 3.14
+_RFC3339 = re.compile(  # without hour 24, which Python has accepted since 3.14
     r"(\d{4}-\d\d-\d\d)[Tt ]((?!24)\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?([Zz]|[+-]\d\d:\d\d)",
     re.ASCII,
 )
@@ -18,8 +18,8 @@ _RFC3339 = re.compile(  # without hour 24, which Python accepts since 3.14
 def parse_time_ns(text: str) -> int | None:
     """Return the nanoseconds since 1970 of an RFC 3339 time, or None if it is invalid.
 
-    A time that no archive can store, before 1970 or after 2446, counts as invalid: it would get
-    another time there, and every ``rsync -a`` would find the file changed.
+    A time before 1970 or after 2446 counts as invalid: where a copy of the file cannot have that
+    mtime, every ``rsync -a`` would find the file changed.
 
     >>> parse_time_ns("1970-01-01T00:00:01.000000002Z")
     1000000002

@@ -1,12 +1,12 @@
 """The exceptions of the domain.
 
-They say what happened to an invoice, a listing or a setting, in the words of the domain. The errno
-that each becomes for programs is in `kernel.errnos`; the HTTP status that causes each is in
-`api.client`. Every message is a sentence, or the part of one, that a user can read.
+They say what happened to an invoice, a listing or a setting, in the words of the domain.
+`kernel.errnos` maps them to the errnos that programs get; `api.client` maps HTTP statuses to them.
+Every message is a sentence, or part of one, for users.
 
-A request fails with a `NoAnswer` or a `Refusal`. A `NoAnswer` says nothing about the invoice, so
-what is cached may be served instead. A `Refusal` is an answer: what it refuses is not served from
-the cache.
+A request fails with a `NoResponse` or a `Refusal`. A `NoResponse` says nothing about the invoice,
+so a cached PDF may be served instead; after a `Refusal` it is not. The last listing is shown after
+every failure but `Denied`.
 """
 
 from typing import Final
@@ -20,7 +20,7 @@ class InvoicefsError(Exception):
 
 
 class UserError(InvoicefsError):
-    """A setting or the machine is not as it must be; the message says how to fix it."""
+    """A setting or this machine prevents an operation; the message says how to fix it."""
 
 
 class UsageError(UserError):
@@ -28,22 +28,22 @@ class UsageError(UserError):
 
 
 class InvalidSetting(UsageError):
-    """A setting has an invalid value. The message begins with its name, as in ``parallel must``."""
+    """A setting has an invalid value. The message begins with its name: ``parallel must be``."""
 
 
 class StoreUnusable(UserError):
     """The folder of the store cannot be created, or is not private to this user."""
 
 
-class NoAnswer(InvoicefsError):
+class NoResponse(InvoicefsError):
     """The request got no usable response; nothing is known about what was requested."""
 
 
-class Unreachable(NoAnswer):
-    """There is no connection: the name does not resolve, or it was refused or lost."""
+class Unreachable(NoResponse):
+    """The host name does not resolve, or the connection was refused or lost."""
 
 
-class TimedOut(NoAnswer):
+class TimedOut(NoResponse):
     """The deadline passed before there was a response."""
 
 
@@ -51,15 +51,15 @@ class ServerTimedOut(TimedOut):
     """The server itself reports that it took too long (408, 504)."""
 
 
-class Unavailable(NoAnswer):
-    """503. `retry_after_s` is the wait that the server asked for, if it did."""
+class Unavailable(NoResponse):
+    """503. `retry_after_s` is the wait that the server asked for, or None."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class ServerFault(NoAnswer):
+class ServerFault(NoResponse):
     """The server failed: 500, and every status that has no class of its own."""
 
 
@@ -71,24 +71,24 @@ class Misdirected(ServerFault):
     """The server redirects to another host, or in a loop; neither is followed."""
 
 
-class UntrustedServer(NoAnswer):
+class UntrustedServer(NoResponse):
     """TLS cannot be established; the message says why."""
 
 
-class UnusableAnswer(NoAnswer):
+class UnusableResponse(NoResponse):
     """The response is not what the API promises: not JSON, incomplete, not a PDF, cut short."""
 
 
-class OutOfDescriptors(NoAnswer):
+class OutOfDescriptors(NoResponse):
     """The process, or the machine, can open no more files."""
 
 
-class OutOfMemory(NoAnswer):
+class OutOfMemory(NoResponse):
     """The machine has no more memory, or no more threads, for this process."""
 
 
 class Refusal(InvoicefsError):
-    """The API has answered, and refuses the request."""
+    """The API refuses the request, or this client refuses to make it or to use the response."""
 
 
 class Denied(Refusal):
@@ -112,7 +112,7 @@ class Busy(Refusal):
 
 
 class RateLimited(Refusal):
-    """429. `retry_after_s` is the wait that the server asked for, if it did."""
+    """429. `retry_after_s` is the wait that the server asked for, or None."""
 
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -120,7 +120,7 @@ class RateLimited(Refusal):
 
 
 class TooLarge(Refusal):
-    """The PDF is larger than the upper bound that sizes promise."""
+    """The PDF is larger than the upper bound that is shown as a size (max-pdf-size)."""
 
 
 class ReadOnly(InvoicefsError):
@@ -128,7 +128,7 @@ class ReadOnly(InvoicefsError):
 
 
 class Outdated(InvoicefsError):
-    """The kernel still has another size of a file that is being opened; it must ask again."""
+    """The kernel still has an outdated size of a file that is being opened: retry the lookup."""
 
 
 class NameTooLong(InvoicefsError):

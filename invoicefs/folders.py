@@ -2,9 +2,9 @@
 
 The content of the store is served as invoices, so nobody else may be able to put anything there:
 neither in the folder itself nor by replacing a folder above it. The rules are those of StrictModes
-in sshd(8) as Debian has it: every folder on the way belongs to root or to this user, and only its
-owner can write to it, or the owner's private group. In a folder of root with the sticky bit, such
-as ``/tmp``, others cannot replace what belongs to this user.
+in sshd(8) in Debian: every folder on the path belongs to root or to this user, and only its owner,
+or the owner's private group, can write to it. In a folder of root with the sticky bit, such as
+``/tmp``, others cannot replace files of this user.
 """
 
 import errno
@@ -18,13 +18,14 @@ from contextlib import suppress
 from pathlib import Path
 
 SERVICE_CACHE_DIR = Path("/var/cache/invoicefs")  # for services, which have no home
-_MAX_LINKS = 40  # that the kernel follows, see path_resolution(7)
+_MAX_LINKS = 40  # the kernel follows no more, see path_resolution(7)
 
 
 def default_cache_dir() -> Path:
-    """Return ``$XDG_CACHE_HOME/invoicefs``, or ``/var/cache/invoicefs`` without a home.
+    """Return ``$XDG_CACHE_HOME/invoicefs``, or the default without that variable.
 
-    According to the XDG base directory specification, a relative path counts as not set.
+    It is ``~/.cache/invoicefs``, or ``/var/cache/invoicefs`` for a user without a home. According
+    to the XDG base directory specification, a relative path counts as not set.
     """
     cache_home = os.environ.get("XDG_CACHE_HOME", "")
     if Path(cache_home).is_absolute():
@@ -36,8 +37,8 @@ def default_cache_dir() -> Path:
 def home_folder() -> Path | None:
     """Return the home of the user from ``$HOME`` or the user database; None if there is none.
 
-    mount(8) removes HOME when it runs a helper for an ordinary user. Root without HOME is not a
-    person but a service, such as at boot, and has no home.
+    mount(8) removes HOME when it runs a helper for an ordinary user. Root without HOME is a
+    service, for example at boot, and has no home.
     """
     if Path(home := os.environ.get("HOME", "")).is_absolute():
         return Path(home)
@@ -45,11 +46,11 @@ def home_folder() -> Path | None:
         return None
     try:
         return Path(pwd.getpwuid(os.geteuid()).pw_dir)
-    except KeyError:  # a user that is not in the database, as in containers
+    except KeyError:  # the user is not in the database, as in some containers
         return None
 
 
-def own_folder(folder: Path) -> None:
+def make_private_folder(folder: Path) -> None:
     """Make a folder private to this user, and create it if it is missing; raises `OSError`."""
     for parent in reversed((folder, *folder.parents)):
         parent.mkdir(mode=0o700, exist_ok=True)
@@ -58,34 +59,34 @@ def own_folder(folder: Path) -> None:
         raise PermissionError(errno.EPERM, "it belongs to another user")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(errno.EPERM, "others can write into it")
-    for path in _on_the_way(str(folder)):
+    for path in _traversed_paths(str(folder)):
         _check(path)
     folder.chmod(0o700)
 
 
 class NewFolder:
-    """A folder that is about to be created, and which folders above it are missing now."""
+    """A folder that is about to be created, with the missing folders above it, for clean-up."""
 
     def __init__(self, folder: Path) -> None:
         self._missing = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
 
-    def forget(self) -> None:
-        """Let the folder stay."""
+    def keep(self) -> None:
+        """Keep the folder: `remove_if_new` does nothing from now on."""
         self._missing = []
 
-    def take_back(self) -> None:
-        """Remove the folder, and those above it that were missing, too, if they are empty."""
+    def remove_if_new(self) -> None:
+        """Remove the folder, if it was missing, and the once missing folders above it, if empty."""
         if not self._missing:
             return
         folder, *parents = self._missing
         shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):  # it is no longer empty
+        with suppress(OSError):  # a folder above is not empty
             for parent in parents:
                 parent.rmdir()
 
 
-def _on_the_way(path: str) -> Iterator[str]:
-    """Yield every folder and link that the kernel passes on the way from ``/`` to a path."""
+def _traversed_paths(path: str) -> Iterator[str]:
+    """Yield every folder and link that the kernel traverses when it resolves a path."""
     waiting = path.split("/")[::-1]
     reached = "/"
     links = 0
@@ -111,7 +112,7 @@ def _check(path: str) -> None:
     status = os.lstat(path)
     if status.st_uid not in (0, os.geteuid()):
         raise PermissionError(errno.EPERM, f"{path} belongs to another user")
-    if stat.S_ISLNK(status.st_mode):  # whose permission bits mean nothing
+    if stat.S_ISLNK(status.st_mode):  # the permission bits of a link mean nothing
         return
     is_sticky = status.st_uid == 0 and status.st_mode & stat.S_ISVTX
     is_open = status.st_mode & stat.S_IWOTH or (

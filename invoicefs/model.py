@@ -1,4 +1,4 @@
-"""Namespaces, invoices, their records and listings, and what ``stat`` shows of them.
+"""Namespaces, invoices, their records and listings, and the attributes that ``stat`` shows.
 
 Everything here is frozen. Times are nanoseconds since 1970-01-01 UTC (``_ns``), sizes are bytes.
 """
@@ -48,8 +48,8 @@ class Invoice:
     as text. `active` is true for a draft, whose content can still change, and false for a final
     invoice. The periods are RFC 3339 times.
 
-    There may be a hundred thousand of them, so what many share is in memory once, and what is
-    seldom used is computed each time.
+    There may be a hundred thousand of them, so values that many of them share are interned, and
+    values that are seldom used are computed on demand.
     """
 
     namespace: str
@@ -65,7 +65,7 @@ class Invoice:
     """The name of its file."""
 
     inode: int = field(init=False, repr=False, compare=False)
-    """Rises with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
+    """Increases with the period: days since 1970 in the high 16 bits, 48 bits of a hash below."""
 
     def __post_init__(self) -> None:
         for shared in ("status", "currency", "period_start", "period_end"):
@@ -75,15 +75,15 @@ class Invoice:
 
     @property
     def key(self) -> str:
-        """What identifies the invoice within its tenant.
+        """The identifier of the invoice within its tenant.
 
-        It consists of the encoded names, because those are text that every database accepts.
+        It consists of the encoded names, because every database accepts those as text.
         """
         return f"{_folder_of(self.namespace)}/{self.file_name}"
 
     @property
     def version(self) -> str:
-        """Changes whenever the listing indicates that the content may have changed."""
+        """A digest that changes whenever the listing shows that the content may have changed."""
         return _version(self.status, self.active, self.amount, self.period_start, self.period_end)
 
     def _days(self) -> int:
@@ -96,7 +96,10 @@ class Invoice:
 
     @property
     def natural_mtime_ns(self) -> int | None:
-        """The mtime of its first content: the end of the period, or its start for a draft."""
+        """The mtime of the first download: the end of the period, or its start for a draft.
+
+        None if that time is missing or invalid.
+        """
         return parse_time_ns(self.period_start if self.active else self.period_end)
 
 
@@ -115,14 +118,14 @@ class StoredContent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is kept of an invoice for ever: its mtime and, once downloaded, facts of its content."""
+    """The mtime of an invoice and, once downloaded, facts about its content; kept for ever."""
 
     mtime_ns: int
     content: StoredContent | None = None
 
 
 class AccessKey(NamedTuple):
-    """A kind of request in a namespace, by a credential, which a fingerprint stands for."""
+    """The fingerprint of a credential, a kind of request, and a namespace."""
 
     fingerprint: str
     kind: str
@@ -159,13 +162,14 @@ class Listing:
     def of(cls, invoices: Sequence[Invoice]) -> "Listing":
         """Return the listing of these invoices, which may be in any order.
 
-        Of several with the same name, the same one always counts: a draft precedes a final one.
+        If several have the same name, one is chosen, whatever their order: a draft before a final
+        invoice.
         """
         by_name: dict[str, Invoice] = {}
         for invoice in invoices:
-            namesake = by_name.setdefault(invoice.name, invoice)
-            if namesake != invoice:
-                by_name[invoice.name] = min(namesake, invoice, key=_rank_among_namesakes)
+            other = by_name.setdefault(invoice.name, invoice)
+            if other != invoice:
+                by_name[invoice.name] = min(other, invoice, key=_duplicate_rank)
         return cls(tuple(sorted(by_name.values(), key=Order.INODE.key)))
 
     @cached_property
@@ -177,22 +181,22 @@ class Listing:
         """Return the invoices in this order."""
         return self.invoices if order is Order.INODE else self._in_order_of_names
 
-    def place(self, invoice: Invoice, order: Order) -> int | None:
+    def position(self, invoice: Invoice, order: Order) -> int | None:
         """Return the position of an invoice in this order, or None if it is not listed."""
         sequence = self.in_order(order)
-        place = bisect_left(sequence, order.key(invoice), key=order.key)
-        is_there = place < len(sequence) and sequence[place].name == invoice.name
-        return place if is_there else None
+        position = bisect_left(sequence, order.key(invoice), key=order.key)
+        is_there = position < len(sequence) and sequence[position].name == invoice.name
+        return position if is_there else None
 
     @cached_property
     def _in_order_of_names(self) -> tuple[Invoice, ...]:
         return tuple(sorted(self.invoices, key=Order.NAME.key))
 
     def succeeded_by(self, newer: "Listing") -> "Listing":
-        """Return the newer listing, with what it omits but cannot have vanished.
+        """Return the newer listing, completed with final invoices and statuses that it lacks.
 
-        A final invoice never vanishes, so a list without it is incomplete. Nor does a status: if
-        the newer listing has no valid one, the last one counts.
+        A final invoice never disappears, so a listing without it is incomplete. Where the newer
+        listing has no valid status, the previous status is kept.
         """
         before = {invoice.name: invoice for invoice in self.invoices}
         invoices = [
@@ -206,9 +210,9 @@ class Listing:
         return newer if is_whole else Listing.of([*invoices, *kept])
 
     def only(self, statuses: frozenset[str]) -> "Listing":
-        """Return the invoices with one of these statuses, or all if there are none.
+        """Return the invoices with one of these statuses, or all if `statuses` is empty.
 
-        An invoice without a valid status is included: hidden, it would be missing in an archive.
+        An invoice without a valid status is included, because archives would lack it otherwise.
         """
         if not statuses:
             return self
@@ -218,7 +222,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What ``stat`` shows of a file or directory, except what is the same for the whole mount."""
+    """The attributes of a file or directory, except those that the whole mount shares."""
 
     inode: int
     mtime_ns: int
@@ -253,14 +257,14 @@ class SpilledBytes(Bytes, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OpenContent:
-    """Content that handles are open on; its bytes may be on disk."""
+    """Content with open handles; its bytes may be on disk."""
 
     record: Record
     pdf: Bytes = field(repr=False)
 
 
 def is_whole_pdf(pdf: bytes) -> bool:
-    """Return whether this begins and ends like a PDF, as viewers expect.
+    """Return whether the bytes begin and end like a PDF, as viewers expect.
 
     ISO 32000-1, annex H: the header may be anywhere in the first 1024 bytes, and the end marker
     anywhere in the last 1024.
@@ -269,7 +273,7 @@ def is_whole_pdf(pdf: bytes) -> bool:
 
 
 def unlisted_invoice(namespace: str, name: str) -> Invoice:
-    """Return an invoice of which only the name is known, so its content may still change."""
+    """Return an invoice of which only the name is known, so it counts as a draft."""
     return Invoice(namespace, name, active=True)
 
 
@@ -294,7 +298,7 @@ def _with_status_of(before: Invoice | None, invoice: Invoice) -> Invoice:
     return replace(invoice, status=before.status)
 
 
-def _rank_among_namesakes(invoice: Invoice) -> tuple[bool, str, str]:
+def _duplicate_rank(invoice: Invoice) -> tuple[bool, str, str]:
     return not invoice.active, invoice.version, invoice.currency
 
 

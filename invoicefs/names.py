@@ -25,9 +25,9 @@ _DNS_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 def file_name(invoice: str) -> str:
     """Return the file name of an invoice: at most 255 bytes of UTF-8, unique for each name."""
     stem = _encode(invoice)
-    # A short stem cannot be mistaken for one that was cut, so only long ones encode their tilde.
+    # A short stem cannot be mistaken for a cut one, so the tilde is only encoded in long stems.
     is_long = len(_utf8(stem)) >= _SHORTEST_CUT_BYTES
-    # Not `sub`, which tries a match at every character: long names took minutes (measured).
+    # `sub` would try a match at every character: long names took minutes (measured).
     if is_long and (cut := _CUT_STEM.fullmatch(stem)):
         stem = f"{cut[1]}%7E{cut[2]}"
     if len(_utf8(stem)) > NAME_MAX_BYTES - len(SUFFIX):
@@ -36,9 +36,9 @@ def file_name(invoice: str) -> str:
 
 
 def invoice_name(file: str) -> str | None:
-    """Return the name of the invoice that has this file name, or None if there can be none.
+    """Return the name of the invoice that has this file name, or None if none can have it.
 
-    A cut name cannot be mapped back and gives None.
+    Returns None for a cut name, too, because it cannot be mapped back.
     """
     if not file.endswith(SUFFIX):
         return None
@@ -54,7 +54,7 @@ def directory_name(namespace: str) -> str | None:
 
 
 def can_be_unlisted_invoice(file: str) -> bool:
-    """Return whether a name that no listing has is worth a request.
+    """Return whether a file name that no listing has is worth a request.
 
     File managers and desktops probe for hidden files all the time; those are never invoices.
     """
@@ -62,19 +62,19 @@ def can_be_unlisted_invoice(file: str) -> bool:
 
 
 def is_too_long(file: str) -> bool:
-    """Return whether a name is too long for a file; the kernel's FUSE allows four times as much."""
+    """Return whether a name is too long for a file; FUSE itself allows four times this length."""
     return len(file.encode("utf-8", "surrogateescape")) > NAME_MAX_BYTES
 
 
 def is_cut(file: str) -> bool:
-    """Return whether a name is that of an invoice whose own name is too long."""
+    """Return whether a file name was cut, because the name of its invoice is too long."""
     stem = file.removesuffix(SUFFIX)
     is_long = _SHORTEST_CUT_BYTES <= len(_utf8(stem)) <= NAME_MAX_BYTES - len(SUFFIX)
     return is_long and stem != file and _CUT_STEM.fullmatch(stem) is not None
 
 
 def can_be_namespace(name: str) -> bool:
-    """Return whether a namespace can have this name: a DNS label (RFC 1123), says the vendor."""
+    """Return whether this is a DNS label (RFC 1123), as the vendor requires of a namespace."""
     return _DNS_LABEL.fullmatch(name) is not None
 
 

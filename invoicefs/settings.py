@@ -1,6 +1,6 @@
-"""The settings of a mount: frozen, and validated once; units are in their names.
+"""The settings of a mount: immutable, and validated once; units are in their names.
 
-Errors name a setting by its words, as in ``max-wait``; the command line adds its dashes.
+Errors name a setting like ``max-wait``; the command line adds the leading dashes.
 """
 
 import enum
@@ -14,8 +14,8 @@ from invoicefs.model import STATUSES
 from invoicefs.names import can_be_namespace
 from invoicefs.units import GIB, KIB, MAX_DURATION_S, MIB
 
-_MAX_PARALLEL = 1000  # each takes a thread, and a place in the connection pool from the start
-_MAX_READ_AHEAD = 1000  # each is kept in memory until it is opened
+_MAX_PARALLEL = 1000  # each takes a thread, and a slot in the connection pool from the start
+_MAX_READ_AHEAD = 1000  # each invoice is kept in memory until it is opened
 
 
 class Fetch(enum.StrEnum):
@@ -29,38 +29,38 @@ class Fetch(enum.StrEnum):
 class Settings:
     """Everything that a mount needs to know, except the credential.
 
-    Raises `InvalidSetting` for values that make no sense.
+    Raises `InvalidSetting` for an invalid value.
     """
 
     url: str
     """Base URL of the API, normalised by `normalise_url`: no trailing slash, no ``/api``."""
 
     namespaces: tuple[str, ...] = ()
-    """Show only these namespaces; if empty, all that the API lists."""
+    """The namespaces to show; if empty, all that the API lists."""
 
     statuses: frozenset[str] = frozenset()
-    """Show only invoices with these statuses, in lower case; if empty, all."""
+    """The statuses of the invoices to show, in lower case; if empty, all."""
 
     cache_dir: Path = field(default_factory=default_cache_dir)
-    """Parent folder of the stores; there is one folder per URL."""
+    """Parent folder of the disk caches, of which there is one per URL."""
 
     cache_size_bytes: int = GIB
     """Maximum total size of cached PDFs; the least recently stored are evicted first."""
 
     fetch: Fetch = Fetch.ON_OPEN
-    """Whether ``stat`` waits for the download, too, so that it always shows the exact size."""
+    """When invoices are downloaded; with on-stat, ``stat`` always shows the exact size."""
 
     parallel: int = 8
     """Maximum number of concurrent requests; two of them are reserved for the foreground."""
 
     read_ahead: int = 16
-    """Maximum number of invoices that are downloaded ahead of sequential access; 0 is none."""
+    """Maximum number of invoices that are downloaded ahead of sequential access; 0 disables it."""
 
     timeout_s: float = 30.0
-    """Hard deadline of every operation, including everything it does."""
+    """Maximum duration of every operation, including everything it does."""
 
     max_wait_s: float = 5.0
-    """The part of the deadline that may be spent waiting for retries."""
+    """Maximum time of an operation that is spent waiting for retries; part of `timeout_s`."""
 
     list_ttl_s: float = 60.0
     """How long a listing is used before it is refreshed."""
@@ -79,10 +79,10 @@ class Settings:
     """Permission bits removed from 0755 (directories) and 0444 (files)."""
 
     allow_other: bool = False
-    """Allow other users to access the mount."""
+    """Whether other users can access the mount."""
 
     xattr: bool = False
-    """Provide what is known of an invoice as extended attributes."""
+    """Whether files have status, period, amount and SHA-256 as extended attributes."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.parallel <= _MAX_PARALLEL:
@@ -92,7 +92,7 @@ class Settings:
         if not 0 < self.timeout_s <= MAX_DURATION_S:
             raise InvalidSetting("timeout must be more than 0 s and at most a year.")
         if not 0 <= self.max_wait_s <= self.timeout_s:
-            raise InvalidSetting("max-wait is a part of the timeout and cannot be longer.")
+            raise InvalidSetting("max-wait must not be longer than the timeout.")
         if self.max_pdf_size_bytes < KIB:
             raise InvalidSetting("max-pdf-size must be at least 1KiB.")
         if self.cache_size_bytes < MIB:
@@ -101,14 +101,14 @@ class Settings:
             raise InvalidSetting("umask must be an octal number from 000 to 777.")
         if self.fetch is Fetch.ON_STAT and self.active_ttl_s == 0:
             raise InvalidSetting(
-                "fetch on-stat needs an active-ttl: without it the size of a draft is out of date"
-                " as soon as it is known."
+                "fetch on-stat needs an active-ttl of more than 0 s: otherwise the size of a draft"
+                " is out of date as soon as it is known."
             )
         for namespace in self.namespaces:
             if not can_be_namespace(namespace):
                 raise InvalidSetting(
                     f"namespace {namespace!r} is invalid: a name has at most 63 lower-case letters,"
-                    " digits and inner dashes."
+                    " digits and dashes, with no dash at either end."
                 )
 
     @property
@@ -118,12 +118,12 @@ class Settings:
 
     @property
     def directory_mode(self) -> int:
-        """The permission bits of directories; writable, so that a copy can be deleted."""
+        """The permission bits of directories; writable, so that copies of them can be deleted."""
         return 0o755 & ~self.umask
 
 
 def parse_status(text: str) -> str:
-    """Return the status in ``paid``, ``PAID`` or the vendor's ``STATUS_PAID``."""
+    """Return the status that is written as ``paid``, ``PAID`` or the vendor's ``STATUS_PAID``."""
     status = text.strip().lower().removeprefix("status_")
     if status not in STATUSES:
         raise UsageError(f"{text!r} is not a status: the API has {', '.join(STATUSES)}.")

@@ -15,5 +15,5 @@ def start_thread(function: Callable[[], object], name: str) -> threading.Thread:
     try:
         thread.start()
     except RuntimeError as error:
-        raise OutOfMemory("this machine allows no more threads just now") from error
+        raise OutOfMemory("this machine allows no more threads at the moment") from error
     return thread

@@ -1,4 +1,4 @@
-"""Sizes, durations and octal numbers, read from text and written as text. Pure functions."""
+"""Parsing and formatting of sizes, durations and octal numbers. Pure functions."""
 
 import re
 from decimal import Decimal
@@ -29,12 +29,12 @@ def parse_size_bytes(text: str) -> int:
     factor = _SIZE_UNITS[unit.lower()]
     size_bytes = Decimal(number) * factor
     if size_bytes > _MAX_BYTES:
-        raise UsageError(f"{text!r} is not a size: it is larger than any disk.")
+        raise UsageError(f"{text!r} is not a size: it must be less than 8 EiB.")
     return int(size_bytes)
 
 
 def format_size_bytes(size_bytes: int) -> str:
-    """Return the text with the largest unit that `parse_size_bytes` maps back to this size.
+    """Return an exact size in the largest possible unit, the inverse of `parse_size_bytes`.
 
     >>> format_size_bytes(16 * MIB)
     '16MiB'
@@ -69,7 +69,7 @@ def parse_duration_s(text: str) -> float:
 
 
 def parse_octal(text: str) -> int:
-    """Return the number of an octal text like ``022`` or ``0o22``."""
+    """Return the value of an octal number like ``022`` or ``0o22``."""
     if _OCTAL.fullmatch(text) is None:
         raise UsageError(f"{text!r} is not an octal number like 022.")
     return int(text, 8)

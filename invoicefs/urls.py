@@ -1,4 +1,4 @@
-"""URLs: the base URL of the API in what people paste, and the origin of a URL."""
+"""Finds the base URL of the API in pasted text, and the origin of a URL."""
 
 import ipaddress
 import re
@@ -15,11 +15,11 @@ _TENANT_DOMAIN = "console.ves.volterra.io"
 
 
 def normalise_url(pasted: str, *, may_be_unencrypted: bool = False) -> str:
-    """Return the base URL of the API in what people paste.
+    """Return the base URL of the API from a URL as people paste it.
 
-    It may have no scheme, a trailing slash, ``/api``, or the path of a console page; the path
-    prefix of a gateway is kept. Raises `UsageError` if it names no tenant, and for ``http://`` to
-    another machine unless it `may_be_unencrypted`.
+    It may lack a scheme, or have a trailing slash, ``/api``, or the path of a console page; the
+    path prefix of a gateway is kept. Raises `UsageError` if it is invalid or names no tenant, and
+    for ``http://`` to another machine unless `may_be_unencrypted`.
     """
     text = pasted.strip()
     shown = re.split("[?#]", pasted)[0].rpartition("@")[2]  # the rest may be a secret
@@ -46,7 +46,7 @@ def normalise_url(pasted: str, *, may_be_unencrypted: bool = False) -> str:
 def _split(url: str, shown: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        _ = parts.port  # is parsed on access
+        _ = parts.port  # the port is parsed on access
     except ValueError:
         raise UsageError(f"{shown!r} is not a URL: write it like {URL_EXAMPLE}.") from None
     return parts
@@ -67,7 +67,7 @@ def origin(url: str) -> tuple[str, str | None, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host is this machine, by its name or address."""
+    """Return whether a host name or address is that of the loopback interface."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

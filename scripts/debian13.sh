@@ -1,9 +1,9 @@
-# Sourced by scripts/test: runs it in Debian 13, in a folder that debootstrap makes.
+# Sourced by scripts/test: runs that script in Debian 13, in a root folder that debootstrap creates.
 #
 #   run_in_debian13 [ARGUMENTS OF scripts/test]
 #
-# The folder is kept between runs, with what they install in it: XDG_CACHE_HOME/invoicefs-debian13.
-# Only root can do this. Nothing stays mounted: all of it is in a namespace of its own.
+# The folder, $XDG_CACHE_HOME/invoicefs-debian13, and the packages installed in it are kept between
+# runs. Only root can do this. Nothing stays mounted: all mounts are in a separate mount namespace.
 
 set -euo pipefail
 
@@ -14,7 +14,7 @@ run_in_debian13() {
     make_debian13 "$root"
     rsync -a --delete --exclude .git --exclude .venv --exclude '.*_cache' --exclude __pycache__ \
         "$checkout/" "$root/invoicefs/"
-    # Not chroot alone, in which programs can have no namespace of their own: see unshare(2), EPERM.
+    # pivot_root, because programs in a chroot cannot create user namespaces: see unshare(2), EPERM.
     exec unshare --mount --propagation private bash -euc '
         cd "$1"
         shift
@@ -30,15 +30,15 @@ run_in_debian13() {
     ' bash "$root" "$@"
 }
 
-# Makes the folder where it is missing, and gives it what this machine knows of its network.
+# Creates the folder if it is missing, and copies the network settings of this machine into it.
 make_debian13() {
     local root=$1 file
     if [[ ! -e $root/invoicefs-made ]]; then
-        echo "Making a Debian 13 in $root"
+        echo "Installing Debian 13 in $root"
         rm -rf --one-file-system "$root"
         mkdir -p "$root"
         quietly debootstrap --variant=minbase --include=ca-certificates,python3-venv trixie "$root"
-        ln -s ../proc/self/mounts "$root/etc/mtab"  # as an installed Debian has it
+        ln -s ../proc/self/mounts "$root/etc/mtab"  # as in a regular installation
         touch "$root/invoicefs-made"
     fi
     for file in /etc/resolv.conf /etc/pip.conf /etc/ssl/certs/ca-certificates.crt \

@@ -1,10 +1,10 @@
-# Sourced by the other scripts: makes sure that this machine has what they need.
+# Sourced by the other scripts: installs everything that they need.
 #
 #   prepare EXTRA PROGRAM...
 #
-# installs the system packages that libfuse 2, fusermount and the named programs (and libraries,
-# lib*.so) come from, makes .venv, and installs the project with the extra EXTRA into it. What is
-# there is left alone, so a second run installs nothing. Afterwards .venv/bin is first on PATH.
+# installs the system packages of libfuse 2, fusermount and the named programs (and libraries,
+# lib*.so), creates .venv, and installs the project with the extra EXTRA into it. It skips what is
+# already installed, so a second run installs nothing. Afterwards .venv/bin is first on PATH.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,7 +17,7 @@ prepare() {
     export PATH="$PWD/.venv/bin:$PATH"
 }
 
-# The Debian packages of what is missing, one a line.
+# Prints the Debian packages of missing programs, one per line.
 missing_packages() {
     local program
     if ! ldconfig_has libfuse.so.2; then
@@ -53,9 +53,9 @@ missing_packages() {
 
 is_there() {
     case $1 in
-        # Not all libraries are in the list of ldconfig: only those with a version are.
+        # ldconfig lists only libraries with a version.
         lib*.so) python3 -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$1" 2>/dev/null ;;
-        # A module for the system's Python.
+        # A module of the system's Python.
         gi.repository.*) /usr/bin/python3 -c "
 import gi
 gi.require_version('${1##*.}', '2.0')
@@ -76,7 +76,7 @@ ldconfig_has() {
 install_system_packages() {
     local wanted=$1 packages as_root=()
     [[ -n $wanted ]] || return 0
-    command -v apt-get >/dev/null || please "Install what is missing, then run this again:" $wanted
+    command -v apt-get >/dev/null || please "Install these packages, then run this again:" $wanted
     [[ $(id -u) == 0 ]] || as_root=(sudo -n)
     if ! "${as_root[@]}" true 2>/dev/null; then
         please "Run this first, then try again:" sudo apt install $(known_here $wanted)
@@ -88,20 +88,20 @@ install_system_packages() {
         apt-get install -y -q --no-install-recommends $packages
 }
 
-# Of each A|B|... the first that this system knows, or else the last.
+# Prints, for each A|B|..., the first package that this system has, or else the last one.
 known_here() {
     local choice name
     for choice in "$@"; do
         for name in ${choice//|/ }; do
             apt-cache show "$name" >/dev/null 2>&1 && break
-            # Without lists of packages those that are installed tell of the transition.
+            # Without package lists, the installed packages show whether the system uses t64 names.
             [[ $name == *t64 ]] && compgen -G "/var/lib/dpkg/info/*t64*" >/dev/null && break
         done
         echo "$name"
     done
 }
 
-# Runs a command whose output matters only where it fails.
+# Runs a command, and shows its output only if it fails.
 quietly() {
     local output
     output=$("$@" 2>&1) && return 0
@@ -116,7 +116,8 @@ please() {
     exit 1
 }
 
-# The stamp names what was installed: a change of pyproject.toml or another extra installs again.
+# The stamp file names what is installed: after a change of pyproject.toml, or for another
+# extra, the project is installed again.
 install_project() {
     local extra=$1 requirements stamp wider
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
@@ -126,7 +127,7 @@ install_project() {
     requirements=$(sha256sum pyproject.toml | cut -c1-16)
     stamp=".venv/installed-$extra-$requirements"
     [[ -e $stamp ]] && return 0
-    # The extra bench holds all of the extra dev, and that all of demo.
+    # The extra bench includes dev, and dev includes demo.
     for wider in dev bench; do
         [[ $extra != bench && -e .venv/installed-$wider-$requirements ]] && return 0
     done

@@ -1,1 +1,1 @@
-"""The vendor's API over HTTP: requests, answers, and what can go wrong between them."""
+"""The vendor's API over HTTP: requests, responses and failures."""

@@ -1,10 +1,11 @@
 """Calls functions at given times, all of them in one thread.
 
-A thread for each deadline would mean a thread for each request, and there may be no more threads
-(``ulimit -u``).
+A thread for each deadline would mean a thread for each request, and the number of threads may be
+limited (``ulimit -u``).
 
 Threading: `_changed` guards every field and wakes the thread, which is started when the first
-alarm is set, so after any fork. Functions are called without it, and must not block.
+alarm is set, so after any fork. It is released while a function is called; functions must not
+block.
 """
 
 import heapq
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
-    """An alarm; of two at the same time, the one that was set first goes first."""
+    """An alarm; those for the same time fire in the order in which they were set."""
 
     at_s: float
     number: int
@@ -39,7 +40,7 @@ class Alarm:
         self._is_closed = False
 
     def set(self, at_s: float, function: Callable[[], object]) -> Entry:
-        """Have a function called at a time; raises `OutOfMemory` if no thread can start."""
+        """Schedule a call of a function; raises `OutOfMemory` if no thread can start."""
         with self._changed:
             if self._thread is None:
                 self._thread = start_thread(self._call_until_closed, "alarm")

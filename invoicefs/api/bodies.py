@@ -1,10 +1,10 @@
-"""Reads the body of a response: up to a cap, decompressed in small steps, in a shared memory.
+"""Reads the body of a response: up to a cap, decompressed in small steps, in limited memory.
 
-A server may announce little and send much: 59 KiB of gzip were 60 MiB of JSON (measured). So the
+A small body may be large once decompressed: 59 KiB of gzip were 60 MiB of JSON (measured). So the
 output of a compressed body is counted as it is produced, and bodies that are not small share
 `BodyMemory`, however many requests are in flight.
 
-Threading: `_freed` guards the field of `BodyMemory`, and is not held during I/O.
+Threading: `_freed` guards `_taken_bytes`, and is not held during I/O.
 """
 
 import threading
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from invoicefs.clock import Deadline
-from invoicefs.errors import TimedOut, UnusableAnswer
+from invoicefs.errors import TimedOut, UnusableResponse
 
 CHUNK_BYTES: Final = 64 * 1024
 SMALL_BYTES: Final = 256 * 1024
@@ -27,7 +27,7 @@ Read = Callable[[int], bytes]
 """Returns up to a number of bytes, and none at the end."""
 
 
-class BodyTooLarge(UnusableAnswer):
+class BodyTooLarge(UnusableResponse):
     """The body is larger than its cap."""
 
 
@@ -41,7 +41,7 @@ class BodyMemory:
 
     @contextmanager
     def share(self) -> Iterator["Share"]:
-        """Yield a share for one body, empty at first, and give it back at the end."""
+        """Yield a share for one body, empty at first, and release it at the end."""
         share = Share(self)
         try:
             yield share
@@ -51,19 +51,20 @@ class BodyMemory:
                 self._freed.notify_all()
 
     def take(self, size_bytes: int, deadline: Deadline) -> None:
-        """Wait until there is room; raises `TimedOut`."""
+        """Reserve memory, as soon as there is enough; raises `TimedOut`."""
         with self._freed:
             while self._taken_bytes and self._taken_bytes + size_bytes > self._limit_bytes:
                 if deadline.left_s() == 0:
-                    raise TimedOut("other large responses took all the memory")
+                    raise TimedOut("other large responses are using all the memory")
                 deadline.clock.wait(self._freed, deadline.left_s())
             self._taken_bytes += size_bytes
 
 
 class Share:
-    """What one body takes of a `BodyMemory`.
+    """The memory that one body has reserved of a `BodyMemory`.
 
-    It is taken in one step, so no body that has a part of it waits for another.
+    It is reserved in one step: bodies that waited for more while they had some could block each
+    other.
     """
 
     def __init__(self, memory: BodyMemory) -> None:
@@ -71,7 +72,7 @@ class Share:
         self.size_bytes = 0
 
     def take(self, size_bytes: int, deadline: Deadline) -> None:
-        """Take this much, unless it was taken before; raises `TimedOut`."""
+        """Reserve this size, unless the share has been reserved already; raises `TimedOut`."""
         if not self.size_bytes:
             self._memory.take(size_bytes, deadline)
             self.size_bytes = size_bytes
@@ -82,14 +83,14 @@ def read_body(
 ) -> bytearray:
     """Return the whole body, decompressed.
 
-    `encoding` is the value of ``Content-Encoding``. Raises `BodyTooLarge` if it exceeds the cap,
-    `UnusableAnswer` if it cannot be decompressed, and `TimedOut`.
+    `encoding` is the value of ``Content-Encoding``. Raises `BodyTooLarge` if the body exceeds
+    the cap, `UnusableResponse` if it cannot be decompressed, and `TimedOut`.
     """
     body = bytearray()
     for part in _parts(read, encoding.strip().lower()):
         body += part
         if len(body) > cap_bytes:
-            raise BodyTooLarge("the answer is larger than any valid one")
+            raise BodyTooLarge("the response is larger than any valid one")
         if len(body) > SMALL_BYTES:
             share.take(cap_bytes, deadline)
     return body
@@ -100,7 +101,7 @@ def _parts(read: Read, encoding: str) -> Iterator[bytes]:
         return iter(lambda: read(CHUNK_BYTES), b"")
     if encoding in _COMPRESSIONS:
         return _decompressed(read)
-    raise UnusableAnswer("the answer has an unknown compression")
+    raise UnusableResponse("the response has an unknown compression")
 
 
 def _decompressed(read: Read) -> Iterator[bytes]:
@@ -113,9 +114,9 @@ def _decompressed(read: Read) -> Iterator[bytes]:
             try:
                 part = stream.decompress(data, CHUNK_BYTES)
             except zlib.error as error:
-                raise UnusableAnswer("the answer cannot be decompressed") from error
+                raise UnusableResponse("the response cannot be decompressed") from error
             if part:
                 yield part
             data = stream.unused_data if stream.eof else stream.unconsumed_tail
     if not stream.eof:
-        raise UnusableAnswer("the compressed answer is cut short")
+        raise UnusableResponse("the compressed response is cut short")

@@ -1,7 +1,7 @@
-"""The three requests of the vendor's API: a parsed response or a domain exception, by a deadline.
+"""Makes requests to the vendor's API, and parses the responses; failures are domain exceptions.
 
 Retries are left to the scheduler. The credential goes to the host of the base URL and to no other:
-redirects are followed by hand, and only on that host.
+redirects are followed in this module, and only on that host.
 
 Threading: an `Api` is used by many threads at once; see `transport` and `bodies`.
 """
@@ -31,7 +31,7 @@ from invoicefs.api.parsing import (
     parse_pdf,
 )
 from invoicefs.api.request_log import CountRequest, RequestReport
-from invoicefs.api.transport import Reply, Transport
+from invoicefs.api.transport import Response, Transport
 from invoicefs.clock import Deadline
 from invoicefs.credentials.load import Credentials
 from invoicefs.errors import (
@@ -87,10 +87,10 @@ class NoteAccess(Protocol):
 
 
 class Api:
-    """The three requests of the vendor's API that invoicefs needs.
+    """The three requests to the vendor's API that invoicefs needs.
 
     Every method raises exceptions of `errors` and nothing else, and returns by its deadline. The
-    constructor raises `UserError` if the proxy of the environment cannot be used.
+    constructor raises `UserError` if the proxy that the environment names cannot be used.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Api:
         refused: int | None = None
         while True:
             try:
-                answer = self._invoices(namespace, limit, deadline)
+                response = self._invoices(namespace, limit, deadline)
             except BadRequest:
                 if limit == NO_LIMIT:
                     raise
@@ -144,30 +144,30 @@ class Api:
             else:
                 if refused is not None:
                     limits.note_refused(refused)
-                has_grown = found is None or answer.count != found.count
-                found = answer
-                del answer  # otherwise two long lists would be in memory
+                has_grown = found is None or response.count != found.count
+                found = response
+                del response  # otherwise two long lists would be in memory
                 if has_grown and found.count < limit:
                     return found.invoices
                 larger = limits.larger(limit) if has_grown else None
             if larger is None:
                 log.warning(
-                    "The server lists %d invoices of %s whatever the limit is: there may be more.",
+                    "The server lists %d invoices of %s whatever the limit: there may be more.",
                     found.count,
                     namespace,
                 )
                 return found.invoices
             limit = larger
 
-    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
         """Download the PDF of one invoice.
 
-        `past_caches` bypasses HTTP caches on the way, which may have an older one. The version is
-        in a header that a cache can use as part of its key, but not every cache does.
+        `bypass_caches` bypasses HTTP caches on the way, which may have an older PDF. The version is
+        always sent in a header that a cache can use as part of its key, but not every cache does.
         """
         path = f"/api/web/namespaces/{_segment(invoice.namespace)}/usage/invoice_pdf"
         headers = {"X-Invoicefs-Version": invoice.version}
-        if past_caches:
+        if bypass_caches:
             headers["Cache-Control"] = "no-cache"
         request = _Request(
             "pdf",
@@ -177,7 +177,7 @@ class Api:
             headers,
             # Base64 takes 4/3 of the size, and twice that if JSON escapes every slash.
             cap_bytes=3 * self._max_pdf_size_bytes + CHUNK_BYTES,
-            most_values=MAX_VALUES,
+            max_values=MAX_VALUES,
         )
 
         def parse(body: object, _: str) -> bytes:
@@ -199,7 +199,7 @@ class Api:
         return self._get(request, deadline, parse)
 
     def _get(self, request: "_Request", deadline: Deadline, parse: Callable[[object, str], T]) -> T:
-        """Return the parsed response, after redirects on the same host."""
+        """Return the parsed response, following redirects on the same host."""
         while True:
             result = self._send(request, deadline, parse)
             if not isinstance(result, _Request):
@@ -219,46 +219,50 @@ class Api:
             RequestReport(request.kind, request.url, token, self._count_request) as report,
             self._memory.share() as share,
         ):
-            with self._transport.exchange(request.url, request.query, headers, deadline) as reply:
-                report.note_response(reply.status, reply.headers.get(_REQUEST_ID_HEADER, ""))
-                if reply.status in _REDIRECTS and "location" in reply.headers:
-                    return self._redirected(request, reply)
-                if reply.status == HTTPStatus.FORBIDDEN:
+            with self._transport.exchange(
+                request.url, request.query, headers, deadline
+            ) as response:
+                report.note_response(response.status, response.headers.get(_REQUEST_ID_HEADER, ""))
+                if response.status in _REDIRECTS and "location" in response.headers:
+                    return self._redirected(request, response)
+                if response.status == HTTPStatus.FORBIDDEN:
                     note_access(self._credentials.identity(token), is_allowed=False)
-                if reply.status not in _GOOD:
-                    self._raise_for(reply, token, share, deadline)
-                # The body has no name, so that it is freed before its fields are parsed.
+                if response.status not in _GOOD:
+                    self._raise_for(response, token, share, deadline)
+                # No variable refers to the body, so that it is freed before its fields are parsed.
                 parsed = parse_json(
-                    _body(reply, request.cap_bytes, share, deadline), request.most_values
+                    _body(response, request.cap_bytes, share, deadline), request.max_values
                 )
             found = parse(parsed, token)
             note_access(self._credentials.identity(token), is_allowed=True)
             return found
 
-    def _raise_for(self, reply: Reply, token: str, share: Share, deadline: Deadline) -> NoReturn:
+    def _raise_for(
+        self, response: Response, token: str, share: Share, deadline: Deadline
+    ) -> NoReturn:
         """Raise the domain exception of an error status, with the server's own message."""
         words = ""
         with suppress(InvoicefsError):  # the status counts even if the body cannot be read
-            body = _body(reply, _ERROR_BODY_BYTES, share, deadline)
+            body = _body(response, _ERROR_BODY_BYTES, share, deadline)
             words = error_message(body, secret=token)
-        message = f"the server answered {reply.status}" + (f": {words}" if words else "")
-        if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise RateLimited(message, _retry_after_s(reply))
-        if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise Unavailable(message, _retry_after_s(reply))
-        if reply.status == HTTPStatus.UNAUTHORIZED and self._was_replaced(token):
+        message = f"the server answered {response.status}" + (f": {words}" if words else "")
+        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise RateLimited(message, _retry_after_s(response))
+        if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            raise Unavailable(message, _retry_after_s(response))
+        if response.status == HTTPStatus.UNAUTHORIZED and self._was_replaced(token):
             raise CredentialRenewed(message)
-        raise _ERROR_OF_STATUS.get(reply.status, ServerFault)(message)
+        raise _ERROR_OF_STATUS.get(response.status, ServerFault)(message)
 
     def _was_replaced(self, token: str) -> bool:
         return self._token is not None and self._token.was_replaced(token)
 
-    def _redirected(self, request: "_Request", reply: Reply) -> "_Request":
-        url = urljoin(reply.url, reply.headers["location"])
+    def _redirected(self, request: "_Request", response: Response) -> "_Request":
+        url = urljoin(response.url, response.headers["location"])
         if not _is_same_origin(url, self._url):
             raise Misdirected("the server redirects to another host, which is never followed")
-        if not _is_for_the_same(url, request.url, request.query):
-            raise Misdirected("the server redirects to something else than was requested")
+        if not _is_same_resource(url, request.url, request.query):
+            raise Misdirected("the server redirects to another invoice or namespace")
         if request.redirects == _MAX_REDIRECTS:
             raise Misdirected("the server redirects in a circle")
         return request._replace(url=url, query="", redirects=request.redirects + 1)
@@ -273,7 +277,7 @@ class _Request(NamedTuple):
     query: str
     headers: Mapping[str, str]
     cap_bytes: int
-    most_values: int
+    max_values: int
     redirects: int = 0
 
 
@@ -281,9 +285,9 @@ def _list_request(kind: str, namespace: str, url: str, query: str = "") -> _Requ
     return _Request(kind, namespace, url, query, {}, _LIST_BODY_BYTES, MAX_LISTED_VALUES)
 
 
-def _body(reply: Reply, cap_bytes: int, share: Share, deadline: Deadline) -> bytearray:
-    encoding = reply.headers.get("Content-Encoding", "")
-    return read_body(reply.read, encoding, cap_bytes, share, deadline)
+def _body(response: Response, cap_bytes: int, share: Share, deadline: Deadline) -> bytearray:
+    encoding = response.headers.get("Content-Encoding", "")
+    return read_body(response.read, encoding, cap_bytes, share, deadline)
 
 
 def _is_same_origin(url: str, base: str) -> bool:
@@ -293,7 +297,7 @@ def _is_same_origin(url: str, base: str) -> bool:
         return False
 
 
-def _is_for_the_same(url: str, before: str, query: str) -> bool:
+def _is_same_resource(url: str, before: str, query: str) -> bool:
     """Return whether a redirect names the requested namespace and invoice, if it names any."""
     path, path_before = urlsplit(url).path, urlsplit(before).path
     namespace, namespace_before = map(_NAMESPACE.search, (path, path_before))
@@ -304,19 +308,22 @@ def _is_for_the_same(url: str, before: str, query: str) -> bool:
 
 
 def _segment(text: str) -> str:
-    """Return a path segment. A client resolves dots itself, and would request something else."""
+    """Return the text as a segment of a path; raises `NotFound` if that is impossible.
+
+    HTTP clients resolve the segments ``.`` and ``..`` themselves, and would request another path.
+    """
     if text in ("", ".", ".."):
         raise NotFound(f"{text!r} cannot be requested")
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-def _retry_after_s(reply: Reply) -> float | None:
-    """Return the wait of a ``Retry-After`` header: seconds or a date (RFC 9110, 10.2.3)."""
-    value = reply.headers.get("Retry-After", "").strip()
+def _retry_after_s(response: Response) -> float | None:
+    """Return the wait in a ``Retry-After`` header: seconds or a date (RFC 9110, 10.2.3)."""
+    value = response.headers.get("Retry-After", "").strip()
     if value.isascii() and value.isdigit():
         return min(float(value), _MAX_RETRY_AFTER_S)  # many digits make a float infinite
     try:
         moment = email.utils.parsedate_to_datetime(value)
         return max(0.0, moment.timestamp() - time.time())
-    except (ValueError, OverflowError):  # a date that no calendar has
+    except (ValueError, OverflowError):  # there is none, or it is not a valid date
         return None

@@ -1,7 +1,7 @@
-"""Connections of urllib3 that end at a deadline, and are only reused when that is safe.
+"""urllib3 connections that end at a deadline, and are only reused when that is safe.
 
 The only importer of ``urllib3``, whose classes are extended here, and of ``socks`` (package
-PySocks, extra ``socks``), which it uses for SOCKS proxies.
+PySocks, extra ``socks``), which urllib3 uses for SOCKS proxies.
 
 Invariants:
 
@@ -39,7 +39,7 @@ UNACKNOWLEDGED_S: Final = 5
 
 _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    # Detects a peer that has gone while a response is awaited.
+    # Keep-alive detects a peer that has disappeared while a response is awaited.
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, UNACKNOWLEDGED_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, UNACKNOWLEDGED_S),
@@ -48,8 +48,8 @@ _SOCKS_PORT: Final = 1080  # see RFC 1928
 _USER_TIMEOUT: Final = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)
 
 
-ENGINE_ERROR: Final = HTTPError
-"""The root of urllib3's exceptions, some of which ``requests`` lets pass."""
+URLLIB3_ERROR: Final = HTTPError
+"""The root of urllib3's exceptions, some of which ``requests`` does not wrap."""
 
 
 class ProxyUnreachable(ConnectionAbortedError):
@@ -98,7 +98,7 @@ class IdleConnections:
             self._close_later(oldest_s)
 
     def _close(self, until_s: float) -> None:
-        with self._lock:  # until they are closed, nobody else may take them
+        with self._lock:  # no other thread may take a connection before it is closed
             for connection, since_s in tuple(self._since_s.items()):
                 if since_s <= until_s:
                     del self._since_s[connection]
@@ -106,11 +106,11 @@ class IdleConnections:
 
 
 class _Watched(HTTPConnection):
-    """A mixin for the connection classes of urllib3. `idle` is set in the classes made of it."""
+    """A mixin for the connection classes of urllib3. The classes derived from it set `idle`."""
 
     idle: IdleConnections
     _response: FramedResponse | None = None
-    _has_answered = False
+    _was_used = False
 
     def response_class(  # type: ignore[override] # it is only ever called
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -129,14 +129,14 @@ class _Watched(HTTPConnection):
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; a connection from the pool is watched by its guard from now on."""
         guard = current_guard()
-        guard.note_request(is_reused=self._has_answered)
+        guard.note_request(is_reused=self._was_used)
         if self.sock is not None:
             guard.watch(self.sock)
         super().request(*args, **kwargs)
 
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""
-        self._response, self._has_answered = None, False
+        self._response, self._was_used = None, False
         super().close()
 
     def end_exchange(self) -> None:
@@ -144,12 +144,12 @@ class _Watched(HTTPConnection):
         if self.sock is None or self._response is None or not self._response.has_ended:
             self.close()
             return
-        self._response, self._has_answered = None, True
+        self._response, self._was_used = None, True
         self.idle.put(self)
 
     def _tunnel(self) -> None:
         super()._tunnel()
-        current_guard().check()  # the response of a proxy beyond the deadline does not count
+        current_guard().check()  # a proxy's response after the deadline does not count
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that answers before the deadline."""
@@ -167,7 +167,7 @@ class _Watched(HTTPConnection):
             failure = error
         if self._is_proxied:
             raise ProxyUnreachable from failure
-        # Not the failure itself: urllib3 mistakes some for failures of an open connection.
+        # The failure itself is hidden: urllib3 mistakes some for failures of an open connection.
         raise ConnectionAbortedError("no address answers") from failure
 
     @property
@@ -194,7 +194,7 @@ class _Watched(HTTPConnection):
             guard.watch(stream)
             stream.connect(address)
             guard.check()  # a socket that is shut down while it connects counts as connected
-            # Not earlier: it would shorten the time to connect, too.
+            # Set earlier, it would also limit the time to connect.
             stream.setsockopt(*_USER_TIMEOUT)
         except OSError:
             stream.close()
@@ -233,7 +233,7 @@ class _WatchedThroughSocks(_Watched):
         except socks.ProxyConnectionError:
             raise
         except socks.ProxyError as error:
-            # Not an `OSError`, after which the next address of the proxy would be tried.
+            # After an `OSError` the next address of the proxy would be tried.
             raise ProxyRefused from error
         return stream
 

@@ -6,7 +6,7 @@ gets the connect timeout once for each. So each request runs under a `DeadlineGu
 down its sockets at the deadline. A thread that waits on them then sees the end of the stream at
 once.
 
-A guard keeps duplicates of the descriptors: the TLS handshake takes the socket away from its
+A guard keeps duplicates of the descriptors: the TLS handshake detaches the socket from its
 connection, and the last response of a connection takes it over. Shutting down one descriptor shuts
 down the connection behind all of them.
 
@@ -63,12 +63,12 @@ class DeadlineGuard:
         return self._is_reused
 
     @property
-    def is_unanswered(self) -> bool:
-        """Whether it was, and not a single byte of a response arrived."""
+    def is_unanswered_on_reused_connection(self) -> bool:
+        """Whether it was sent on such a connection, and not a single byte of a response arrived."""
         return self._is_reused and not self._has_response_begun
 
     def note_request(self, *, is_reused: bool) -> None:
-        """Note that a request is sent."""
+        """Note that a request is about to be sent."""
         self._is_reused, self._has_response_begun = is_reused, False
 
     def note_first_byte(self) -> None:

@@ -1,13 +1,13 @@
-"""Where an HTTP/1.1 response begins and ends: RFC 9112, strict in what decides that.
+"""HTTP/1.1 framing (RFC 9112), strict in everything that decides where a response ends.
 
 A connection may only be reused after a response that has provably ended; otherwise the next request
-gets bytes of this one (measured: a ``103 Early Hints``, which ``http.client`` mistakes for a final
-response, shifted every later response by one, for good). So:
+gets the rest of this response (measured: a ``103 Early Hints``, which ``http.client`` mistakes for
+a final response, shifted every later response by one). So:
 
-1. Every 1xx but 101 is skipped; 101 would change the protocol, and is an error.
+1. Every 1xx response is skipped, except 101, which would change the protocol and is an error.
 2. What decides where the body ends (``Content-Length``, ``Transfer-Encoding``, chunk sizes) must be
    unambiguous; otherwise the response is refused at once, with a reason.
-3. Everything else is accepted as curl does (tried with curl 7.88): names that are not tokens,
+3. Everything else is accepted as by curl (tried with curl 7.88): names that are not tokens,
    blanks before a colon, bare CRs, folded lines, lines that end with LF alone.
 4. `FramedResponse.has_ended` is only True after the announced end, with nothing unread behind it.
 
@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-_HEAD_BYTES = 256 * 1024  # of all heads of a response; curl allows 300 KiB
+_HEAD_BYTES = 256 * 1024  # all heads of a response together; curl allows 300 KiB
 _CHUNK_LINE_BYTES = 4096
 _STATUS_LINE = re.compile(rb"HTTP/(\d(?:\.\d)?)[ \t]+([1-9]\d\d)(?:[ \t]+(.*))?", re.IGNORECASE)
 _BEGINNINGS_OF_BODIES = '{["<'
@@ -36,12 +36,12 @@ _SWITCHING_PROTOCOLS = 101
 
 
 class NotHttp(http.client.HTTPException):
-    """The response is invalid; the message says why, to be read after "the answer"."""
+    """The response is invalid; the message is the rest of a sentence after "the response"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The final status line and headers of a response; the values of `headers` are clean text."""
+    """The final status line and headers of a response; `headers` have no control characters."""
 
     version: str
     status: int
@@ -64,7 +64,7 @@ class Head:
 
 
 def read_head(stream: io.BufferedIOBase, on_first_byte: Callable[[], None]) -> Head:
-    """Return the head of the final response, after every interim one.
+    """Return the head of the final response, and skip those of interim ones.
 
     Raises `NotHttp`, and `ConnectionResetError` if the stream ends before the head does.
     """
@@ -141,8 +141,8 @@ class Body(io.RawIOBase):
     A read raises `http.client.IncompleteRead` if the stream ends too early, and `NotHttp` if chunks
     are invalid. Closing it closes the stream.
 
-    `parts` yields how many bytes may be read next, and ends with the body; None is for a body that
-    ends with the stream.
+    `parts` yields how many bytes may be read next, and ends with the body; it is None for a body
+    that ends with the stream.
     """
 
     def __init__(self, stream: io.BufferedReader, parts: Iterator[int] | None) -> None:
@@ -176,7 +176,7 @@ class Body(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        """Close the stream, too."""
+        """Close the body and its stream."""
         if not self.closed:
             self._stream.close()
         super().close()
@@ -190,13 +190,13 @@ class Body(io.RawIOBase):
 
 
 def _chunks(stream: io.BufferedReader) -> Iterator[int]:
-    """Yield the sizes of the chunks, each after the one before it was read: RFC 9112, 7.1."""
+    """Yield the size of each chunk once the previous one has been read (RFC 9112, 7.1)."""
     while True:
         size_bytes, line_end = _chunk_size(stream)
         if size_bytes == 0:
             break
         yield size_bytes
-        # A size and its chunk have the same line end, so a CR of the chunk is not mistaken for one.
+        # A chunk must have the line end of its size, so a CR in it is not mistaken for a line end.
         end = stream.readline(len(line_end))
         if not line_end.startswith(end):
             raise NotHttp("has a chunk whose size is wrong")
@@ -221,9 +221,9 @@ def _chunk_size(stream: io.BufferedReader) -> tuple[int, bytes]:
 
 
 class FramedResponse(http.client.HTTPResponse):
-    """A response of ``http.client`` that is framed here; `on_first_byte` is called when it begins.
+    """An ``http.client`` response with this framing; `on_first_byte` is called when it begins.
 
-    For its readers the body has no framing: neither chunks nor a length.
+    Its readers see a body without framing: neither chunks nor a length.
     """
 
     def __init__(
@@ -245,12 +245,12 @@ class FramedResponse(http.client.HTTPResponse):
         self.code = self.status = head.status
         self.reason = head.reason
         self.headers = self.msg = http.client.HTTPMessage()
-        # What is undone here must not be undone again, and a length beside it means nothing.
-        undone = {"transfer-encoding"}
+        # The transfer encoding is decoded here, and overrides any length (RFC 9112, 6.3).
+        omitted = {"transfer-encoding"}
         if head.values("transfer-encoding"):
-            undone.add("content-length")
+            omitted.add("content-length")
         for name, value in head.headers:
-            if name.lower() not in undone:
+            if name.lower() not in omitted:
                 self.headers[name] = value
         self.fp: Any = self._body
         self.length = None
@@ -264,7 +264,7 @@ class FramedResponse(http.client.HTTPResponse):
 
 
 def _has_unread(stream: io.BufferedReader, sock: socket.socket) -> bool:
-    """Return whether anything has arrived behind a response by now."""
+    """Return whether any bytes after the response have arrived already."""
     timeout_s = sock.gettimeout()
     try:
         sock.settimeout(0)

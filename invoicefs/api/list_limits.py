@@ -1,8 +1,8 @@
 """The limit of a list request: neither its default nor its maximum is documented.
 
-There is no page token, so the limit is raised as long as the server returns as many invoices as it
+There is no page token, so the limit is raised until the server returns fewer invoices than it
 allows. A server may refuse a limit above its maximum with 400: then the limit is lowered, and
-finally omitted, and what the server accepted is remembered.
+finally omitted, and the refused limit is not requested again.
 
 Threading: `_refused` changes by single assignments.
 """
@@ -27,7 +27,7 @@ _STEPS: Final[tuple[int, ...]] = (
 
 
 class ListLimits:
-    """The limits that a server is known to refuse: all from `_refused` upwards."""
+    """Chooses limits below the smallest one that the server is known to refuse."""
 
     def __init__(self) -> None:
         self._refused = LAST_LIMIT + 1

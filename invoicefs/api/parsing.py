@@ -1,8 +1,9 @@
 """Parses the JSON of the API. Pure functions: nothing here touches the network.
 
 Every field is a proto3 field (vendor's OpenAPI document), so any of them may be absent, and an
-empty list is omitted altogether: ``{}`` is a valid, empty response. A field that is present but
-invalid costs that field and one log line for the whole list, never the listing.
+empty list is omitted altogether: ``{}`` is a valid, empty response. An invalid field is logged once
+for the whole list, and treated as absent. An item without a valid name is left out, but a list of
+only such items is refused, and so is one with an item that has two names.
 
 A parsed response can take a hundred times its size in memory (measured: 60 MiB of ``[],[],…`` took
 1.3 GB and 30 s). So its values are counted before they are built, and long lists check their
@@ -26,7 +27,7 @@ from invoicefs import names
 from invoicefs.api.redaction import hidden, on_one_line
 from invoicefs.clock import Deadline
 from invoicefs.dates import parse_time_ns
-from invoicefs.errors import TimedOut, TooLarge, UnusableAnswer
+from invoicefs.errors import TimedOut, TooLarge, UnusableResponse
 from invoicefs.model import (
     STATUSES,
     UNKNOWN_STATUS,
@@ -38,10 +39,10 @@ from invoicefs.model import (
 log = logging.getLogger(__name__)
 
 MAX_LISTED_VALUES: Final = 4_000_000
-"""In a list: 300 000 invoices have 2.4 million. They take at most half a gigabyte."""
+"""The maximum in a list: 300 000 invoices have 2.4 million. It takes at most half a gigabyte."""
 
 MAX_VALUES: Final = 1000
-"""In any other response."""
+"""The maximum in any other response."""
 
 PDF_TOO_LARGE: Final = "the PDF is larger than the max-pdf-size of this mount"
 
@@ -57,20 +58,20 @@ _ITEMS_PER_CHECK = 1000
 
 @dataclass(frozen=True, slots=True)
 class InvoicesResponse:
-    """The valid invoices, and how many the server sent, valid or not."""
+    """The valid invoices, and the number of invoices that the server sent, valid or not."""
 
     invoices: tuple[Invoice, ...]
     count: int
 
 
-def parse_json(body: bytes | bytearray, most_values: int) -> object:
-    """Return the JSON value in a body; raises `UnusableAnswer` if it is not JSON.
+def parse_json(body: bytes | bytearray, max_values: int) -> object:
+    """Return the JSON value in a body; raises `UnusableResponse` if it is not JSON.
 
-    Integers become text, because Python refuses one of 5000 digits. Texts that many objects of a
-    long list share are in memory once.
+    Integers become text, because Python refuses to parse one of 5000 digits. Texts that many
+    objects of a long list share are interned.
     """
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > most_values:
-        raise UnusableAnswer("the answer has more values than any valid one")
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > max_values:
+        raise UnusableResponse("the response has more values than any valid one")
     try:
         text = body.decode(json.detect_encoding(body), "surrogatepass")
         try:
@@ -78,7 +79,7 @@ def parse_json(body: bytes | bytearray, most_values: int) -> object:
         except RecursionError:
             return _DECODER.decode(_shallow(text))
     except (ValueError, RecursionError) as error:
-        raise UnusableAnswer("the answer is not JSON") from error
+        raise UnusableResponse("the response is not JSON") from error
 
 
 def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -86,7 +87,7 @@ def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(fields) < len(pairs):
         counts = Counter(name for name, _ in pairs)
         for name, value in pairs:
-            # A requested field must not occur twice, not even with the same value.
+            # The field that was requested must not occur twice, not even with the same value.
             if counts[name] > 1 and (name in _UNIQUE or fields[name] != value):
                 fields[name] = AMBIGUOUS
     for name in _REPEATED & fields.keys():
@@ -97,13 +98,13 @@ def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 AMBIGUOUS: Final = object()
-"""The value of a field that occurs twice."""
+"""The value of a field that occurs with different values, or repeatedly although requested."""
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=str)
 
 
 def _shallow(text: str) -> str:
-    """Return the JSON text without what is more than `_MAX_LEVELS` deep."""
+    """Return the JSON text without the values that are nested deeper than `_MAX_LEVELS`."""
     kept: list[str] = []
     begin = level = 0
     for match in _BRACKETS.finditer(text):
@@ -119,7 +120,7 @@ def _shallow(text: str) -> str:
 
 
 def parse_namespaces(body: object, secret: str = "", *, deadline: Deadline) -> NamespaceList:
-    """Parse a list of namespaces; raises `UnusableAnswer` if it is not one.
+    """Parse a list of namespaces; raises `UnusableResponse` if it is not one.
 
     Here and below, if a response repeats the `secret` that was sent, the log does not show it.
     """
@@ -135,14 +136,14 @@ def parse_namespaces(body: object, secret: str = "", *, deadline: Deadline) -> N
             invalid.note("name", name, item)
     invalid.log(secret)
     if items and not found:
-        raise UnusableAnswer("the answer lists only namespaces without valid names")
+        raise UnusableResponse("the response lists only namespaces without valid names")
     return NamespaceList(tuple(dict.fromkeys(found)), bool(fields.get("errors")))
 
 
 def parse_invoices(
     body: object, namespace: str, secret: str = "", *, deadline: Deadline
 ) -> InvoicesResponse:
-    """Parse a list of invoices; raises `UnusableAnswer` if it is not one."""
+    """Parse a list of invoices; raises `UnusableResponse` if it is not one."""
     items = _array(_object(body), "invoices")
     invalid = _InvalidFields(f"invoices in {namespace}")
     invoices = tuple(
@@ -152,32 +153,32 @@ def parse_invoices(
     )
     invalid.log(secret)
     if items and not invoices:
-        raise UnusableAnswer("the answer lists only invoices without names")
+        raise UnusableResponse("the response lists only invoices without names")
     return InvoicesResponse(invoices, len(items))
 
 
 def _in_time(items: list[object], deadline: Deadline) -> Iterator[object]:
-    """Yield the items, and drop each of them from the list; raises `TimedOut` at the deadline."""
-    for place, item in enumerate(items):
-        if place % _ITEMS_PER_CHECK == 0 and deadline.left_s() == 0:
+    """Yield the items, and free each of them in the list; raises `TimedOut` at the deadline."""
+    for index, item in enumerate(items):
+        if index % _ITEMS_PER_CHECK == 0 and deadline.left_s() == 0:
             raise TimedOut("the list was too long to be read within the timeout")
-        items[place] = None
+        items[index] = None
         yield item
 
 
 def parse_pdf(body: object, max_size_bytes: int) -> bytes:
     """Return the PDF in a response: base64, standard or URL-safe, padded or not.
 
-    Raises `UnusableAnswer` if there is none, and `TooLarge` if it exceeds the limit.
+    Raises `UnusableResponse` if there is none, and `TooLarge` if it exceeds the limit.
     """
     text = _object(body).get("pdf")
     if not isinstance(text, str) or not text:
-        raise UnusableAnswer("the answer contains no PDF")
+        raise UnusableResponse("the response contains no PDF")
     pdf = _decode_base64(text)
     if len(pdf) > max_size_bytes:
         raise TooLarge(f"{PDF_TOO_LARGE}: {len(pdf)} bytes")
     if not is_whole_pdf(pdf):
-        raise UnusableAnswer("the answer does not contain a whole PDF")
+        raise UnusableResponse("the response does not contain a whole PDF")
     return pdf
 
 
@@ -188,32 +189,32 @@ def error_message(body: bytes | bytearray, secret: str) -> str:
     server repeats the `secret` that was sent, it is `hidden`.
     """
     try:
-        answer = parse_json(body, MAX_VALUES)
-    except UnusableAnswer:
+        value = parse_json(body, MAX_VALUES)
+    except UnusableResponse:
         return ""
-    if isinstance(answer, dict):
-        answer = answer.get("message") or answer.get("error")
-    text = answer if isinstance(answer, str) else ""
+    if isinstance(value, dict):
+        value = value.get("message") or value.get("error")
+    text = value if isinstance(value, str) else ""
     return on_one_line(hidden(text, secret))
 
 
-def _object(answer: object) -> dict[str, object]:
-    if not isinstance(answer, dict):
-        raise UnusableAnswer("the answer is not a JSON object")
-    return answer
+def _object(value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise UnusableResponse("the response is not a JSON object")
+    return value
 
 
 def _array(fields: dict[str, object], name: str, others: tuple[str, ...] = ()) -> list[object]:
     """Return the list in a field, empty if the field is absent.
 
-    A response with something else instead, such as an error sent as 200, must not be mistaken for
+    A response with something else instead, such as an error sent with 200, must not be mistaken for
     an empty list: an empty folder makes ``rsync --delete`` empty an archive.
     """
     value = fields.get(name)
     if value is None and not (fields.keys() - {name, *others}):
         return []
     if not isinstance(value, list):
-        raise UnusableAnswer(f"the answer contains no list of {name}")
+        raise UnusableResponse(f"the response contains no list of {name}")
     return value
 
 
@@ -226,12 +227,12 @@ class _InvalidFields:
         self._first: dict[str, tuple[object, object]] = {}
 
     def note(self, field: str, name: object, value: object) -> None:
-        """Count an invalid value of a field, in the thing with this name."""
+        """Count an invalid value of a field in the item of this name."""
         self._counts[field] += 1
         self._first.setdefault(field, (name, value))
 
     def log(self, secret: str) -> None:
-        """Log what was noted."""
+        """Log one line for each field that was noted."""
         for field, (name, value) in self._first.items():
             log.warning(
                 "The field %r of %d %s is invalid; the first is %s of %s",
@@ -256,7 +257,7 @@ def _parse_invoice(
         found = _text(fields.get(field))
         if found is None or not _is_valid(field, found):
             invalid.note(field, name, fields[field])
-        return hidden(found or "", secret)  # it is shown as an attribute
+        return hidden(found or "", secret)  # the text is shown as an extended attribute
 
     active = fields.get("active")
     if not isinstance(active, bool | None):
@@ -275,10 +276,10 @@ def _parse_invoice(
 
 
 def _name_in(item: object) -> object:
-    """Return the name of an item; raises `UnusableAnswer` if it is ambiguous."""
+    """Return the name of an item; raises `UnusableResponse` if it is ambiguous."""
     name = item.get("name") if isinstance(item, dict) else None
     if name is AMBIGUOUS:
-        raise UnusableAnswer("an item of the answer has two names")
+        raise UnusableResponse("an item in the response has two names")
     return name
 
 
@@ -301,7 +302,7 @@ def _status_word(text: str) -> str:
 
 
 def _is_valid(field: str, text: str) -> bool:
-    """Return whether the text of a field is valid; an empty one is."""
+    """Return whether the text of a field is valid; empty text is."""
     match field:
         case "status":
             return not text or _status_word(text) in STATUSES
@@ -315,7 +316,7 @@ def _is_valid(field: str, text: str) -> bool:
 
 def _shown(value: object, secret: str) -> str:
     """Return a value for the log, limited in length and depth."""
-    # Secrets are hidden first: a text that is cut could keep a part of one.
+    # Secrets are hidden first: truncated text could show part of one.
     return reprlib.repr(_with_hidden(value, secret, reprlib.aRepr.maxlevel))
 
 
@@ -335,11 +336,11 @@ def _with_hidden(value: object, secret: str, levels: int) -> object:
 
 
 def _decode_base64(text: str) -> bytes:
-    # Nearly all PDFs have standard base64, for which this takes a fifth of the time (measured).
+    # Nearly all PDFs are in standard base64, for which this takes a fifth of the time (measured).
     with contextlib.suppress(ValueError):
         return binascii.a2b_base64(text, strict_mode=True)
     compact = _BLANKS.sub("", text).translate(_URL_SAFE_TO_STANDARD).rstrip("=")
     try:
         return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise UnusableAnswer("the PDF in the answer is not base64") from error
+        raise UnusableResponse("the PDF in the response is not base64") from error

@@ -34,7 +34,7 @@ def check_proxy(proxy: str) -> None:
         or scheme not in {"http", "https", *_SOCKS}
         or not 0 < int(match["port"] or 1) <= _MAX_PORT
     ):
-        # The value itself is not shown, because it may have a password.
+        # The value itself is not shown, because it may contain a password.
         raise UserError(
             f"{_variable_of(proxy)} is not the URL of a proxy: write it like {_EXAMPLE} or "
             "socks5h://proxy.example.com:1080, with special characters of a user name or password "
@@ -54,4 +54,4 @@ def _variable_of(proxy: str) -> str:
         for name, value in os.environ.items()
         if name.lower() in _VARIABLES and value.strip() == proxy.strip()
     )
-    return next(found, "The proxy of the environment")
+    return next(found, "The proxy from the environment")

@@ -1,4 +1,4 @@
-"""Text from outside, made fit for people and logs. Pure functions."""
+"""Redaction and escaping of text from outside, for people and logs. Pure functions."""
 
 import re
 
@@ -15,7 +15,7 @@ def hidden(text: str, secret: str) -> str:
 
 
 def on_one_line(text: str) -> str:
-    """Return a message of a server for people: printable, on one line, of limited length."""
+    """Return a server's message for people: printable, on one line, of limited length."""
     printable = "".join(char if char.isprintable() else " " for char in text)
     return _BLANKS.sub(" ", printable).strip()[:_MESSAGE_CHARACTERS]
 

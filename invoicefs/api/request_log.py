@@ -1,7 +1,8 @@
-"""Reports a request: in the log with ``-v``, and in a note to the exception it raises (PEP 678).
+"""Reports a request: in the log with ``-v``, and in a note on the exception it raises (PEP 678).
 
-A report has method, path, status, request id and duration, but not the query: in the target of a
-redirect it may be anything. The secret that was sent never appears, however a server repeats it.
+The log line has method, path, status, request id and duration, the note all but the duration.
+Neither has the query, which may be anything after a redirect, nor the secret that was sent, even if
+the server repeats it.
 """
 
 import logging
@@ -11,7 +12,7 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from invoicefs.api.redaction import hidden, on_one_line
-from invoicefs.errors import InvoicefsError, NoAnswer
+from invoicefs.errors import InvoicefsError, NoResponse
 
 log = logging.getLogger(__name__)
 
@@ -48,5 +49,5 @@ class RequestReport:
         self._count(self._kind, self._result)
         if isinstance(error, InvoicefsError):
             error.add_note(self._words)
-        outcome = f" ({error})" if isinstance(error, NoAnswer) else ""
+        outcome = f" ({error})" if isinstance(error, NoResponse) else ""
         log.info("%s after %.3f s%s", self._words, time.monotonic() - self._began_s, outcome)

@@ -1,9 +1,9 @@
 """Carries one HTTP request and its response, within a deadline. The only importer of ``requests``.
 
 A connection from the pool that turns out to be dead says nothing about the API. A request that was
-sent on it and got not a single byte in response is sent once more, at once, on a new connection;
-and because what killed one may have killed all, the idle ones are closed. All other retries are
-left to the scheduler: those of urllib3 stay off (it would obey ``Retry-After`` for six hours).
+sent on it and got no response at all, or a 408, is sent once more, at once, on a new connection;
+and all idle connections are closed, because they may be dead for the same reason. All other retries
+are left to the scheduler: those of urllib3 stay off (it would obey ``Retry-After`` for six hours).
 
 netrc is never consulted. No proxy sees the token, except for a base URL that is not encrypted, and
 no proxy is shown a client certificate.
@@ -26,7 +26,7 @@ from requests.utils import get_environ_proxies, select_proxy
 
 from invoicefs import __version__
 from invoicefs.api.alarm import Alarm
-from invoicefs.api.connections import ENGINE_ERROR, IdleConnections, watch_connections
+from invoicefs.api.connections import URLLIB3_ERROR, IdleConnections, watch_connections
 from invoicefs.api.deadline_guard import DeadlineGuard
 from invoicefs.api.proxies import check_proxy
 from invoicefs.api.transport_errors import translated
@@ -39,10 +39,10 @@ _CONNECT_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """A response whose head has arrived. The names of `headers` are case-insensitive.
 
-    `read` returns up to a number of bytes of the body, as they were sent, and none at its end. It
+    `read` returns up to a number of bytes of the body, still compressed, and none at its end. It
     raises exceptions of `errors`.
     """
 
@@ -53,13 +53,12 @@ class Reply:
 
 
 class Transport:
-    """Makes requests of one tenant. Raises `UserError` if the proxy for it cannot be used."""
+    """Sends requests to one tenant. Raises `UserError` if the proxy for it cannot be used."""
 
     def __init__(self, url: str, credentials: Credentials, *, parallel: int) -> None:
         parts = urlsplit(url)
-        is_encrypted = (
-            parts.scheme == "https"
-        )  # otherwise only a proxy could be shown the certificate
+        # Without TLS, only a proxy could be shown the client certificate.
+        is_encrypted = parts.scheme == "https"
         # The loopback interface needs no proxy.
         reads_environment = is_encrypted or not is_loopback(parts.hostname or "")
         if reads_environment and (proxy := select_proxy(url, get_environ_proxies(url, None))):
@@ -80,14 +79,14 @@ class Transport:
     @contextmanager
     def exchange(
         self, url: str, query: str, headers: Mapping[str, str], deadline: Deadline
-    ) -> Iterator[Reply]:
+    ) -> Iterator[Response]:
         """Make a GET request; the body of the response is read within the ``with`` block.
 
         Raises exceptions of `errors`, even for failures while the body is read.
         """
         with ExitStack() as stack:
             stack.enter_context(_foreign_errors_translated(deadline))
-            response = self._answered(url, query, headers, deadline, stack)
+            response = self._response_to(url, query, headers, deadline, stack)
 
             def read(size_bytes: int) -> bytes:
                 with _foreign_errors_translated(deadline):
@@ -97,9 +96,9 @@ class Transport:
                     raise TimedOut(TIMED_OUT)
                 return data
 
-            yield Reply(response.url, response.status_code, response.headers, read)
+            yield Response(response.url, response.status_code, response.headers, read)
 
-    def _answered(
+    def _response_to(
         self,
         url: str,
         query: str,
@@ -116,7 +115,11 @@ class Transport:
             try:
                 response = attempt.enter_context(closing(self._send(url, query, headers, deadline)))
             except _FOREIGN:
-                if is_second or not guard.is_unanswered or deadline.left_s() == 0:
+                if (
+                    is_second
+                    or not guard.is_unanswered_on_reused_connection
+                    or deadline.left_s() == 0
+                ):
                     raise
             else:
                 was_idle_too_long = response.status_code == requests.codes.request_timeout
@@ -180,14 +183,14 @@ class _WatchedAdapter(HTTPAdapter):
 
 
 # urllib3 fails with an AttributeError if its socket is shut down while it is sending.
-_FOREIGN = (requests.RequestException, ENGINE_ERROR, OSError, ValueError, AttributeError)
+_FOREIGN = (requests.RequestException, URLLIB3_ERROR, OSError, ValueError, AttributeError)
 
 
 @contextmanager
 def _foreign_errors_translated(deadline: Deadline) -> Iterator[None]:
-    """Turn exceptions of ``requests`` into exceptions of the domain.
+    """Turn exceptions of the HTTP stack into exceptions of the domain.
 
-    Beyond the deadline they all come from sockets that were shut down.
+    After the deadline they all count as timeouts, because the sockets were shut down.
     """
     try:
         yield

@@ -1,8 +1,8 @@
-"""What an exception of the HTTP stack means, judged by its innermost cause.
+"""Translates exceptions of the HTTP stack, by their innermost cause.
 
 The libraries wrap a cause in up to four exceptions of their own. The cause itself is an exception
-of the standard library, so nothing here depends on how it is wrapped, nor on the text of an error:
-texts have object addresses, and words of the server.
+of the standard library, so nothing here depends on how it is wrapped, nor on the text of an error,
+which may contain object addresses and text from the server.
 """
 
 import errno
@@ -13,18 +13,18 @@ from collections.abc import Iterator
 from invoicefs.api.connections import ProxyRefused, ProxyUnreachable
 from invoicefs.api.framing import NotHttp
 from invoicefs.errors import (
-    NoAnswer,
+    NoResponse,
     OutOfDescriptors,
     OutOfMemory,
     Unreachable,
     UntrustedServer,
-    UnusableAnswer,
+    UnusableResponse,
 )
 
 _LOST = Unreachable, "the connection was lost"
 
-# What a server says about our certificate, by the names of alerts in RFC 8446, 6.2; some have the
-# version of TLS in front.
+# TLS alerts about the client certificate, by their names in RFC 8446, 6.2; OpenSSL puts the version
+# of TLS before some of them.
 _ALERTS = {
     "ALERT_CERTIFICATE_REQUIRED": "the server requires a client certificate: give --p12 or --cert",
     "ALERT_HANDSHAKE_FAILURE": "the server refuses the connection: it may require a client"
@@ -37,45 +37,45 @@ _ALERTS = {
 }
 
 
-def translated(error: Exception) -> NoAnswer:
-    """Return the exception of the domain that means the same as a foreign one, in words."""
+def translated(error: Exception) -> NoResponse:
+    """Return the exception of the domain for a foreign one, with a message for users."""
     if type(error) is OSError and error.errno is None:
-        # A bare one comes from requests itself: the bundle of certificates cannot be found.
+        # A bare `OSError` comes from requests itself, if the CA bundle cannot be found.
         return UntrustedServer(str(error))
     kind, words = _judged(error)
     return kind(words)
 
 
-def _judged(error: BaseException) -> tuple[type[NoAnswer], str]:
+def _judged(error: BaseException) -> tuple[type[NoResponse], str]:
     chain = tuple(_chain(error))
     if any(isinstance(link, ProxyUnreachable) for link in chain):
         return Unreachable, "the proxy cannot be reached"
     match chain[-1]:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
-            return OutOfDescriptors, "this machine allows no more open files just now"
+            return OutOfDescriptors, "this machine allows no more open files at the moment"
         case OSError(errno=errno.ENOMEM | errno.ENOBUFS):
-            return OutOfMemory, "this machine has no more memory just now"
+            return OutOfMemory, "this machine has no more memory at the moment"
         case ssl.SSLCertVerificationError(verify_message=words):
-            return UntrustedServer, f"its certificate is not trusted: {words}"
+            return UntrustedServer, f"the server's certificate is not trusted: {words}"
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError():
             return _LOST
         case ssl.SSLError() as failure:
             # An error that Python itself raises has no reason.
             return UntrustedServer, _words_of_alert(getattr(failure, "reason", None) or "")
         case TimeoutError():
-            return Unreachable, "its address does not respond"
+            return Unreachable, "the address of the server does not respond"
         case OSError(strerror=str(words)):
             return Unreachable, f"no connection: {words}"
         case http.client.IncompleteRead():
             return _LOST
         case NotHttp() as failure:
-            return UnusableAnswer, f"the answer {failure}"
+            return UnusableResponse, f"the response {failure}"
         case ProxyRefused() | OSError():
-            return Unreachable, "the connection is refused"  # by a proxy, in words of its own
+            return Unreachable, "the connection is refused"  # such as by a SOCKS proxy
         case http.client.HTTPException():
-            return UnusableAnswer, "the answer is not HTTP"
+            return UnusableResponse, "the response is not HTTP"
         case _:
-            return UnusableAnswer, "the answer cannot be read"
+            return UnusableResponse, "the response cannot be read"
 
 
 def _words_of_alert(why: str) -> str:

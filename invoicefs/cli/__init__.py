@@ -1,7 +1,6 @@
 """The programs ``invoicefs`` and ``mount.invoicefs``: exceptions become messages and exit codes.
 
-Modules that are slow to import are imported by the command that needs them, so that ``--help`` is
-fast.
+Each command imports the modules that are slow to import, so that ``--help`` is fast.
 """
 
 import os
@@ -19,7 +18,7 @@ from invoicefs.cli.doctor import doctor
 from invoicefs.cli.fetch import fetch
 from invoicefs.cli.fstab import parse_helper_call
 from invoicefs.cli.mount import mount, umount
-from invoicefs.cli.options import Call, say, takes_value
+from invoicefs.cli.options import Invocation, print_message, takes_value
 from invoicefs.cli.refresh import refresh
 from invoicefs.cli.status import status
 from invoicefs.credentials.sources import OUR_VARIABLES, take_secrets
@@ -51,28 +50,30 @@ _OF_MOUNT = _ExitCodes(usage=1, failure=32, system=2, interrupt=8)  # see mount(
 
 def main() -> NoReturn:
     """Run the command line; a failure is one message on stderr, never a traceback."""
-    _run("invoicefs", _OURS, lambda secrets: cli(prog_name="invoicefs", obj=Call(secrets)))
+    _run("invoicefs", _OURS, lambda secrets: cli(prog_name="invoicefs", obj=Invocation(secrets)))
 
 
 def main_of_mount_helper() -> NoReturn:
-    """Run ``mount.invoicefs``, which mount(8) calls for ``mount -t invoicefs`` and fstab(5)."""
-    _run("mount.invoicefs", _OF_MOUNT, _mount_for_mount)
+    """Run ``mount.invoicefs``, which mount(8) runs for ``mount -t invoicefs`` and fstab(5)."""
+    _run("mount.invoicefs", _OF_MOUNT, _run_mount_helper)
 
 
-def _mount_for_mount(secrets: Mapping[str, str]) -> None:
-    # Variables of a shell must not affect fstab, least of all INVOICEFS_FOREGROUND.
+def _run_mount_helper(secrets: Mapping[str, str]) -> None:
+    # The variables of a shell must not affect mounts from fstab, above all INVOICEFS_FOREGROUND.
     for name in [name for name in os.environ if name.startswith("INVOICEFS_")]:
         if name not in OUR_VARIABLES.values():
             del os.environ[name]
     call = parse_helper_call(sys.argv[1:], takes_value(mount))
     # The source comes last, so that it wins over a url= among the options.
     arguments = ["mount", *call.arguments, "--url", call.source, "--", call.mount_point]
-    cli(arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=Call(secrets, call))
+    cli(
+        arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=Invocation(secrets, call)
+    )
 
 
 def _run(name: str, codes: _ExitCodes, run: Callable[[Mapping[str, str]], None]) -> NoReturn:
     def end(code: int, sentence: str) -> NoReturn:
-        say(name, " ".join(sentence.splitlines()))
+        print_message(name, " ".join(sentence.splitlines()))
         sys.exit(code)
 
     _open_closed_streams()
@@ -86,14 +87,14 @@ def _run(name: str, codes: _ExitCodes, run: Callable[[Mapping[str, str]], None])
         end(codes.interrupt, "Interrupted.")
     except InvoicefsError as error:
         end(codes.failure, str(error))
-    except OSError as error:  # no working directory, no more processes, a full disk behind stdout
+    except OSError as error:  # no working directory, too many processes, stdout on a full disk
         _give_up_stdout()
         end(codes.system, f"The system reports an error: {error.strerror or error}.")
     sys.exit(0)
 
 
 def _give_up_stdout() -> None:
-    """Discard unwritten output, which would fail again, with a message, at exit."""
+    """Discard unwritten output, which would otherwise fail again at exit, with a message."""
     with suppress(OSError):
         sys.stdout.flush()
         return
@@ -105,7 +106,7 @@ def _give_up_stdout() -> None:
 def _open_closed_streams() -> None:
     """Open /dev/null in place of standard streams that are closed (``2>&-`` in a crontab).
 
-    Otherwise the first files and pipes that are opened would get their numbers.
+    Otherwise the first files and pipes that are opened would get their file descriptors.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -1,7 +1,7 @@
-"""Downloads all invoices below some paths of a mount, by opening several at the same time.
+"""Downloads of all invoices below some paths of a mount, by opening several at the same time.
 
-The mount does the work: what it has cached costs no request, its limits apply, and what fails is
-retried by the next run.
+The mount makes the requests: cached invoices need none, its limits apply, and the next run retries
+failed downloads.
 """
 
 import os
@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from invoicefs.errors import UserError
 
 OpenError = Callable[[str], str | None]
-"""Returns why the last open of a path failed, in words, or None."""
+"""A function that returns why the last open of a path failed, in words, or None."""
 
 Download = Callable[[str], "Fetched"]
-"""Downloads a file, and returns the outcome."""
+"""A function that downloads a file, and returns the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The outcome for a file or folder: its size in bytes, or why it failed."""
+    """The outcome for a file or folder: its size in bytes, or the reason of a failure."""
 
     path: str
     size_bytes: int = 0
@@ -30,7 +30,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is below some paths: all files, those to download, and folders that failed."""
+    """The files below some paths, those of them to download, and paths that failed."""
 
     files: tuple[str, ...]
     missing: tuple[str, ...]
@@ -40,17 +40,18 @@ class Found:
 def find(
     paths: Iterable[str], evicted: Callable[[], Container[str]], open_error: OpenError
 ) -> Found:
-    """Find invoices that were not downloaded yet: they have no blocks (``du``).
+    """Find all files below some paths, and those that have to be downloaded.
 
-    Those that were `evicted` since then have blocks. A mount knows them once they are listed.
+    A file that was never downloaded has no blocks (``du``). Files that were evicted still have
+    blocks: `evicted` returns them, and is called last, because a mount knows only listed ones.
     """
     failures: list[Fetched] = []
-    # A path may be inside another one.
+    # The keys are unique, because a path may be inside another one.
     files = dict(
         _walk(paths, lambda path, error: failures.append(_failed(path, error, open_error)))
     )
-    gone = evicted()
-    missing = tuple(path for path, blocks in files.items() if not blocks or path in gone)
+    evicted_paths = evicted()
+    missing = tuple(path for path, blocks in files.items() if not blocks or path in evicted_paths)
     return Found(tuple(files), missing, tuple(failures))
 
 
@@ -67,8 +68,8 @@ def fetch(files: Sequence[str], parallel: int, download: Download) -> Generator[
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def opening(open_error: OpenError) -> Download:
-    """Return a function that downloads what is not cached."""
+def downloader(open_error: OpenError) -> Download:
+    """Return a function that downloads a file unless it is cached."""
 
     def download(path: str) -> Fetched:
         try:
@@ -80,8 +81,11 @@ def opening(open_error: OpenError) -> Download:
     return download
 
 
-def replacing(download_again: Callable[[str], None]) -> Download:
-    """Return a function that also replaces what is cached; `download_again` raises `UserError`."""
+def replacing_downloader(download_again: Callable[[str], None]) -> Download:
+    """Return a function that downloads a file even if it is cached, by `download_again`.
+
+    `download_again` may raise `UserError`, which becomes the failure of the outcome.
+    """
 
     def download(path: str) -> Fetched:
         try:
@@ -96,7 +100,7 @@ def replacing(download_again: Callable[[str], None]) -> Download:
 
 
 def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterator[tuple[str, int]]:
-    """Yield the files at and below some paths with their blocks, in the order of the mount."""
+    """Yield the files at and below some paths with their blocks, in directory order."""
     for path in paths:
         try:
             status = os.stat(path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import PATH, Command, examples, option, tell
+from invoicefs.cli.options import PATH, Command, examples, option, print_lines
 from invoicefs.errors import UserError
 from invoicefs.folders import default_cache_dir
 from invoicefs.units import rounded_size
@@ -21,7 +21,7 @@ def cache() -> None:
 
 def _store_options(command: Command) -> Command:
     for add_option in (
-        click.option("--url", help="Only the cache of this tenant."),
+        click.option("--url", metavar="URL", help="Use only the cache of this tenant."),
         option("--cache-dir", "cache_dir", "Parent folder of the caches.", type=PATH),
     ):
         command = add_option(command)
@@ -29,7 +29,7 @@ def _store_options(command: Command) -> Command:
 
 
 def _stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
-    """Return the chosen stores; raises `UserError` if there is none."""
+    """Return the folders of the chosen caches; raises `UserError` if there is none."""
     from invoicefs.store.maintenance import stores
 
     normalised = normalise_url(url, may_be_unencrypted=True) if url else None
@@ -46,29 +46,30 @@ def info(cache_dir: Path | None, url: str | None) -> None:
     from invoicefs.store.maintenance import usage
 
     for store in map(usage, _stores(cache_dir, url)):
-        tell(
+        print_lines(
             f"{store.folder}: {store.pdf_count} invoices in {rounded_size(store.pdf_bytes)}, "
             f"{rounded_size(store.size_bytes)} with listings and sizes"
         )
 
 
 @cache.command(epilog=examples("invoicefs cache verify --dry-run"))
-@click.option("--dry-run", "is_dry", is_flag=True, help="Remove nothing.")
+@click.option("--dry-run", "is_dry", is_flag=True, help="Report damage without removing.")
 @_store_options
 @click.pass_context
 def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dry: bool) -> None:
-    """Check every cached invoice, and remove damaged ones, which are then downloaded again.
+    """Check every cached invoice, and remove damaged ones.
 
-    Exits with status 1 if some were damaged.
+    Removed invoices are downloaded again when they are next opened. Exits with status 1 if any were
+    damaged.
     """
     from invoicefs.store.maintenance import verify as verify_store
 
     is_whole = True
     for folder in _stores(cache_dir, url):
-        verdict = verify_store(folder, is_dry=is_dry)
-        is_whole = is_whole and not verdict.corrupt
+        result = verify_store(folder, is_dry=is_dry)
+        is_whole = is_whole and not result.corrupt
         fate = "damaged" if is_dry else "damaged and removed"
-        tell(f"{folder}: {verdict.whole} invoices are whole, {verdict.corrupt} {fate}")
+        print_lines(f"{folder}: {result.whole} invoices are whole, {result.corrupt} {fate}")
     ctx.exit(0 if is_whole else 1)
 
 
@@ -80,13 +81,13 @@ def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dr
 )
 @click.option("--all", "everything", is_flag=True, help="Also remove listings, sizes and dates.")
 @click.option(
-    "--dry-run", "is_dry", is_flag=True, help="Show what would be freed, and free nothing."
+    "--dry-run", "is_dry", is_flag=True, help="Show what would be freed without removing it."
 )
 @_store_options
 def clear(cache_dir: Path | None, url: str | None, everything: bool, is_dry: bool) -> None:
-    """Remove all cached invoices, which are downloaded again when they are opened.
+    """Remove all cached invoices; they are downloaded again when they are opened.
 
-    Listings, sizes and dates stay, so that backups see the same files, unless --all is given.
+    Listings, sizes and dates are kept, so that backups see the same files, unless --all is given.
     """
     from invoicefs.store.maintenance import clear as clear_store
     from invoicefs.store.maintenance import usage
@@ -96,4 +97,6 @@ def clear(cache_dir: Path | None, url: str | None, everything: bool, is_dry: boo
         if not is_dry:
             clear_store(before.folder, everything=everything)
             size_bytes, verb = before.size_bytes - usage(before.folder).size_bytes, "freed"
-        tell(f"{before.folder}: {verb} {rounded_size(size_bytes)}, {before.pdf_count} invoices")
+        print_lines(
+            f"{before.folder}: {verb} {rounded_size(size_bytes)}, {before.pdf_count} invoices"
+        )

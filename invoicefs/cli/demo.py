@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import PATH, examples, tell
+from invoicefs.cli.options import PATH, examples, print_lines
 
 
 @click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
@@ -20,5 +20,5 @@ def demo(mount_point: Path | None, once: bool) -> None:
     run_demo(
         mount_point.absolute() if mount_point else None,
         is_once=once,
-        say=lambda text: tell(*text.split("\n")),
+        say=lambda text: print_lines(*text.split("\n")),
     )

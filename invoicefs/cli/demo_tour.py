@@ -20,14 +20,15 @@ from invoicefs.sandbox import Endpoint, SampleTenant, Sandbox
 Say = Callable[[str], None]
 
 _COMMAND_TIMEOUT_S = 60.0
-_TREE_NAMES = 3  # shown of a long folder, at its beginning and at its end
+_TREE_NAMES = 3  # names shown at the beginning, and at the end, of a long folder
 _TEXT_LINES = 16
 
 
 def run_demo(mount_point: Path | None, *, is_once: bool, say: Say) -> None:
     """Mount the sample tenant, show it, and clean up.
 
-    Stays until Ctrl-C or SIGTERM, unless `is_once`. Raises `UserError` if it cannot run.
+    Waits for Ctrl-C, SIGTERM or SIGHUP after the tour, unless `is_once`. Raises `UserError` if the
+    demo cannot run.
     """
     if importlib.util.find_spec("fpdf") is None:
         raise UserError("The sample invoices need fpdf2: pip install 'invoicefs[demo]'")
@@ -66,7 +67,7 @@ def _tour(sandbox: Sandbox, folder: Path, archive: Path, say: Say) -> None:
 
 @contextmanager
 def _existing(folder: Path) -> Iterator[None]:
-    """Create the folder if it is missing, and remove it afterwards."""
+    """Create the folder if it is missing; remove it afterwards if it was created."""
     if folder.exists():
         yield
         return
@@ -79,7 +80,7 @@ def _existing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _mounted(sandbox: Sandbox, folder: Path, cache: Path, say: Say) -> Iterator[None]:
-    """Mount with the command that a user would type."""
+    """Mount with the command that a user would type, and unmount afterwards."""
     options = ["--url", sandbox.url, "--cache-dir", str(cache), str(folder)]
     say(f"$ invoicefs mount {' '.join(options)}")
     try:
@@ -96,7 +97,8 @@ def _mounted(sandbox: Sandbox, folder: Path, cache: Path, say: Say) -> Iterator[
             raise UserError(result.stderr.strip().removeprefix("invoicefs: "))
         yield
     finally:
-        if mountpoint.mount_at(str(folder)) is not None:  # the user may have unmounted it
+        # The mount may have failed, or the user may have unmounted the folder.
+        if mountpoint.mount_at(str(folder)) is not None:
             mountpoint.unmount(str(folder), lazy=True)
             say("\nUnmounted; nothing is left behind.")
 
@@ -109,7 +111,7 @@ def _environment(sandbox: Sandbox) -> dict[str, str]:
 
 def _wait_for_interrupt(folder: Path, say: Say) -> None:
     try:
-        say(f"\nThe folder stays until you press Ctrl-C: {folder}")
+        say(f"\nThe folder stays mounted until you press Ctrl-C: {folder}")
         threading.Event().wait()
     except KeyboardInterrupt:
         return
@@ -146,7 +148,7 @@ def _refusals(tenant: SampleTenant) -> str:
         if invoice.pdf is None
     ]
     forbidden = [
-        f"  {namespace.name}/ may not be listed with this token (403): 'Permission denied'."
+        f"  {namespace.name}/ cannot be listed with this token (403): 'Permission denied'."
         for namespace in tenant.namespaces
         if namespace.forbidden
     ]
@@ -169,7 +171,7 @@ def _count(folder: Path) -> int:
 
 
 def _output(*command: str) -> str:
-    """Return the output of a program, including errors; it may fail, as part of the tour."""
+    """Return the output of a program, including errors; failures are part of the tour."""
     result = subprocess.run(
         command,
         stdout=subprocess.PIPE,

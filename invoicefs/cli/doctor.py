@@ -8,12 +8,12 @@ import click
 
 from invoicefs.cli.options import (
     INSECURE_HTTP,
-    ask,
     examples,
     mount_options,
+    print_lines,
+    prompt_for_secret,
     settings_of,
     source_of_options,
-    tell,
 )
 from invoicefs.credentials.sources import choose
 from invoicefs.errors import UserError
@@ -27,9 +27,10 @@ from invoicefs.urls import URL_EXAMPLE
 @INSECURE_HTTP
 @click.pass_context
 def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
-    """Check everything that a mount needs, and say how to fix what is wrong.
+    """Check everything that a mount needs, and say how to fix each problem.
 
-    Accepts the same options and variables as mount. Exits with status 1 if something is wrong.
+    Accepts the options of mount, except -o, -v, --foreground and --log-file, and their variables.
+    Exits with status 1 if there is a problem.
     """
     from invoicefs.credentials.load import read_credentials
     from invoicefs.mount import doctor as checks
@@ -43,18 +44,18 @@ def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
         nonlocal is_ok
         for finding in findings:
             is_ok = is_ok and finding.is_ok
-            tell(f"{good if finding.is_ok else bad} {finding.words}")
+            print_lines(f"{good if finding.is_ok else bad} {finding.words}")
 
-    show(checks.of_machine())
+    show(checks.check_machine())
     try:
         choice = choose(source_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
-        credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
+        credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
         settings = settings_of(choice.url, fields)
     except UserError as error:
         show([checks.Finding(False, str(error))])
     else:
         show([checks.Finding(True, f"the URL is from {choice.url_origin}")])
-        show(checks.of_tenant(settings, credentials))
+        show(checks.check_tenant_access(settings, credentials))
     ctx.exit(0 if is_ok else 1)
 
 

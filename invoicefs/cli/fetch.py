@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, PATH, examples, say, tell
+from invoicefs.cli.options import NO_CACHE_DIR, PATH, examples, print_lines, print_message
 from invoicefs.units import rounded_size
 
 if TYPE_CHECKING:
     from invoicefs.cli.bulk_fetch import Fetched
 
-_INTERRUPTED = 130  # what shells report for a SIGINT
+_INTERRUPTED = 130  # the exit status that shells report for SIGINT
 _SHORTEST_BAR = 10
 
 
@@ -30,15 +30,15 @@ _SHORTEST_BAR = 10
     "--again",
     "is_again",
     is_flag=True,
-    help="Also download and replace what is already cached, final or not.",
+    help="Also download and replace invoices that are already cached, final or not.",
 )
 @NO_CACHE_DIR
 @click.pass_context
 def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> None:
     """Download all invoices below PATH... now, several at the same time.
 
-    What is already cached is not downloaded, unless --again is given. Exits with status 1 if
-    something could not be downloaded; run the same command again to continue.
+    Invoices that are already cached are not downloaded unless --again is given. Exits with status 1
+    if a download failed; run the same command again to continue.
     """
     from invoicefs.cli import bulk_fetch, running_mounts
 
@@ -52,9 +52,9 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
     found = bulk_fetch.find([place.path for place in places], evicted, running_mounts.open_error)
     wanted = found.files if is_again else found.missing
     download = (
-        bulk_fetch.replacing(running_mounts.download_again)
+        bulk_fetch.replacing_downloader(running_mounts.download_again)
         if is_again
-        else bulk_fetch.opening(running_mounts.open_error)
+        else bulk_fetch.downloader(running_mounts.open_error)
     )
     outcomes = bulk_fetch.fetch(wanted, parallel, download)
     failures = list(found.failures)
@@ -67,21 +67,25 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
                 fetched_count += 1
     except KeyboardInterrupt:
         outcomes.close()
-        tell("")
-        say("invoicefs", f"Interrupted: {fetched_count} of {len(wanted)} were downloaded.")
+        print_lines("")
+        print_message(
+            "invoicefs", f"Interrupted: {fetched_count} of {len(wanted)} invoices were downloaded."
+        )
         ctx.exit(_INTERRUPTED)
     for outcome in failures:
-        tell(f"{outcome.path}: {outcome.failure}", err=True)
+        print_lines(f"{outcome.path}: {outcome.failure}", err=True)
     present_count = len(found.files) - len(wanted)
-    tell(f"{fetched_count} downloaded, {present_count} already cached, {len(failures)} failed.")
+    print_lines(
+        f"{fetched_count} downloaded, {present_count} already cached, {len(failures)} failed."
+    )
     if lost := len(evicted().intersection(wanted)):
         reason = "it is too small (--cache-size), or its disk is full"
-        say("invoicefs", f"{lost} did not stay in the cache: {reason}.")
+        print_message("invoicefs", f"{lost} of them did not stay in the cache: {reason}.")
     ctx.exit(1 if failures else 0)
 
 
 def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetched]":
-    """Yield the same, with a progress bar on a terminal, or a line for each tenth elsewhere."""
+    """Yield the outcomes; show a progress bar on a terminal, or else a line for each tenth."""
     size_bytes, began_s = 0, time.monotonic()
 
     def so_far(_: object = None) -> str:
@@ -94,7 +98,7 @@ def _with_progress(fetched: "Iterator[Fetched]", count: int) -> "Iterator[Fetche
         for number, outcome in enumerate(fetched, start=1):
             size_bytes += outcome.size_bytes
             if number * 10 // count > (number - 1) * 10 // count:
-                tell(f"{number} of {count}, {so_far()}")
+                print_lines(f"{number} of {count}, {so_far()}")
             yield outcome
         return
     with click.progressbar(fetched, count, show_pos=True, **_bar_parts(count, so_far)) as bar:

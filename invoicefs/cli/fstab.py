@@ -1,8 +1,8 @@
 """The conventions of mount(8): ``-o`` lists, and the arguments of a mount helper.
 
-Everything becomes arguments of ``invoicefs mount``: ``-o list_ttl=5m,allow_other`` is the same as
-``--list-ttl=5m --allow-other``. Options that mount(8) and fstab(5) have for all filesystems are
-accepted and ignored: the mount is read-only in any case.
+Both are converted to arguments of ``invoicefs mount``: ``-o list_ttl=5m,allow_other`` is the same
+as ``--list-ttl=5m --allow-other``. The generic options of mount(8) and fstab(5) are accepted and
+ignored: the mount is always read-only.
 """
 
 import re
@@ -22,7 +22,10 @@ _OPTION = re.compile(r'(?:[^,"]|"[^"]*")+')
 
 
 class HelperCall(NamedTuple):
-    """A call of the mount helper: what to mount, where, and arguments for ``invoicefs mount``."""
+    """A run of the mount helper: source, mount point, and arguments for ``invoicefs mount``.
+
+    `is_fake` is mount's ``-f``: check everything, but do not mount.
+    """
 
     source: str
     mount_point: str
@@ -35,8 +38,8 @@ def arguments_of(
 ) -> Iterator[str]:
     """Yield the arguments for an ``-o`` list.
 
-    `takes_value` has the options of the command by their names without dashes, and whether they
-    take a value. Raises `UsageError` for an unknown option, which a sloppy mount ignores.
+    `takes_value` has the names of the command's options, as in ``list_ttl``, and whether they take
+    a value. Raises `UsageError` for an invalid list; a sloppy mount ignores unknown options.
     """
     if text.count('"') % 2:
         raise UsageError("-o: a double quote is not closed.")
@@ -63,7 +66,7 @@ def arguments_of(
 def parse_helper_call(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> HelperCall:
     """Parse the arguments of a mount helper: ``SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]``.
 
-    Raises `UsageError` if they are anything else.
+    Raises `UsageError` for any other arguments.
     """
     operands: list[str] = []
     options: list[str] = []

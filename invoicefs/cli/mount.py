@@ -11,13 +11,13 @@ import click
 from invoicefs.cli.options import (
     INSECURE_HTTP,
     PATH,
-    Call,
+    Invocation,
     MountCommand,
-    ask,
     examples,
     mount_options,
     option,
-    say,
+    print_message,
+    prompt_for_secret,
     settings_of,
     source_of_options,
 )
@@ -55,8 +55,8 @@ log = logging.getLogger(__name__)
     "mount_options",
     metavar="OPTION[=VALUE],...",
     multiple=True,
-    help="Options as for mount(8): -o list_ttl=5m,allow_other. Those of all filesystems, such as"
-    " ro and nofail, are ignored.",
+    help="Options in the form of mount(8), such as -o list_ttl=5m,allow_other. Generic options,"
+    " such as ro and nofail, are ignored.",
 )
 @click.pass_context
 def mount(
@@ -67,14 +67,14 @@ def mount(
     is_foreground: bool,
     log_file: Path | None,
     verbosity: int,
-    mount_options: tuple[str, ...],  # noqa: ARG001 -- `MountCommand` has expanded it
+    mount_options: tuple[str, ...],  # noqa: ARG001 -- `MountCommand` has expanded them
     **fields: Any,
 ) -> None:
     """Mount a tenant on the empty folder MOUNTPOINT.
 
     Returns when the folder is usable, and continues in the background. The credential is an API
-    token or a client certificate: from the options, from INVOICEFS_TOKEN, from the variables of
-    other clients (F5XC_*, VOLT_*), from ~/.vesconfig, or a token that you are prompted for.
+    token or a client certificate. It is taken from the options, INVOICEFS_TOKEN, the variables of
+    other clients (F5XC_*, VOLT_*) or ~/.vesconfig; otherwise you are prompted for a token.
     """
     from invoicefs.credentials.load import read_credentials
     from invoicefs.mount import logs
@@ -85,11 +85,11 @@ def mount(
         log_file=log_file.absolute() if log_file else None,
         verbosity=verbosity,
     )
-    call: Call = ctx.obj
+    call: Invocation = ctx.obj
     choice = choose(source_of_options(ctx), call.secrets, may_be_unencrypted=is_insecure)
     settings = settings_of(choice.url, fields)
-    credentials = read_credentials(choice, ask if sys.stdin.isatty() else None)
-    warn = functools.partial(say, str(ctx.find_root().info_name))
+    credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
+    warn = functools.partial(print_message, str(ctx.find_root().info_name))
     origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
     if credentials.ca_bundle:
         origins += f" Trusting the certificates in {credentials.ca_bundle}."
@@ -115,7 +115,7 @@ def mount(
 
 @click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))
 @click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
-@click.option("--lazy", is_flag=True, help="Detach now, and end when nothing uses the mount.")
+@click.option("--lazy", is_flag=True, help="Detach now; end when no program uses the mount.")
 def umount(mount_point: Path, lazy: bool) -> None:
     """Unmount MOUNTPOINT."""
     from invoicefs.mount.mountpoint import unmount

@@ -1,4 +1,4 @@
-"""What the commands share: types of values, the options of a mount, prompts and output."""
+"""Shared parts of the commands: parameter types, the options of a mount, prompts and output."""
 
 import dataclasses
 import sys
@@ -20,7 +20,7 @@ from invoicefs.urls import URL_EXAMPLE
 if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
 else:
-    _ParamType = click.ParamType  # which older versions cannot subscript
+    _ParamType = click.ParamType  # not subscriptable in older versions of click
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
 
@@ -28,15 +28,15 @@ Command = Callable[..., None]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Call:
-    """How the program was called, beside its arguments: with secret variables, and by mount(8)."""
+class Invocation:
+    """How the program was run, besides its arguments: secret variables, and a run by mount(8)."""
 
     secrets: Mapping[str, str] = dataclasses.field(repr=False)
     helper: HelperCall | None = None
 
 
 class _Parsed(_ParamType):
-    """A value that a function parses, which raises `UsageError`."""
+    """A parameter type with a function that parses values; the function raises `UsageError`."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
@@ -61,7 +61,7 @@ _ID = click.IntRange(min=0, max=2**32 - 2)  # 2**32 - 1 means "no change", see c
 
 
 def examples(*lines: str) -> str:
-    """Return the end of a help text, with command lines to type."""
+    """Return the end of a help text, with example command lines."""
     # Click does not reflow a paragraph that begins with this character.
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
@@ -132,8 +132,8 @@ _SETTINGS_OPTIONS = (
     option(
         "--fetch",
         "fetch",
-        "When to download: on open, or already on stat, for programs that rely on the size before"
-        " they open.",
+        "When to download an invoice: on open, or already on stat, for programs that rely on the"
+        " size before they open a file.",
         type=click.Choice([moment.value for moment in Fetch]),
         default=_DEFAULTS["fetch"].value,
         show_default=True,
@@ -199,7 +199,7 @@ class MountCommand(click.Command):
     """A command whose options can also be given as one ``-o`` list, see mount(8)."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Insert the options of ``-o`` lists first, so that explicit options take precedence."""
+        """Expand ``-o`` lists into options, except those that are also given explicitly."""
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         lists = given.get("mount_options", [])
         explicit = {name for param in self.params if param.name in given for name in param.opts}
@@ -213,7 +213,7 @@ class MountCommand(click.Command):
 
 
 def takes_value(command: click.Command) -> Mapping[str, bool]:
-    """Return the long options of a command without dashes, and whether they take a value."""
+    """Return the long options of a command, as in ``list_ttl``, and whether they take a value."""
     return {
         name.removeprefix("--").replace("-", "_"): not (option.is_flag or option.count)
         for option in command.params
@@ -228,13 +228,13 @@ NO_CACHE_DIR = click.option(
     type=PATH,
     hidden=True,
     expose_value=False,
-    help="Needed by earlier versions to find a mount; scripts may still have it.",
+    help="Ignored; earlier versions needed it to find a mount, and scripts may still use it.",
 )
 
 
 def source_of_options(ctx: click.Context) -> CredentialSource:
-    """Return what the command line has of the tenant; variables are left to `sources`."""
-    call: Call = ctx.obj
+    """Return the URL and the credential of the command line; `sources` reads the variables."""
+    call: Invocation = ctx.obj
     names = {field: name for field, (name, _, _) in _TENANT_OPTIONS.items()}
     if call.helper:
         names["url"] = "the source"
@@ -250,7 +250,7 @@ def source_of_options(ctx: click.Context) -> CredentialSource:
 
 
 def settings_of(url: str, options: dict[str, Any]) -> Settings:
-    """Return the settings from the given options; the others have their defaults."""
+    """Return the settings for the given options, with defaults for the others."""
     given = {name: options[name] for name in _DEFAULTS.keys() & options.keys() - {"url"}}
     given = {name: value for name, value in given.items() if value is not None}
     given["statuses"] = frozenset(given["statuses"])
@@ -264,27 +264,27 @@ def settings_of(url: str, options: dict[str, Any]) -> Settings:
         raise UsageError(f"--{error}") from None
 
 
-def ask(what: str) -> str:
+def prompt_for_secret(what: str) -> str:
     """Prompt for a secret, without echo."""
     secret: str = click.prompt(what, hide_input=True, err=True)
     return secret
 
 
-def tell(*lines: str, err: bool = False) -> None:
-    """Print lines, with escapes for what is not printable or not in this locale's charset."""
+def print_lines(*lines: str, err: bool = False) -> None:
+    """Print lines; escape characters that are unprintable or not in the charset of the locale."""
     stream = sys.stderr if err else sys.stdout
     encoding = getattr(stream, "encoding", None) or "ascii"
     for line in lines:
         click.echo(escaped(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
-def say(name: str, sentence: str) -> None:
+def print_message(name: str, sentence: str) -> None:
     """Print a message on stderr, with the name of the program."""
-    tell(f"{name}: {sentence}", err=True)
+    print_lines(f"{name}: {sentence}", err=True)
 
 
-def end_with(failures: tuple[str, ...], ctx: click.Context) -> None:
-    """Print these messages, and exit with status 1 if there are any."""
+def exit_with(failures: tuple[str, ...], ctx: click.Context) -> None:
+    """Print these messages, and exit with status 1 if there are any, otherwise with 0."""
     for failure in failures:
-        say("invoicefs", failure)
+        print_message("invoicefs", failure)
     ctx.exit(1 if failures else 0)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, PATH, end_with, examples
+from invoicefs.cli.options import NO_CACHE_DIR, PATH, examples, exit_with
 
 
 @click.command(epilog=examples("invoicefs refresh", "invoicefs refresh ~/invoices/system"))
@@ -14,12 +14,12 @@ from invoicefs.cli.options import NO_CACHE_DIR, PATH, end_with, examples
 def refresh(ctx: click.Context, /, path: Path | None) -> None:
     """Refresh listings now, and draft invoices when they are next opened.
 
-    Applies to the namespace that PATH is in, or to everything that a mount has listed; without
-    PATH, to all your mounts. Exits with status 1 if that fails.
+    Applies to the namespace that PATH is in or, if PATH is a mount point, to everything that the
+    mount has listed; without PATH, to all your mounts. Exits with status 1 if a refresh fails.
     """
     from invoicefs.cli import running_mounts
 
     if path:
         running_mounts.refresh(running_mounts.place_of(str(path)))
     else:
-        end_with(running_mounts.refresh_all(), ctx)
+        exit_with(running_mounts.refresh_all(), ctx)

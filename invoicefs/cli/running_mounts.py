@@ -12,15 +12,15 @@ Status = Mapping[str, Any]
 """See `mount.control_server`."""
 
 Failures = tuple[str, ...]
-"""Why mounts did not do what was requested: a message each."""
+"""A message for each mount whose request failed."""
 
 _STATUS: Final = {"ask": "status"}
 _SILENT = "It does not respond: another program may have taken the name of its socket."
-_FROM_MEMORY_S = 10.0  # a mount that makes no API request, and takes longer, is stuck
+_STATUS_TIMEOUT_S = 10.0  # a status needs no API request: a mount that takes longer is stuck
 
 
 class Place(NamedTuple):
-    """A mount, and a path in it, which begins with ``/``."""
+    """A mount, and a path inside it, which begins with ``/``."""
 
     mount: Mount
     inside: str
@@ -46,18 +46,18 @@ def place_of(path: str) -> Place:
 
 def status_of(mount: Mount) -> Status:
     """Return the status of a mount; raises `UserError` if it does not respond."""
-    return _at(mount, _response(mount, _STATUS, timeout_s=_FROM_MEMORY_S))
+    return _at(mount, _response(mount, _STATUS, timeout_s=_STATUS_TIMEOUT_S))
 
 
 def all_statuses() -> tuple[tuple[Status, ...], Failures]:
-    """Return the status of each mount of this user, and which of them do not respond."""
+    """Return the status of each mount of this user, and the failures of the others."""
     statuses, failures = [], []
-    by_device: dict[str, Mount] = {}  # a mount may be bound to other places as well
+    by_device: dict[str, Mount] = {}  # bind mounts share the device number
     for mount in mountpoint.our_mounts():
         by_device.setdefault(mount.device, mount)
     for mount in by_device.values():
         try:
-            status = control_socket.send(mount.device, _STATUS, timeout_s=_FROM_MEMORY_S)
+            status = control_socket.send(mount.device, _STATUS, timeout_s=_STATUS_TIMEOUT_S)
         except UserError as error:
             failures.append(f"{mount.path}: {error}")
         else:
@@ -69,7 +69,7 @@ def all_statuses() -> tuple[tuple[Status, ...], Failures]:
 
 
 def _at(mount: Mount, status: Status) -> Status:
-    """Return the same with the current path of the mount: a folder above it may be renamed."""
+    """Return the status with the current path of the mount: a parent folder may be renamed."""
     return {**status, "mount_point": mount.path}
 
 
@@ -80,9 +80,9 @@ def refresh(place: Place) -> None:
 
 
 def refresh_all() -> Failures:
-    """Have each mount of this user refresh its listings; returns which of them failed.
+    """Have each mount of this user refresh its listings; returns the failures.
 
-    Raises `UserError` if there is none.
+    Raises `UserError` if there is no mount.
     """
     statuses, silent = all_statuses()
     if not statuses and not silent:
@@ -99,7 +99,7 @@ def refresh_all() -> Failures:
 def evicted(mount: Mount) -> frozenset[str]:
     """Return the files that were evicted from the cache of a mount; see `Library.evicted`.
 
-    Raises `UserError` if it does not respond.
+    Raises `UserError` if the mount does not respond.
     """
     response = _response(mount, {"ask": "dropped"})
     return frozenset(f"{mount.path}{path}" for path in response["dropped"])
@@ -129,7 +129,7 @@ def _response(
     response = control_socket.send(mount.device, request, timeout_s=timeout_s)
     if response is None:
         raise UserError(
-            f"No mount of yours responds for {mount.path}: it may belong to another user, or have "
-            "lost its process."
+            f"No mount of yours responds for {mount.path}: the mount may belong to another user, "
+            "or have lost its process."
         )
     return response

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, PATH, end_with, examples, tell
+from invoicefs.cli.options import NO_CACHE_DIR, PATH, examples, exit_with, print_lines
 
 if TYPE_CHECKING:
     from invoicefs.cli.running_mounts import Status
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
-@click.option("--json", "is_json", is_flag=True, help="Print JSON, an array of all mounts.")
+@click.option("--json", "is_json", is_flag=True, help="Print a JSON array of all mounts.")
 @NO_CACHE_DIR
 @click.pass_context
 def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> None:
@@ -32,10 +32,10 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> No
     else:
         found, failures = all_statuses()
     if is_json:
-        tell(*json.dumps(found, indent=2).split("\n"))
+        print_lines(*json.dumps(found, indent=2).split("\n"))
     elif found or not failures:
         for number, lines in enumerate(map(screen, found)):
-            tell(*(("",) if number else ()), *lines)
+            print_lines(*(("",) if number else ()), *lines)
         if not found:
-            tell("You have no mounts.")
-    end_with(failures, ctx)
+            print_lines("You have no mounts.")
+    exit_with(failures, ctx)

@@ -16,7 +16,7 @@ _LABEL_CHARACTERS: Final = 12
 
 
 def screen(status: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the lines that show a status, which `mount.control_server` defines."""
+    """Return the lines that show a status; `mount.control_server` defines its keys."""
     facts = {
         "tenant": status["url"],
         "credential": status["credential"],

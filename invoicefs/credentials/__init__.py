@@ -1,1 +1,1 @@
-"""Who we are to the API: the credential sources, secret files, tokens and certificates."""
+"""Credentials for the API: their sources, secret files, tokens and certificates."""

@@ -1,4 +1,4 @@
-"""Client certificates, and the certificates of trusted servers.
+"""Client certificates, and CA bundles.
 
 A private key is never written to disk unencrypted: OpenSSL only reads certificates from files, so
 the key of a P12 bundle reaches it through a file in memory, and is encrypted there, too.
@@ -28,14 +28,14 @@ class PasswordNeeded(UserError):
     """A bundle needs a password, and none was given."""
 
 
-NEW_ONE = "make a new one in the console under Personal Management, Credentials"
+RENEWAL_HINT = "make a new one in the console under Personal Management, Credentials"
 
 
 def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
     """Return a TLS context from PEM files; the key may be in the file of the certificate.
 
-    It trusts no server yet. Raises `UserError` if the files cannot be used. An expired certificate
-    is detected if the extra ``p12`` is installed; otherwise the server reports it.
+    The context trusts no server yet. Raises `UserError` if the files cannot be used. An expired
+    certificate is detected if the extra ``p12`` is installed; otherwise the server reports it.
     """
     for file in filter(None, (certificate, key)):
         _read(file)  # OpenSSL does not say which file is wrong
@@ -52,8 +52,8 @@ def load_pem(certificate: Path, key: Path | None) -> ssl.SSLContext:
     except (ssl.SSLError, ValueError) as error:
         if asked_for_password:
             raise UserError(
-                f"The key in {key or certificate} needs a password: make a P12 bundle of it "
-                "(openssl pkcs12 -export) and give that with --p12."
+                f"The key in {key or certificate} needs a password: make a P12 bundle from it "
+                "(openssl pkcs12 -export), and give that with --p12."
             ) from None
         files = f"{certificate} with the key in {key}" if key else str(certificate)
         raise UserError(f"The certificate {files} cannot be used: {_why(error)}.") from None
@@ -100,7 +100,7 @@ def load_p12_content(content: bytes, bundle: str, password: str | None) -> ssl.S
 
 
 def check_ca_bundle(bundle: Path) -> None:
-    """Raise `UserError` unless a file has certificates to trust."""
+    """Raise `UserError` unless a file contains certificates to trust."""
     _read(bundle, CA_BUNDLE_BYTES)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with suppress(ssl.SSLError):
@@ -132,7 +132,7 @@ def _context_of(bundle: "PKCS12KeyAndCertificates") -> ssl.SSLContext:
 
 
 def _check_time_of_pem(file: Path) -> None:
-    # If OpenSSL accepts what this library calls malformed, the server decides.
+    # If `cryptography` rejects a certificate that OpenSSL accepts, the server decides.
     with suppress(ImportError):
         from cryptography.x509 import InvalidVersion, load_pem_x509_certificate
 
@@ -143,7 +143,7 @@ def _check_time_of_pem(file: Path) -> None:
 def _check_time(certificate: "Certificate", file: Path | str) -> None:
     now = datetime.now(UTC)
     if now >= (end := certificate.not_valid_after_utc):
-        raise UserError(f"The certificate in {file} has expired on {end:%Y-%m-%d}: {NEW_ONE}.")
+        raise UserError(f"The certificate in {file} has expired on {end:%Y-%m-%d}: {RENEWAL_HINT}.")
     if now < (begin := certificate.not_valid_before_utc):
         raise UserError(
             f"The certificate in {file} is not valid before {begin:%Y-%m-%d}: "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from invoicefs.credentials.certificates import (
-    NEW_ONE,
+    RENEWAL_HINT,
     PasswordNeeded,
     check_ca_bundle,
     load_p12,
@@ -21,7 +21,7 @@ from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
 from invoicefs.errors import Unauthenticated, UserError
 
 Ask = Callable[[str], str]
-"""Prompts for a secret by its name; the answer may be empty."""
+"""Prompts for a secret by its name; the input may be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,15 @@ class Credentials:
     """A token or a client certificate, and which servers are trusted."""
 
     description: str
-    """What it is and where it comes from, for people; never the secret."""
+    """What kind of credential it is and where it comes from, for people; never the secret."""
 
     token: Token | None = None
 
     certificate: ssl.SSLContext | None = None
-    """The TLS context with the client certificate, which trusts nobody yet."""
+    """The TLS context with the client certificate, which trusts no server yet."""
 
     certificate_digest: str = ""
-    """The SHA-256 of the client certificate's file."""
+    """The SHA-256 of the file or bundle with the client certificate."""
 
     ca_bundle: Path | None = None
     """Trust the certificates in this file instead of the public ones."""
@@ -46,7 +46,7 @@ class Credentials:
     """Secret files that others on this machine can read or change."""
 
     def identity(self, token: str) -> str:
-        """Return what identifies the credential when it was used with this token, or without."""
+        """Return the identifier of the credential; `token` is empty for a client certificate."""
         return f"token {token}" if token else f"certificate {self.certificate_digest}"
 
     def current_identity(self) -> str:
@@ -69,7 +69,8 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
     elif source.cert:
         credentials = _with_pem(source.cert, source.key)
     elif ask:
-        credentials = Credentials("the token from the prompt", FixedToken(ask("API token"), "it"))
+        token = FixedToken(ask("API token"), "the input")
+        credentials = Credentials("the token from the prompt", token)
     else:
         raise UserError(_nothing_for(choice))
     if source.ca_bundle is None:
@@ -82,12 +83,12 @@ def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserE
     """Return the error for a server that does not accept the credentials."""
     return UserError(
         f"{url} does not accept {credentials.description}: {error}. It may be wrong, expired or "
-        f"revoked: {NEW_ONE}."
+        f"revoked: {RENEWAL_HINT}."
     )
 
 
 def _nothing_for(choice: Choice) -> str:
-    hint = f" (not for this host: those of {', '.join(choice.unfit)})" if choice.unfit else ""
+    hint = f" (not for this host: {', '.join(choice.unfit)})" if choice.unfit else ""
     return (
         f"There are no credentials for {choice.url}{hint}: give --token-file FILE or --p12 FILE, "
         f"or set {OUR_VARIABLES['token']}."
@@ -110,7 +111,7 @@ def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Crede
     try:
         certificate = load_p12(bundle.path, password)
         if password is None:
-            open_files = _open_files(bundle)  # without a password it is like the key itself
+            open_files = _open_files(bundle)  # an unencrypted bundle is as secret as the key itself
     except PasswordNeeded:
         if ask is None:
             raise
@@ -121,7 +122,7 @@ def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Crede
 
 
 def _with_p12_content(source: CredentialSource, content: Given) -> Credentials:
-    """Read a bundle in a variable, in base64, as the vendor's Terraform provider does."""
+    """Read a bundle in base64 from a variable, like the vendor's Terraform provider."""
     try:
         bundle = base64.b64decode("".join(content.text.split()), validate=True)
     except ValueError:

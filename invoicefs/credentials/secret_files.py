@@ -48,22 +48,22 @@ def read_secret(path: Path, what: str) -> str:
     try:
         return read_file(path, what).decode()
     except UnicodeDecodeError:
-        # Not from the error, which has the content of the file.
+        # The error is not chained, because it contains the content of the file.
         raise UserError(f"{_capital(what)} is not a text file.") from None
 
 
 def is_open_to_others(path: Path) -> bool:
     """Return whether everyone can read a file, or anyone but its owner can change it.
 
-    Others must be able to enter each folder above it, see path_resolution(7). A missing file is
-    open to nobody. A file that its group can read may be intended.
+    That also requires that everyone can enter each folder above it, see path_resolution(7). A
+    missing file is open to nobody. Read permission for the group counts as intended.
     """
     try:
         real = path.resolve(strict=True)
         return bool(real.stat().st_mode & _OPEN) and all(
             folder.stat().st_mode & stat.S_IXOTH for folder in real.parents
         )
-    except (OSError, RuntimeError):  # the latter for a loop of links before Python 3.13
+    except (OSError, RuntimeError):  # RuntimeError for a loop of links before Python 3.13
         return False
 
 
@@ -71,8 +71,8 @@ def take_variable(name: str) -> str:
     """Remove a variable from the environment, return it, and overwrite what the kernel shows.
 
     ``/proc/PID/environ`` shows the memory that the process began with, see proc(5); removing a
-    variable alone leaves it there. A parent process may give it several times: each is
-    overwritten. Raises `KeyError` if it is not set.
+    variable alone leaves its value there. The environment may have the variable several times:
+    each value is overwritten. Raises `KeyError` if it is not set.
     """
     text = os.environ[name]
     environment = ctypes.POINTER(ctypes.c_void_p).in_dll(ctypes.CDLL(None), "environ")
@@ -89,7 +89,7 @@ def take_variable(name: str) -> str:
 
 
 def keep_memory_private() -> None:
-    """Have the kernel write no core dump of this process, and show its memory only to root.
+    """Prevent core dumps of this process, and let only root read its memory.
 
     See PR_SET_DUMPABLE in prctl(2). Child processes are not affected.
     """

@@ -1,12 +1,12 @@
 """Where the URL of a tenant and its credential come from, and which credential source wins.
 
-People have them already: for this program, for other clients of the vendor's API, for Terraform
-and for ``vesctl``. Each credential source has a part of them.
+Users may have configured them already: for this program, for other clients of the vendor's API, for
+Terraform or for ``vesctl``. Each of these credential sources may have only some of them.
 
 The first URL wins, and the first credential that fits it. A credential that was given together
-with a URL only fits that host. One without a URL fits the URL that was found if either of them is
-ours: from the options or from ``INVOICEFS_*``. So no two other sources are mixed, and a URL on the
-command line never gets a credential that was set up for another host.
+with a URL only fits that host. A credential without a URL fits the URL that was found if either of
+them is ours: from the options or from ``INVOICEFS_*``. So two other sources are never mixed, and a
+URL on the command line never gets a credential that was set up for another host.
 """
 
 import os
@@ -27,13 +27,13 @@ Names = str | Sequence[str]
 
 
 class Given(NamedTuple):
-    """A text that was given, and where, for people: ``--p12``, ``F5XC_P12_BUNDLE``."""
+    """A value, and where it was given, for people: ``--p12``, ``F5XC_P12_BUNDLE``."""
 
     text: str
     origin: str
 
     def __repr__(self) -> str:
-        return f"<the value of {self.origin}>"  # which may be a secret
+        return f"<the value of {self.origin}>"  # the text may be a secret
 
     @property
     def path(self) -> Path:
@@ -43,7 +43,7 @@ class Given(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CredentialSource:
-    """What a source has of a tenant; every field may be missing."""
+    """The URL and the credential that one source has; every field may be missing."""
 
     url: Given | None = None
     token_file: Given | None = None
@@ -66,7 +66,7 @@ class CredentialSource:
         is_ours: bool = False,
         place: str = "",
     ) -> Self:
-        """Return what `texts` has under these names, by field; an empty text is missing."""
+        """Return the source with the texts under these names; an empty text counts as missing."""
         found: dict[str, Given] = {}
         for field, given in names.items():
             for name in _all_of(given):
@@ -76,11 +76,11 @@ class CredentialSource:
 
     @property
     def has_credential(self) -> bool:
-        """Whether there is a credential."""
+        """Whether the source has a credential, with or without a URL."""
         return any((self.token_file, self.token, self.p12, self.p12_content, self.cert))
 
     def fits(self, url: str, origin: Self, *, may_be_unencrypted: bool) -> bool:
-        """Return whether its credential is for a URL, which is from the source `origin`."""
+        """Return whether its credential may be used for a URL from the source `origin`."""
         if self is origin:
             return True
         if self.url is None:
@@ -161,36 +161,38 @@ def choose(
     _check_options(options)
     variables = {**os.environ, **secrets}
     own = (options, CredentialSource.of(variables, OUR_VARIABLES, is_ours=True))
-    places = [
+    sources = [
         *own,
         CredentialSource.of(variables, _F5XC),
         CredentialSource.of(variables, _TERRAFORM),
     ]
-    choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
+    choice = _first_choice(sources, may_be_unencrypted=may_be_unencrypted)
     if choice is None or not choice.source.has_credential:
-        places.append(_vesctl_source(variables))
-        choice = _first_choice(places, may_be_unencrypted=may_be_unencrypted)
+        sources.append(_vesctl_source(variables))
+        choice = _first_choice(sources, may_be_unencrypted=may_be_unencrypted)
     if choice is None:
         raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}.")
     return replace(choice, source=_completed(choice.source, own))
 
 
-def _first_choice(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) -> Choice | None:
-    """Return the first URL that has a credential, or the first URL; one of ours wins."""
-    choices = _choices(places, may_be_unencrypted=may_be_unencrypted)
+def _first_choice(
+    sources: Sequence[CredentialSource], *, may_be_unencrypted: bool
+) -> Choice | None:
+    """Return the first choice that has a credential, or the first one, or None."""
+    choices = _choices(sources, may_be_unencrypted=may_be_unencrypted)
     first = next(choices, None)
     if first is None or first.source.has_credential:
         return first
     return next((choice for choice in choices if choice.source.has_credential), first)
 
 
-def _choices(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) -> Iterator[Choice]:
-    """Yield each URL with the first credential that fits it; a URL of ours is the last one."""
-    for origin in places:
+def _choices(sources: Sequence[CredentialSource], *, may_be_unencrypted: bool) -> Iterator[Choice]:
+    """Yield each URL with the first credential that fits it, up to the first URL of ours."""
+    for origin in sources:
         if origin.url is None:
             continue
         url = _normalised(origin.url, may_be_unencrypted=may_be_unencrypted)
-        having = [source for source in places if source.has_credential]
+        having = [source for source in sources if source.has_credential]
         fitting = [
             source
             for source in having
@@ -207,9 +209,9 @@ def _choices(places: Sequence[CredentialSource], *, may_be_unencrypted: bool) ->
 
 
 def _completed(source: CredentialSource, own: Sequence[CredentialSource]) -> CredentialSource:
-    """Return the source with what our own sources add to any credential.
+    """Return the source, completed with values from our own sources.
 
-    A CA bundle is for any credential; passwords are for P12 bundles of our own sources.
+    A CA bundle applies to any credential, a password only to P12 bundles from our own sources.
     """
     for place in reversed(own):
         source = replace(source, ca_bundle=place.ca_bundle or source.ca_bundle)

@@ -1,4 +1,4 @@
-"""API tokens, and what happens when one is replaced.
+"""API tokens, which may be replaced while a mount runs.
 
 Threading: a `TokenFile` swaps a tuple by one assignment; two threads that see a new file at the
 same time both read it, which is harmless.
@@ -22,7 +22,7 @@ class Token(Protocol):
         """Return the current token."""
 
     def was_replaced(self, used: str) -> bool:
-        """Return whether there is another token than `used`, which the server has refused."""
+        """Return whether the token now differs from `used`, which the server has refused."""
 
 
 class FixedToken:

@@ -15,7 +15,7 @@ _FIRST_OF_LIST = "server-urls"
 def read_vesconfig(file: Path) -> dict[str, str]:
     """Return the texts in the file by their keys; of the list ``server-urls``, the first one.
 
-    Returns nothing if the file is missing. Raises `UserError` if it cannot be used.
+    Returns an empty dict if the file is missing. Raises `UserError` if it cannot be used.
     """
     try:
         content = read_file(file, f"the file {file}")
@@ -33,7 +33,7 @@ def read_vesconfig(file: Path) -> dict[str, str]:
     try:
         # This loader only knows texts, lists and mappings; tags cannot create anything else.
         found = yaml.load(content, Loader=yaml.BaseLoader)  # noqa: S506 -- it does less than the safe one
-    except (yaml.YAMLError, RecursionError):  # the latter for [[[[
+    except (yaml.YAMLError, RecursionError):  # RecursionError for deep nesting like [[[[
         raise UserError(f"The file {file} is not YAML: fix it, or give --url.") from None
     if not isinstance(found, dict):
         return {}

@@ -1,4 +1,4 @@
-"""The one table that turns exceptions of the domain into an errno(3) for programs."""
+"""The only table that maps exceptions of the domain to an errno(3) for programs."""
 
 import errno
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
     UntrustedServer,
-    UnusableAnswer,
+    UnusableResponse,
 )
 
 ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
@@ -35,13 +35,13 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         RateLimited: errno.EAGAIN,
         Unavailable: errno.EAGAIN,
         TimedOut: errno.ETIMEDOUT,
-        # Not ECONNREFUSED, which programs attribute to a server of their own.
+        # Programs would attribute ECONNREFUSED to a server of their own.
         Unreachable: errno.EHOSTUNREACH,
         OutOfDescriptors: errno.EMFILE,
         OutOfMemory: errno.ENOMEM,
         UntrustedServer: errno.EIO,
         ServerFault: errno.EIO,
-        UnusableAnswer: errno.EIO,
+        UnusableResponse: errno.EIO,
         TooLarge: errno.EFBIG,
         ReadOnly: errno.EROFS,
         BadHandle: errno.EBADF,

@@ -1,17 +1,17 @@
-"""The FUSE adapter: paths, handles, stat dicts and errnos; everything else is the `Library`.
+"""The FUSE adapter: paths, handles, stat dicts and errnos; the `Library` does everything else.
 
-`InvoiceFilesystem.__call__` is the one place where exceptions become errnos, because fusepy calls
-every operation through it. Nothing but an `OSError` with an errno may pass: exceptions of
+`InvoiceFilesystem.__call__` is the only place where exceptions become errnos, because fusepy calls
+every operation through it. It must raise nothing but an `OSError` with an errno: exceptions of
 ``requests`` are `OSError` with ``errno=None``, on which fusepy 3.0.1's own handler fails, and the
 kernel gets a random number (measured).
 
 An attribute with the name of a FUSE operation becomes that callback, so fields are private.
-``access``, ``flush`` and the xattr operations are left out on purpose: libfuse then tells the
-kernel once that they do not exist, and it stops asking (measured: 169 upcalls -> 43 for an
-``ls -l`` of 20 files). `XattrFilesystem` is what ``--xattr`` mounts.
+``access``, ``flush`` and the xattr operations are left out on purpose: libfuse then answers the
+first of each with ENOSYS, and the kernel sends no more of them (measured: 169 upcalls -> 43 for an
+``ls -l`` of 20 files). ``--xattr`` mounts `XattrFilesystem` instead.
 
 Threading: callbacks come from many threads at once. `_lock` guards `_handles` and `_next_handle`,
-and is not held during calls of the library.
+and is not held during calls to the library.
 """
 
 import errno
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 BLOCK_SIZE_BYTES = 4096  # st_blksize, f_bsize
 
-# Inode 0 would hide the entry, so these have the inode of the root; the kernel ignores it.
+# Inode 0 would hide an entry, so these two have the inode of the root, which the kernel ignores.
 _DOTS: Final = tuple(Entry(name, ROOT_INODE, is_directory=True) for name in (".", ".."))
 
 
@@ -54,7 +54,7 @@ class InvoiceFilesystem:
     """The operations that fusepy calls, each with the arguments of its namesake in libfuse.
 
     `on_ready` is called once, when the kernel has accepted the mount. For `stat_outside`
-    see `SizeNotifier`. It has more than 20 methods because the kernel has as many operations.
+    see `SizeNotifier`. The class has more than 20 methods because every FUSE operation is one.
     """
 
     use_ns: Final = True  # times are whole nanoseconds
@@ -108,7 +108,7 @@ class InvoiceFilesystem:
         return self._stat(self._sizes.attributes(path))
 
     def opendir(self, path: str) -> int:
-        """List a directory once for all reads of it, so that only opening it can fail."""
+        """List a directory once for all reads of the handle, so that only ``opendir`` can fail."""
         return self._keep(self._library.directory(path))
 
     def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
@@ -123,7 +123,7 @@ class InvoiceFilesystem:
         self._forget(handle)
 
     def open(self, path: str, flags: int) -> int:
-        """Open the whole content, pinned to the handle."""
+        """Open an invoice, and pin its whole content to the handle."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("the folder is read-only")
         opened = self._library.open(path)
@@ -135,7 +135,7 @@ class InvoiceFilesystem:
         return self._keep(opened)
 
     def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
-        """Return a slice of the content of a handle; it cannot fail."""
+        """Return a slice of the content of a handle; makes no request."""
         pdf = self._opened(handle).content.pdf
         return pdf[offset : offset + size]
 
@@ -157,7 +157,7 @@ class InvoiceFilesystem:
         }
 
     def _refuse_change(self, *_: object) -> None:
-        """Refuse every operation that would change something, even if root remounts with ``rw``."""
+        """Refuse an operation that would change something, even if root remounts with ``rw``."""
         raise ReadOnly("the folder is read-only")
 
     chmod = chown = create = link = mkdir = mknod = rename = rmdir = _refuse_change
@@ -202,7 +202,7 @@ class InvoiceFilesystem:
 
 
 class XattrFilesystem(InvoiceFilesystem):
-    """The same with extended attributes, which are read-only."""
+    """An `InvoiceFilesystem` with extended attributes, which are read-only."""
 
     def listxattr(self, path: str) -> list[str]:
         """Answer ``listxattr``; `xattrs.ERROR` is not among the names."""
@@ -224,13 +224,13 @@ class XattrFilesystem(InvoiceFilesystem):
 
 
 def _dirent(entry: Entry) -> tuple[str, dict[str, int], int]:
-    """Return an entry for libfuse, which only uses ``d_ino`` and ``d_type`` of the stat."""
+    """Return an entry for libfuse, which only uses inode and file type of the stat dict."""
     kind = stat.S_IFDIR if entry.is_directory else stat.S_IFREG
     return entry.name, {"st_ino": entry.inode, "st_mode": kind}, 0
 
 
 def _is_worth_logging(operation: str, error: InvoicefsError) -> bool:
-    """Return whether a failure is worth a line in the log: probing for names is not."""
+    """Return whether a failure is logged; a program that probes for names causes too many."""
     is_probing = isinstance(error, NotFound) and operation != "open"
     return not (is_probing or isinstance(error, Outdated | NameTooLong | NoAttribute))
 

@@ -1,6 +1,6 @@
-"""The binding to libfuse 2: how it is loaded, mount options, and paths as bytes.
+"""The binding to libfuse 2: loading it, mount options, and paths as bytes.
 
-The only importer of ``fuse`` (fusepy), which loads libfuse when it is imported.
+The only module that imports ``fuse`` (fusepy), which loads libfuse when it is imported.
 """
 
 import codecs
@@ -18,12 +18,13 @@ _PATH_CODEC = "invoicefs_path"
 def load_binding() -> Any:
     """Return the Python binding of libfuse 2; raises `UserError` if it cannot be loaded."""
     try:
-        import fuse  # loads libfuse, or whatever else FUSE_LIBRARY_PATH names
+        import fuse  # loads libfuse, or the library that FUSE_LIBRARY_PATH names
     except (ImportError, OSError, AttributeError) as error:
         raise UserError(f"libfuse 2 cannot be loaded: {error}.") from error
     if not hasattr(fuse, "FUSE"):
         raise UserError(
-            f"{fuse.__file__} is not that of fusepy: {sys.executable} -m pip install fusepy"
+            f"{fuse.__file__} does not belong to fusepy. "
+            f"Install fusepy: {sys.executable} -m pip install fusepy"
         )
     return fuse
 
@@ -31,14 +32,14 @@ def load_binding() -> Any:
 def serve(
     filesystem: InvoiceFilesystem, mount_point: str, settings: Settings, *, source: str
 ) -> None:
-    """Mount, and serve the kernel until the folder is unmounted or a signal ends it.
+    """Mount, and serve the kernel until the folder is unmounted or a signal arrives.
 
-    `source` is what ``df`` and ``mount`` show. Raises `UserError` if libfuse 2 cannot be loaded or
-    cannot mount; libfuse itself says why, on stderr.
+    `source` is the name that ``df`` and ``mount`` show. Raises `UserError` if libfuse 2 cannot be
+    loaded or cannot mount; in the latter case libfuse prints the reason to stderr.
     """
     fuse = load_binding()
-    # The kernel's paths are bytes. fusepy decodes them strictly and would answer EINVAL for one
-    # that is not UTF-8, where a name that does not exist is ENOENT.
+    # The kernel's paths are bytes. fusepy decodes them strictly and would return EINVAL for a path
+    # that is not UTF-8; the right error for a name that does not exist is ENOENT.
     codecs.register(_path_codec)
     options = {name: _as_path(value) for name, value in _options(settings, source).items()}
     try:
@@ -52,15 +53,15 @@ def serve(
 
 
 def encoded(path: str) -> bytes:
-    """Return a path as the kernel has it."""
+    """Return a path as the bytes that the kernel uses."""
     return path.encode("utf-8", "surrogateescape")
 
 
 def _options(settings: Settings, source: str) -> dict[str, bool | int | str]:
     """Return the mount options, see mount.fuse(8).
 
-    `attr_timeout` is 0 because with 1 s ``tar`` still saw the size from before the download
-    (measured). `auto_cache` drops the page cache when size or mtime have changed.
+    `attr_timeout` is 0 because with 1 s ``tar`` still got the size from before the download
+    (measured). `auto_cache` invalidates the page cache when size or mtime have changed.
     """
     options: dict[str, bool | int | str] = {
         "ro": True,
@@ -74,13 +75,14 @@ def _options(settings: Settings, source: str) -> dict[str, bool | int | str]:
         "subtype": "invoicefs",
     }
     if settings.allow_other:
-        # Permission bits only mean anything with this; it costs an upcall per path component.
+        # Only `default_permissions` makes the kernel check permission bits; it costs an upcall per
+        # path component.
         options |= {"allow_other": True, "default_permissions": True}
     return options
 
 
 def _path_codec(name: str) -> codecs.CodecInfo | None:
-    """UTF-8 that carries other bytes through as lone surrogates, like `os.fsdecode`."""
+    """Return a codec for UTF-8 that keeps invalid bytes as lone surrogates, like `os.fsdecode`."""
     if name != _PATH_CODEC:
         return None
     return codecs.CodecInfo(
@@ -94,5 +96,5 @@ def _path_codec(name: str) -> codecs.CodecInfo | None:
 
 
 def _as_path(value: Any) -> Any:
-    """Return text of the command line as our codec has it, so its bytes stay in every locale."""
+    """Return command-line text as `_path_codec` decodes it, to keep its bytes in any locale."""
     return os.fsencode(value).decode("utf-8", "surrogateescape") if type(value) is str else value

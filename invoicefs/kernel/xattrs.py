@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from invoicefs.library.library import Description
 
 ERROR = "user.invoicefs.error"
-"""Why the last open failed. It is not listed, so that copies of the file do not get it."""
+"""The attribute that says why the last open failed. It is not listed, so that it is not copied."""
 
 _LARGEST_BYTES = 64 * 1024  # XATTR_SIZE_MAX, see limits.h
 _PREFIX = "user.invoicefs."
@@ -13,7 +13,7 @@ _FIELDS = ("status", "period_start", "period_end", "amount", "currency")
 
 
 def described(description: Description) -> Mapping[str, bytes]:
-    """Return the attributes of an invoice by their names; empty fields have none."""
+    """Return the extended attributes of an invoice by name, without those that are empty."""
     fields: dict[str, str | None] = {}
     if (invoice := description.invoice) is not None:
         fields = {name: getattr(invoice, name) for name in _FIELDS}
@@ -23,5 +23,5 @@ def described(description: Description) -> Mapping[str, bytes]:
 
 
 def value(text: str) -> bytes:
-    """Return text as the value of an attribute, whatever characters it has, cut to the maximum."""
+    """Return text as an attribute value: invalid characters escaped, truncated to the maximum."""
     return text.encode("utf-8", "backslashreplace")[:_LARGEST_BYTES]

@@ -1,1 +1,1 @@
-"""The centre: what exists, what it looks like, and its bytes."""
+"""The core: namespaces and invoices, their attributes, and the content of PDFs."""

@@ -1,18 +1,18 @@
-"""What the API has let a credential see: the store shows it no more than that.
+"""Access control of the store: a credential gets nothing that the API has not let it see.
 
-Mounts of one user share a store, even with different tokens. What one of them has downloaded says
-nothing about what another may see; only the API does. So for each credential and namespace it is
-recorded that a listing, and that a PDF, was allowed. Where nothing is recorded, the request is
-made, once per namespace, and its result counts.
+Mounts of one user share a store, even with different tokens. If one of them has downloaded an
+invoice, another need not be allowed to see it; only the API decides. So for each credential and
+namespace a verdict is recorded on listings, and one on PDFs. Without a verdict, the request is
+made, once per namespace, and its result decides.
 
 Invariants:
 
-1. What is stored is served only to a credential that `may_see` it, or that has just received it.
+1. A cached value is served only to a credential that `may_see` it, or that has just received it.
 2. A credential is recorded as a fingerprint, keyed with a secret of the store: neither the
-   credential nor anything it could be guessed from is written down.
-3. A 403 for a listing revokes the permission to see it. That it was once allowed stays known
-   (`has_seen`), because what such a credential already knows is no secret to it. A 403 for one PDF
-   says nothing about others.
+   credential nor anything from which it could be guessed is written to disk.
+3. A 403 for a listing revokes the permission to see it. It stays recorded that it was once allowed
+   (`has_seen`), because information that a credential has already received is no secret to it. A
+   403 for one PDF says nothing about others.
 
 Threading: `_known` changes by single assignments. `note` is called by threads that may use the
 store; all others read it through `disk`.
@@ -35,7 +35,7 @@ PDF: Final = "pdf"
 
 
 class Verdict(enum.StrEnum):
-    """The API's last response; a credential that never saw anything has none."""
+    """The API's verdict on a kind of request; there is none until a request is allowed."""
 
     ALLOWED = "allowed"
     REFUSED = "refused"
@@ -50,9 +50,9 @@ class _Request(NamedTuple):
 
 
 class Access:
-    """What the credential of a mount may see; `credential` returns the current one.
+    """The verdicts on the credential of a mount; `credential` returns the current one.
 
-    A credential is any text that stands for it.
+    A credential is represented by any text that identifies it.
     """
 
     def __init__(self, store: Store, disk: DiskThreads, credential: Callable[[], str]) -> None:
@@ -63,7 +63,7 @@ class Access:
         self._credential = credential
 
     def note(self, credential: str, kind: str, namespace: str, *, is_allowed: bool) -> None:
-        """Record how the API has answered a request of a credential; uses the store."""
+        """Record whether the API allowed a request with a credential; uses the store."""
         request = _Request(credential, kind, namespace)
         before = self._known.get(request) or self._stored(request)
         after = Verdict.ALLOWED if is_allowed else before
@@ -76,23 +76,24 @@ class Access:
     def may_see(self, kind: str, namespace: str = "") -> bool:
         """Return whether the API last allowed this; raises `TimedOut` if the disk hangs.
 
-        Another mount with the same credential may have been allowed it since this was last asked.
+        As long as there is no verdict, every call reads the store, because another mount with the
+        same credential may have been allowed this in the meantime.
         """
         request = _Request(self._credential(), kind, namespace)
         if self._known.get(request) is None:
-            self._recall(request)
+            self._load(request)
         return self._known[request] is Verdict.ALLOWED
 
     def has_seen(self, kind: str, namespace: str = "") -> bool:
         """Return whether the API ever allowed this; raises `TimedOut` if the disk hangs."""
         request = _Request(self._credential(), kind, namespace)
         if request not in self._known:
-            self._recall(request)
+            self._load(request)
         return self._known[request] is not None
 
-    def _recall(self, request: _Request) -> None:
+    def _load(self, request: _Request) -> None:
         found = self._disk.run(lambda: self._stored(request))
-        # A response may have come first, and counts.
+        # A response that arrived in the meantime takes precedence.
         self._known[request] = self._known.get(request) or found
 
     def _stored(self, request: _Request) -> Verdict | None:

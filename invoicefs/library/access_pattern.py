@@ -1,23 +1,23 @@
-"""How programs go through a sequence of files, and which files to download ahead of them.
+"""The access pattern of programs in a sequence of files, and which files to download ahead.
 
-Sequential access is a series of visits to one place after the other. Several may go on at once;
-each is recognised by the place that comes next. A visit to any other place is a jump, and nothing
-is downloaded ahead of it. A program that goes through the files in another order only jumps.
+A sequential access is a series of visits to consecutive positions. There may be several at once;
+each is recognised by its next position. A visit to any other position is a jump, and nothing is
+downloaded ahead of it. A program that reads the files in another order only makes jumps.
 """
 
 from dataclasses import dataclass
 
 FIRST_WINDOW = 2
-_MAX_ACCESSES = 4  # in one sequence; programs seldom read a folder at the same time
+_MAX_ACCESSES = 4  # in one sequence; more than a few programs seldom read a folder at once
 
 
 @dataclass(frozen=True, slots=True)
 class SequentialAccess:
-    """The position of a sequential access, and which places ahead of it to download now.
+    """The position of a sequential access, and which positions ahead of it to download now.
 
-    `ahead` begins after what was ahead at earlier steps, so no place is named twice; it may reach
-    beyond the end of the sequence. `window` is how far ahead it reaches. It doubles with each step,
-    so an access that ends soon has downloaded little for nothing.
+    `ahead` begins after the positions of earlier steps, so no position appears twice; it may extend
+    beyond the end of the sequence. `window` is how far ahead of the position it extends. The window
+    doubles with each step, so an access that ends soon causes few unneeded downloads.
     """
 
     position: int
@@ -30,12 +30,12 @@ class SequentialAccess:
         return cls(position, _nothing(position + 1))
 
     def is_continued_at(self, position: int) -> bool:
-        """Return whether a visit to this place continues the access, or repeats its last step."""
+        """Return whether a visit to this position continues the access or repeats its last step."""
         return position - self.position in (0, 1)
 
     def step(self, position: int, largest_window: int) -> "SequentialAccess":
         """Return the access after a visit that continues it."""
-        if position == self.position:  # one visit of a program is several system calls
+        if position == self.position:  # a program makes several system calls for one visit
             return SequentialAccess(position, _nothing(self.ahead.stop), self.window)
         window = min(max(FIRST_WINDOW, 2 * self.window), largest_window)
         begin = max(self.ahead.stop, position + 1)
@@ -51,11 +51,11 @@ class AccessPattern:
 
     @property
     def ahead(self) -> range:
-        """The places to download after the last visit."""
+        """The positions to download after the last visit."""
         return self.accesses[-1].ahead if self.accesses else _nothing(0)
 
     def step(self, position: int, largest_window: int) -> "AccessPattern":
-        """Return the pattern after a visit to this place."""
+        """Return the pattern after a visit to this position."""
         for access in reversed(self.accesses):
             if access.is_continued_at(position):
                 others = tuple(other for other in self.accesses if other is not access)

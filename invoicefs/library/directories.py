@@ -1,4 +1,4 @@
-"""Paths and directories: the parts of a path, and what directories and their entries look like."""
+"""The parts of a path, and the entries and attributes of directories."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Entry:
 
 
 def path_parts(path: str) -> list[str]:
-    """Return the names in a path; raises `NameTooLong`."""
+    """Return the names in a path; raises `NameTooLong` if one exceeds 255 bytes."""
     parts = [part for part in path.split("/") if part]
     if any(map(is_too_long, parts)):
         raise NameTooLong("the name is longer than 255 bytes")

@@ -1,14 +1,14 @@
-"""Where the content of an invoice comes from: memory, the store, or the API.
+"""The content of invoices, from memory, the store or the API.
 
 Invariants:
 
 1. Content is always a whole PDF whose length and SHA-256 match its record.
-2. An mtime changes when bytes change and at no other time, and then it grows by at least a second:
-   with the same mtime and size the kernel's page cache would mix two versions (measured).
-3. There is one PDF request per version of an invoice, however many callers ask for it. What is
-   downloaded ahead stays in memory until it is opened, because the store need not keep it.
+2. An mtime only changes when the bytes change, and then it grows by at least a second: with the
+   same mtime and size, the kernel's page cache would mix two versions (measured).
+3. There is one PDF request per version of an invoice, however many callers need it. Content that
+   is downloaded ahead stays in memory until it is opened, because the store may not keep it.
 
-Threading: `_lock` guards the two counters. `_is_evicted` and `_refreshed_ns` change by single
+Threading: `_lock` guards the two counters. `_was_last_evicted` and `_refreshed_ns` change by single
 assignments. Functions given to the scheduler run in its threads and may use the store; everything
 else reads it through `disk`.
 """
@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 
 from invoicefs.clock import NS_PER_S, Clock, Deadline
-from invoicefs.errors import Denied, InvoicefsError, NoAnswer
+from invoicefs.errors import Denied, InvoicefsError, NoResponse
 from invoicefs.library.access import PDF, Access
 from invoicefs.library.freshness import Freshness, freshness
 from invoicefs.library.memory_cache import MemoryCache
@@ -38,7 +38,7 @@ MEMORY_CACHE_BYTES = 64 * 1024 * 1024  # hundreds of typical PDFs, four of the l
 class Downloads:
     """The PDFs of a tenant, from wherever they are available first.
 
-    It has more than 20 methods because these steps share one set of caches and counters.
+    The class has more than 20 methods because its steps share one set of caches and counters.
     """
 
     def __init__(
@@ -65,23 +65,23 @@ class Downloads:
         self._drafts = MemoryCache(limit_bytes)
         self._ahead = MemoryCache(limit_bytes)
         self._refreshed_ns: dict[str, int] = {}
-        self._is_evicted = False  # the last PDF that was read from the store, and had been in it
+        self._was_last_evicted = False  # whether the last PDF read from the store was not there
         self._lock = threading.Lock()
         self._count = 0
         self._hits = 0
 
     @property
     def count(self) -> int:
-        """How many PDFs have been downloaded."""
+        """The number of PDFs that have been downloaded."""
         return self._count
 
     @property
     def hits(self) -> int:
-        """How often a PDF was wanted that had been downloaded earlier."""
+        """How often a PDF was served without a request, except from read-ahead."""
         return self._hits
 
     def freshness(self, invoice: Invoice, record: Record | None) -> Freshness:
-        """Return whether the content that a record describes may be served."""
+        """Return the freshness of the content that a record describes."""
         return freshness(
             invoice,
             record,
@@ -100,19 +100,19 @@ class Downloads:
     def is_wanted_ahead(self, invoice: Invoice) -> bool:
         """Return whether the next open may have to wait for a download; memory only.
 
-        If the last PDF had been evicted, the next one in sequence probably has been, too.
+        If the last PDF was evicted, the next one in sequence probably was, too.
         """
         expires_at_once = invoice.active and self._active_ttl_s == 0
         if expires_at_once or self.in_memory(invoice) is not None:
             return False
-        return self._is_evicted or not self._is_fresh(invoice, self._records.get(invoice))
+        return self._was_last_evicted or not self._is_fresh(invoice, self._records.get(invoice))
 
     def expire_drafts(self, namespace: str) -> None:
-        """Have the next open of each draft in a namespace download it, however fresh it is."""
+        """Make the next open of each draft in a namespace download it, however fresh it is."""
         self._refreshed_ns[namespace] = self._clock.wall_ns()
 
     def load_draft(self, invoice: Invoice) -> None:
-        """Keep what the store has of a draft in memory while it is fresh; uses the store."""
+        """Load a draft from the store into memory if it is fresh, or discard it; uses the store."""
         record = self._records.get(invoice)
         facts = record.content if record else None
         if facts is None or not self._is_fresh(invoice, record):
@@ -121,7 +121,7 @@ class Downloads:
             self._fresh_from_store(invoice)
 
     def opened(self, invoice: Invoice) -> None:
-        """Drop what was downloaded ahead: from now on the handle has it."""
+        """Discard the content that was downloaded ahead: from now on the handle has it."""
         self._ahead.discard(invoice.key)
 
     def fetch(self, invoice: Invoice, deadline: Deadline) -> Content:
@@ -148,23 +148,23 @@ class Downloads:
         """Return fresh content, or stale content if the API gives no answer."""
         try:
             return self.fetch(invoice, deadline)
-        except NoAnswer as error:
+        except NoResponse as error:
             if not self._access.may_see(PDF, invoice.namespace):
                 raise
-            stale = self._disk.run(lambda: self._from_store(self._records.recall(invoice)))
+            stale = self._disk.run(lambda: self._from_store(self._records.reread(invoice)))
             if stale is None:
                 raise
             log.warning("The cached copy of %s is served: %s", invoice.key, error)
             return stale
 
     def replace(self, invoice: Invoice, deadline: Deadline) -> None:
-        """Download an invoice, final or not, and replace what is stored of it.
+        """Download an invoice, draft or final, and replace its cached content and record.
 
         If it fails, the error is raised and nothing changes. Open handles keep their version.
         """
 
         def download(until: Deadline) -> Content:
-            return self._download(invoice, until, past_caches=True)
+            return self._download(invoice, until, bypass_caches=True)
 
         self._scheduler.fetch(f"again/{invoice.key}", "pdf", download, deadline)
         self._ahead.discard(invoice.key)
@@ -174,7 +174,7 @@ class Downloads:
         self._scheduler.start(*self._job(invoice), deadline)
 
     def start_ahead(self, invoice: Invoice, deadline: Deadline) -> None:
-        """Do the same for an invoice about to be opened: it stays in memory until then."""
+        """Start a download as `start` does, and keep the content in memory until it is opened."""
 
         def download(until: Deadline) -> Content:
             content = self._download_unless_fresh(invoice, until)
@@ -196,9 +196,9 @@ class Downloads:
         return f"pdf/{invoice.key}", "pdf", download
 
     def _once_allowed(self, invoice: Invoice, found: Content, deadline: Deadline) -> Content:
-        """Return content that was found, once the API has allowed the credential a PDF there.
+        """Return content that was found, once the API has allowed a PDF of the namespace.
 
-        Until then one invoice is downloaded for everyone who waits, and its result counts.
+        Until then, one invoice is downloaded for all callers that wait, and the result decides.
         """
         if self._access.may_see(PDF, invoice.namespace):
             return found
@@ -212,14 +212,14 @@ class Downloads:
         except Denied:
             raise
         except InvoicefsError:
-            # Another invoice may have been tried, and this one may be allowed.
+            # The request may have been for another invoice, and this one may be allowed.
             if self._access.may_see(PDF, invoice.namespace):
                 return found
             self._request(invoice, deadline)
         return downloaded[0] if downloaded else found
 
     def _download_unless_fresh(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """Download, unless somebody else has done so in the meantime; uses the store."""
+        """Download, unless another thread or mount has just done so; uses the store."""
         if self._access.may_see(PDF, invoice.namespace):
             found = self.in_memory(invoice) or self._fresh_from_store(invoice)
             if found is not None:
@@ -227,12 +227,12 @@ class Downloads:
         return self._download(invoice, deadline)
 
     def _download(
-        self, invoice: Invoice, deadline: Deadline, *, past_caches: bool = False
+        self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool = False
     ) -> Content:
-        """Download and save, whatever is stored; uses the store."""
+        """Download and save, even if there is cached content; uses the store."""
         has_changed = self.freshness(invoice, self._records.get(invoice)) is Freshness.CHANGED
-        past_caches = past_caches or invoice.active or has_changed
-        pdf = self._api.invoice_pdf(invoice, deadline, past_caches=past_caches)
+        bypass_caches = bypass_caches or invoice.active or has_changed
+        pdf = self._api.invoice_pdf(invoice, deadline, bypass_caches=bypass_caches)
         content = Content(self._record_of(invoice, pdf), pdf)
         self._store.save(invoice, content)
         self._records.replace(invoice, content.record)
@@ -246,7 +246,7 @@ class Downloads:
         """Return the record of content that was just downloaded."""
         now_ns = self._clock.wall_ns()
         facts = StoredContent(len(pdf), hashlib.sha256(pdf).hexdigest(), invoice.version, now_ns)
-        before = self._records.recall(invoice)
+        before = self._records.reread(invoice)
         mtime_ns = before.mtime_ns
         if before.content is not None and before.content.sha256 != facts.sha256:
             mtime_ns = max(now_ns, mtime_ns + NS_PER_S)
@@ -255,11 +255,11 @@ class Downloads:
     def _fresh_from_store(self, invoice: Invoice) -> Content | None:
         record = self._records.get(invoice)
         if not self._is_fresh(invoice, record):
-            record = self._records.recall(invoice)
+            record = self._records.reread(invoice)
         if not self._is_fresh(invoice, record):
             return None
         content = self._from_store(record)
-        self._is_evicted = content is None
+        self._was_last_evicted = content is None
         if invoice.active and content is not None:
             self._drafts.put(invoice.key, content)
         return content

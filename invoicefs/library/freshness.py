@@ -31,10 +31,10 @@ def freshness(
     draft_ttl_s: float,
     refreshed_ns: int,
 ) -> Freshness:
-    """Judge the record of an invoice; times are wall-clock nanoseconds.
+    """Return the freshness of an invoice's record; times are wall-clock nanoseconds.
 
-    A draft from the future, after the wall clock went back, has expired, and so has one from
-    before `refreshed_ns`.
+    A draft that was downloaded in the future, because the wall clock went back, has expired, and
+    so has one that was downloaded before `refreshed_ns`.
     """
     facts = record.content if record else None
     if facts is None:

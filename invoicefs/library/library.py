@@ -1,12 +1,12 @@
-"""The centre: what exists, what it looks like, and its bytes, by the paths of the mount.
+"""The core: directories, attributes and content, by the paths of the mount.
 
-It joins `Namespaces` and `Listings` (what exists) with `Pdfs` (what it looks like and holds), and
-does not know FUSE. Each operation has one deadline for everything it does. All errors come from
-`attributes`, `directory` and `open`: what they return is complete and in memory, so reading it
-cannot fail.
+It joins `Namespaces` and `Listings` (which invoices exist) with `Pdfs` (their attributes and
+content), and does not know FUSE. Each operation has one deadline for everything it does. Requests
+can only fail in `lookup`, `attributes`, `directory` and `open`: these return complete results, so
+reading open content makes no request.
 
-Threading: every method may be called from many threads at once, even from threads that end soon,
-such as FUSE callbacks: the store is only read in the threads of `disk`. `_open_errors` changes by
+Threading: every method may be called from many threads at once, even from short-lived ones such as
+those of FUSE callbacks: the store is only read in the threads of `disk`. `_open_errors` changes by
 single assignments.
 """
 
@@ -45,14 +45,14 @@ from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
 
-_KERNEL_MEMORY_S = 5  # it asks again after 1 s (entry_timeout); the rest is for slow machines
+_KERNEL_MEMORY_S = 5  # the kernel's entry_timeout is 1 s; the rest is for slow machines
 
 
 @dataclass(frozen=True, slots=True)
 class OpenInvoice:
     """An invoice whose content is pinned until it is released.
 
-    `is_young` if the kernel may still have the size from before the download.
+    `is_young` is true if the kernel may still have the size from before the download.
     """
 
     invoice: Invoice
@@ -62,7 +62,7 @@ class OpenInvoice:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is known of an invoice; without a listing only its SHA-256, in hex, if that."""
+    """The known properties of an invoice; if it is not listed, at most its SHA-256, in hex."""
 
     invoice: Invoice | None
     sha256: str | None
@@ -78,7 +78,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What is known and what was done, in numbers; `open` counts invoices that are open now."""
+    """The counters of a mount; `open` is the number of invoices that are open now."""
 
     namespaces: int
     invoices: int
@@ -92,8 +92,8 @@ class Counts:
 class Library:
     """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``.
 
-    It has more than 20 methods because it is the one face that the kernel and the control socket
-    see; each of them is a few lines.
+    The class has more than 20 methods because it is the only interface of the kernel and the
+    control socket; each method is a few lines.
     """
 
     def __init__(
@@ -134,9 +134,9 @@ class Library:
         self._namespaces = Namespaces(api, cache, scheduler, clock, settings, access)
         self._listings = Listings(api, cache, self._namespaces, scheduler, clock, settings, access)
 
-    def first_contact(self) -> tuple[str, ...]:
+    def list_namespaces(self) -> tuple[str, ...]:
         """List the namespaces now; raises the error of the request."""
-        return self._namespaces.first_contact(self._deadline())
+        return self._namespaces.list_namespaces(self._deadline())
 
     @property
     def is_known(self) -> bool:
@@ -148,7 +148,7 @@ class Library:
     # For the kernel.
 
     def lookup(self, path: str) -> Attributes:
-        """Return what is known of a path; does not wait for the download of a listed invoice."""
+        """Return the attributes of a path without waiting for a listed invoice's download."""
         return self._attributes(path, waits=False)
 
     def attributes(self, path: str) -> Attributes:
@@ -172,7 +172,7 @@ class Library:
                 raise NotFound(f"{path} is not a directory")
 
     def open(self, path: str) -> OpenInvoice:
-        """Return the whole content of an invoice, pinned; give it back with `release`."""
+        """Return the whole content of an invoice, pinned until `release`."""
         try:
             opened = self._open(path, self._deadline())
         except InvoicefsError as error:
@@ -182,7 +182,7 @@ class Library:
         return opened
 
     def release(self, opened: OpenInvoice) -> None:
-        """Give back what `open` returned."""
+        """Unpin content that `open` returned."""
         self._pdfs.release(opened.invoice)
 
     def open_attributes(self, opened: OpenInvoice) -> Attributes:
@@ -194,7 +194,7 @@ class Library:
         return self._open_errors.get(path)
 
     def description(self, path: str) -> Description:
-        """Return what is known of an invoice; makes no request."""
+        """Return the known properties of an invoice; makes no request."""
         match path_parts(path):
             case [directory, name]:
                 return self._description(directory, name)
@@ -202,14 +202,14 @@ class Library:
                 return Description(None, None)
 
     def usage(self) -> Usage:
-        """Return what is known of the total size; makes no request."""
+        """Return the sum of all known sizes, and the number of files; makes no request."""
         files = 1 + self._namespaces.count + self._listings.invoice_count()
         return Usage(self._pdfs.known_size_bytes(), files)
 
     # For the control socket.
 
     def counts(self) -> Counts:
-        """Return what is known and what was done; makes no request."""
+        """Return the counters of the mount; makes no request."""
         invoices = self._shown_invoices()
         sizes_bytes = [self._pdfs.downloaded_bytes(invoice) for invoice in invoices]
         known_bytes = [size_bytes for size_bytes in sizes_bytes if size_bytes is not None]
@@ -224,17 +224,17 @@ class Library:
         )
 
     def evicted(self) -> tuple[str, ...]:
-        """Return the paths of listed invoices that were downloaded, and are no longer stored.
+        """Return the paths of listed invoices that were downloaded, and have been evicted since.
 
         Raises `TimedOut` if the disk hangs.
         """
         return tuple(f"/{invoice.key}" for invoice in self._pdfs.evicted(self._shown_invoices()))
 
     def refresh(self, path: str) -> None:
-        """List again now, and have drafts downloaded again when they are next opened.
+        """List again now, and make the next open of each draft download it again.
 
-        Refreshes all that was listed, or the namespace that the path is in. Raises the error of a
-        request that failed, and `NotFound` if there is no such path.
+        Refreshes everything that was listed, or the namespace that the path is in. Raises the error
+        of a request that failed, or `NotFound` if the path does not exist.
         """
         deadline = self._deadline()
         match path_parts(path):
@@ -248,15 +248,15 @@ class Library:
                     self._find(path, deadline)
 
     def download_again(self, path: str) -> None:
-        """Download an invoice and replace what is stored of it; raises what prevents it."""
+        """Download an invoice and replace its cached copy; raises the error if that fails."""
         deadline = self._deadline()
         invoice, _ = self._find(path, deadline)
         self._downloads.replace(invoice, deadline)
 
     def _refresh_all(self, deadline: Deadline) -> None:
-        """Refresh all that was listed; afterwards raises the first error.
+        """Refresh everything that was listed; raises the first error afterwards.
 
-        A namespace that is gone has nothing to list, and is no failure.
+        A namespace that no longer exists is not a failure.
         """
         listed = self._listings.listed_namespaces()
         for namespace in listed:
@@ -293,7 +293,7 @@ class Library:
         if invoice is not None:
             return Description(invoice, self._pdfs.sha256(invoice))
         if (unlisted := invoice_name(name)) is not None:
-            # Where listing is forbidden, nothing is known but what was downloaded.
+            # Where listing is forbidden, only downloaded invoices are known.
             return Description(None, self._pdfs.sha256(unlisted_invoice(directory, unlisted)))
         return Description(None, None)
 
@@ -310,7 +310,7 @@ class Library:
                 raise NotFound(f"{path} is too deep")
 
     def _is_young(self, content: OpenContent) -> bool:
-        """Return whether it was downloaded after the kernel may last have asked for the size."""
+        """Return whether the kernel may still have the size from before the download."""
         facts = content.record.content
         age_ns = self._clock.wall_ns() - facts.fetched_ns if facts else 0
         return not age_ns >= _KERNEL_MEMORY_S * NS_PER_S
@@ -328,9 +328,9 @@ class Library:
         deadline = self._deadline()
         invoice = self._pdfs.pinned(f"{directory}/{name}")
         if invoice is None:
-            invoice, is_vouched_for = self._find(f"/{directory}/{name}", deadline)
-            if not is_vouched_for and not self._pdfs.was_downloaded(invoice):
-                # Only a PDF request can tell whether there is such an invoice.
+            invoice, is_listed = self._find(f"/{directory}/{name}", deadline)
+            if not is_listed and not self._pdfs.was_downloaded(invoice):
+                # Only a PDF request can determine whether this invoice exists.
                 self._downloads.fetch(invoice, deadline)
             if waits:
                 siblings = self._listings.last_listing(invoice.namespace)

@@ -1,11 +1,11 @@
 """The last listings of a tenant: in memory, with the store behind it.
 
-Snapshots are immutable and swapped in one step, so readers take no lock. `_lock` makes sure that
-what is read from the store never replaces what came from the API later.
+Snapshots are immutable and replaced in one step, so readers take no lock. `_lock` ensures that a
+snapshot from the store never replaces a later one from the API.
 
-The store may be unavailable when it is read, and back a moment later. `reread_namespaces` and
-`reread_listing` read it again unless it is known to have what is in memory. They are called just
-before a listing is replaced; otherwise a final invoice that only the store knows would be lost.
+The store may be unavailable when it is read, and available a moment later. `reread_namespaces` and
+`reread_listing` read it again, unless it is known to have the snapshot in memory. They are called
+just before a listing is replaced; otherwise a final invoice that only the store has would be lost.
 """
 
 import threading
@@ -24,7 +24,8 @@ from invoicefs.scheduling.disk_threads import DiskThreads
 class NamespaceSnapshot:
     """The namespaces by the names of their directories.
 
-    `fetched_s` is when they came from the API, if they did. `is_partial` if the API said so.
+    `fetched_s` is when they came from the API, or None if they came from the store. `is_partial`
+    is true if the API said that some are missing.
     """
 
     by_directory: dict[str, str]
@@ -33,7 +34,7 @@ class NamespaceSnapshot:
 
     @classmethod
     def of(cls, namespaces: Iterable[str]) -> "NamespaceSnapshot":
-        """Return these namespaces, as if they came from the store."""
+        """Return a snapshot of these namespaces, as one that came from the store."""
         return cls({names.directory_name(name) or name: name for name in namespaces})
 
     @property
@@ -41,7 +42,7 @@ class NamespaceSnapshot:
         """The namespaces in their order."""
         return tuple(self.by_directory.values())
 
-    def is_younger(self, age_s: float, clock: Clock) -> bool:
+    def is_younger_than(self, age_s: float, clock: Clock) -> bool:
         """Return whether it came from the API less than this time ago."""
         return self.fetched_s is not None and clock.monotonic_s() - self.fetched_s < age_s
 
@@ -51,19 +52,19 @@ NO_NAMESPACES: Final = NamespaceSnapshot({})
 
 @dataclass(frozen=True, slots=True)
 class ListingSnapshot:
-    """A listing, the part of it that is shown, and when it came from the API, if it did."""
+    """A listing, the part of it that is shown, and when it came from the API, if not the store."""
 
     everything: Listing
     shown: Listing
     fetched_s: float | None = None
 
-    def is_younger(self, age_s: float, clock: Clock) -> bool:
+    def is_younger_than(self, age_s: float, clock: Clock) -> bool:
         """Return whether it came from the API less than this time ago."""
         return self.fetched_s is not None and clock.monotonic_s() - self.fetched_s < age_s
 
 
 class ListingCache:
-    """What was listed last; only invoices with one of `statuses` are shown, or all.
+    """The last listings. Only invoices with one of `statuses` are shown, or all if it is empty.
 
     `learn` is called with every listing before it is shown, in a thread that may use the store.
     All methods may be called from any thread, unless they say that they use the store.
@@ -82,16 +83,16 @@ class ListingCache:
         self._learn = learn
         self._lock = threading.Lock()
         self._namespaces: NamespaceSnapshot | None = None
-        self._listings: dict[str, ListingSnapshot | None] = {}  # None: the store has none either
+        self._listings: dict[str, ListingSnapshot | None] = {}  # None: the store has no listing
 
     def namespaces(self) -> NamespaceSnapshot:
         """Return the last list of namespaces, empty if there is none."""
         if self._namespaces is None:
-            self._disk.run(self._recall_namespaces)
+            self._disk.run(self._load_namespaces)
         return self._namespaces or NO_NAMESPACES
 
     def reread_namespaces(self) -> NamespaceSnapshot:
-        """Return the same, with what the store has; uses the store."""
+        """Return the last list of namespaces, merged with that of the store; uses the store."""
         known = self.namespaces()
         if known.fetched_s is not None and self._store.has_saved_namespaces(known.names):
             return known
@@ -104,7 +105,7 @@ class ListingCache:
     def replace_namespaces(
         self, found: tuple[str, ...], *, fetched_s: float, is_partial: bool
     ) -> NamespaceSnapshot:
-        """Swap in what the API lists now; uses the store."""
+        """Replace the list of namespaces by a newer one, also in the store; uses the store."""
         self._store.save_namespaces(found)
         fresh = replace(NamespaceSnapshot.of(found), fetched_s=fetched_s, is_partial=is_partial)
         with self._lock:
@@ -114,11 +115,11 @@ class ListingCache:
     def listing(self, namespace: str) -> ListingSnapshot | None:
         """Return the last listing of a namespace, or None."""
         if namespace not in self._listings:
-            self._disk.run(lambda: self._recall_listing(namespace))
+            self._disk.run(lambda: self._load_listing(namespace))
         return self._listings.get(namespace)
 
     def reread_listing(self, namespace: str) -> ListingSnapshot | None:
-        """Return the same, with what the store has; uses the store."""
+        """Return the last listing of a namespace, merged with that of the store; uses the store."""
         known = self.listing(namespace)
         if known is not None and self._store.has_saved_listing(namespace, known.everything):
             return known
@@ -127,9 +128,9 @@ class ListingCache:
             return known
         self._learn(stored)
         if known is None:
-            merged = self._listed(stored)
+            merged = self._snapshot(stored)
         else:
-            merged = self._listed(stored.succeeded_by(known.everything), known.fetched_s)
+            merged = self._snapshot(stored.succeeded_by(known.everything), known.fetched_s)
         with self._lock:
             if self._listings.get(namespace) is known:
                 self._listings[namespace] = merged
@@ -138,13 +139,13 @@ class ListingCache:
     def replace_listing(
         self, namespace: str, listing: Listing, *, fetched_s: float
     ) -> ListingSnapshot:
-        """Swap in what the API lists now; uses the store."""
+        """Replace the listing of a namespace by a newer one, also in the store; uses the store."""
         known = self.listing(namespace)
         if known is not None and known.everything.invoices == listing.invoices:
             listing = known.everything  # keeps what was derived from it, and is not saved again
         self._learn(listing)
         self._store.save_listing(namespace, listing)
-        fresh = self._listed(listing, fetched_s)
+        fresh = self._snapshot(listing, fetched_s)
         with self._lock:
             self._listings[namespace] = fresh
         return fresh
@@ -153,19 +154,19 @@ class ListingCache:
         """Return all listings in memory by their namespaces."""
         return {name: listed for name, listed in tuple(self._listings.items()) if listed}
 
-    def _recall_namespaces(self) -> None:
+    def _load_namespaces(self) -> None:
         stored = NamespaceSnapshot.of(self._store.namespaces())
         with self._lock:
-            # A refresh may have come first, and its result counts.
+            # The result of a refresh in the meantime takes precedence.
             self._namespaces = self._namespaces or stored
 
-    def _recall_listing(self, namespace: str) -> None:
+    def _load_listing(self, namespace: str) -> None:
         stored = self._store.listing(namespace)
         if stored is not None:
             self._learn(stored)
         with self._lock:
-            # A refresh may have come first, and its result counts.
-            self._listings.setdefault(namespace, self._listed(stored) if stored else None)
+            # The result of a refresh in the meantime takes precedence.
+            self._listings.setdefault(namespace, self._snapshot(stored) if stored else None)
 
-    def _listed(self, listing: Listing, fetched_s: float | None = None) -> ListingSnapshot:
+    def _snapshot(self, listing: Listing, fetched_s: float | None = None) -> ListingSnapshot:
         return ListingSnapshot(listing, listing.only(self._statuses), fetched_s)

@@ -1,23 +1,21 @@
-"""Which invoices exist, as the API lists them.
+"""The invoices of each namespace, as the API lists them.
 
 Invariants:
 
 1. A final invoice that was listed never vanishes: a listing without it is incomplete.
 2. An empty listing does not replace one with invoices.
-3. Where listing is forbidden (403), every name that an invoice can have may be one; only a PDF
-   request can tell. Names that were listed before are still vouched for.
+3. Where listing is forbidden (403), an invoice may exist under any valid name; only a PDF request
+   can determine whether it does. Names that were listed before still count as listed.
 
-`learn` is called with every listing before it is shown, in a thread that may use the store.
-
-Threading: has no state of its own; see `listing_cache`. Refreshes of one namespace never overlap,
-because the scheduler runs one job per key at a time.
+Threading: `Listings` has no state of its own; see `listing_cache`. Refreshes of one namespace never
+overlap, because the scheduler runs one job per key at a time.
 """
 
 import logging
 
 from invoicefs import names
 from invoicefs.clock import Clock, Deadline
-from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
+from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableResponse
 from invoicefs.library.access import INVOICES, Access
 from invoicefs.library.listing_cache import ListingCache, ListingSnapshot
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S, Namespaces
@@ -51,13 +49,13 @@ class Listings:
         self._access = access
 
     def listing(self, namespace: str, deadline: Deadline) -> Listing:
-        """Return the invoices that the mount shows of a namespace."""
+        """Return the invoices of a namespace that the mount shows."""
         return self._listed(namespace, deadline).shown
 
     def invoice(self, namespace: str, file_name: str, deadline: Deadline) -> tuple[Invoice, bool]:
-        """Return the invoice that a file stands for, and whether a listing vouches for it.
+        """Return the invoice with this file name, and whether it has been listed.
 
-        Raises `NotFound` for names that no invoice has.
+        Raises `NotFound` for names that no invoice can have, or that are not listed.
         """
         if not file_name.endswith(names.SUFFIX):
             raise NotFound(f"{file_name} is not an invoice")
@@ -74,7 +72,7 @@ class Listings:
         """List a namespace now; raises the error of the request."""
         self._request(namespace, deadline)
 
-    # What the last listings say; these make no request.
+    # The last listings; these methods make no request.
 
     def last_listing(self, namespace: str) -> Listing:
         """Return the last listing of a namespace as it is shown, empty if there is none."""
@@ -112,7 +110,7 @@ class Listings:
         return (
             file_name not in snapshot.everything.by_file_name
             and (names.can_be_unlisted_invoice(file_name) or names.is_cut(file_name))
-            and not snapshot.is_younger(UNLISTED_RECHECK_S, self._clock)
+            and not snapshot.is_younger_than(UNLISTED_RECHECK_S, self._clock)
         )
 
     def _unlisted_invoice(self, namespace: str, file_name: str) -> tuple[Invoice, bool]:
@@ -126,7 +124,7 @@ class Listings:
 
     def _listed(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
         last = self._last(namespace)
-        if last is not None and last.is_younger(self._list_ttl_s, self._clock):
+        if last is not None and last.is_younger_than(self._list_ttl_s, self._clock):
             return last
         try:
             return self._request(namespace, deadline)
@@ -138,34 +136,36 @@ class Listings:
             last = self._last(namespace)
             if last is None:
                 raise
-            log.warning("The last good list of %s is shown: %s", namespace, error)
+            log.warning("The last good listing of %s is shown: %s", namespace, error)
             return last
 
     def _request(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
         def refreshed(until: Deadline) -> ListingSnapshot:
-            return self._refreshed(namespace, until)
+            return self._fetch_and_merge(namespace, until)
 
         try:
-            return self._scheduler.fetch(_job(namespace), "invoices", refreshed, deadline)
+            return self._scheduler.fetch(_job_key(namespace), "invoices", refreshed, deadline)
         except NotFound as error:
             directory = names.directory_name(namespace) or namespace
             if self._namespaces.last_of_directory(directory) is not None:
-                raise UnusableAnswer(f"a namespace that is listed has no list: {error}") from error
+                raise UnusableResponse(
+                    f"the server lists the namespace, but not its invoices: {error}"
+                ) from error
             raise
 
-    def _refreshed(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
-        self._cache.reread_listing(namespace)  # is shown if the request fails
+    def _fetch_and_merge(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
+        self._cache.reread_listing(namespace)  # this listing is shown if the request fails
         listing = Listing.of(self._api.invoices(namespace, deadline))
         before = self._cache.reread_listing(namespace)
         if before is not None:
             if before.everything.invoices and not listing.invoices:
-                raise UnusableAnswer(f"the server lists no invoice at all in {namespace}")
+                raise UnusableResponse(f"the server lists no invoice at all in {namespace}")
             listing = before.everything.succeeded_by(listing)
         return self._cache.replace_listing(namespace, listing, fetched_s=self._clock.monotonic_s())
 
     def _is_forbidden_now(self, namespace: str) -> bool:
-        """Return whether a listing was refused so recently that another request is no use."""
-        failure = self._scheduler.recent_failure(_job(namespace), self._list_ttl_s)
+        """Return whether a listing was refused too recently for another request to be useful."""
+        failure = self._scheduler.recent_failure(_job_key(namespace), self._list_ttl_s)
         return isinstance(failure, Denied) and not isinstance(failure, Unauthenticated)
 
     def _last(self, namespace: str) -> ListingSnapshot | None:
@@ -175,7 +175,7 @@ class Listings:
         return self._cache.listing(namespace)
 
 
-def _job(namespace: str) -> str:
+def _job_key(namespace: str) -> str:
     return f"invoices/{namespace}"
 
 

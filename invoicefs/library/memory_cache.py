@@ -1,8 +1,8 @@
 """PDFs in memory, for when the disk cannot be relied on.
 
-The disk cache may be full, locked or small, so what was just downloaded may be evicted a moment
-later. PDFs that are about to be opened are therefore kept here as well, up to a total size; beyond
-it the oldest are dropped first.
+The disk cache may be full, locked or small, so a PDF that was just downloaded may be evicted a
+moment later. PDFs that are about to be opened are therefore kept here as well, up to a total size;
+beyond it, the oldest are discarded first.
 
 Threading: `_lock` guards all fields of a `MemoryCache` and is not held during I/O. `get` takes no
 lock.
@@ -14,7 +14,7 @@ from invoicefs.model import Content
 
 
 class MemoryCache:
-    """Contents by the keys of their invoices, up to `limit_bytes` in total."""
+    """Content by the keys of invoices, up to `limit_bytes` in total."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -27,11 +27,11 @@ class MemoryCache:
         return self._contents.get(key)
 
     def has_room_for(self, size_bytes: int) -> bool:
-        """Return whether content of this size fits without dropping other content."""
+        """Return whether content of this size fits without discarding other content."""
         return self._size_bytes + size_bytes <= self._limit_bytes
 
     def put(self, key: str, content: Content) -> None:
-        """Add content, in place of an earlier one; content beyond the limit is not kept."""
+        """Add or replace the content of an invoice; the oldest beyond the limit is discarded."""
         with self._lock:
             self._remove(key)
             self._contents[key] = content

@@ -1,20 +1,20 @@
-"""Which namespaces a mount shows, and which namespace a directory stands for.
+"""The namespaces that a mount shows, and the namespace of each directory.
 
 Invariants:
 
 1. A namespace that was listed and has final invoices never vanishes.
-2. A list that cannot be complete (empty, or partial by its own account) replaces nothing.
-3. Where listing is forbidden (403), any name that a namespace can have is believed.
+2. An incomplete list (empty, or partial according to the API) removes no namespace.
+3. Where listing is forbidden (403), any valid name of a namespace is accepted.
 
-Threading: has no state of its own; see `listing_cache`. Refreshes never overlap, because the
-scheduler runs one job per key at a time.
+Threading: `Namespaces` has no state of its own; see `listing_cache`. Refreshes never overlap,
+because the scheduler runs one job per key at a time.
 """
 
 import logging
 
 from invoicefs import names
 from invoicefs.clock import Clock, Deadline
-from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableAnswer
+from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableResponse
 from invoicefs.library.access import NAMESPACES, Access
 from invoicefs.library.listing_cache import NO_NAMESPACES, ListingCache, NamespaceSnapshot
 from invoicefs.library.ports import Api
@@ -24,9 +24,9 @@ from invoicefs.settings import Settings
 log = logging.getLogger(__name__)
 
 UNLISTED_RECHECK_S = 5.0
-"""How old a list must be before an unknown name is worth another request."""
+"""The minimum age of a list at which an unknown name causes another request."""
 
-_JOB = "namespaces"
+_JOB_KEY = "namespaces"
 
 
 class Namespaces:
@@ -49,7 +49,7 @@ class Namespaces:
         self._list_ttl_s = settings.list_ttl_s
         self._access = access
 
-    def first_contact(self, deadline: Deadline) -> tuple[str, ...]:
+    def list_namespaces(self, deadline: Deadline) -> tuple[str, ...]:
         """List the namespaces now; raises the error of the request even if a list is known."""
         return self._request(deadline).names
 
@@ -60,7 +60,7 @@ class Namespaces:
 
     @property
     def count(self) -> int:
-        """How many namespaces the last list has; makes no request."""
+        """The number of namespaces in the last list, or chosen by the settings; no request."""
         return len(self._chosen or self._cache.namespaces().by_directory)
 
     def all(self, deadline: Deadline) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ class Namespaces:
             return last.names
 
     def of_directory(self, directory: str, deadline: Deadline) -> str:
-        """Return the namespace that a directory stands for; raises `NotFound` if none does."""
+        """Return the namespace of a directory; raises `NotFound` if there is none."""
         if self._chosen:
             if directory in self._chosen:
                 return directory
@@ -106,8 +106,8 @@ class Namespaces:
             self._request(deadline)
 
     def _unlisted(self, directory: str, deadline: Deadline) -> str:
-        """Look for a namespace in a fresh list; if listing is forbidden, believe the name."""
-        if _is_forbidden(self._scheduler.recent_failure(_JOB, self._list_ttl_s)):
+        """Find a namespace in a fresh list; if listing is forbidden, accept the name."""
+        if _is_forbidden(self._scheduler.recent_failure(_JOB_KEY, self._list_ttl_s)):
             return directory
         last = self._last()
         if not self._is_younger(last, UNLISTED_RECHECK_S):
@@ -120,24 +120,24 @@ class Namespaces:
         if directory in last.by_directory:
             return last.by_directory[directory]
         if last.is_partial:
-            raise UnusableAnswer(f"the server could not say whether there is a {directory}")
+            raise UnusableResponse(f"the incomplete list of namespaces does not have {directory}")
         raise NotFound(f"there is no namespace {directory}")
 
     def _request(self, deadline: Deadline) -> NamespaceSnapshot:
-        return self._scheduler.fetch(_JOB, "namespaces", self._refreshed, deadline)
+        return self._scheduler.fetch(_JOB_KEY, "namespaces", self._fetch_and_merge, deadline)
 
-    def _refreshed(self, deadline: Deadline) -> NamespaceSnapshot:
-        self._cache.reread_namespaces()  # is shown if the request fails
+    def _fetch_and_merge(self, deadline: Deadline) -> NamespaceSnapshot:
+        self._cache.reread_namespaces()  # this list is shown if the request fails
         try:
             answer = self._api.namespaces(deadline)
         except NotFound as error:
-            raise UnusableAnswer(f"there is no list of namespaces: {error}") from error
+            raise UnusableResponse(f"there is no list of namespaces: {error}") from error
         before = self._cache.reread_namespaces().names
         found = answer.names
         if before and not found:
-            raise UnusableAnswer("the server lists no namespace at all")
+            raise UnusableResponse("the server lists no namespace at all")
         if answer.is_partial:
-            log.warning("The server could list only a part of the namespaces.")
+            log.warning("The server could list only some of the namespaces.")
             found = tuple(dict.fromkeys((*found, *before)))
         listed = frozenset(found)
         vanished = [name for name in before if name not in listed]
@@ -157,7 +157,7 @@ class Namespaces:
         return self._cache.namespaces() if self._access.has_seen(NAMESPACES) else NO_NAMESPACES
 
     def _is_younger(self, snapshot: NamespaceSnapshot, age_s: float) -> bool:
-        return snapshot.is_younger(age_s, self._clock)
+        return snapshot.is_younger_than(age_s, self._clock)
 
 
 def _is_forbidden(error: InvoicefsError | None) -> bool:

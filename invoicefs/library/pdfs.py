@@ -1,16 +1,16 @@
-"""What invoices look like, and the version that is open.
+"""The attributes of invoices, and the versions that are open.
 
 Invariants:
 
 1. A size is never understated and never 0. Until the next open is known to serve content that was
-   already downloaded, it is `max_pdf_size_bytes`, an upper bound. Final content has its size for
-   ever; the size of a draft is exact only while its bytes are in memory, because what is evicted
-   from the store is downloaded again, and may be longer then.
+   already downloaded, it is `max_pdf_size_bytes`, an upper bound. Final content keeps its size for
+   ever; the size of a draft is exact only while its bytes are in memory, because a draft that is
+   evicted from the store is downloaded again, and may be larger then.
 2. While any handle on an invoice is open, every open and every ``stat`` gets the version that is
    pinned to it: otherwise the kernel's page cache would mix two versions (measured).
 
 Threading: records and pins are frozen and replaced by one assignment, so ``stat`` reads them
-without a lock, and once: what it shows comes from one of them, never from two.
+without a lock, and only once: all attributes come from the same record.
 """
 
 from collections.abc import Iterable
@@ -36,15 +36,15 @@ class _Shown:
 
     @property
     def size_bytes(self) -> int | None:
-        """The size of what was downloaded last, if anything was."""
+        """The size of the content that was downloaded last, or None."""
         return self.record.content.size_bytes if self.record and self.record.content else None
 
 
 class Pdfs:
     """The PDFs of a tenant, as files.
 
-    It has more than 20 methods because the kernel, read-ahead and the control socket ask different
-    questions about the same records and pins.
+    The class has more than 20 methods because the kernel, read-ahead and the control socket need
+    different views of the same records and pins.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class Pdfs:
         self._pins = Pins(lambda pdf: disk.run(lambda: store.spill(pdf)))
 
     def learn(self, listing: Listing) -> None:
-        """Read what is recorded of listed invoices; uses the store in the calling thread."""
+        """Load the records and fresh drafts of listed invoices; uses the store."""
         self._records.learn(listing)
         for invoice in listing.invoices:
             if invoice.active:
                 self._downloads.load_draft(invoice)
 
-    # What they look like; memory only.
+    # Attributes; memory only.
 
     def attributes(self, invoice: Invoice) -> Attributes:
         """Return what ``stat`` shows."""
@@ -112,14 +112,14 @@ class Pdfs:
         return not self._shown(invoice).is_pinned and self._downloads.is_wanted_ahead(invoice)
 
     def downloaded_bytes(self, invoice: Invoice) -> int | None:
-        """Return the size of what was downloaded last, or None."""
+        """Return the size of the content that was downloaded last, or None."""
         return self._shown(invoice).size_bytes
 
     def known_size_bytes(self) -> int:
         """Return the sum of all known sizes."""
         return self._records.known_size_bytes()
 
-    # Which are open; memory only but for `open`.
+    # Open invoices; memory only, except for `open`.
 
     def pinned(self, key: str) -> Invoice | None:
         """Return the invoice with this key if a handle on it is open."""
@@ -132,7 +132,7 @@ class Pdfs:
 
     @property
     def open_count(self) -> int:
-        """How many invoices are open."""
+        """The number of invoices that are open."""
         return len(self._pins)
 
     def open(self, invoice: Invoice, deadline: Deadline) -> OpenContent:
@@ -151,7 +151,7 @@ class Pdfs:
         """Undo one `open`."""
         self._pins.release(invoice)
 
-    # What the store has; each raises `TimedOut` if the disk hangs.
+    # Methods that read the store; each raises `TimedOut` if the disk hangs.
 
     def was_downloaded(self, invoice: Invoice) -> bool:
         """Return whether the invoice was ever downloaded, by this mount or another."""
@@ -159,15 +159,15 @@ class Pdfs:
             return False
         record = self._records.get(invoice)
         if record is None or record.content is None:
-            record = self._disk.run(lambda: self._recall(invoice))
+            record = self._disk.run(lambda: self._reread(invoice))
         return record.content is not None
 
     def evicted(self, invoices: Iterable[Invoice]) -> tuple[Invoice, ...]:
-        """Return those that were downloaded once and that an open would download again.
+        """Return the invoices that were downloaded once and that an open would download again.
 
-        Returns none of them if the store cannot be read.
+        Returns none if the store cannot be read.
         """
-        # The records first: what is downloaded meanwhile is in the store when it is read.
+        # Records are read first: a PDF downloaded in between is in the store when that is read.
         records = [(invoice, self._records.get(invoice)) for invoice in invoices]
         digests = self._disk.run(self._store.digests)
         if digests is None:
@@ -181,8 +181,8 @@ class Pdfs:
             and self._downloads.in_memory(invoice) is None
         )
 
-    def _recall(self, invoice: Invoice) -> Record:
-        record = self._records.recall(invoice)
+    def _reread(self, invoice: Invoice) -> Record:
+        record = self._records.reread(invoice)
         self._downloads.load_draft(invoice)
         return record
 
@@ -196,9 +196,9 @@ class Pdfs:
         return self._downloads.freshness(invoice, shown.record)
 
     def _is_exact(self, invoice: Invoice, shown: _Shown) -> bool:
-        """Return whether the next open will serve what is recorded.
+        """Return whether the next open will serve content of the recorded size.
 
-        Evicted content is downloaded again, and has its old size for certain only if it is final.
+        Evicted content is downloaded again, and only final content is certain to keep its size.
         """
         if shown.is_pinned:
             return True

@@ -1,14 +1,14 @@
-"""The version of an invoice that is open, which all its handles share.
+"""Pins: the open version of each invoice, which all its handles share.
 
 Invariants:
 
 1. While any handle on an invoice is open, every open gets the version that is pinned to it.
 2. Open content takes at most `MAX_PINNED_BYTES` of memory in total. Content beyond that is served
-   from unlinked files in the folder of the store, as far as the disk can take them.
+   from unlinked files in the folder of the store, if the disk has room for them.
 
-Threading: `_lock` guards `_size_bytes`, `_released_bytes` (since memory was last given back) and
-the handle counts in `_pins`, and is not held during I/O. Pins are frozen and replaced by one
-assignment, so they are read without a lock.
+Threading: `_lock` guards `_size_bytes`, `_released_bytes` (since memory was last returned to the
+system) and the handle counts in `_pins`, and is not held during I/O. Pins are frozen and replaced
+by one assignment, so they are read without a lock.
 """
 
 import threading
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from invoicefs.malloc import give_back_small_blocks
+from invoicefs.malloc import return_small_blocks
 from invoicefs.model import Content, Invoice, OpenContent, SpilledBytes
 
 MAX_PINNED_BYTES: Final = 64 * 1024 * 1024  # hundreds of typical PDFs, four of the largest
@@ -24,7 +24,7 @@ MAX_PINNED_BYTES: Final = 64 * 1024 * 1024  # hundreds of typical PDFs, four of 
 _TRIM_AFTER_BYTES: Final = 16 * 1024 * 1024
 
 Spill = Callable[[bytes], SpilledBytes | None]
-"""Moves bytes to disk; returns None if the disk cannot take them."""
+"""A function that writes bytes to disk, and returns None if that fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Pins:
         """Open an invoice with this content, or add a handle to the version that is open."""
         new = self._pin(invoice, content)
         with self._lock:
-            # Another open may have been faster; its version counts.
+            # The version of an open that finished in the meantime takes precedence.
             pin = self._pins.get(invoice.key, new)
             if pin is new:
                 self._size_bytes += new.memory_bytes
@@ -88,8 +88,8 @@ class Pins:
 
     def release(self, invoice: Invoice) -> None:
         """Remove one handle."""
-        if self._has_freed_much(invoice):
-            give_back_small_blocks()
+        if self._remove_handle(invoice):
+            return_small_blocks()
 
     def _pin(self, invoice: Invoice, content: Content) -> Pin:
         has_room = self._size_bytes + len(content.pdf) <= MAX_PINNED_BYTES
@@ -97,8 +97,8 @@ class Pins:
         pdf = content.pdf if spilled is None else spilled
         return Pin(invoice, OpenContent(content.record, pdf), spilled)
 
-    def _has_freed_much(self, invoice: Invoice) -> bool:
-        """Remove one handle; returns whether nothing is open and much memory is free."""
+    def _remove_handle(self, invoice: Invoice) -> bool:
+        """Remove one handle; returns whether none is open and much memory has been freed."""
         with self._lock:
             pin = self._pins[invoice.key]
             if pin.handles > 1:

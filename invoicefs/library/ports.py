@@ -1,7 +1,7 @@
-"""What the library needs from the outside: the API, and a place on disk.
+"""The protocols that the library depends on: the API, and the store on disk.
 
-The `api` and `store` rooms fit these two protocols without knowing them; `mount.lifecycle` puts
-the three together.
+The packages `api` and `store` implement them without importing them; `mount.lifecycle` connects
+the three.
 """
 
 from collections.abc import Collection, Mapping
@@ -29,15 +29,15 @@ class Api(Protocol):
     def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
         """List all invoices of a namespace."""
 
-    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
-        """Download the PDF of an invoice, bypassing HTTP caches if `past_caches`."""
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
+        """Download the PDF of an invoice, bypassing HTTP caches if `bypass_caches`."""
 
 
 class Store(Protocol):
-    """Where listings, records and PDFs survive a remount.
+    """Storage in which listings, records, verdicts and PDFs survive a remount.
 
-    Nothing is raised. What cannot be read is missing. Records and verdicts that cannot be written
-    wait in memory, where reads find them, and are written with the next ones.
+    Nothing is raised. A value that cannot be read counts as missing. Records and verdicts that
+    cannot be written wait in memory, where reads find them, and are written with the next ones.
     """
 
     def namespaces(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Store(Protocol):
         """Save the records of those invoices that have none yet."""
 
     def pdf(self, facts: StoredContent) -> bytes | None:
-        """Return the PDF with these facts, verified; None if it is missing or corrupt."""
+        """Return the PDF that `facts` describes, verified; None if it is missing or corrupt."""
 
     def digests(self) -> set[str] | None:
         """Return the SHA-256 of all PDFs on disk, or None if the disk cannot be read."""
@@ -77,13 +77,13 @@ class Store(Protocol):
         """Save a PDF and its record."""
 
     def spill(self, pdf: bytes) -> SpilledBytes | None:
-        """Move the bytes of a PDF into an unlinked file; None if the disk cannot take them."""
+        """Write the bytes of a PDF to an unlinked file; returns None if that fails."""
 
     def fingerprint_key(self, proposed: bytes) -> bytes:
-        """Return the secret that fingerprints are keyed with; a store without one takes this."""
+        """Return the secret key of fingerprints; a store without one saves `proposed`."""
 
     def verdict(self, key: AccessKey) -> str | None:
-        """Return what `save_verdicts` saved last, or None."""
+        """Return the verdict that was last saved for this key, or None."""
 
     def save_verdicts(self, verdicts: Mapping[AccessKey, str]) -> None:
-        """Save whether requests were allowed."""
+        """Save the verdicts of the API on kinds of requests."""

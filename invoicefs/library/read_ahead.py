@@ -1,16 +1,16 @@
 """Read-ahead: invoices are downloaded in the background before a program opens them.
 
-An archive run opens one file after the other, and each is a slow request: without read-ahead it
-would take as long as all requests together. So sequential access has the next invoices downloaded
-while the program is busy with one. Programs do not announce the order they will use, so the order
-of inodes (``cp -r``, ``tar``, ``find``) and the order of names (``rsync``, ``rclone``) are both
-tracked. See `access_pattern` for what counts as sequential.
+An archiving program opens one file after the other, and each needs a slow request: without
+read-ahead it would take the sum of all request times. So during sequential access, the next
+invoices are downloaded while the program processes the current one. Programs do not announce their
+order, so the order of inodes (``cp -r``, ``tar``, ``find``) and the order of names (``rsync``,
+``rclone``) are both tracked. `access_pattern` defines which accesses are sequential.
 
 Invariants:
 
 1. Nothing is downloaded ahead of the first open or of a jump.
-2. An access that stops has downloaded at most its window for nothing.
-3. Nobody waits for a download ahead, and its failure is not raised.
+2. When a sequential access stops, at most its window has been downloaded unnecessarily.
+3. No caller waits for read-ahead, and its failures are not raised.
 
 Threading: `_lock` guards `_patterns` and is not held during I/O.
 """
@@ -26,8 +26,8 @@ from invoicefs.model import Invoice, Listing, Order
 class ReadAhead:
     """Starts up to `largest_window` downloads ahead of each sequential access.
 
-    `start` starts one in the background, with a deadline in `timeout_s`; only invoices that are
-    `is_wanted` are downloaded.
+    `start` starts a download in the background, with a deadline `timeout_s` from now. Only
+    invoices for which `is_wanted` returns True are downloaded.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class ReadAhead:
         self._patterns: dict[tuple[str, Order], AccessPattern] = {}
 
     def visit(self, invoice: Invoice, siblings: Listing) -> None:
-        """Note a visit to an invoice; `siblings` are those that are shown in its namespace."""
+        """Note a visit to an invoice, and start downloads; `siblings` are shown beside it."""
         if self._largest_window == 0:
             return
         for candidate in self._ahead_of(invoice, siblings):
@@ -57,13 +57,13 @@ class ReadAhead:
 
     def _ahead_of(self, invoice: Invoice, siblings: Listing) -> Iterator[Invoice]:
         for order in Order:
-            place = siblings.place(invoice, order)
-            if place is not None:
-                ahead = self._step((invoice.namespace, order), place).ahead
+            position = siblings.position(invoice, order)
+            if position is not None:
+                ahead = self._step((invoice.namespace, order), position).ahead
                 yield from siblings.in_order(order)[ahead.start : ahead.stop]
 
-    def _step(self, sequence: tuple[str, Order], place: int) -> AccessPattern:
+    def _step(self, sequence: tuple[str, Order], position: int) -> AccessPattern:
         with self._lock:
             pattern = self._patterns.get(sequence, AccessPattern())
-            self._patterns[sequence] = pattern.step(place, self._largest_window)
+            self._patterns[sequence] = pattern.step(position, self._largest_window)
             return self._patterns[sequence]

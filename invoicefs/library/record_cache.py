@@ -30,10 +30,10 @@ class RecordCache:
         return sum(record.content.size_bytes for record in records if record.content)
 
     def learn(self, listing: Listing) -> None:
-        """Read the records of listed invoices that were not downloaded yet; uses the store.
+        """Load the records of listed invoices without known content; uses the store.
 
-        An invoice without a period gets the current time as its mtime, which is recorded. If the
-        store was unavailable then, its earlier record is found when this is called again.
+        An invoice without a record or a period gets the current time as its mtime, which is
+        recorded. If the store was unavailable, an earlier record is found by the next call.
         """
         new = [invoice for invoice in listing.invoices if not self._has_content(invoice)]
         stored = self._store.records(new) if new else {}
@@ -47,11 +47,12 @@ class RecordCache:
         if first_seen:
             self._store.add_records(first_seen)
 
-    def recall(self, invoice: Invoice) -> Record:
-        """Return the record of an invoice, as other mounts may have written it; uses the store.
+    def reread(self, invoice: Invoice) -> Record:
+        """Return the record of an invoice, after reading the store again; uses the store.
 
-        The later download counts, because the store may be one that could not be written. An
-        invoice without a record gets one that describes no content.
+        Another mount may have written a newer one. If the store has an older one, because it could
+        not be written, the one in memory is used. Without a record, a new one is returned that
+        describes no content.
         """
         stored = self._store.record(invoice)
         if stored is not None:
@@ -63,7 +64,7 @@ class RecordCache:
         return known
 
     def replace(self, invoice: Invoice, record: Record) -> None:
-        """Replace the record of an invoice by one that the store has been given."""
+        """Replace the record of an invoice in memory; the caller has saved it in the store."""
         self._records[invoice.key] = record
 
     def _has_content(self, invoice: Invoice) -> bool:
@@ -77,10 +78,11 @@ class RecordCache:
 
 
 def _rank(record: Record) -> tuple[bool, int, int]:
-    """Of two records of an invoice, the one with the higher rank counts.
+    """Return the rank of a record; of two records of an invoice, the higher-ranking one is used.
 
-    The rank rises from one download to the next, even if the wall clock goes back. Before the
-    first download the earlier record counts.
+    The rank rises with each download of changed bytes, even if the wall clock goes back, and
+    otherwise with the time of the download. Before the first download, the earlier record ranks
+    higher.
     """
     if record.content is None:
         return False, -record.mtime_ns, 0

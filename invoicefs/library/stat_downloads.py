@@ -1,23 +1,23 @@
-"""Downloads on stat: those that a ``stat`` waits for.
+"""Download on stat: downloads that a ``stat`` waits for, so that size and mtime are exact.
 
-There are two kinds, so that size and time are exact when they are shown:
+Two kinds of ``stat`` wait for a download:
 
-- with ``--fetch on-stat``, every ``stat`` of an invoice whose size is not known;
-- in any case a ``stat`` of an invoice that was downloaded before and that the listing says has
-  changed. ``cp -u`` decides by what ``stat`` shows, before it opens anything, and would otherwise
-  never update an archive. It is the request that the next open would make.
+- with ``--fetch on-stat``, every ``stat`` of an invoice whose exact size is not known;
+- always, a ``stat`` of an invoice that was downloaded before and has changed according to the
+  listing. ``cp -u`` decides by the result of ``stat``, before it opens anything, and would
+  otherwise never update an archive. The next open would make the same request.
 
 Invariants:
 
-1. A ``stat`` never fails for want of a PDF: it shows what is known, an upper bound.
-2. A ``stat`` waits for a failing API twice, not once per invoice: when two in a row have failed and
-   nothing was downloaded in between, the cause is not one invoice, and no ``stat`` waits for
-   `FAILURE_MEMORY_S`; after a 403 none in that namespace. A single failure costs no other invoice
-   its exact size.
-3. A PDF that the API does not have is requested once per `REFUSAL_MEMORY_S` and version of the
-   invoice, because file managers call ``stat`` again and again.
-4. A ``stat`` only waits for its own invoice. Others are downloaded ahead, in the background, of
-   sequential ``stat`` calls with ``--fetch on-stat``.
+1. A ``stat`` never fails because a download fails: it shows the upper bound instead.
+2. A ``stat`` waits for a failing API twice, not once per invoice: if two in a row have failed and
+   nothing was downloaded in between, the cause is not a single invoice. Then no ``stat`` waits for
+   a download during the next `FAILURE_MEMORY_S`; after a 403, this only applies to the namespace. A
+   single failure does not make the size of any other invoice inexact.
+3. A PDF that the API does not have, or that is too large, is requested once per `REFUSAL_MEMORY_S`
+   and version of the invoice, because file managers call ``stat`` again and again.
+4. A ``stat`` only waits for its own invoice. With ``--fetch on-stat``, sequential ``stat`` calls
+   start read-ahead of others in the background.
 
 Threading: all fields change by single assignments.
 """
@@ -55,55 +55,55 @@ class StatDownloads:
             largest_window=settings.parallel,
             timeout_s=settings.timeout_s,
         )
-        self._paused_until_s: dict[str, float] = {}
+        self._backoff_until_s: dict[str, float] = {}
         self._count_at_failure: dict[str, int] = {}
 
     def stat(self, invoice: Invoice, siblings: Listing, deadline: Deadline) -> None:
-        """Download what a ``stat`` of this invoice has to wait for; raises nothing.
+        """Download an invoice if a ``stat`` of it must wait for that; a failure is only logged.
 
         `siblings` are the invoices that are shown in its namespace.
         """
         try:
             if self._is_for_every_stat:
                 self._read_ahead.visit(invoice, siblings)
-            # If no time is left, a download that fails says nothing.
+            # Without time left, a failed download would say nothing about the API.
             if deadline.left_s() > 0 and self._is_wanted(invoice):
                 self._downloads.fetch(invoice, deadline)
         except InvoicefsError as error:
             level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
             log.log(level, "The size of %s is not known: %s", invoice.key, error)
-            self._pause_after(error, invoice)
+            self._back_off_after(error, invoice)
 
     def _is_wanted(self, invoice: Invoice) -> bool:
-        if self._is_paused(invoice):
+        if self._is_backing_off(invoice):
             return False
         if self._is_for_every_stat:
             return not self._pdfs.is_exact(invoice)
         return self._pdfs.has_changed(invoice)
 
-    def _pause_after(self, error: InvoicefsError, invoice: Invoice) -> None:
+    def _back_off_after(self, error: InvoicefsError, invoice: Invoice) -> None:
         if isinstance(error, NotFound | TooLarge):
-            self._pause(_version_key(invoice), REFUSAL_MEMORY_S)
+            self._back_off(_version_key(invoice), REFUSAL_MEMORY_S)
             return
         is_of_namespace = isinstance(error, Denied) and not isinstance(error, Unauthenticated)
         scope = invoice.namespace if is_of_namespace else _ALL
-        self._pause(_version_key(invoice), FAILURE_MEMORY_S)
-        if self._has_failed_twice(scope):
-            self._pause(scope, FAILURE_MEMORY_S)
+        self._back_off(_version_key(invoice), FAILURE_MEMORY_S)
+        if self._note_failure(scope):
+            self._back_off(scope, FAILURE_MEMORY_S)
 
-    def _has_failed_twice(self, scope: str) -> bool:
+    def _note_failure(self, scope: str) -> bool:
         """Note a failure; returns whether nothing was downloaded since the one before it."""
         before, now = self._count_at_failure.get(scope), self._downloads.count
         self._count_at_failure[scope] = now
         return before == now
 
-    def _pause(self, scope: str, pause_s: float) -> None:
-        self._paused_until_s[scope] = self._clock.monotonic_s() + pause_s
+    def _back_off(self, scope: str, backoff_s: float) -> None:
+        self._backoff_until_s[scope] = self._clock.monotonic_s() + backoff_s
 
-    def _is_paused(self, invoice: Invoice) -> bool:
+    def _is_backing_off(self, invoice: Invoice) -> bool:
         now_s = self._clock.monotonic_s()
         scopes = (_ALL, invoice.namespace, _version_key(invoice))
-        return any(now_s < self._paused_until_s.get(scope, now_s) for scope in scopes)
+        return any(now_s < self._backoff_until_s.get(scope, now_s) for scope in scopes)
 
 
 def _version_key(invoice: Invoice) -> str:

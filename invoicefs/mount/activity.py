@@ -1,6 +1,6 @@
-"""What a mount has done: requests in numbers, and recent failures in words.
+"""The activity of a mount: counters of requests, and recent failures.
 
-Threading: each class has a lock that guards its fields and is not held during calls.
+Threading: in each class a lock guards the fields, and is not held during I/O.
 """
 
 import logging
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 QUIET_S: Final = 600.0
-"""How long a line is not logged again."""
+"""How long a repeated line is suppressed."""
 
 _MAX_LINES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class RecentFailure:
-    """A warning or error: its words, when it last happened (wall clock), and how often."""
+    """A warning or error: its message, when it last happened (wall clock), and how often."""
 
     words: str
     last_ns: int
@@ -29,9 +29,9 @@ class RecentFailure:
 
 
 class RecentFailures(logging.Filter):
-    """Remembers distinct warnings and errors, and lets each be logged once per `QUIET_S`.
+    """A filter that keeps distinct warnings and errors, and lets each be logged once per `QUIET_S`.
 
-    What ``-v`` adds is always logged, and not remembered.
+    Lines below the level of a warning (``-v``) are always logged, and not kept.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class RecentFailures(logging.Filter):
         self._by_words: OrderedDict[str, RecentFailure] = OrderedDict()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record is logged."""
+        """Return whether to log a record; keep it if it is a warning or an error."""
         if record.levelno < logging.WARNING:
             return True
         words, now_s = record.getMessage(), self._monotonic_s()
@@ -64,20 +64,20 @@ class RecentFailures(logging.Filter):
         return is_logged
 
     def latest(self, count: int) -> tuple[RecentFailure, ...]:
-        """Return up to this many failures, the latest one last."""
+        """Return up to `count` failures, the latest one last."""
         with self._guard:
             return tuple(self._by_words.values())[-count:]
 
 
 class RequestCounters:
-    """Counts requests by kind and result."""
+    """Counters of requests by kind and result."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._counts: dict[str, Counter[str]] = {}
 
     def add(self, kind: str, result: str) -> None:
-        """Count a request of a kind by its result."""
+        """Count a request."""
         with self._guard:
             self._counts.setdefault(kind, Counter())[result] += 1
 

@@ -1,4 +1,4 @@
-"""What a mount answers over its control socket: its status, and requests to refresh."""
+"""The control server: how a mount responds to status, refresh and download requests."""
 
 import os
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ from invoicefs.settings import Settings
 from invoicefs.store.store import Store
 
 MAX_FAILURES = 50
-"""How many recent failures a status has."""
+"""Maximum number of recent failures in a status."""
 
 
 class ControlServer:
-    """Answers the requests that the cases of `answer` name; the name is under ``ask``.
+    """The control server of a mount; a request has its name, a case of `respond`, under ``ask``.
 
     Threading: called from the threads of the control socket; has no state of its own.
     """
@@ -47,8 +47,8 @@ class ControlServer:
         self._store = store
         self._clock = clock
 
-    def answer(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the response to a request; raises an `InvoicefsError` that says why not."""
+    def respond(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the response to a request; raises an `InvoicefsError` if the request fails."""
         match request.get("ask"):
             case "status":
                 return self._status()
@@ -63,11 +63,11 @@ class ControlServer:
             case "why":
                 return {"why": self._library.open_error(_path_in(request))}
             case other:
-                raise UserError(f"This mount knows no request {other!r}.")
+                raise UserError(f"This mount does not know the request {other!r}.")
 
     def _status(self) -> Mapping[str, Any]:
-        """Return counters since the mount began; times are seconds since 1970 UTC."""
-        counts, pressure = self._library.counts(), self._scheduler.pressure()
+        """Return what the mount is doing and its counters; times are seconds since 1970 UTC."""
+        counts, load = self._library.counts(), self._scheduler.load()
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -86,11 +86,11 @@ class ControlServer:
             "downloads": counts.downloads,
             "requests": self._counters.snapshot(),
             "calls": {
-                "running": pressure.running,
-                "waiting": pressure.waiting,
+                "running": load.running,
+                "waiting": load.waiting,
                 "parallel": self._settings.parallel,
             },
-            "cool_downs_s": dict(pressure.cool_downs_s),
+            "cool_downs_s": dict(load.cool_downs_s),
             "troubles": [
                 {
                     "words": failure.words,

@@ -1,12 +1,13 @@
-"""The control socket, over which commands speak to a running mount: both ends of it.
+"""Both ends of the control socket, over which commands speak to a running mount.
 
-A request is one connection: a line of JSON each way. The socket is in the abstract namespace of
-unix(7), and its name has the device number of the mount, which mountinfo shows for every path in
-it. So neither folders nor variables nor renames matter. Anyone can bind a name there: each end asks
-the kernel who the other one is (SO_PEERCRED), and only trusts its own user.
+Each request has its own connection: one line of JSON in each direction. The socket is in the
+abstract namespace of unix(7), and its name contains the device number of the mount, which mountinfo
+shows for every path in it. So it depends on no folder and no environment variable, and survives
+renames. Anyone can bind a name there: each end asks the kernel for the user of the other one
+(SO_PEERCRED), and only trusts its own user.
 
-Threading: each connection has a daemon thread, which ends with its response. Another thread waits
-for a name that is taken; `close` waits for it before it reads `_server`.
+Threading: each connection has a daemon thread, which ends after the response. If the name is taken,
+another thread waits for it; `close` joins that thread before it reads `_server`.
 """
 
 import contextlib
@@ -28,8 +29,8 @@ from invoicefs.threads import start_thread
 log = logging.getLogger(__name__)
 
 Message = Mapping[str, Any]
-Answer = Callable[[Message], Message]
-"""Returns the response to a request; raises an `InvoicefsError` that says why not."""
+Respond = Callable[[Message], Message]
+"""A function that returns the response to a request; raises an `InvoicefsError` if it fails."""
 
 IDLE_TIMEOUT_S = 40.0
 """How long either end waits for the other."""
@@ -43,26 +44,26 @@ _QUIET_TRIES = 25  # a process that is ending takes less than 5 s
 
 
 class ControlSocket:
-    """Serves requests for the mount with a device number, from `open` to `close`.
+    """The server end, which serves requests from `open` to `close`.
 
-    The kernel gives the number of a mount to the next one before the process of the first has
-    ended, which then still has the name; a program of another user may keep it for ever. So a name
-    that is taken is tried again and again. A mount without a socket works all the same, and logs a
-    line.
+    The kernel reuses the device number of a mount before the process of that mount has ended, so
+    the name may still be taken; a program of another user may keep it for ever. A name that is
+    taken is therefore tried again until `close`. A mount without a socket works, and logs a
+    warning.
     """
 
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
+    def __init__(self, respond: Respond) -> None:
+        self._respond = respond
         self._server: _Server | None = None
         self._is_closed = threading.Event()
         self._opening: threading.Thread | None = None
 
     def open(self, device: str) -> None:
-        """Begin to serve, now or as soon as the name is free."""
+        """Start serving the mount with a device number, now or as soon as the name is free."""
         try:
-            if not self._has_opened(device):
+            if not self._try_open(device):
                 self._opening = start_thread(lambda: self._open_later(device), "control-name")
-        except (OSError, OutOfMemory) as error:  # no more descriptors, no more threads
+        except (OSError, OutOfMemory) as error:  # out of file descriptors or threads
             log.warning(_NO_SOCKET, error)
 
     def close(self) -> None:
@@ -73,10 +74,10 @@ class ControlSocket:
         if self._server is not None:
             self._server.close()
 
-    def _has_opened(self, device: str) -> bool:
-        """Begin to serve unless the name is taken; raises `OSError` and `OutOfMemory`."""
+    def _try_open(self, device: str) -> bool:
+        """Start serving unless the name is taken; raises `OSError` and `OutOfMemory`."""
         try:
-            self._server = _Server(_address(device), self._answer)
+            self._server = _Server(_address(device), self._respond)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
@@ -88,7 +89,7 @@ class ControlSocket:
             if self._is_closed.wait(_RETRY_PAUSE_S):
                 return
             try:
-                if self._has_opened(device):
+                if self._try_open(device):
                     return
             except (OSError, OutOfMemory) as error:
                 log.warning(_NO_SOCKET, error)
@@ -101,8 +102,8 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
     request_queue_size = 64  # with the default of 5, concurrent requests are refused
 
-    def __init__(self, address: str, answer: Answer) -> None:
-        self.answer = answer
+    def __init__(self, address: str, respond: Respond) -> None:
+        self.respond = respond
         super().__init__(address, _Handler)
         self._is_closed = False
         self._accepting = start_thread(self._accept, "control")
@@ -123,7 +124,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
             self.handle_request()
 
     def handle_error(self, _: object, __: object) -> None:
-        """Log an error; the mount goes on."""
+        """Log an error; the mount continues."""
         log.exception("A control request failed")
 
 
@@ -132,11 +133,11 @@ class _Handler(socketserver.StreamRequestHandler):
     timeout = IDLE_TIMEOUT_S
 
     def handle(self) -> None:
-        answer = self._answer(self.rfile.readline(_MAX_LINE_BYTES))
-        with contextlib.suppress(BrokenPipeError):  # the client has gone
-            self.wfile.write(json.dumps(answer).encode() + b"\n")
+        response = self._response_to(self.rfile.readline(_MAX_LINE_BYTES))
+        with contextlib.suppress(BrokenPipeError):  # the client has disconnected
+            self.wfile.write(json.dumps(response).encode() + b"\n")
 
-    def _answer(self, line: bytes) -> Message:
+    def _response_to(self, line: bytes) -> Message:
         try:
             request = json.loads(line)
         except ValueError:
@@ -144,7 +145,7 @@ class _Handler(socketserver.StreamRequestHandler):
         if not isinstance(request, dict):
             return {"error": "The request is not a JSON object."}
         try:
-            return self.server.answer(request)
+            return self.server.respond(request)
         except InvoicefsError as error:
             return {"error": str(error)}
 
@@ -152,27 +153,27 @@ class _Handler(socketserver.StreamRequestHandler):
 def send(
     device: str, request: Message, *, timeout_s: float | None = IDLE_TIMEOUT_S
 ) -> Message | None:
-    """Return the response of the mount with a device number; None if no mount of this user listens.
+    """Send a request to the mount with a device number, and return the response.
 
-    Raises `UserError` with the message of a refusal, and if there is no response in time; without
-    a timeout, it waits for ever.
+    Returns None if no mount of this user is listening. Raises `UserError` with the message of a
+    failed request, or if there is no response in time; without a timeout, it waits for ever.
     """
-    channel = _connected(device)
+    channel = _connect(device)
     if channel is None:
         return None
     with channel:
-        return _response_on(channel, request, timeout_s)
+        return _exchange(channel, request, timeout_s)
 
 
-def _connected(device: str) -> socket.socket | None:
-    """Return a connection to the socket; None if nobody of this user listens."""
+def _connect(device: str) -> socket.socket | None:
+    """Return a connection to the socket; None if no process of this user is listening."""
     channel = socket.socket(socket.AF_UNIX)
     try:
         channel.settimeout(IDLE_TIMEOUT_S)
         channel.connect(_address(device))
         if _is_same_user(channel):
             return channel
-    except (BlockingIOError, TimeoutError) as error:  # its queue is full
+    except (BlockingIOError, TimeoutError) as error:  # the server's queue is full
         channel.close()
         raise UserError(_NO_RESPONSE.format(error)) from error
     except OSError:
@@ -181,7 +182,7 @@ def _connected(device: str) -> socket.socket | None:
     return None
 
 
-def _response_on(channel: socket.socket, request: Message, timeout_s: float | None) -> Message:
+def _exchange(channel: socket.socket, request: Message, timeout_s: float | None) -> Message:
     try:
         channel.sendall(json.dumps(request).encode() + b"\n")
         channel.settimeout(timeout_s)

@@ -1,13 +1,14 @@
-"""Runs a mount in a child process, and waits until it is usable or has failed.
+"""The background process of a mount, and the command that waits until it is usable or has failed.
 
-fusepy's own background mode cannot report failures, and threads, sessions and caches from before
-its fork are dead after it (measured). So we fork first: the child creates everything, and reports
-the outcome through a pipe. A second pipe, on which nothing is ever sent, shows the child when the
-waiting command was killed.
+fusepy's own background mode cannot report failures, and threads, sessions and caches created before
+its fork do not work after it (measured). So we fork first: the child creates everything, and
+reports the outcome through a pipe. A second pipe, on which nothing is ever sent, shows the child
+that the waiting command has been killed.
 
 Until the folder is mounted, the child stays in the process group of the command: in a folder of
-autofs (``x-systemd.automount``), only the group of the automounter gets past it. Every other
-process, such as libfuse in a child of another group, waits for the mount (measured: for ever).
+autofs (``x-systemd.automount``), only the process group of the automounter can access the folder.
+Every other process, such as libfuse in a child of another group, waits for the mount (measured: for
+ever).
 """
 
 import logging
@@ -29,9 +30,10 @@ _READY = b"ready"
 
 
 def run_in_background(serve: Serve) -> None:
-    """Run `serve` in a child process; returns when it has called its argument.
+    """Run `serve` in a child process; returns when `serve` has called its argument.
 
-    What the child writes to stderr until then, including messages of libfuse, appears on ours.
+    Everything that the child has written to stderr by then, including messages of libfuse, is
+    written to the stderr of this process.
     Raises `UserError` with the reason if the child fails or ends before it is ready. If this
     process is killed while it waits, the child ends, and nothing is mounted.
     """
@@ -88,7 +90,7 @@ def _child(serve: Serve, verdict_fd: int, life_fd: int, stderr: IO[bytes]) -> No
 def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
     """End this process if the command that waits for it ends first.
 
-    By then SIGTERM either ends the process or, once libfuse has it, unmounts.
+    SIGTERM ends the process or, once libfuse handles the signal, unmounts.
     """
 
     def watch() -> None:
@@ -101,7 +103,7 @@ def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
 
 
 def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> int:
-    os.chdir("/")  # keeps no folder busy that somebody may want to unmount
+    os.chdir("/")  # so that no other filesystem is kept busy
     null_fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(null_fd, 0)
     os.dup2(null_fd, 1)
@@ -114,7 +116,7 @@ def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> in
         try:
             verdict.write(_READY)
         except BrokenPipeError:
-            return  # and `_end_with_command` sees the same
+            return  # the command was killed, so `_end_with_command` ends this process
         verdict.close()
 
     try:

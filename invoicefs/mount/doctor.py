@@ -1,4 +1,4 @@
-"""Checks everything that a mount needs, and says how to fix what is wrong."""
+"""Checks of everything that a mount needs; each finding says how to fix a problem."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,17 +17,17 @@ from invoicefs.units import GIB
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of a check: that all is well, or what is wrong and how to fix it."""
+    """The result of a check: a success, or a problem and how to fix it."""
 
     is_ok: bool
     words: str
 
 
-def of_machine() -> Iterator[Finding]:
+def check_machine() -> Iterator[Finding]:
     """Check whether this machine can mount."""
-    yield _found("libfuse 2 and its Python binding work", _check_binding)
-    yield _found("fusermount is installed", preflight.check_fusermount)
-    yield _found("/dev/fuse exists and you can open it", preflight.check_device)
+    yield _finding("libfuse 2 and its Python binding work", _check_binding)
+    yield _finding("fusermount is installed", preflight.check_fusermount)
+    yield _finding("/dev/fuse exists and you can open it", preflight.check_device)
     dead = [mount.path for mount in mountpoint.our_mounts() if mountpoint.is_dead(mount.path)]
     for path in dead:
         yield Finding(False, f"{path} has lost its process: invoicefs umount --lazy {path}")
@@ -35,14 +35,16 @@ def of_machine() -> Iterator[Finding]:
         yield Finding(True, "no mount has lost its process")
 
 
-def of_tenant(settings: Settings, credentials: Credentials) -> Iterator[Finding]:
+def check_tenant_access(settings: Settings, credentials: Credentials) -> Iterator[Finding]:
     """Check whether the tenant accepts the credential and the cache can be used."""
     for path in credentials.open_files:
         yield Finding(False, f"Others can read or change {path}: chmod 600 {path}")
-    yield _found(f"the API accepts {credentials.description}", _health_check(settings, credentials))
+    yield _finding(
+        f"the API accepts {credentials.description}", _health_check(settings, credentials)
+    )
     if settings.allow_other:
-        yield _found("other users can be allowed", preflight.check_allow_other)
-    yield _found(f"the cache in {settings.cache_dir} can be used", lambda: _check_store(settings))
+        yield _finding("--allow-other can be used", preflight.check_allow_other)
+    yield _finding(f"the cache in {settings.cache_dir} can be used", lambda: _check_store(settings))
 
 
 def _check_binding() -> None:
@@ -64,7 +66,7 @@ def _health_check(settings: Settings, credentials: Credentials) -> Callable[[], 
             except Unauthenticated as error:
                 raise refusal(settings.url, credentials, error) from error
             except Denied:
-                pass  # a credential that may not list may still download
+                pass  # a credential without permission to list may still download
             except InvoicefsError as error:
                 raise UserError(f"{settings.url}: {error}.") from error
 
@@ -72,7 +74,7 @@ def _health_check(settings: Settings, credentials: Credentials) -> Callable[[], 
 
 
 def _list(api: Api, settings: Settings) -> None:
-    """Make one list request of each kind; raises their errors."""
+    """Make one list request of each kind; raises the error of a failed one."""
     deadline = Deadline.after(settings.timeout_s, SystemClock())
     listed = api.namespaces(deadline).names
     for namespace in (settings.namespaces or listed)[:1]:
@@ -86,7 +88,7 @@ def _check_store(settings: Settings) -> None:
             raise UserError(f"The cache {folder} cannot be used now: {store.failure}.")
 
 
-def _found(words: str, check: Callable[[], None]) -> Finding:
+def _finding(words: str, check: Callable[[], None]) -> Finding:
     try:
         check()
     except UserError as error:

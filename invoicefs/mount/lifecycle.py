@@ -1,10 +1,10 @@
-"""The life of a mount: what is checked before it, what it is made of, and how it ends.
+"""The life of a mount: checks, construction, serving, and unmounting.
 
-Everything that can be checked is checked before libfuse is asked to mount, because it reports a
-failure only as a number. First come the machine and the folder, in the calling process; then the
-store and the API, in the process of the mount; then the mount itself.
+Everything that can be checked is checked before libfuse is asked to mount, because libfuse reports
+a failure only as a number. The machine and the folder are checked first, in the calling process;
+then the store and the API, in the process of the mount, which then mounts.
 
-Here `api`, `store` and `library` meet, which do not know each other.
+This module connects `api`, `store` and `library`, which do not import each other.
 """
 
 import os
@@ -22,10 +22,10 @@ from invoicefs.errors import (
 from invoicefs.folders import NewFolder
 from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
 from invoicefs.kernel.fuse_binding import serve
-from invoicefs.kernel.looker import Looker
+from invoicefs.kernel.stat_helper import StatHelper
 from invoicefs.library.access import Access
 from invoicefs.library.library import Library
-from invoicefs.malloc import give_back_large_blocks
+from invoicefs.malloc import return_large_blocks
 from invoicefs.mount import mountpoint, preflight
 from invoicefs.mount.activity import RecentFailures, RequestCounters
 from invoicefs.mount.control_server import ControlServer
@@ -43,7 +43,7 @@ _UMASK = 0o077  # everything that a mount writes is private to its owner
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a tenant is mounted, with and without symbolic links, and its name in ``mount``."""
+    """The folder, with and without symbolic links, and the source that ``mount`` shows for it."""
 
     path: str
     real_path: str
@@ -52,7 +52,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Events:
-    """What is called when the mount is usable, and when it has been unmounted."""
+    """The callbacks for when the mount is usable, and when it has ended."""
 
     on_ready: Callable[[], None]
     on_end: Callable[[], None]
@@ -70,13 +70,13 @@ def mount(
 ) -> None:
     """Mount a tenant on a folder.
 
-    In the background, it returns when the folder is usable. In the foreground, it returns when it
-    has been unmounted, and the service manager is notified, if there is one. Raises `UserError` if
-    it cannot be mounted; then nothing is mounted and no process is left. `source` is what ``df``
-    and ``mount`` show; by it mount(8) recognises a line of fstab that is mounted. `failures` has
-    what was logged. `warn` is called with sentences about what only works in part.
+    In the background, it returns when the folder is usable. In the foreground, it returns when the
+    folder has been unmounted, and notifies the service manager, if there is one. Raises `UserError`
+    if mounting fails; then nothing is mounted and no process is left. `source` is the name that
+    ``df`` and ``mount`` show, by which mount(8) recognises that a line of fstab is mounted.
+    `failures` provides the recent failures for the status. `warn` prints a warning.
     """
-    manager = ServiceManager.of_environment()
+    manager = ServiceManager.from_environment()
     preflight.check(allow_other=settings.allow_other)
     preflight.raise_descriptor_limit(settings.parallel)
     reservation = mountpoint.reserve(path)
@@ -85,7 +85,7 @@ def mount(
     def serve(on_ready: Callable[[], None], on_end: Callable[[], None]) -> None:
         def mounted() -> None:
             reservation.release()
-            new_store.forget()
+            new_store.keep()
             on_ready()
 
         new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
@@ -94,7 +94,7 @@ def mount(
         except OutOfMemory as error:
             raise UserError(f"The mount cannot be started: {error}.") from error
         finally:
-            new_store.take_back()
+            new_store.remove_if_new()
 
     try:
         if is_foreground:
@@ -115,7 +115,7 @@ def _serve_tenant(
 ) -> None:
     """Create the parts of the mount, mount, serve until it is unmounted, and close them."""
     os.umask(_UMASK)
-    give_back_large_blocks()
+    return_large_blocks()
     clock = SystemClock()
     folder = store_folder(settings.cache_dir, settings.url)
     store = open_store(folder, settings.cache_size_bytes, clock)
@@ -150,10 +150,10 @@ def _serve_tenant(
             mount_point=place.real_path,
             credential=credentials.description,
         )
-        with closing(ControlSocket(server.answer)) as control:
+        with closing(ControlSocket(server.respond)) as control:
 
             def on_mounted() -> None:
-                # By now mountinfo has it; the folder itself only answers after this has returned.
+                # mountinfo lists the mount now; the folder responds only when this has returned.
                 if mount := mountpoint.last_mount(place.real_path):
                     control.open(mount.device)
                 events.on_ready()
@@ -165,8 +165,8 @@ def _serve_library(
     library: Library, settings: Settings, place: _Place, clock: Clock, events: _Events
 ) -> None:
     kind = XattrFilesystem if settings.xattr else InvoiceFilesystem
-    with closing(Looker(place.path)) as looker:
-        filesystem = kind(library, settings, clock, looker.stat, events.on_ready)
+    with closing(StatHelper(place.path)) as stat_helper:
+        filesystem = kind(library, settings, clock, stat_helper.stat, events.on_ready)
         try:
             serve(filesystem, place.path, settings, source=place.source)
         finally:

@@ -1,10 +1,11 @@
-"""Where the log goes and how much of it: one line per distinct failure, not per request.
+"""The destination and the level of the log, with one line per distinct failure, not per request.
 
 A line that has an exception among its arguments ends with the request that failed (the note that
-``api`` adds to it). That is not part of what makes a line distinct, because each request has an id.
+``api`` adds to the exception). Lines that differ only in the request are not distinct, because each
+request has its own id.
 
-Names come from a server and may have any characters. Those that would end a line, move a cursor or
-reverse the text are escaped by the formatter.
+Names come from a server and may contain any characters. The formatter escapes those that would end
+a line, move a cursor or reverse the text.
 """
 
 import errno
@@ -26,11 +27,11 @@ _OPEN_LOG = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLO
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 
-class LinesWithRequests(logging.Formatter):
-    """Adds the request that failed to the end of a line."""
+class RequestFormatter(logging.Formatter):
+    """A formatter that appends the request that failed to a line."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 # logging's own name
-        """Return the line; an exception without a request has that of its cause."""
+        """Return the line; for an exception without a request, the request is that of its cause."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         errors = [argument for argument in arguments if isinstance(argument, BaseException)]
         requests = filter(None, map(_request_of, errors))
@@ -38,12 +39,12 @@ class LinesWithRequests(logging.Formatter):
         return escaped(super().formatMessage(record) + suffix)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802 # logging's own name
-        """Return the traceback, in lines of its own."""
+        """Return the traceback, with each of its lines escaped."""
         return "\n".join(map(escaped, super().formatException(ei).split("\n")))
 
 
-class Nowhere(logging.Handler):
-    """Writes nothing, but has filters, unlike `logging.NullHandler`."""
+class FilteringNullHandler(logging.Handler):
+    """A handler that writes nothing but applies its filters, unlike `logging.NullHandler`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Do nothing."""
@@ -52,7 +53,8 @@ class Nowhere(logging.Handler):
 class LogFile(logging.FileHandler):
     """A log in a file that is private to its user and not a symbolic link; raises `OSError`.
 
-    A line that cannot be written is a `UserError` until `ignore_errors`, and lost from then on.
+    The first line that cannot be written raises `UserError`; later ones, and all of them after
+    `ignore_errors`, are lost.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,7 +63,7 @@ class LogFile(logging.FileHandler):
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
 
     def ignore_errors(self) -> None:
-        """Raise nothing from now on: the mount is more important than its log."""
+        """Ignore write errors from now on: the mount is more important than its log."""
         self._ignores_errors = True
 
     def _open(self) -> TextIOWrapper:
@@ -77,7 +79,7 @@ class LogFile(logging.FileHandler):
         )
 
     def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802 # logging's own name
-        """Handle a line that could not be written."""
+        """Raise `UserError` for the first line that is not written, unless ignored."""
         error = sys.exception()
         if not self._ignores_errors and isinstance(error, OSError):
             self._ignores_errors = True
@@ -92,17 +94,17 @@ def _request_of(error: BaseException | None) -> str:
 
 
 def ignore_errors() -> None:
-    """Have lines that cannot be written cost nothing but themselves from now on."""
+    """Ignore write errors of the log file from now on; the lines are lost."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogFile):
             handler.ignore_errors()
 
 
 def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> RecentFailures:
-    """Send the log to a file, or to stderr in the foreground, or to syslog.
+    """Send the log to a file, to stderr in the foreground, or to syslog if there is one.
 
-    `verbosity` counts ``-v``. Returns what will remember failures; raises `UserError` if the file
-    cannot be written.
+    `verbosity` is the number of ``-v`` options. Returns the filter that keeps recent failures;
+    raises `UserError` if the file cannot be written.
     """
     handler = _handler(is_foreground, log_file)
     failures = RecentFailures()
@@ -110,9 +112,9 @@ def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
-    # fusepy logs a debug traceback for every errno; our own line says more.
+    # fusepy logs a traceback for every errno; our own lines are more informative.
     logging.getLogger("fuse").setLevel(logging.ERROR)
-    # urllib3 logs tracebacks for errors that become an exception, and a line, of our own.
+    # urllib3 logs tracebacks for errors that we convert to exceptions and log ourselves.
     logging.getLogger("urllib3").setLevel(logging.ERROR)
     return failures
 
@@ -133,8 +135,8 @@ def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:
         handler = logging.handlers.SysLogHandler(str(_SYSLOG_SOCKET))
         line = f"invoicefs[%(process)d]: {line}"
     else:
-        handler = Nowhere()
-    handler.setFormatter(LinesWithRequests(line))
+        handler = FilteringNullHandler()
+    handler.setFormatter(RequestFormatter(line))
     return handler
 
 

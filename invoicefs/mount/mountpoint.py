@@ -1,4 +1,4 @@
-"""The folder on which a tenant is mounted: what is mounted there, checks, and unmounting.
+"""The folder on which a tenant is mounted: current mounts, checks, and unmounting.
 
 Facts come from ``/proc/self/mountinfo`` (proc(5)), which does not touch the mount.
 """
@@ -31,7 +31,7 @@ _LOCK_PAUSE_S = 0.05
 class Mount:
     """A line of mountinfo; `device` is the number of its filesystem, as MAJOR:MINOR.
 
-    `uid` is the user who mounted it, which only FUSE shows; see user_id in mount.fuse(8).
+    `uid` is the user who mounted it, known only for FUSE; see user_id in mount.fuse(8).
     """
 
     device: str
@@ -43,13 +43,13 @@ class Mount:
 
 def mounts() -> tuple[Mount, ...]:
     """Return all mounts, in the order in which they were mounted."""
-    # Only a line feed ends a line: a path may have the other characters that splitlines splits at.
+    # A path may contain the other characters at which splitlines would split.
     text = os.fsdecode(_MOUNTINFO.read_bytes())
     return tuple(_parse_mount(line) for line in text.split("\n") if line)
 
 
 def mount_at(path: str) -> Mount | None:
-    """Return what is mounted on a path, the topmost if several are stacked, or None.
+    """Return the topmost mount on a path, or None.
 
     The folder itself is only touched if nothing is mounted, because a mount may hang.
     """
@@ -59,7 +59,7 @@ def mount_at(path: str) -> Mount | None:
 
 
 def last_mount(real_path: str) -> Mount | None:
-    """Return what is mounted on a path without links, or None; does not touch it."""
+    """Return the topmost mount on a path without links, or None; does not touch the path."""
     return next((mount for mount in reversed(mounts()) if mount.path == real_path), None)
 
 
@@ -69,7 +69,10 @@ def our_mounts() -> tuple[Mount, ...]:
 
 
 def mount_of(real_path: str) -> Mount | None:
-    """Return the mount of invoicefs that a path without links is in, or None; touches nothing."""
+    """Return the invoicefs mount that contains a path without links, or None.
+
+    Does not touch the path.
+    """
     last = {mount.path: mount for mount in mounts()}
     above = (real_path, *map(str, Path(real_path).parents))
     mount = next((last[folder] for folder in above if folder in last), None)
@@ -77,19 +80,20 @@ def mount_of(real_path: str) -> Mount | None:
 
 
 class Reservation:
-    """Keeps other commands from mounting on a folder, until `release` or the end of the process.
+    """A lock that keeps other commands from mounting on a folder, until `release` or process exit.
 
-    Waits for another command that has reserved it; raises `UserError` if that takes too long.
+    Waits for another command that has reserved the folder; raises `UserError` if that takes too
+    long.
     """
 
     def __init__(self, path: str) -> None:
         self._fd: int | None = None
-        with suppress(OSError):  # the checks report what is wrong with the folder
-            # The descriptor stays on the folder itself, even when something is mounted on it.
+        with suppress(OSError):  # `_check_folder` reports the error
+            # The descriptor refers to the folder itself, even after something is mounted on it.
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        if self._fd is not None and not _can_lock(self._fd):
+        if self._fd is not None and not _try_lock(self._fd):
             self.release()
-            raise UserError(f"Another program has locked {path}: try again when it has ended.")
+            raise UserError(f"Another program has locked {path}: try again when it has finished.")
 
     def release(self) -> None:
         """Release the folder; a process forked from this one must do the same."""
@@ -98,8 +102,11 @@ class Reservation:
             self._fd = None
 
 
-def _can_lock(fd: int) -> bool:
-    """Lock a folder; waits only so long because anyone who can read the folder can lock it."""
+def _try_lock(fd: int) -> bool:
+    """Lock a folder, and return False if another process keeps it locked.
+
+    The wait is limited because any user who can read the folder can lock it.
+    """
     ends_s = time.monotonic() + _LOCK_TIMEOUT_S
     pause = threading.Event()
     while True:
@@ -109,17 +116,17 @@ def _can_lock(fd: int) -> bool:
             if time.monotonic() >= ends_s:
                 return False
             pause.wait(_LOCK_PAUSE_S)
-        except OSError:  # not every filesystem has locks
+        except OSError:  # not every filesystem supports locks
             return True
         else:
             return True
 
 
 def reserve(path: str) -> Reservation:
-    """Make sure that a path is an empty folder that can be mounted on, and reserve it.
+    """Check that a path is an empty folder that can be mounted on, and reserve it.
 
-    A mount that a crashed process of ours left behind is unmounted. Waits for another command that
-    has reserved the folder. Raises `UserError` if the path is anything else.
+    Unmounts a mount whose process has crashed. Waits for another command that has reserved the
+    folder. Raises `UserError` if a check fails.
     """
     _end_dead_mount(path)
     _check_not_mounted(path)
@@ -159,13 +166,11 @@ def _check_folder(path: str) -> None:
     if names:
         raise UserError(f"The mount point {path} is not empty: choose an empty folder.")
     if not os.access(path, os.W_OK):
-        raise UserError(
-            f"The mount point {path} is not writable for you: choose a folder of your own."
-        )
+        raise UserError(f"You cannot write to the mount point {path}: choose a folder of your own.")
 
 
 def unmount(path: str, *, lazy: bool) -> None:
-    """Unmount; `lazy` detaches the folder at once and lets programs that use it finish.
+    """Unmount; `lazy` detaches the folder at once and lets the programs using it finish.
 
     Raises `UserError` with the message of the program that refused.
     """
@@ -186,7 +191,7 @@ def unmount(path: str, *, lazy: bool) -> None:
         raise UserError(f"{path} cannot be unmounted: try invoicefs umount --lazy.") from None
     if result.returncode != 0:
         words = result.stderr.strip() or f"{command[0]} failed"
-        hint = " Close what uses it, or add --lazy." if "busy" in words.lower() else ""
+        hint = " Close the programs that use it, or add --lazy." if "busy" in words.lower() else ""
         raise UserError(f"{path} cannot be unmounted: {words}.{hint}")
 
 
@@ -218,5 +223,5 @@ def _parse_mount(line: str) -> Mount:
 
 
 def _unescape(text: str) -> str:
-    """Decode blanks and backslashes, which are octal in mountinfo."""
+    """Decode octal escapes, which mountinfo has for blanks and backslashes."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

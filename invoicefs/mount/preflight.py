@@ -1,4 +1,4 @@
-"""Checks what a machine needs for a mount, and says what to do if something is missing."""
+"""Checks of the machine before mounting; each error says what to do."""
 
 import ctypes.util
 import os
@@ -17,7 +17,7 @@ _SYSTEM_PATH: Final = "/usr/bin:/bin:/usr/sbin:/sbin"  # searched even if PATH i
 
 
 def check(*, allow_other: bool) -> None:
-    """Raise a `UserError` that says what to do unless this machine can mount."""
+    """Raise a `UserError` that says what to do if this machine cannot mount."""
     check_libfuse()
     check_fusermount()
     check_device()
@@ -26,19 +26,19 @@ def check(*, allow_other: bool) -> None:
 
 
 def raise_descriptor_limit(parallel: int) -> None:
-    """Raise the limit of open files to the maximum; raises `UserError` if that is too low."""
+    """Raise the limit of open files to its maximum; raises `UserError` if that is too low."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    fitting = (hard - _OTHER_DESCRIPTORS) // _DESCRIPTORS_PER_WORKER
-    if hard != resource.RLIM_INFINITY and fitting < parallel:
+    max_parallel = (hard - _OTHER_DESCRIPTORS) // _DESCRIPTORS_PER_WORKER
+    if hard != resource.RLIM_INFINITY and max_parallel < parallel:
         raise UserError(
             f"--parallel {parallel} needs more open files than the {hard} allowed here "
-            f"(ulimit -Hn): give --parallel {max(fitting, 1)}, or allow more."
+            f"(ulimit -Hn): use --parallel {max(max_parallel, 1)}, or raise the limit."
         )
 
 
 def check_libfuse() -> None:
-    """Raise a `UserError` that says what to install unless there is a libfuse 2."""
+    """Raise a `UserError` that says what to install if there is no libfuse 2."""
     library = os.environ.get("FUSE_LIBRARY_PATH") or ctypes.util.find_library("fuse")
     if library is None:
         raise UserError("libfuse 2 is missing: apt install libfuse2 (or libfuse2t64).")
@@ -50,7 +50,7 @@ def check_libfuse() -> None:
 
 
 def check_fusermount() -> None:
-    """Raise `UserError` unless the program that mounts is installed."""
+    """Raise `UserError` unless fusermount, which mounts for libfuse, is installed."""
     search_path = f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}"
     if shutil.which("fusermount", path=search_path) is None:
         raise UserError("The program fusermount is missing: apt install fuse3.")
@@ -61,7 +61,7 @@ def check_device() -> None:
     if not _FUSE_DEVICE.exists():
         raise UserError(f"{_FUSE_DEVICE} is missing: modprobe fuse, or allow it in the container.")
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):
-        raise UserError(f"You may not use {_FUSE_DEVICE}: chmod 666 {_FUSE_DEVICE} (as root).")
+        raise UserError(f"You may not use {_FUSE_DEVICE}: run chmod 666 {_FUSE_DEVICE} as root.")
 
 
 def check_allow_other() -> None:

@@ -1,4 +1,4 @@
-"""Notifies the service manager, for units with ``Type=notify``: see sd_notify(3)."""
+"""Notifications to the service manager, for units with ``Type=notify``: see sd_notify(3)."""
 
 import logging
 import os
@@ -14,20 +14,20 @@ class ServiceManager:
     """The service manager that started this process; none if `address` is empty."""
 
     def __init__(self, address: str) -> None:
-        # In the variable, @ represents the NUL byte of an abstract socket, see unix(7).
+        # A leading @ stands for the NUL byte of an abstract socket, see unix(7).
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
 
     @classmethod
-    def of_environment(cls) -> Self:
-        """Return the one that the environment names, which children do not inherit."""
+    def from_environment(cls) -> Self:
+        """Return the one in NOTIFY_SOCKET; unset it, so that child processes do not inherit it."""
         return cls(os.environ.pop(_VARIABLE, ""))
 
     def notify_ready(self) -> None:
-        """Say that the mount is usable."""
+        """Notify it that the mount is usable."""
         self._send("READY=1")
 
     def notify_stopping(self) -> None:
-        """Say that the mount has been unmounted and the process is about to end."""
+        """Notify it that the mount has been unmounted and the process is about to end."""
         self._send("STOPPING=1")
 
     def _send(self, state: str) -> None:

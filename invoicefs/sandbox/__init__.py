@@ -1,6 +1,6 @@
 """An embedded API server with sample invoices, for the demo, the tests and the benchmarks.
 
-It is used like this, here with the first two downloads failing::
+An example in which the first two downloads fail::
 
     with Sandbox() as sandbox:
         sandbox.inject(Fault(faults.status(503), Endpoint.PDF, times=2))

@@ -1,4 +1,4 @@
-"""Responses, and the honest response of the API to a request."""
+"""HTTP responses, and the honest response of the API: the one without any fault."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from http.client import responses
 from invoicefs.sandbox.calls import Call, Endpoint
 from invoicefs.sandbox.tenant import SampleTenant
 
-DEFAULT_LIMIT = 100  # of a list request without a limit; the vendor does not document theirs
+DEFAULT_LIMIT = 100  # of a list request without a limit; the vendor does not document its own
 
 # The "code" in the JSON of an error: the gRPC code of an HTTP status.
 _GRPC_CODES = {400: 3, 401: 16, 403: 7, 404: 5, 405: 12, 409: 10, 429: 8, 500: 13, 503: 14, 504: 4}
@@ -43,20 +43,20 @@ class Answer:
 def failure(
     status: int, message: str = "", headers: Mapping[str, str | None] | None = None
 ) -> Answer:
-    """Return an error, in the JSON that the API uses for errors."""
+    """Return an error response, with JSON like that of the API."""
     code = _GRPC_CODES.get(status, _GRPC_UNKNOWN)
     body = json.dumps({"code": code, "message": message or _reason(status)})
     return Answer(status, body.encode(), headers or {})
 
 
-def honest_answer(tenant: SampleTenant, token: str, call: Call) -> Answer:
+def honest_response(tenant: SampleTenant, token: str, call: Call) -> Answer:
     """Return the response of the API when nothing is wrong."""
     if not _is_authenticated(call, token):
         return failure(401, "the API token is missing, wrong or expired")
     if call.method != "GET":
         return failure(405, f"{call.method} is not supported", {"Allow": "GET"})
     if call.endpoint is None:
-        return failure(404, "no such page")
+        return failure(404, "no such path")
     if call.endpoint is Endpoint.NAMESPACES:
         return Answer(200, tenant.namespaces_json)
     return _namespace_answer(tenant, call)

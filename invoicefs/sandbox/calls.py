@@ -31,9 +31,9 @@ class Call:
 
     `target` is the request target as it was sent; `path` is its path without the prefix of the
     sandbox, still percent-encoded. The names of `headers` are in lower case, and they include
-    ``authorization``. `endpoint` is None if the API has no such path. `limit` is None if there is
-    none. `client` is the common name in the client certificate, or None. `status` is that of the
-    response, None until it begins.
+    ``authorization``. `endpoint` is None if the API has no such path. `limit` is None if the
+    request has none. `client` is the common name in the client certificate, or None. `status` is
+    that of the response, None until it begins.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Call:
         )
 
     def matches(self, endpoint: Endpoint | None, namespace: str | None, name: str | None) -> bool:
-        """Return whether it is for this endpoint, namespace and invoice; None is any."""
+        """Return whether it is for this endpoint, namespace and invoice; None matches any."""
         return (
             endpoint in (None, self.endpoint)
             and namespace in (None, self.namespace)
@@ -95,5 +95,5 @@ def _route(path: str) -> tuple[Endpoint | None, str | None]:
 def _limit(query: Mapping[str, str]) -> int | None:
     limit = int(query.get("limit") or 0)
     if limit < 0:
-        raise ValueError("a limit is not negative")
+        raise ValueError("the limit must not be negative")
     return limit or None  # in proto3, 0 means not set

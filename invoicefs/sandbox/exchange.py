@@ -1,4 +1,4 @@
-"""A request on the wire: the honest response, and the means to send another one."""
+"""A request on the wire, its honest response, and ways to send a different one."""
 
 import ctypes
 import socket
@@ -47,10 +47,10 @@ class Exchange:
     """A request, the honest response of the API, and the connection to the client.
 
     Methods that write or wait raise `ConnectionError` when the client hangs up, and when the
-    sandbox closes; callers let it pass.
+    sandbox closes; callers let it propagate.
 
     `on_status` is called with the status before the client can see it, `on_end` before the client
-    can know that the request is over, and possibly again.
+    can know that the request is over, and possibly more than once.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Exchange:
         self._connection.sendall(data)
 
     def wait(self, seconds: float) -> None:
-        """Wait."""
+        """Wait this long, unless the sandbox closes."""
         if self._closing.wait(seconds):
-            raise ConnectionAbortedError("the sandbox closes")
+            raise ConnectionAbortedError("the sandbox is closing")
 
     def stall(self) -> None:
         """Do nothing until the client hangs up or the sandbox closes."""
@@ -105,9 +105,9 @@ class Exchange:
         self._on_end()
 
     def vanish(self) -> None:
-        """Drop every further packet of the client, like a NAT that has lost the connection.
+        """Drop every further packet from the client, like a NAT that has lost the connection.
 
-        A filter of the socket drops them in the kernel, see SO_ATTACH_FILTER in socket(7), so
+        A socket filter drops them in the kernel, see SO_ATTACH_FILTER in socket(7), so
         nothing is acknowledged, and neither side hangs up.
         """
         drop_all = ctypes.create_string_buffer(_RETURN_NOTHING)

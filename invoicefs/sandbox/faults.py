@@ -1,7 +1,7 @@
-"""What can go wrong between a client and the API, for a `Sandbox` to inject.
+"""Faults between a client and the API, for a `Sandbox` to inject.
 
-A `Fault` says which requests it hits and how they are answered instead: by a `Behaviour`, a
-function that gets the `Exchange` and writes anything. The functions below make the usual ones.
+A `Fault` has the requests that it hits, and a `Behaviour` that responds to them: a function that
+gets the `Exchange` and can write anything. The functions below return the usual ones.
 """
 
 import base64
@@ -21,9 +21,10 @@ _MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Fault:
-    """Answer the next `times` requests by this behaviour, or all if that is None.
+    """A behaviour for the next `times` requests, or for all of them if `times` is None.
 
-    It hits requests to the `endpoint`, in the `namespace`, for the invoice `name`; None is any.
+    It hits requests to the `endpoint`, in the `namespace`, for the invoice `name`; None matches
+    any.
     """
 
     behaviour: Behaviour
@@ -44,12 +45,12 @@ class Fault:
 
 
 def honest(exchange: Exchange) -> None:
-    """Answer as the API would."""
+    """Respond as the API would."""
     exchange.answer(exchange.honest)
 
 
 def delay(seconds: float, then: Behaviour = honest) -> Behaviour:
-    """Wait before the answer."""
+    """Wait before responding."""
 
     def behave(exchange: Exchange) -> None:
         exchange.wait(seconds)
@@ -62,13 +63,13 @@ def delay(seconds: float, then: Behaviour = honest) -> Behaviour:
 
 
 def reply(status: int, body: bytes, headers: Mapping[str, str | None] | None = None) -> Behaviour:
-    """Answer with exactly this; the headers are added as in `Answer`."""
+    """Respond with exactly this; the headers are added as in `Answer`."""
     answer = Answer(status, body, headers or {})
     return lambda exchange: exchange.answer(answer)
 
 
 def status(code: int, message: str = "", *, retry_after: str | None = None) -> Behaviour:
-    """An error as the API reports it. `retry_after` is in seconds or a date of HTTP."""
+    """An error as the API reports it. `retry_after` is a number of seconds or an HTTP date."""
     answer = failure(code, message, {"Retry-After": retry_after})
     return lambda exchange: exchange.answer(answer)
 
@@ -84,7 +85,7 @@ def not_json(code: int = 200) -> Behaviour:
 
 
 def html(code: int = 200) -> Behaviour:
-    """A page for people, as gateways and login portals send it."""
+    """An HTML page for people, as gateways and login portals send it."""
     body = b"<!doctype html><title>Sign in</title><h1>Sign in to continue</h1>\n"
     return reply(code, body, {"Content-Type": "text/html"})
 
@@ -135,7 +136,7 @@ def large(mebibytes: int) -> Behaviour:
 
 
 def gzip_bomb(mebibytes: int) -> Behaviour:
-    """The same, compressed to a thousandth."""
+    """A PDF of this size, compressed to a thousandth of it."""
     return reply(200, gzip.compress(_large_body(mebibytes)), {"Content-Encoding": "gzip"})
 
 
@@ -169,7 +170,7 @@ def early_hints(pause_s: float, count: int = 1) -> Behaviour:
 
 
 def vanish() -> Behaviour:
-    """Answer, and receive nothing more: the connection is lost on the way."""
+    """Respond, and receive nothing more: the connection is lost in the network."""
 
     def behave(exchange: Exchange) -> None:
         honest(exchange)
@@ -179,7 +180,7 @@ def vanish() -> Behaviour:
 
 
 def stall(after: Sent | int = Sent.NOTHING) -> Behaviour:
-    """Fall silent, until the client hangs up or the sandbox closes."""
+    """Send nothing after this point, until the client hangs up or the sandbox closes."""
 
     def behave(exchange: Exchange) -> None:
         exchange.begin(exchange.honest, after)

@@ -1,4 +1,4 @@
-"""Connections and threads: takes HTTP(S) requests from sockets, and ends them all on close.
+"""Accepts connections, reads HTTP(S) requests from them, and ends all threads on close.
 
 Threading: one thread accepts connections, and each of them has a thread of its own. Only the
 accepting thread changes `_connections`; `close` reads it after that thread has ended.
@@ -19,19 +19,19 @@ _HOST = "127.0.0.1"
 _CLOSE_POLL_S = 0.02  # how long closing may take to be noticed
 
 Serve = Callable[[Call, socket.socket], bool]
-"""Answers a request on a socket; returns whether the connection can be reused."""
+"""Responds to a request on a socket; returns whether the connection can be reused."""
 
 
 def reserve_port(port: int = 0) -> socket.socket:
-    """Keep a port of the loopback interface, 0 for any free one, until the socket is closed.
+    """Reserve a port of the loopback interface, 0 for any free one, until the socket is closed.
 
-    It does not listen: connections are refused. The kernel gives the port to no other program
-    that asks for any, whether to serve or to connect from; a `Listener` may take it meanwhile.
-    Raises `OSError` if another program has it.
+    The socket does not listen: connections are refused. The kernel gives the port to no other
+    program that wants any free port, whether to serve or to connect from; only a `Listener` can
+    use it meanwhile. Raises `OSError` if another program has it.
     """
     reservation = socket.socket()
     try:
-        # Both need it, and the first must not listen, for two sockets to share a port: socket(7).
+        # Two sockets can share a port if both set this and the first does not listen: socket(7).
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind((_HOST, port))
     except OSError:
@@ -43,8 +43,8 @@ def reserve_port(port: int = 0) -> socket.socket:
 class Listener(TCPServer):
     """Serves HTTP/1.1 with keep-alive on a reserved port, from construction to `close`.
 
-    With `tls` it is HTTPS, and may ask for a certificate of the client. A client that does not
-    like the server's certificate hangs up.
+    With `tls` it serves HTTPS, and may request a client certificate. A client that does not trust
+    the server's certificate hangs up.
     """
 
     allow_reuse_address = True
@@ -66,7 +66,7 @@ class Listener(TCPServer):
 
     @property
     def url(self) -> str:
-        """Where the listener is, without a trailing slash."""
+        """The URL of the listener, with the path prefix and without a trailing slash."""
         scheme = "https" if self._tls else "http"
         return f"{scheme}://{_HOST}:{self.server_address[1]}{self.path_prefix}"
 
@@ -86,11 +86,11 @@ class Listener(TCPServer):
         self._connections = [*alive, (thread, request)]
 
     def close(self) -> None:
-        """Hang up on all clients; returns when all threads have ended and the port is free."""
+        """Hang up on all clients; returns when all threads have ended and nothing listens."""
         self.shutdown()
         self._accepting.join()
         with suppress(OSError):  # closed before
-            # A program that is just being started holds a copy of the socket for a moment.
+            # A child process that is just being started briefly has a copy of the socket.
             self.socket.shutdown(socket.SHUT_RDWR)
         for _, connection in self._connections:
             with suppress(OSError):  # it is closed already
@@ -100,7 +100,7 @@ class Listener(TCPServer):
         self.server_close()
 
     def _converse(self, connection: socket.socket, client_address: Any) -> None:
-        # A client that hangs up has done nothing wrong. Anything else is a bug and must be seen.
+        # A client that hangs up has done nothing wrong. Any other exception is a bug.
         with connection, suppress(ConnectionError, ssl.SSLError):
             if isinstance(connection, ssl.SSLSocket):
                 connection.do_handshake()
@@ -131,7 +131,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
 
 def _client_name(connection: socket.socket) -> str | None:
-    """Return the common name in the client certificate, which is trusted, or None."""
+    """Return the common name in the client certificate, already verified, or None."""
     certificate = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
     if not certificate:
         return None

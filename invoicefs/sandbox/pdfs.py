@@ -1,8 +1,8 @@
 """The PDFs of the sample invoices. The only importer of ``fpdf`` (package fpdf2, extra ``demo``).
 
 The same invoice has the same bytes on every run and on every machine (with one version of
-fpdf2): the date is fixed, the file id is a hash of the content, the fonts are those that every
-viewer has, and nothing is compressed, because builds of zlib differ in their output.
+fpdf2): the date is fixed, the file id is a hash of the content, every viewer has the fonts, and
+nothing is compressed, because builds of zlib differ in their output.
 """
 
 from dataclasses import dataclass
@@ -46,8 +46,8 @@ class Statement:
 
 @cache
 def invoice_pdf(statement: Statement) -> bytes:
-    """The invoice as a PDF of one page."""
-    from fpdf import FPDF  # takes a third of a second, so only when a sample is opened
+    """Return the invoice as a one-page PDF."""
+    from fpdf import FPDF  # the import takes a third of a second
 
     page = FPDF(format="A4")
     page.set_compression(False)
@@ -72,9 +72,9 @@ def invoice_pdf(statement: Statement) -> bytes:
 
 
 def plain_pdf(text: str, size_bytes: int = 0) -> bytes:
-    """Return a file that begins and ends like a PDF, if bytes are enough and no page is needed.
+    """Return bytes that begin and end like a PDF, but have no pages; this needs no fpdf2.
 
-    It is made without fpdf2, and padded to `size_bytes`.
+    They are padded to `size_bytes`.
     """
     head, tail = f"%PDF-1.4\n% {text}\n".encode(), b"\n%%EOF\n"
     return head + b"%" * (size_bytes - len(head) - len(tail)) + tail

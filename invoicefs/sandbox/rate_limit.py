@@ -1,4 +1,4 @@
-"""Rate limits."""
+"""Rate limits of the sandbox, implemented as token buckets."""
 
 import math
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class RateLimit:
 
 
 class TokenBucket:
-    """Counts the requests to an endpoint. Threading: its owner holds a lock around `take`."""
+    """The token bucket of one endpoint. Threading: the caller of `take` holds a lock."""
 
     def __init__(self, limit: RateLimit, now_s: float) -> None:
         self._limit = limit

@@ -26,10 +26,10 @@ _PRODUCTS = (
 
 
 def sample_tenant() -> SampleTenant:
-    """A tenant with 36 months of invoices, a few in other namespaces, and a forbidden namespace.
+    """Return a tenant: 36 months of invoices, a few more in two namespaces, and one forbidden.
 
     The newest invoice of each namespace is a draft. In namespace ``system``, that of 2026-07 is
-    issued but not paid, and its PDF request gets a 404. Namespace ``legal`` gets a 403.
+    issued but not paid, and its PDF request gets a 404. Requests in ``legal`` get a 403.
     """
     return SampleTenant(
         _TENANT,

@@ -10,7 +10,7 @@ from itertools import count
 from types import TracebackType
 from typing import Self
 
-from invoicefs.sandbox.answers import Answer, honest_answer
+from invoicefs.sandbox.answers import Answer, honest_response
 from invoicefs.sandbox.calls import Call, Endpoint
 from invoicefs.sandbox.exchange import Exchange
 from invoicefs.sandbox.faults import Behaviour, Fault, honest
@@ -25,14 +25,14 @@ SAMPLE_TOKEN = "sandbox-token"  # noqa: S105 # opens nothing but a sandbox
 class Sandbox:
     """An API server on the loopback interface, from construction to `close`; a context manager.
 
-    `tenant`, `token` and `latency_s` may be set at any time: their values when a request arrives
-    count, and the response is sent `latency_s` later. `path_prefix` is the path of a gateway before
+    `tenant`, `token` and `latency_s` may be set at any time, and apply to the requests that arrive
+    later; the response is sent after `latency_s`. `path_prefix` is the path of a gateway before
     ``/api``. `port` 0 is any free port. With `tls` it serves HTTPS; a new value takes effect with
     `come_back`. A client certificate that it trusts counts like the token.
 
     It has more than 20 methods because tests control every aspect of it.
 
-    Threading: `_lock` guards the records of calls, faults and limits. It is never held while
+    Threading: `_lock` guards the recorded requests, the faults and the limits. It is not held while
     something is sent, awaited or computed from the tenant.
     """
 
@@ -93,17 +93,17 @@ class Sandbox:
         return self._listener.url
 
     def inject(self, *faults: Fault) -> None:
-        """Add faults. Of several that hit a request, the first one counts."""
+        """Add faults. If several hit a request, the first one applies."""
         with self._lock:
             self._faults.extend(faults)
 
     def heal(self) -> None:
-        """Remove all faults, except for requests that one has already hit."""
+        """Remove all faults; requests that one has already hit are not affected."""
         with self._lock:
             self._faults.clear()
 
     def throttle(self, limit: RateLimit | None) -> None:
-        """Set a rate limit, which begins with a full burst, or none. Faults precede limits."""
+        """Set a rate limit, with a full burst at first, or remove it. Faults precede limits."""
         with self._lock:
             self._limit = limit
             self._buckets.clear()
@@ -123,7 +123,7 @@ class Sandbox:
         namespace: str | None = None,
         name: str | None = None,
     ) -> int:
-        """Return how many requests were for this endpoint, namespace and invoice; None is any."""
+        """Return the number of requests to this endpoint, namespace and invoice; None is any."""
         return sum(call.matches(endpoint, namespace, name) for call in self.calls)
 
     @property
@@ -136,7 +136,7 @@ class Sandbox:
             return self._peak_concurrency
 
     def forget_calls(self) -> None:
-        """Reset the counters."""
+        """Clear the recorded requests, and reset the peak concurrency."""
         with self._lock:
             self._calls.clear()
             self._peak_concurrency = len(self._in_progress)
@@ -147,7 +147,7 @@ class Sandbox:
     def _serve(self, call: Call, connection: socket.socket) -> bool:
         number, behaviour, refusal = self._arrive(call)
         try:
-            answer = refusal or honest_answer(self.tenant, self.token, call)
+            answer = refusal or honest_response(self.tenant, self.token, call)
             exchange = Exchange(
                 call,
                 answer,
@@ -163,7 +163,7 @@ class Sandbox:
         return exchange.keeps_connection
 
     def _arrive(self, call: Call) -> tuple[int, Behaviour, Answer | None]:
-        """Record a request; returns its number, its behaviour, and a refusal if it has one."""
+        """Record a request; returns its number, a behaviour, and a refusal by the rate limit."""
         now_s = time.monotonic()
         with self._lock:
             number = next(self._numbers)

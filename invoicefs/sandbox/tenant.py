@@ -28,9 +28,9 @@ class SampleInvoice:
 
     `name` may be any text. `pdf` is the content, or a function that creates it when it is
     requested; None means that the PDF request gets a 404. `fields` replaces fields of the listing
-    by other JSON values or omits them: ``fields={"amount": OMITTED, "active": "yes"}``.
-    The other attributes are the vendor's fields: `amount` a number of cents as text, periods in
-    RFC 3339 with nanoseconds.
+    with other JSON values, or omits them: ``fields={"amount": OMITTED, "active": "yes"}``.
+    The other attributes are the vendor's fields: `amount` is a number of cents as text; periods are
+    RFC 3339 times with nanoseconds.
     """
 
     name: str
@@ -75,7 +75,7 @@ class SampleNamespace:
 
     @cached_property
     def by_name(self) -> Mapping[str, SampleInvoice]:
-        """The invoices by name; of several with one name the newest."""
+        """The invoices by name; if several have the same name, the newest."""
         return {invoice.name: invoice for invoice in reversed(self.invoices)}
 
     def invoices_json(self, limit: int) -> bytes:
@@ -116,7 +116,7 @@ class SampleTenant:
         return json.dumps({"items": items}).encode()
 
     def with_invoices(self, namespace: str, *invoices: SampleInvoice) -> "SampleTenant":
-        """The tenant with these invoices in one namespace, in place of their namesakes or added.
+        """Return the tenant with these invoices added to a namespace, or replaced in it by name.
 
         Raises `KeyError` for a namespace that the tenant does not have.
         """

@@ -1,23 +1,23 @@
-"""The memory of failed requests, so that they fail at once instead of being repeated.
+"""Recent failures of requests, which fail at once for a while instead of being repeated.
 
-Threading: changed under the lock of its scheduler, read without: failures are frozen.
+Threading: written with the lock of the scheduler, read without it, because failures are frozen.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
-from invoicefs.errors import InvoicefsError, NoAnswer, Unauthenticated
+from invoicefs.errors import InvoicefsError, NoResponse, Unauthenticated
 from invoicefs.scheduling.throttle import Priority
 
 FAILURE_MEMORY_S: Final = 5.0
-"""How long a failed request is not repeated, but fails at once."""
+"""How long a failed request fails at once instead of being repeated."""
 
 _MAX_FAILURES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How a job failed, and until when a job with its key fails at once; with its `priority`."""
+    """The error and the `priority` of a failed job; until `until_s`, its key fails at once."""
 
     error: InvoicefsError
     failed_s: float
@@ -28,20 +28,20 @@ class Failure:
         """Return whether a job of this priority fails at once."""
         if now_s >= self.until_s:
             return False
-        # A background job may have failed for reasons that a foreground job need not share, or for
-        # a credential that has been renewed since.
-        is_about_the_request = not isinstance(self.error, NoAnswer | Unauthenticated)
+        # A background job may have failed for a reason that does not apply to a foreground job, or
+        # because of a credential that has been renewed since.
+        is_about_the_request = not isinstance(self.error, NoResponse | Unauthenticated)
         return self.priority <= priority or is_about_the_request
 
 
 class FailureMemory:
-    """The last failure of each key, as long as no job with it has succeeded since."""
+    """The last failure of each key, until a job with that key ends in another way."""
 
     def __init__(self) -> None:
         self._failures: dict[str, Failure] = {}
 
     def get(self, key: str) -> Failure | None:
-        """Return the last failure, however old."""
+        """Return the last failure of a key, whatever its age, or None."""
         return self._failures.get(key)
 
     def forget(self, key: str) -> None:
@@ -49,7 +49,7 @@ class FailureMemory:
         self._failures.pop(key, None)
 
     def add(self, key: str, failure: Failure) -> None:
-        """Remember a failure; if there are too many, those that no longer count are dropped."""
+        """Add a failure; if there are too many, those that have expired are removed."""
         if len(self._failures) >= _MAX_FAILURES:
             now_s = failure.failed_s
             self._failures = {k: f for k, f in self._failures.items() if now_s < f.until_s}

@@ -1,4 +1,4 @@
-"""What a scheduler keeps of a request: the job, and how it ended."""
+"""The jobs of a scheduler, and their outcomes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from invoicefs.clock import Deadline
 from invoicefs.errors import InvoicefsError, OutOfMemory
 from invoicefs.scheduling.throttle import Priority
 
-_NO_MEMORY = "this machine has no more memory just now"
+_NO_MEMORY = "this machine is out of memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +20,13 @@ class Outcome:
 
     @property
     def is_unexpected(self) -> bool:
-        """Whether it is an error that is not an exception of the domain, so a bug."""
+        """Whether the error is not an exception of the domain, which means a bug."""
         return self.error is not None and not isinstance(self.error, InvoicefsError)
 
     def result(self) -> Any:
         """Return the value, or raise the error."""
         if isinstance(self.error, InvoicefsError):
-            # Many callers raise this one object: without this its traceback would keep growing.
+            # Many callers raise the same exception object, whose traceback would keep growing.
             raise self.error.with_traceback(None)
         if self.error is not None:
             raise self.error
@@ -37,8 +37,8 @@ class Outcome:
 class Job:
     """A request to be made, with its retries; `outcome` is set once, when it is over.
 
-    `began_s` is when somebody began to wait for it. `attempt_*` are those of the attempt that is
-    running or ran last. Guarded by the lock of its scheduler.
+    `began_s` is when it was queued, or when the first foreground caller joined it. The fields
+    `attempt_*` belong to the current or last attempt. Guarded by the lock of its scheduler.
     """
 
     key: str
@@ -56,7 +56,7 @@ class Job:
     outcome: Outcome | None = None
 
     def join(self, deadline: Deadline, priority: Priority, now_s: float) -> None:
-        """Let one more caller wait; the first foreground caller makes it a foreground job."""
+        """Add a caller that waits; the first foreground caller makes it a foreground job."""
         self.deadline = max(self.deadline, deadline, key=lambda either: either.at_s)
         if priority < self.priority:
             self.priority = priority
@@ -77,15 +77,15 @@ class Job:
             return Outcome(error=_bare(error))
         except MemoryError:
             return Outcome(error=OutOfMemory(_NO_MEMORY))
-        except Exception as error:  # is raised, with its traceback, where somebody waits for it
+        except Exception as error:  # is raised, with its traceback, in the callers that wait for it
             return Outcome(error=error)
 
 
 def _bare(error: InvoicefsError) -> InvoicefsError:
     """Return the error without its causes and traceback, because it is kept for a while.
 
-    Their frames hold whole responses: 24 of them took a gigabyte (measured). The request that
-    failed, a note of the cause, stays for the log.
+    Their frames refer to whole responses: 24 of them took a gigabyte (measured). The notes of the
+    cause, which name the failed request, are kept for the log.
     """
     for note in getattr(error.__cause__, "__notes__", ()):
         error.add_note(note)

@@ -1,23 +1,23 @@
-"""How requests are made: by a bounded pool of threads, in an order, and no more than needed.
+"""The scheduler of requests: a bounded pool of workers, with priorities, retries and rate limits.
 
-It knows neither invoices nor HTTP. A request is a function of a deadline. It has a key that says
-what it brings, and a kind that says which endpoint it puts load on.
+It knows neither invoices nor HTTP. A request is a function of a deadline. It has a key that
+identifies its result, and a kind that identifies the endpoint it puts load on.
 
 Invariants:
 
 1. At most `parallel` requests are in flight, and background requests leave `FOREGROUND_SLOTS` of
-   the slots free. The foreground goes first.
-2. Single-flight: at any time there is at most one job per key. A caller that asks for a key with
-   a job waits for that job; a foreground caller turns a background job into a foreground job.
+   the slots free. Foreground requests go first.
+2. Single-flight: at any time there is at most one job per key. A caller whose key already has a
+   job waits for that job; a foreground caller turns a background job into a foreground job.
 3. Retrying happens here and nowhere else. Only transient errors are retried, and only if the wait
    ends within `max_wait_s` of the job's start and before its deadline.
 4. A 429 starts a cool-down of its kind of request, and slows such requests down: see `throttle`.
-   A foreground job waits for the pace at most `max_wait_s`, and is then made.
+   A foreground job is delayed by the pace for at most `max_wait_s`.
 5. A failure is remembered for `FAILURE_MEMORY_S` and raised from memory: one ``open`` of a program
-   is several FUSE calls, and each would wait again (measured: 40 s with the API down). Of a
-   background failure only a refusal counts for the foreground.
-6. Nobody waits beyond their deadline, and no request begins after that of its job, which is the
-   latest deadline of those who wait for it.
+   is several FUSE calls, and each would wait again (measured: 40 s with the API down). A failure
+   of a background job only applies to foreground callers if the API has refused the request itself.
+6. No caller waits beyond its deadline, and no request begins after the deadline of its job, which
+   is the latest of its callers' deadlines.
 
 Threading: one lock guards every field of `Scheduler` and `Job`; it is never held during a request.
 `_work` wakes workers, `_done` wakes callers; both are conditions on that lock. Workers do not wait
@@ -56,18 +56,18 @@ log = logging.getLogger(__name__)
 
 FOREGROUND_SLOTS = 2
 IDLE_WORKER_S = 30.0
-"""How long a worker waits for a job before it ends and releases what it holds."""
+"""How long a worker waits for a job before it ends and releases its resources."""
 
-MAX_RENEWALS = 3  # of a credential during one job, which other jobs may have renewed as well
+MAX_RENEWALS = 3  # credential renewals per job; more than one, as other jobs may renew it as well
 
-_SPREAD_S = 0.25  # jobs that were told to retry at the same time do not all retry at once
+_SPREAD_S = 0.25  # so that jobs with the same Retry-After do not all retry at once
 _TRANSIENT_ERRORS = (RateLimited, Unavailable, Unreachable)
 _COOLING_DOWN = "the server's rate limit is still in force"
 
 
 @dataclass(frozen=True, slots=True)
-class Pressure:
-    """How many requests are in flight and queued, and the cool-downs that are left, by kind."""
+class Load:
+    """How many requests are in flight and queued, and the seconds left of cool-downs, by kind."""
 
     running: int
     waiting: int
@@ -75,7 +75,7 @@ class Pressure:
 
 
 class Scheduler:
-    """Makes requests for callers that wait (the foreground) or for nobody (the background).
+    """Makes requests in the foreground, with callers that wait, and in the background, without.
 
     Each worker calls `on_worker_end` before it ends. It has more than 20 methods because the steps
     of a job's life share one lock.
@@ -136,14 +136,14 @@ class Scheduler:
     def recent_failure(self, key: str, within_s: float) -> InvoicefsError | None:
         """Return the error that the last job with this key ended with, unless it is older.
 
-        Takes no lock, because every ``stat`` asks for it.
+        Takes no lock, because every ``stat`` calls it.
         """
         failure = self._failures.get(key)
         is_recent = failure and self._clock.monotonic_s() - failure.failed_s < within_s
         return failure.error if failure and is_recent else None
 
-    def pressure(self) -> Pressure:
-        """Return what it is doing now; cool-downs are those of the foreground."""
+    def load(self) -> Load:
+        """Return the current load; cool-downs are those of the foreground."""
         with self._lock:
             now_s = self._clock.monotonic_s()
             left_s = {
@@ -151,17 +151,17 @@ class Scheduler:
                 for kind, throttle in self._throttles.items()
             }
             cool_downs_s = {kind: kind_s for kind, kind_s in left_s.items() if kind_s > 0}
-            return Pressure(len(self._running), len(self._queue), cool_downs_s)
+            return Load(len(self._running), len(self._queue), cool_downs_s)
 
     def close(self) -> None:
-        """Make no more requests. Those in flight end by their deadlines; nobody waits for them."""
+        """Make no more requests. Those in flight end by their deadlines; this does not wait."""
         with self._lock:
             self._is_closed = True
             for job in tuple(self._queue):
                 self._finish(job, Outcome(error=TimedOut(MOUNT_IS_ENDING)))
             self._work.notify_all()
 
-    # From here to the workers every method is called with the lock held.
+    # The methods from here to the workers are called with the lock held.
 
     def _join_or_queue(
         self,
@@ -194,7 +194,7 @@ class Scheduler:
         return job
 
     def _is_stuck(self, job: Job, now_s: float) -> bool:
-        """Return whether a request runs beyond its deadline, such as in a resolver that hangs."""
+        """Return whether a request exceeds its deadline, as in a name resolver that hangs."""
         return job in self._running and now_s >= job.attempt_deadline_s
 
     def _ensure_worker(self) -> None:
@@ -206,7 +206,7 @@ class Scheduler:
             except OutOfMemory:
                 if self._workers == 0:
                     raise
-                return  # the workers that exist will do
+                return  # the existing workers are enough
             self._workers += 1
 
     def _take(self, now_s: float) -> Job | None:
@@ -233,7 +233,7 @@ class Scheduler:
         )
 
     def _begin_s(self, job: Job) -> float:
-        """Return the time from which the job may run: when it is ready, and in pace."""
+        """Return the earliest time at which the job may run: ready, and within the pace."""
         in_pace_s = self._throttles[job.kind].next_in_pace_s
         if job.priority is Priority.FOREGROUND:
             in_pace_s = min(in_pace_s, job.began_s + self._max_wait_s)
@@ -244,7 +244,7 @@ class Scheduler:
         return max(job.not_before_s, self._throttles[job.kind].cool_until_s(job.priority))
 
     def _give_up_hopeless(self, now_s: float) -> None:
-        """Finish the jobs that could only run after their deadline, or after `max_wait_s`."""
+        """Fail the jobs that could only run after their deadline, or after `max_wait_s`."""
         for job in tuple(self._queue):
             if now_s >= job.deadline.at_s:
                 self._finish(job, Outcome(error=job.last_error or TimedOut(TIMED_OUT)))
@@ -255,7 +255,7 @@ class Scheduler:
                 self._finish(job, Outcome(error=job.last_error or RateLimited(_COOLING_DOWN)))
 
     def _next_change_s(self, now_s: float) -> float | None:
-        """Return the seconds until a queued job may run or must be given up; None if none is."""
+        """Return the seconds until a queued job may run or must fail; None if no time matters."""
         times_s = [min(self._begin_s(job), job.deadline.at_s) for job in self._queue]
         later = [time_s for time_s in times_s if time_s > now_s]
         return min(later) - now_s if later else None
@@ -281,13 +281,13 @@ class Scheduler:
             self._queue.append(job)
         else:
             self._finish(job, outcome)
-        self._work.notify()  # a slot is free, also for what only this kind of slot may run
+        self._work.notify()  # a slot is free, which a queued job may have waited for
 
     def _backoff_s(self, job: Job, error: InvoicefsError) -> float:
-        """Return the job's own wait until it is retried; a cool-down comes on top."""
+        """Return the backoff of the job itself, in seconds; cool-downs are not included."""
         own_s = jittered(FIRST_BACKOFF_S * 2.0 ** (job.attempts - 1), self._jitter)
         asked_s: float | None = getattr(error, "retry_after_s", None)
-        # Even if the server asks for no wait, the job's own backoff counts.
+        # The job's own backoff is the minimum, even if the server asks for no wait.
         return own_s if asked_s is None else max(asked_s + self._jitter() * _SPREAD_S, own_s)
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
@@ -315,7 +315,7 @@ class Scheduler:
     def _work_until_closed(self) -> None:
         try:
             while self._work_once():
-                pass  # between two jobs a worker keeps nothing of the last one
+                pass  # an idle worker keeps no reference to its last job
         finally:
             self._on_worker_end()
 
@@ -334,7 +334,7 @@ class Scheduler:
         with self._lock:
             idle_since_s = self._clock.monotonic_s()
             while not self._is_closed:
-                # One reading of the clock for all: what becomes ready in between would be missed.
+                # Both use the same time; a job that became ready in between would be missed.
                 now_s = self._clock.monotonic_s()
                 job = self._take(now_s)
                 if job is not None:

@@ -9,13 +9,13 @@ to 60 have been seen. So a limit is discovered by reaching it, and avoided from 
   `SUCCESSES_PER_SLOT`. A 429 removes half of them. It begins with few because all requests in
   flight when a limit is reached are refused.
 - After a 429, requests begin at larger intervals than the server has recently admitted, counting
-  the cool-down. Each success reduces the interval, at first by little, because the limit is near,
-  and then by more. Each further 429 doubles it, up to what can be guessed; it only grows beyond
-  that if enough requests were admitted to know the limit. Fewer slots alone do not help if
-  responses are fast: two slots with 10 ms a request are two hundred requests a second. The pace
-  delays requests, and never fails one.
+  the cool-down. Each success reduces the interval, at first slightly, because the limit is near,
+  and then by more. Each further 429 doubles it, up to `_MAX_GUESS_S`; it only grows beyond that if
+  enough requests were admitted to know the limit. Fewer slots alone do not help if responses are
+  fast: two slots with 10 ms a request are two hundred requests a second. The pace delays requests
+  and never makes one fail.
 
-Requests that were in flight together are refused together: that is one event, not several.
+If several requests that were in flight together are refused, they count as one 429.
 
 Threading: one `Throttle` is guarded by the lock of its owner.
 """
@@ -31,11 +31,11 @@ SUCCESSES_PER_SLOT: Final = 8
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_COOL_DOWN_S: Final = 300.0
 
-_IDLE_S = 60.0  # after which the slots begin with few again
+_IDLE_S = 60.0  # after that time without a request, the slots begin at `FIRST_SLOTS` again
 _MAX_INTERVAL_S = 1.25  # 60 requests a minute is the strictest limit that has been seen
-_MAX_GUESS_S = 0.25  # otherwise one bad minute would slow down the next copy by many
+_MAX_GUESS_S = 0.25  # otherwise one bad minute would slow down the next copy by many minutes
 _ENOUGH_ADMITTED = 8  # to know the limit; with fewer, the server may just have been busy
-_CAUTION = 1.25  # the interval, as a multiple of what was admitted
+_CAUTION = 1.25  # the interval, as a multiple of the interval that was admitted
 _GAIN = 0.0005  # twice as fast after 53 successes, 12 times after 100
 _MAX_TIMED = 1000
 _TIMED_FOR_S = 10.0
@@ -43,7 +43,7 @@ _MAX_DOUBLINGS = 10
 
 
 class Priority(enum.IntEnum):
-    """Whether a caller waits for a request, inside a system call, or nobody does."""
+    """The priority of a request: in the foreground, a caller waits for it in a system call."""
 
     FOREGROUND = 0
     BACKGROUND = 1
@@ -59,7 +59,7 @@ class _CoolDown:
 
 
 class Throttle:
-    """The limits of a kind of request; `max_slots` are those of the background."""
+    """The limits of a kind of request; `max_slots` is the maximum of background slots."""
 
     def __init__(self, max_slots: int, jitter: Callable[[], float]) -> None:
         self._max_slots = max_slots
@@ -74,7 +74,7 @@ class Throttle:
 
     @property
     def slots(self) -> int:
-        """How many background requests may be in flight."""
+        """The number of background requests that may be in flight."""
         return self._slots
 
     def cool_until_s(self, priority: Priority) -> float:
@@ -86,7 +86,7 @@ class Throttle:
 
     @property
     def next_in_pace_s(self) -> float:
-        """The time from which the next request is in pace."""
+        """The earliest time at which the pace allows the next request."""
         return 0.0 if self._last_begin_s is None else self._last_begin_s + self._interval_s
 
     def begin(self, now_s: float) -> None:
@@ -108,9 +108,9 @@ class Throttle:
         self, priority: Priority, began_s: float, now_s: float, retry_after_s: float | None
     ) -> None:
         """Note that a request that began at this time was refused with 429."""
-        pause_s = self._begin_cool_down(priority, began_s, now_s, retry_after_s)
+        cool_down_s = self._begin_cool_down(priority, began_s, now_s, retry_after_s)
         if self._refused_s is None or began_s >= self._refused_s:
-            self._slow_down(now_s, pause_s)
+            self._slow_down(now_s, cool_down_s)
             self._refused_s = now_s
 
     def _begin_cool_down(
@@ -122,33 +122,33 @@ class Throttle:
             cool_down.began_s = now_s
         if retry_after_s is None:
             doublings = min(cool_down.in_a_row - 1, _MAX_DOUBLINGS)
-            pause_s = jittered(FIRST_BACKOFF_S * 2.0**doublings, self._jitter)
+            cool_down_s = jittered(FIRST_BACKOFF_S * 2.0**doublings, self._jitter)
         else:
-            pause_s = max(retry_after_s, jittered(FIRST_BACKOFF_S, self._jitter))
-        pause_s = min(pause_s, LONGEST_COOL_DOWN_S)
-        cool_down.until_s = max(cool_down.until_s, now_s + pause_s)
-        return pause_s
+            cool_down_s = max(retry_after_s, jittered(FIRST_BACKOFF_S, self._jitter))
+        cool_down_s = min(cool_down_s, LONGEST_COOL_DOWN_S)
+        cool_down.until_s = max(cool_down.until_s, now_s + cool_down_s)
+        return cool_down_s
 
-    def _slow_down(self, now_s: float, pause_s: float) -> None:
+    def _slow_down(self, now_s: float, cool_down_s: float) -> None:
         self._slots = max(1, self._slots // 2)
         self._successes = 0
         guess_s = min(2 * self._interval_s, _MAX_GUESS_S)
-        admitted_s = self._admitted_interval_s(now_s, now_s + pause_s)
+        admitted_s = self._admitted_interval_s(now_s, now_s + cool_down_s)
         self._interval_s = max(self._interval_s, guess_s, admitted_s)
 
     def _admitted_interval_s(self, now_s: float, until_s: float) -> float:
         """Return a little more than the mean interval of recently admitted requests.
 
-        It is 0 if there were none: then another client has used up the limit.
+        The interval is 0 if there were none: then another client has used up the limit.
         """
-        lately_s = [began_s for began_s in self._admitted_s if now_s - began_s < _TIMED_FOR_S]
-        if not lately_s:
+        recent_s = [began_s for began_s in self._admitted_s if now_s - began_s < _TIMED_FOR_S]
+        if not recent_s:
             return 0.0
-        is_known = len(lately_s) >= _ENOUGH_ADMITTED
+        is_known = len(recent_s) >= _ENOUGH_ADMITTED
         longest_s = _MAX_INTERVAL_S if is_known else _MAX_GUESS_S
-        return min(_CAUTION * (until_s - min(lately_s)) / len(lately_s), longest_s)
+        return min(_CAUTION * (until_s - min(recent_s)) / len(recent_s), longest_s)
 
 
 def jittered(wait_s: float, jitter: Callable[[], float]) -> float:
-    """Return at least half of a wait: requests that began together should not retry together."""
+    """Return half of a wait or more, at random: requests that began together retry separately."""
     return wait_s * (1 + jitter()) / 2

@@ -1,19 +1,19 @@
-"""A diskcache that never gets in the way. The only importer of ``diskcache``.
+"""A wrapper of ``diskcache`` that treats failures as cache misses; the only module that imports it.
 
-Whatever is missing, corrupt, cut short or written by another program is a miss. A write that fails
-costs caching, never an invoice, and logs a line. A corrupt database is left behind and a new one is
-begun. A database that cannot be opened, because the disk is full or another program has locked it,
-is tried again when it is next needed. Nothing is raised.
+Anything missing, corrupt, truncated or written by another program is a miss. If a write fails, the
+value is not cached, and a line is logged; no invoice is lost. A corrupt database is abandoned and a
+new one is created. A database that cannot be opened, because the disk is full or another program
+has locked it, is tried again after a backoff, when it is next needed. Nothing is raised.
 
-Pickle is refused in both directions, because diskcache unpickles whatever lies in its folder
-(CVE-2025-69872), and so are file names in the database that lead out of the folder.
+Pickled values are neither written nor read, because diskcache unpickles any file in its folder
+(CVE-2025-69872). File names in the database that point outside the folder are refused, too.
 
 Threading: diskcache keeps one SQLite connection per thread. Call this from long-lived threads, not
 from FUSE callbacks (there it reopened the database every time: 600 us instead of 70, measured), and
-call `close` before each of them ends. `_lock` guards the replacement of the database, and `_left`:
-those left behind, on which other threads have connections open. `_writing` is held during a write,
-which SQLite allows one at a time anyway, but its own queue is unfair: of ten threads one may wait
-for more than two seconds (measured).
+call `close` before each of these threads ends. `_lock` guards the replacement of the database, and
+`_abandoned`, the old databases, on which other threads may have connections. `_writing` is held
+during a write. SQLite only allows one write at a time anyway, but its own queue is unfair: one of
+ten threads may wait for more than two seconds (measured).
 """
 
 import logging
@@ -29,9 +29,9 @@ from typing import Any, TypeVar
 import diskcache
 
 from invoicefs.clock import Clock
-from invoicefs.folders import own_folder
+from invoicefs.folders import make_private_folder
+from invoicefs.store.backoffs import Backoffs
 from invoicefs.store.generations import Generations
-from invoicefs.store.pauses import Pauses
 from invoicefs.store.sqlite_errors import (
     LOCKED,
     cause_of,
@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LOCK_TIMEOUT_S = 1.0  # a longer lock costs caching, not the operation
+_LOCK_TIMEOUT_S = 1.0  # after that the value is not cached, but nothing else fails
 _VALUE_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}\.val")
 _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MODE_TEXT)
 
@@ -54,9 +54,10 @@ _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MO
 class DiskCache:
     """Values by text keys. A value is text or bytes.
 
-    It is in the folder `NAME-1` of its parent, and moves on when that is corrupt: see
-    `generations`. `failure` says in words why it cannot be used at all now; it is None if it can.
-    It has more than 20 methods because every operation goes through the same recovery.
+    The database is in the folder `NAME-1` of `parent`; if it becomes corrupt, a new one is created
+    in the next folder: see `generations`. `failure` is the reason why the database cannot be
+    opened at present, in words, or None if it is open.
+    The class has more than 20 methods because every operation goes through the same recovery.
     """
 
     def __init__(self, parent: Path, name: str, clock: Clock, **settings: Any) -> None:
@@ -65,15 +66,15 @@ class DiskCache:
         self._settings = settings
         self._lock = threading.Lock()
         self._writing = threading.Lock()
-        self._pauses = Pauses(clock)
+        self._backoffs = Backoffs(clock)
         self._generation = self._generations.newest()
         self.failure: str | None = None
-        self._left: tuple[Any, ...] = ()
-        self._cache = self._open_or_begin_anew(_LOCK_TIMEOUT_S)
+        self._abandoned: tuple[Any, ...] = ()
+        self._cache = self._open_or_create_new(_LOCK_TIMEOUT_S)
 
     @property
     def generation(self) -> int:
-        """Rises when a new, empty database has replaced a corrupt one."""
+        """The number of the current database; it rises when a corrupt one has been replaced."""
         return self._generation
 
     def get(self, key: str) -> Any:
@@ -81,22 +82,22 @@ class DiskCache:
         return self._attempt("read", lambda cache: cache.get(key))
 
     def keys(self, at_most: int) -> set[str] | None:
-        """Return all keys, or None if there are more of them than that or they cannot be read."""
+        """Return all keys, or None if there are more than `at_most` or they cannot be read."""
         return self._attempt(
             "read", lambda cache: set(cache.iterkeys()) if len(cache) <= at_most else None
         )
 
-    def judge(self, is_whole: Callable[[str, object], bool]) -> dict[str, bool] | None:
-        """Return which values are whole, by key; None if they cannot be read.
+    def validate(self, is_whole: Callable[[str, object], bool]) -> dict[str, bool] | None:
+        """Return whether each value is whole, by key; None if the database cannot be read.
 
-        Values that are removed meanwhile are not included.
+        Values that are removed in the meantime are not included.
         """
 
-        def judge_all(cache: Any) -> dict[str, bool]:
+        def validate_all(cache: Any) -> dict[str, bool]:
             found = {key: is_whole(key, _readable(cache, key)) for key in cache.iterkeys()}
             return {key: whole for key, whole in found.items() if whole or key in cache}
 
-        return self._attempt("read", judge_all)
+        return self._attempt("read", validate_all)
 
     def add(self, key: str, value: str | bytes) -> bool | None:
         """Write a value under a new key; returns whether it was new, or None if that failed."""
@@ -105,10 +106,10 @@ class DiskCache:
     def fill(
         self, values: Mapping[str, str | bytes], is_whole: Callable[[str, object], bool]
     ) -> bool:
-        """Write each value whose key has none that `is_whole`. Returns False if that failed."""
+        """Write each value whose key has no whole value yet. Returns False if that failed."""
 
         def fill_all(cache: Any) -> bool:
-            # Within the transaction a lock cannot make a value look as if it were missing.
+            # Within the transaction, a lock of another program cannot turn a read into a miss.
             with cache.transact():
                 for key, value in values.items():
                     if not is_whole(key, _readable(cache, key)):
@@ -137,15 +138,15 @@ class DiskCache:
         return self._attempt("write", lambda cache: cache.clear()) is not None
 
     def checkpoint(self) -> None:
-        """Move SQLite's journal into the database, unless somebody is reading.
+        """Move SQLite's journal into the database, as far as its readers allow.
 
-        Then the files have the size that they will keep.
+        Afterwards the files have the size that they will keep.
         """
         self._attempt("write", lambda _: checkpoint(self._folder / diskcache.core.DBNAME))
 
     def close(self) -> None:
         """Close the connections of the calling thread, before it ends."""
-        for cache in (*self._left, self._cache):
+        for cache in (*self._abandoned, self._cache):
             if cache is not None:
                 cache.close()
 
@@ -155,13 +156,13 @@ class DiskCache:
 
     def _attempt(self, verb: str, action: Callable[[Any], T], tries: int = 2) -> T | None:
         if verb == "write":
-            self._follow()
+            self._switch_to_newest()
         cache = self._reopened() if self._cache is None else self._cache
         if cache is None or tries == 0:
             return None
         try:
             with self._writing if verb == "write" else nullcontext():
-                return None if self._pauses.has(verb) else action(cache)
+                return None if self._backoffs.has(verb) else action(cache)
         except (diskcache.Timeout, sqlite3.Error, OSError, ValueError, TypeError) as raised:
             error = cause_of(raised)
             if is_corruption(error) or (verb == "write" and is_unreadable_row(error)):
@@ -169,7 +170,7 @@ class DiskCache:
                 return self._attempt(verb, action, tries - 1)
             self._log_failure(reason_of(error))
             if reason_of(error) == LOCKED:
-                self._pauses.begin(verb)
+                self._backoffs.begin(verb)
             if is_read_only(error):
                 with suppress(sqlite3.Error):
                     cache.close()  # a connection from when the disk was read-only stays read-only
@@ -177,48 +178,48 @@ class DiskCache:
 
     def _reopened(self) -> Any:
         """Return the cache that could not be opened before, if it can be opened now."""
-        if self._pauses.has("open"):
+        if self._backoffs.has("open"):
             return None
         with self._lock:
-            is_tried = self._cache is None and not self._pauses.has("open")
+            is_tried = self._cache is None and not self._backoffs.has("open")
             if is_tried:
-                self._cache = self._open_or_begin_anew(lock_timeout_s=0.0)
+                self._cache = self._open_or_create_new(lock_timeout_s=0.0)
         if is_tried and self.failure:
             self._log_failure(self.failure)
         return self._cache
 
     def _replace(self, corrupt: Any, error: Exception) -> None:
-        """Begin a new database in place of a corrupt one, once for all threads that met it."""
+        """Create a new database in place of a corrupt one, once for all threads that found it."""
         with self._lock:
             if self._cache is corrupt:
-                self._leave_behind(error)
-                self._left += (corrupt,)
+                self._abandon(error)
+                self._abandoned += (corrupt,)
                 self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
 
-    def _follow(self) -> None:
-        """Move on to the database that another mount has begun in place of a corrupt one.
+    def _switch_to_newest(self) -> None:
+        """Switch to the database that another mount has created in place of a corrupt one.
 
-        Otherwise no later mount would find what is written.
+        Otherwise later mounts would not find the values that this one writes.
         """
-        if self._pauses.has("follow"):
+        if self._backoffs.has("follow"):
             return
-        self._pauses.begin("follow")
+        self._backoffs.begin("follow")
         newest = self._generations.newest()
         with self._lock:
             if newest > self._generation:
                 self._generation = newest
-                self._left += (self._cache,)
+                self._abandoned += (self._cache,)
                 self._cache = self._open_or_none(_LOCK_TIMEOUT_S)
 
-    def _open_or_begin_anew(self, lock_timeout_s: float) -> Any:
+    def _open_or_create_new(self, lock_timeout_s: float) -> Any:
         try:
             return self._open(lock_timeout_s)
         except (sqlite3.OperationalError, OSError) as error:
             if not (is_corruption(error) or is_read_only(error)):
                 return self._unusable(error)
-            self._leave_behind(error)
+            self._abandon(error)
         except Exception as error:  # a database with another schema makes diskcache raise anything
-            self._leave_behind(error)
+            self._abandon(error)
         return self._open_or_none(lock_timeout_s)
 
     def _open_or_none(self, lock_timeout_s: float) -> Any:
@@ -228,7 +229,7 @@ class DiskCache:
             return self._unusable(error)
 
     def _open(self, lock_timeout_s: float) -> Any:
-        own_folder(self._parent)
+        make_private_folder(self._parent)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         # SQLite gives its own files, -wal and -shm, the mode of the database.
         database = self._folder / diskcache.core.DBNAME
@@ -246,16 +247,16 @@ class DiskCache:
 
     def _unusable(self, error: Exception) -> None:
         self.failure = reason_of(error)
-        self._pauses.begin("open")
+        self._backoffs.begin("open")
 
-    def _leave_behind(self, reason: Exception) -> None:
-        """Move on from a corrupt database; of those left behind only the last is kept."""
-        log.warning("The cache %s is damaged, a new one is begun: %s", self._folder, reason)
+    def _abandon(self, reason: Exception) -> None:
+        """Abandon a corrupt database, and remove those that were abandoned before it."""
+        log.warning("The cache %s is damaged; a new one is created: %s", self._folder, reason)
         self._generations.remove_before(self._generation)
         self._generation += 1
 
     def _log_failure(self, reason: str) -> None:
-        """Write a line that is the same for all failures with one cause, so it is logged once."""
+        """Log a line that is the same for all failures with one cause, so it appears only once."""
         log.warning(
             "The cache %s fails (%s): what it cannot keep is downloaded again.",
             self._parent,
@@ -264,7 +265,7 @@ class DiskCache:
 
 
 class _Cache(diskcache.Cache):  # type: ignore[misc] # diskcache has no types
-    """Leaves no connection open if its constructor fails."""
+    """A `diskcache.Cache` that closes its connection if its constructor fails."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         try:
@@ -275,9 +276,10 @@ class _Cache(diskcache.Cache):  # type: ignore[misc] # diskcache has no types
 
 
 class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
-    """Accepts text keys and bytes or text values, and no file outside its own folder.
+    """A `diskcache.Disk` for text keys and text or bytes values, with no file outside its folder.
 
-    Refusing a value raises `OSError`, which diskcache treats as a value that is gone.
+    Reading any other value raises `OSError`, which diskcache treats as a missing value; writing
+    one raises `TypeError`.
     """
 
     def put(self, key: Any) -> tuple[str, bool]:
@@ -315,7 +317,7 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
             written: int = super()._write(full_path, iterator, mode, encoding)
         except OSError as error:
             reason = _why_no_folder(path.parent) or error
-            # On a full disk, parts would remain that no row of the database refers to.
+            # Otherwise a full disk would keep partial files that no row of the database refers to.
             path.unlink(missing_ok=True)
             with suppress(OSError):  # the folder has other files
                 os.removedirs(path.parent)
@@ -331,7 +333,7 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
 
 
 def _why_no_folder(folder: Path) -> OSError | None:
-    """Return why a folder cannot be created, which diskcache hides behind ENOENT, or None."""
+    """Create a folder; returns the error that prevents it, which diskcache reports as ENOENT."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

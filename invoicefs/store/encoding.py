@@ -1,7 +1,7 @@
-"""How listings and records are encoded: as JSON, sealed with a digest.
+"""The encoding of listings and records: JSON, sealed with a digest.
 
-The seal covers the text and its key, so a value that is corrupt, cut short, swapped with another or
-written by a future version is not read at all. Pure functions.
+The seal covers the key and the text, so a value that is corrupt, truncated or stored under another
+key is ignored, and so is one that a future version seals in another way. Pure functions.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import json
 
 from invoicefs.model import Invoice, Listing, Record, StoredContent
 
-_SEAL_CHARACTERS = 64  # of a SHA-256 in hex
+_SEAL_CHARACTERS = 64  # the length of a SHA-256 in hex
 
 
 def sealed(key: str, value: object) -> str:
@@ -19,19 +19,19 @@ def sealed(key: str, value: object) -> str:
 
 
 def unsealed(key: str, stored: object) -> object:
-    """Return the value that was sealed for this key; None for anything else."""
+    """Return the value that was sealed for this key, or None if the seal does not match."""
     if not isinstance(stored, str) or not stored.isascii():
         return None
     text = stored[_SEAL_CHARACTERS:]
     try:
         value: object = json.loads(text) if stored == _seal(key, text) + text else None
-    except (ValueError, RecursionError):  # anybody can make a seal, even around something else
+    except (ValueError, RecursionError):  # a valid seal does not guarantee valid JSON
         return None
     return value
 
 
 def namespaces_from(value: object) -> tuple[str, ...]:
-    """Return the namespaces in a value; empty if it has none."""
+    """Return the namespaces in a JSON value; empty if there are none."""
     return tuple(name for name in _list(value) if isinstance(name, str))
 
 
@@ -52,7 +52,7 @@ def listing_fields(listing: Listing) -> list[object]:
 
 
 def listing_from(namespace: str, value: object) -> Listing | None:
-    """Return the listing that a value represents, or None."""
+    """Return the listing that a JSON value represents, or None."""
     if not isinstance(value, list):
         return None
     invoices = (_invoice_from(namespace, fields) for fields in value)
@@ -69,7 +69,7 @@ def record_fields(record: Record) -> list[object]:
 
 
 def record_from(value: object) -> Record | None:
-    """Return the record that a value represents, or None."""
+    """Return the record that a JSON value represents, or None."""
     match value:
         case [int(mtime_ns)]:
             return Record(mtime_ns)

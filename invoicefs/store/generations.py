@@ -1,7 +1,7 @@
-"""The folders of a database, numbered: `NAME-1`, and `NAME-2` once that is corrupt, and so on.
+"""The numbered folders of a database: `NAME-1`, then `NAME-2` once the first is corrupt, and so on.
 
-A path is never reused, because SQLite connections of other threads and mounts that are still open
-on a corrupt database delete its -wal by path when they close.
+A path is never reused: other threads and mounts may still have SQLite connections open on the
+corrupt database, which delete its -wal by path when they close.
 """
 
 import shutil
@@ -20,7 +20,7 @@ class Generations:
         return self._parent / f"{self._name}-{number}"
 
     def newest(self) -> int:
-        """Return the highest number that exists, or 1."""
+        """Return the number of the newest existing folder, or 1 if there is none."""
         return max(self._existing(), default=1)
 
     def remove_before(self, number: int) -> None:
@@ -32,7 +32,7 @@ class Generations:
     def _existing(self) -> list[int]:
         try:
             found = [path.name.rpartition("-") for path in self._parent.iterdir()]
-        except OSError:  # of which the caller hears when it opens the database
+        except OSError:  # the caller gets the same error when it opens the database
             return []
         return [
             int(number) for name, _, number in found if name == self._name and number.isdecimal()

@@ -1,6 +1,6 @@
 """Maintenance of the stores on disk, whether or not mounts are using them.
 
-What is removed here costs a download, never an invoice: a mount verifies what it loads.
+A PDF that is removed here is downloaded again: a mount verifies everything that it loads.
 """
 
 import os
@@ -17,12 +17,12 @@ from invoicefs.units import GIB
 
 _PARTS: Final = re.compile(r"(pdf|meta)-\d+")
 _JOURNALS: Final = ("-wal", "-shm", "-journal")
-_BLOCK_BYTES: Final = 512  # of st_blocks, see stat(2)
+_BLOCK_BYTES: Final = 512  # the unit of st_blocks, see stat(2)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """The size of a store: its PDFs, and bytes on disk in total and for the PDFs."""
+    """The size of a store: the number of PDFs, and bytes on disk in total and for the PDFs."""
 
     folder: Path
     pdf_count: int
@@ -31,7 +31,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerifyResult:
     """How many PDFs of a store are whole, and how many were corrupt."""
 
     folder: Path
@@ -40,7 +40,7 @@ class Verdict:
 
 
 def stores(cache_dir: Path, url: str | None) -> tuple[Path, ...]:
-    """Return the folders of all stores, or that of one URL; raises `UserError` if it has none."""
+    """Return the folders of all stores, or the one of a URL; raises `UserError` if it has none."""
     if url is None:
         return tuple(filter(_is_store, sorted(cache_dir.iterdir()))) if cache_dir.is_dir() else ()
     folder = store_folder(cache_dir, url)
@@ -61,17 +61,17 @@ def usage(folder: Path) -> Usage:
     return Usage(folder, len(digests), sum(sizes.values()), pdf_bytes)
 
 
-def verify(folder: Path, *, is_dry: bool) -> Verdict:
+def verify(folder: Path, *, is_dry: bool) -> VerifyResult:
     """Check all PDFs, and remove corrupt ones, unless `is_dry`; raises `StoreUnusable`."""
     with _opened(folder) as store:
         counts = store.remove_corrupt(is_dry=is_dry)
     if counts is None:
         raise StoreUnusable(f"The cache {folder} cannot be read now.")
-    return Verdict(folder, *counts)
+    return VerifyResult(folder, *counts)
 
 
 def clear(folder: Path, *, everything: bool) -> None:
-    """Remove all PDFs, or `everything`; raises `StoreUnusable` if that fails."""
+    """Remove all PDFs, and records and listings if `everything`; raises `StoreUnusable`."""
     with _opened(folder) as store:
         is_clear = store.clear(everything=everything)
     if not is_clear:
@@ -93,8 +93,8 @@ def _is_store(folder: Path) -> bool:
 
 
 def _size_bytes(folder: Path) -> int:
-    """Return the bytes that will stay, so without the journals that a checkpoint empties."""
-    # Not rglob, which fails if a mount removes a folder that is about to be listed.
+    """Return the bytes that a folder uses, without the journals, which a checkpoint empties."""
+    # `rglob` would fail if a mount removes a folder that is about to be listed.
     paths = (
         os.path.join(parent, name)
         for parent, folders, files in os.walk(folder)

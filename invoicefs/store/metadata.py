@@ -1,14 +1,15 @@
-"""The ``meta`` cache: sealed values by name, never evicted, that survive a bad disk.
+"""The ``meta`` database: sealed values by key, never evicted, that survive a failing disk.
 
 Invariants:
 
 1. A value that cannot be written waits in memory, where reads find it, and is written with the next
-   one. A value that is only saved where there is none yet never replaces one on disk.
-2. If the database becomes corrupt, the new one gets what waits, the lists that this mount has, and
-   what was loaded or saved as `kept`, unless another mount has already written them.
+   one. `save_first` never replaces a valid value on disk.
+2. If the database becomes corrupt, the waiting values, the lists that this mount has, and all
+   values loaded or saved as `kept` are written to the new one, unless another mount has already
+   written them.
 
 Threading: `_lock` guards the replacement of `_waiting` and `_waiting_first`, which are never
-edited; `_lists`, `_kept` and `_generation` change by single assignments.
+modified in place; `_lists`, `_kept` and `_generation` change by single assignments.
 """
 
 import threading
@@ -22,7 +23,8 @@ from invoicefs.model import Listing
 from invoicefs.store import encoding
 from invoicefs.store.disk_cache import DiskCache
 
-# diskcache removes a replaced file before the transaction ends; if that fails, both are lost.
+# diskcache removes the file of a replaced value before the transaction ends; if the transaction
+# fails, both values are lost.
 _NEVER_IN_FILES: Final = 2**30
 
 AnyList = Listing | tuple[str, ...]
@@ -64,11 +66,11 @@ class Metadata:
 
     @property
     def failure(self) -> str | None:
-        """Why it cannot be used just now, in words; None if it can."""
+        """The reason why the database cannot be used at present, in words, or None."""
         return self._cache.failure
 
     def close(self) -> None:
-        """Write what waits, and close the connections of the calling thread."""
+        """Write the waiting values, and close the connections of the calling thread."""
         if self._waiting or self._waiting_first:
             self._flush()
         self._cache.close()
@@ -82,7 +84,7 @@ class Metadata:
         self._cache.checkpoint()
 
     def keys(self, at_most: int) -> set[str] | None:
-        """Return all keys, or None if there are more of them than that or they cannot be read."""
+        """Return all keys, or None if the disk has more than `at_most` or cannot be read."""
         keys = self._cache.keys(at_most)
         return None if keys is None else keys | self._waiting.keys() | self._waiting_first.keys()
 
@@ -105,37 +107,37 @@ class Metadata:
         self._flush()
 
     def load_kept(self, key: str) -> object:
-        """Do the same as `load` for a value that a new database gets."""
+        """Load a value, and keep it for a new database that may replace a corrupt one."""
         value = self.load(key)
         if value is not None:
             self._kept[key] = encoding.sealed(key, value)
         return value
 
     def save_kept(self, values: Mapping[str, object]) -> None:
-        """Do the same as `save` for values that a new database gets."""
+        """Save values, and keep them for a new database that may replace a corrupt one."""
         self._kept.update(_sealed(values))
         self.save(values)
 
     def save_list(self, key: str, value: AnyList) -> None:
-        """Replace a list that is not on disk; it does not wait, but is saved when refreshed."""
+        """Replace a list, unless it is on disk; if that fails, it is not saved until refreshed."""
         saved = _SavedList(value, self._cache.generation)
         if self._lists.get(key) != saved and self._cache.set({key: saved.sealed(key)}):
             self._lists[key] = saved
         self._restore()
 
     def note_list(self, key: str, value: AnyList | None) -> None:
-        """Note what was loaded: a list, or None if there is none that is whole."""
+        """Note the list that was loaded from disk, or None if there is no valid one."""
         if value is None:
             self._lists.pop(key, None)
         else:
             self._lists[key] = _SavedList(value, self._cache.generation)
 
     def has_list(self, key: str, value: AnyList) -> bool:
-        """Return whether a list was loaded from the disk or is written to it."""
+        """Return whether a list is on disk: it was loaded from there or saved there."""
         return self._lists.get(key) == _SavedList(value, self._cache.generation)
 
     def _flush(self) -> None:
-        """Write what waits, as far as possible."""
+        """Write the waiting values, as far as possible."""
         waiting, first = self._waiting, self._waiting_first
         if waiting and self._cache.set(waiting):
             with self._lock:

@@ -1,4 +1,4 @@
-"""PDFs in unlinked files, for those that are open and too large for memory."""
+"""Unlinked files for open PDFs that do not fit in the memory reserved for them."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ class SpilledPdf:
 
 
 def spilled(pdf: bytes, folder: Path) -> SpilledPdf:
-    """Write bytes to an unlinked file in a folder, and read them back once; raises `OSError`."""
+    """Write bytes to an unlinked file in a folder, and verify them; raises `OSError`."""
     fd, path = tempfile.mkstemp(dir=folder, prefix="open-")
     try:
         os.unlink(path)

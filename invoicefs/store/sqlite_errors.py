@@ -1,4 +1,4 @@
-"""What an error of SQLite, or of the disk below it, means. Pure functions.
+"""The meaning of errors of SQLite and of the disk below it. Pure functions.
 
 Result codes are those of https://sqlite.org/rescode.html; the lower byte is the primary code.
 """
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 
 LOCKED: Final = "another program has locked it"
-"""The one reason that waiting removes."""
+"""The only failure that SQLite reports after waiting for it to end."""
 
 TRANSIENT_ERRNOS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
-"""Those of a disk in a bad state, which may end, as opposed to those of a wrong folder."""
+"""Errors of the disk that may be temporary, as opposed to those of an unsuitable folder."""
 
 _FULL: Final = "the disk is full"
 _READ_ONLY: Final = "the disk is read-only"
@@ -30,16 +30,16 @@ _REASONS_OF_SQLITE: Final[Mapping[int, str]] = {
 
 
 def cause_of(error: Exception) -> Exception:
-    """Return the error of SQLite behind an error that followed from it, or the error itself.
+    """Return the error of SQLite that caused an error, or the error itself.
 
-    diskcache turns whatever prevents a transaction into a Timeout of its own. On a full disk it
-    rolls back what SQLite has already rolled back, which fails.
+    diskcache raises its own Timeout for every error that prevents a transaction. On a full disk it
+    rolls back a transaction that SQLite has already rolled back, which fails.
     """
     return error.__context__ if isinstance(error.__context__, sqlite3.Error) else error
 
 
 def reason_of(error: Exception) -> str:
-    """Return the reason in words, without values, which sqlite3 quotes, and without paths."""
+    """Return the reason in words, without paths and without the values that sqlite3 quotes."""
     if isinstance(error, OSError):
         return _REASONS.get(error.errno or 0, error.strerror or str(error))
     if isinstance(error, sqlite3.Error) and (code := _sqlite_code(error)) is not None:
@@ -48,7 +48,7 @@ def reason_of(error: Exception) -> str:
 
 
 def is_unreadable_row(error: Exception) -> bool:
-    """Return whether a row has an impossible value: a miss for reads, but it blocks writes.
+    """Return whether a row has an invalid value, which is a miss for reads but blocks writes.
 
     sqlite3 raises an error without a code for text that is not UTF-8.
     """
@@ -57,7 +57,7 @@ def is_unreadable_row(error: Exception) -> bool:
 
 
 def is_read_only(error: Exception) -> bool:
-    """Return whether SQLite can only read a database, for lack of permission or by its header."""
+    """Return whether a database is read-only, because of its permissions or its header."""
     return _sqlite_code(error) == sqlite3.SQLITE_READONLY
 
 

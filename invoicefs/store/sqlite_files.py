@@ -1,4 +1,4 @@
-"""What is done to a SQLite database beside diskcache, with a connection of its own."""
+"""Operations on a SQLite database that bypass diskcache, each with its own connection."""
 
 import sqlite3
 from contextlib import closing
@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 def check_unlocked(database: Path, timeout_s: float) -> None:
-    """Raise `sqlite3.OperationalError` if a database is locked: diskcache would wait for 60 s."""
+    """Raise `sqlite3.OperationalError` if a database is locked; diskcache would wait for 60 s."""
     with closing(sqlite3.connect(database, timeout=timeout_s)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.rollback()
 
 
 def checkpoint(database: Path) -> None:
-    """Move the journal into the database; raises `sqlite3.OperationalError` if it is locked.
+    """Move the journal into the database, as far as other connections allow.
 
-    It waits for nobody, because writers would have to wait with it.
+    Does not wait for them, because writers would have to wait as well.
     """
     with closing(sqlite3.connect(database, timeout=0)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

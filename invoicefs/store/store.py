@@ -1,18 +1,18 @@
 """PDFs, listings and records on disk.
 
-There is one folder per API URL, with mode 0700, whose files have mode 0600. It has two caches:
+There is one folder per API URL, with mode 0700, whose files have mode 0600. It has two databases:
 
 - ``pdf``: PDFs by their SHA-256, limited in size; the least recently stored are evicted first.
-- ``meta``: listings and records by name, as JSON text; never evicted, because sizes and mtimes
+- ``meta``: listings and records by key, as JSON text; never evicted, because sizes and mtimes
   must stay known for ever. See `metadata`.
 
-PDFs are addressed by what they are, so replacing one is a single step, the new record, and two
-mounts that share a store can never mix two versions.
+PDFs are addressed by their content, so saving the new record is all it takes to replace one, and
+two mounts that share a store can never mix two versions.
 
-What cannot be read and verified is a miss. If ``meta`` becomes corrupt, records are lost that did
-not wait to be written: after the next mount, those invoices show an upper bound and the mtime of
-their period until they are downloaded again. Only `StoreUnusable` leaves this module, and only from
-`open_store`.
+A value that cannot be read and verified is a miss. If ``meta`` becomes corrupt, all records are
+lost except those still waiting to be written: after the next mount, the other invoices show an
+upper bound and the mtime of their period until they are downloaded again. Only `open_store` raises
+an exception: `StoreUnusable`.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 from invoicefs.clock import Clock
 from invoicefs.errors import StoreUnusable
-from invoicefs.folders import own_folder
+from invoicefs.folders import make_private_folder
 from invoicefs.model import (
     AccessKey,
     Content,
@@ -62,13 +62,13 @@ def store_folder(cache_dir: Path, url: str) -> Path:
 def open_store(folder: Path, size_limit_bytes: int, clock: Clock) -> "Store":
     """Open the store in a folder, which is created if it is missing.
 
-    Raises `StoreUnusable` if the folder cannot be private to this user. A disk that is full or
-    read-only is no reason for that: see `Store.failure`.
+    Raises `StoreUnusable` if the folder cannot be created, or be made private to this user. It is
+    not raised if the disk is full or read-only: see `Store.failure`.
     """
-    if os.path.expandvars(folder) != str(folder):  # which diskcache would do
+    if os.path.expandvars(folder) != str(folder):  # diskcache would expand the variable
         raise StoreUnusable(f"The cache folder {folder} contains a variable: give its full path.")
     try:
-        own_folder(folder)
+        make_private_folder(folder)
     except OSError as error:
         if error.errno not in TRANSIENT_ERRNOS:
             raise StoreUnusable(
@@ -79,9 +79,9 @@ def open_store(folder: Path, size_limit_bytes: int, clock: Clock) -> "Store":
 
 
 class Store:
-    """The PDFs, listings and records of one tenant. Made by `open_store`.
+    """The PDFs, listings, records and verdicts of one tenant. Created by `open_store`.
 
-    It has more than 20 methods because it keeps five kinds of things, each read and written.
+    It has more than 20 methods because it reads and writes five kinds of values.
     """
 
     def __init__(self, folder: Path, size_limit_bytes: int, clock: Clock) -> None:
@@ -99,11 +99,11 @@ class Store:
 
     @property
     def failure(self) -> str | None:
-        """Why the store cannot be used just now, in words; None if it can."""
+        """The reason why the store cannot be used at present, in words, or None."""
         return self._pdfs.failure or self._meta.failure
 
     def close(self) -> None:
-        """Write what waits, and close the connections of the calling thread."""
+        """Write the waiting values, and close the connections of the calling thread."""
         self._meta.close()
         self._pdfs.close()
 
@@ -116,7 +116,7 @@ class Store:
         return namespaces
 
     def save_namespaces(self, namespaces: tuple[str, ...]) -> None:
-        """Replace the list of namespaces, unless it is on disk."""
+        """Replace the list of namespaces on disk, unless it is the same."""
         self._meta.save_list(_NAMESPACES_KEY, namespaces)
 
     def has_saved_namespaces(self, namespaces: tuple[str, ...]) -> bool:
@@ -131,7 +131,7 @@ class Store:
         return listing
 
     def save_listing(self, namespace: str, listing: Listing) -> None:
-        """Replace the listing of a namespace, unless it is on disk."""
+        """Replace the listing of a namespace on disk, unless it is the same."""
         self._meta.save_list(_listing_key(namespace), listing)
 
     def has_saved_listing(self, namespace: str, listing: Listing) -> bool:
@@ -164,24 +164,24 @@ class Store:
     # Verdicts.
 
     def fingerprint_key(self, proposed: bytes) -> bytes:
-        """Return the secret that fingerprints are keyed with; a store without one takes this."""
+        """Return the secret key of fingerprints; a store without one saves `proposed`."""
         self._meta.save_first({_FINGERPRINT_KEY: proposed.hex()})
         stored = self._meta.load_kept(_FINGERPRINT_KEY)
         return bytes.fromhex(stored) if isinstance(stored, str) else proposed
 
     def verdict(self, key: AccessKey) -> str | None:
-        """Return what `save_verdicts` saved last, or None."""
+        """Return the verdict that was last saved for this key, or None."""
         stored = self._meta.load_kept(_verdict_key(key))
         return stored if isinstance(stored, str) else None
 
     def save_verdicts(self, verdicts: Mapping[AccessKey, str]) -> None:
-        """Save whether requests were allowed."""
+        """Save the verdicts of the API on kinds of requests."""
         self._meta.save_kept({_verdict_key(key): verdict for key, verdict in verdicts.items()})
 
     # PDFs.
 
     def pdf(self, facts: StoredContent) -> bytes | None:
-        """Return the PDF with these facts, verified; None if it is missing or corrupt."""
+        """Return the PDF that `facts` describes, verified; None if it is missing or corrupt."""
         pdf = self._pdfs.get(facts.sha256)
         if not isinstance(pdf, bytes) or len(pdf) != facts.size_bytes:
             return None
@@ -192,27 +192,27 @@ class Store:
         return self._pdfs.keys(at_most=_ANY_NUMBER)
 
     def save(self, invoice: Invoice, content: Content) -> None:
-        """Save a PDF and its record, the PDF first, because the record promises it."""
+        """Save a PDF and then its record, so that the record never refers to a missing PDF."""
         facts = content.record.content
         if facts is not None:
-            # A whole PDF stays: replacing its file would take it away from a reader.
+            # A whole PDF is not replaced, because another thread may be reading its file.
             was_there = self._pdfs.add(facts.sha256, content.pdf) is False
             if was_there and self.pdf(facts) is None:
                 self._pdfs.set({facts.sha256: content.pdf})
         self.save_records({invoice: content.record})
 
     def spill(self, pdf: bytes) -> SpilledPdf | None:
-        """Move the bytes of a PDF into an unlinked file; None if the disk cannot take them."""
+        """Write the bytes of a PDF to an unlinked file; returns None if that fails."""
         try:
             return spilled(pdf, self.folder)
         except OSError as error:
-            log.warning("The cache %s cannot take open PDFs: %s", self.folder, error.strerror)
+            log.warning("Open PDFs cannot be written to %s: %s", self.folder, error.strerror)
             return None
 
-    # Maintenance, also while mounts use the store.
+    # Maintenance, which is possible while mounts use the store.
 
     def checkpoint(self) -> None:
-        """Give the files of the store the sizes that they will keep, unless somebody is reading."""
+        """Move SQLite's journals into the databases: see `DiskCache.checkpoint`."""
         self._pdfs.checkpoint()
         self._meta.checkpoint()
 
@@ -220,9 +220,9 @@ class Store:
         """Check every PDF against its SHA-256, and remove corrupt ones, unless `is_dry`.
 
         Returns how many are whole and how many were corrupt; None if they cannot be read or
-        removed. What is removed is downloaded again when it is opened.
+        removed. A PDF that is removed is downloaded again when its invoice is opened.
         """
-        found = self._pdfs.judge(_is_pdf_of)
+        found = self._pdfs.validate(_is_pdf_of)
         if found is None:
             return None
         corrupt = [key for key, is_whole in found.items() if not is_whole]
@@ -231,7 +231,7 @@ class Store:
         return len(found) - len(corrupt), len(corrupt)
 
     def clear(self, *, everything: bool) -> bool:
-        """Remove all PDFs, or `everything`: listings, sizes and dates, too.
+        """Remove all PDFs, and, if `everything`, also listings, records and verdicts.
 
         Returns False if the cache is unavailable.
         """
@@ -239,7 +239,7 @@ class Store:
 
 
 def _is_pdf_of(sha256: str, pdf: object) -> bool:
-    if not isinstance(pdf, bytes) or not is_whole_pdf(pdf):  # earlier versions kept half a PDF
+    if not isinstance(pdf, bytes) or not is_whole_pdf(pdf):  # earlier versions saved partial PDFs
         return False
     return hashlib.sha256(pdf).hexdigest() == sha256
 

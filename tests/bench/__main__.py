@@ -34,16 +34,18 @@ _MOST_FUNCTIONS = 15
 _KEYS = [row.key for row in ROWS]
 _EXPLANATION = f"""\
 Medians of alternating rounds; the archive has {COUNTS[ARCHIVE]} invoices of \
-{PDF_BYTES // 1000} kB, and each request {_LATENCY_S * 1000:.0f} ms latency. `6.3x` is 6.3 times \
-what invoicefs takes: more than 1x speaks for invoicefs. Numbers without x are counts."""
+{PDF_BYTES // 1000} kB, and each request has a latency of {_LATENCY_S * 1000:.0f} ms. `6.3x` \
+is 6.3 times what invoicefs takes: more than 1x is in favour of invoicefs. Numbers without x \
+are counts."""
 _NOTES = (
     "The pipelines are `curl | jq -r .pdf | base64 -d` for each name that `curl | jq` lists. All "
     "filesystems but invoicefs and fsspec.fuse get plain files from a server of the same latency.",
     "rclone mount: `--vfs-cache-mode full --dir-cache-time 24h --read-only`. With "
-    "`--http-no-head`, every size is 0 and copies are empty, so it is only looked at; without it, "
-    "100 000 files take 100 000 requests.",
-    "httpdirfs: `--cache`, archive and `ls -l` in one round only, because they take so long.",
-    "fsspec.fuse: over a filesystem of fsspec for this API, with all it has read kept in memory.",
+    "`--http-no-head`, every size is 0 and copies are empty, so only listings are measured; "
+    "without it, 100 000 files take 100 000 requests.",
+    "httpdirfs: `--cache`; archive and `ls -l` in one round only, because they are slow.",
+    "fsspec.fuse: on an fsspec filesystem for this API, which keeps everything it has read in "
+    "memory.",
 )
 
 

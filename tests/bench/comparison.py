@@ -39,7 +39,7 @@ class Comparison:
     def notes(self) -> list[str]:
         """A sentence for each contestant that is excluded from a scenario."""
         return [
-            f"{contestant} is out of `{scenario}`: {reason}"
+            f"{contestant} is excluded from `{scenario}`: {reason}"
             for (contestant, scenario), reason in self.out.items()
         ]
 

@@ -88,7 +88,7 @@ def _run_successfully(
     ended = run(*argv, cwd=cwd, env=env, timeout_s=_LIMIT_S)
     lines = ended.err.strip().splitlines() or [""]
     words = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    assert ended.code == 0, f"{Path(str(argv[0])).name} ends with {ended.code}: {words}"
+    assert ended.code == 0, f"{Path(str(argv[0])).name} exited with status {ended.code}: {words}"
     return ended
 
 

@@ -29,7 +29,7 @@ class Table:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines, as Markdown."""
-        cells = [["", self._subject, *self._others, "aim (at least)"]]
+        cells = [["", self._subject, *self._others, "target (at least)"]]
         for row in self._rows:
             columns = [self._cell(row, name) for name in self._others]
             cells.append([row.title, self._own_cell(row), *columns, self._verdict(row)])

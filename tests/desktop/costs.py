@@ -85,7 +85,7 @@ def downloads(sandbox: Sandbox) -> Counter[str]:
 
 def table() -> str:
     """Return the table of tests/README.md."""
-    head = ("| what | lists | PDFs |", "|---|---|---|")
+    head = ("| action | list requests | PDF requests |", "|---|---|---|")
     return "\n".join(
         (*head, *(f"| {cost.what} | {cost.lists} | {cost.pdfs.value} |" for cost in COSTS))
     )

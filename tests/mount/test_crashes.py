@@ -272,24 +272,26 @@ def waits_in_the_kernel(pid: int) -> set[str]:
     return found
 
 
-def stop_while_the_looker_waits(mount: Mount, reader: Running) -> None:
-    """Stop the process while the looker waits for its answer."""
+def stop_while_the_stat_helper_waits(mount: Mount, reader: Running) -> None:
+    """Stop the process while the stat helper waits for its answer."""
     while reader.line():
         os.kill(mount.daemon, signal.SIGSTOP)
-        if "request_wait_answer" in waits_in_the_kernel(mount.looker):
+        if "request_wait_answer" in waits_in_the_kernel(mount.stat_helper):
             return
         os.kill(mount.daemon, signal.SIGCONT)
-    raise AssertionError("the looker was never seen to wait")
+    raise AssertionError("the stat helper was never seen to wait")
 
 
 @pytest.mark.promise("No program keeps waiting for a mount whose process was killed.")
-def test_a_crash_ends_every_waiting_call_and_the_lookers(sandbox: Sandbox, mounts: Mounts) -> None:
+def test_a_crash_ends_every_waiting_call_and_that_of_the_helper(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
     """If a thread of the mount process itself waited for its answer, it could not be killed."""
     sandbox.tenant = CHAIN
     mount = mounts.mount()
     shares = [sorted(CHAIN_DIGESTS, key=lambda name: name[::-1]), list(CHAIN_DIGESTS)]
     with readers_of(mounts, mount, shares) as readers:
-        stop_while_the_looker_waits(mount, readers[0])
+        stop_while_the_stat_helper_waits(mount, readers[0])
         os.kill(mount.daemon, signal.SIGKILL)
         mount.wait_until_ended()
         for reader in readers:

@@ -42,7 +42,7 @@ def test_once_shows_the_tree_an_invoice_and_refusals_and_exits(tmp_path: Path) -
         "Customer edge sites",
         "invoice-acme-2026-07.pdf is listed, but not paid",
         "legal/ may not be listed",
-        "1 for the namespaces",
+        "1 for namespaces",
     ):
         assert words in ended.text
     assert "Traceback" not in ended.text + ended.err

@@ -54,7 +54,7 @@ def test_control_characters_from_the_server_are_escaped(sandbox: Sandbox, mounts
 
 @pytest.mark.promise(
     "`invoicefs doctor` checks the machine, the credential, the API and the cache, and says "
-    "how to fix each."
+    "how to fix each problem."
 )
 def test_every_line_has_a_tick_if_all_is_well(sandbox: Sandbox, mounts: Mounts) -> None:
     ended = mounts.command("doctor")
@@ -69,7 +69,7 @@ def test_every_line_has_a_tick_if_all_is_well(sandbox: Sandbox, mounts: Mounts) 
 
 @pytest.mark.promise(
     "`invoicefs doctor` checks the machine, the credential, the API and the cache, and says "
-    "how to fix each."
+    "how to fix each problem."
 )
 @pytest.mark.parametrize(
     ("changes", "words"),
@@ -109,7 +109,7 @@ def test_a_dead_mount_is_a_cross_and_its_command_fixes_it(mounts: Mounts) -> Non
     [
         ({"INVOICEFS_TOKEN": "wrong"}, "make a new one in the console"),
         ({"INVOICEFS_URL": "http://127.0.0.1:1"}, "Connection refused"),
-        ({"INVOICEFS_CACHE_DIR": "/proc/nowhere"}, "--cache-dir"),
+        ({"INVOICEFS_CACHE_DIR": "/proc/nowhere"}, "cache-dir"),
     ],
 )
 def test_a_problem_with_the_tenant_is_one_cross_that_says_what_to_do(

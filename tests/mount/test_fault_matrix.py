@@ -63,8 +63,8 @@ CELLS = [
 
 
 @pytest.mark.promise(
-    "A failure of the API, with any kind of request, costs nothing, or an error that says so "
-    "within `--timeout`, and never a wrong byte or a file of an archive."
+    "A failure of the API, in any kind of request, goes unnoticed or is reported as an error "
+    "within `--timeout`, and never causes a wrong byte or a deleted file in an archive."
 )
 @pytest.mark.promise(
     "A failure ends when the API has recovered: nothing bad is cached, and no remount is needed."

@@ -155,7 +155,7 @@ def test_after_ctrl_c_the_next_run_continues(sandbox: Sandbox, mounts: Mounts) -
         mounts.command("fetch", mount / NAMESPACE)
         .good()
         .lines[-1]
-        .startswith(f"{len(INVOICES) - before} fetched")
+        .startswith(f"{len(INVOICES) - before} downloaded")
     )
     assert sandbox.count(Endpoint.PDF) == len(INVOICES)
 

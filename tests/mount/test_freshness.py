@@ -195,7 +195,9 @@ def test_a_second_plain_cp_fails_but_rsync_and_cp_ruf_work(
 # New, vanished and hidden invoices.
 
 
-@pytest.mark.promise("`--status paid` hides the invoices that a listing has given another status.")
+@pytest.mark.promise(
+    "`--status paid` hides the invoices to which a listing has given another status."
+)
 def test_only_invoices_with_the_given_statuses_are_shown(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(active(OLD), invoice(1), replace(invoice(2), status="OVERDUE"))
 

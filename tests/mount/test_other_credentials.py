@@ -1,4 +1,4 @@
-"""Mounts with different tokens share a store: each is shown what the API has let its token see."""
+"""Mounts with different tokens share a cache, and show only what their token may see."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ OTHER = {"INVOICEFS_TOKEN": "other-token"}
 
 @pytest.fixture
 def stored(sandbox: Sandbox, mounts: Mounts, tmp_path: Path) -> Mount:
-    """A mount whose token has all that there is; by now the API knows another token only."""
+    """A mount that has cached everything; the API now accepts only another token."""
     mount = mounts.mount("--list-ttl", "1h")
     run("cp", "-r", mount / NAMESPACE, tmp_path / "first").good()
     sandbox.forget_calls()
@@ -34,10 +34,10 @@ def mounted_with_other_token(mounts: Mounts, *options: str) -> Path:
 
 
 @pytest.mark.promise(
-    "A token that the API refuses something does not get what another token has downloaded."
+    "A token that the API denies access does not get what another token has downloaded."
 )
 @pytest.mark.usefixtures("stored")
-def test_a_token_that_is_refused_is_not_shown_what_another_one_had_fetched(
+def test_a_refused_token_is_not_shown_what_another_one_downloaded(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
     for endpoint in (Endpoint.INVOICES, Endpoint.PDF):
@@ -58,7 +58,7 @@ def test_a_token_that_is_refused_is_not_shown_what_another_one_had_fetched(
     "A renewed token costs one list request and one PDF request per namespace, and no second "
     "download of everything."
 )
-def test_a_renewed_token_costs_one_list_and_one_pdf_and_nothing_is_downloaded_twice(
+def test_a_renewed_token_costs_one_listing_and_one_pdf_per_namespace(
     sandbox: Sandbox, mounts: Mounts, stored: Mount, tmp_path: Path
 ) -> None:
     folder = mounted_with_other_token(mounts)
@@ -71,10 +71,10 @@ def test_a_renewed_token_costs_one_list_and_one_pdf_and_nothing_is_downloaded_tw
 
 
 @pytest.mark.promise(
-    "A token that the API refuses something does not get what another token has downloaded."
+    "A token that the API denies access does not get what another token has downloaded."
 )
 @pytest.mark.usefixtures("stored")
-def test_while_the_api_is_away_a_token_gets_only_what_it_was_allowed_before(
+def test_without_the_api_a_token_gets_only_what_it_was_allowed_before(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
     folder = mounted_with_other_token(mounts)

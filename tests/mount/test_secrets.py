@@ -1,8 +1,6 @@
-"""No secret in anything that the product writes or shows."""
+"""No secret appears in anything that the program writes or shows."""
 
 import base64
-import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -32,7 +30,7 @@ def traces_of_attributes(mount: Mount) -> list[Trace]:
 
 
 def spoil(sandbox: Sandbox, secret: str) -> None:
-    """Have the server repeat a secret, and a part of an invoice, wherever it can."""
+    """Make the server repeat a secret, and part of an invoice, wherever it can."""
     content = base64.b64encode(PDF_MARK).decode()
     elsewhere = f"https://elsewhere.invalid/{secret}/{quote(secret, safe='')}?token={secret}"
     behaviours = [
@@ -45,15 +43,15 @@ def spoil(sandbox: Sandbox, secret: str) -> None:
         faults.json_body({"pdf": content}),
         faults.reply(200, b'{"pdf": "' + content.encode()),
     ]
-    for each, behaviour in zip(INVOICES, behaviours, strict=True):
-        sandbox.inject(Fault(behaviour, Endpoint.PDF, name=each.name))
+    for sample, behaviour in zip(INVOICES, behaviours, strict=True):
+        sandbox.inject(Fault(behaviour, Endpoint.PDF, name=sample.name))
     odd = {"name": INVOICES[0].name, "status": f"?{secret}", "amount": secret, "active": [secret]}
     sandbox.inject(Fault(faults.json_body({"invoices": [odd]}), Endpoint.INVOICES, times=1))
 
 
 @pytest.fixture
 def variables(tmp_path: Path) -> Mapping[str, str]:
-    """What every command gets besides its settings: folders that are looked through."""
+    """The extra variables of every command: the token, and a folder to search afterwards."""
     (tmp_path / "tmp").mkdir()
     return {"TMPDIR": str(tmp_path / "tmp"), "INVOICEFS_TOKEN": TOKEN}
 
@@ -71,7 +69,7 @@ def planted(tmp_path: Path, variables: Mapping[str, str]) -> Iterator[Mounts]:
     "process, the log, the status, an attribute or a temporary file."
 )
 @pytest.mark.parametrize("source", ["variable", "file"])
-def test_neither_token_nor_invoice_is_in_anything_but_the_store(
+def test_neither_token_nor_invoice_leaks_outside_the_cache(
     planted: Mounts, tmp_path: Path, source: str
 ) -> None:
     token_file = tmp_path / "home" / "token"
@@ -102,18 +100,8 @@ def test_neither_token_nor_invoice_is_in_anything_but_the_store(
     check(traces_of_files(tmp_path), TOKEN.encode())
 
 
-def test_a_token_that_is_refused_is_told_nobody(planted: Mounts) -> None:
-    refused = faults.reply(401, f'{{"message": "unknown token {TOKEN}"}}'.encode())
-    planted.sandbox.inject(Fault(refused, Endpoint.NAMESPACES))
-
-    ended = planted.command("mount", "-vv", planted.new_path())
-
-    assert ended.code == 1
-    check([Trace("stderr", ended.err.encode()), Trace("stdout", ended.out)], TOKEN.encode())
-
-
 @pytest.mark.parametrize("where", ["token", "URL", "password"])
-def test_what_cannot_be_used_is_not_repeated(
+def test_an_unusable_secret_is_not_repeated(
     planted: Mounts, where: str, variables: Mapping[str, str]
 ) -> None:
     broken = {
@@ -130,7 +118,7 @@ def test_what_cannot_be_used_is_not_repeated(
     check([Trace("stderr", ended.err.encode())], TOKEN.encode())
 
 
-def test_an_unexpected_failure_is_told_without_secrets(planted: Mounts, tmp_path: Path) -> None:
+def test_an_unexpected_failure_is_logged_without_secrets(planted: Mounts, tmp_path: Path) -> None:
     """With its traceback, at the highest verbosity."""
     source = """if True:
         import sys
@@ -150,32 +138,3 @@ def test_an_unexpected_failure_is_told_without_secrets(planted: Mounts, tmp_path
     assert b"planted failure" in content
     assert ended.code == 1
     check([Trace("the log", content), Trace("stderr", ended.err.encode())], TOKEN.encode())
-
-
-SPY = """#!/bin/sh
-env >>"$SPY_FILE"
-exec {program} "$@"
-"""
-
-
-@pytest.mark.parametrize("command", ["umount", "demo"])
-def test_no_program_that_is_started_inherits_a_secret(
-    planted: Mounts, tmp_path: Path, command: str
-) -> None:
-    """A spy stands in the place of the programs that the command starts."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for program in ("fusermount3", "fusermount", "umount", "cp", "ls", "pdftotext"):
-        spy = folder / program
-        spy.write_text(SPY.format(program=shutil.which(program) or "true"))
-        spy.chmod(0o755)
-    seen = tmp_path / "seen"
-    secrets = dict.fromkeys(("INVOICEFS_TOKEN", "F5XC_API_TOKEN", "VES_P12_PASSWORD"), TOKEN)
-    mount = planted.mount()
-    env = {**secrets, "PATH": f"{folder}:{os.environ['PATH']}", "SPY_FILE": str(seen)}
-
-    arguments = (mount.path,) if command == "umount" else ("--once",)
-    planted.command(command, *arguments, env=env).good()
-
-    assert seen.read_bytes()
-    check([Trace("an environment", seen.read_bytes())], TOKEN.encode())

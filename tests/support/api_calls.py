@@ -60,7 +60,7 @@ def ask(
 
 
 def pdf_of(api: Api, namespace: str, name: str, deadline: Deadline) -> bytes:
-    return api.invoice_pdf(Invoice(namespace, name), deadline, past_caches=False)
+    return api.invoice_pdf(Invoice(namespace, name), deadline, bypass_caches=False)
 
 
 def failure_of(

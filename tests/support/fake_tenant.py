@@ -57,7 +57,7 @@ class FakeTenant:
         self.invoices_of: dict[str, dict[str, Invoice]] = {}
         self.is_partial = False
         self.deadlines_left_s: dict[str, float] = {}
-        self.was_past_caches: dict[str, bool] = {}
+        self.bypassed_caches: dict[str, bool] = {}
         self.credential = "token"
         self._pdfs: dict[str, bytes] = {}
         self._failures: dict[str, Exception] = {}
@@ -131,9 +131,9 @@ class FakeTenant:
             raise NotFound("the server answered 404: no such namespace")
         return tuple(self.invoices_of[namespace].values())
 
-    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
         key = f"{invoice.namespace}/{invoice.name}"
-        self.was_past_caches[key] = past_caches
+        self.bypassed_caches[key] = bypass_caches
         self._take(f"pdf {key}", deadline)
         pdf = self._pdfs.get(key)
         if pdf is None:
@@ -167,9 +167,9 @@ class TenantOfMount:
         with self._noted(INVOICES, namespace):
             return self._tenant.invoices(namespace, deadline)
 
-    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, past_caches: bool) -> bytes:
+    def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
         with self._noted(PDF, invoice.namespace):
-            return self._tenant.invoice_pdf(invoice, deadline, past_caches=past_caches)
+            return self._tenant.invoice_pdf(invoice, deadline, bypass_caches=bypass_caches)
 
     @contextmanager
     def _noted(self, kind: str, namespace: str = "") -> Iterator[None]:

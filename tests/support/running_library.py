@@ -13,7 +13,7 @@ from invoicefs.errors import (
     CredentialRenewed,
     Denied,
     InvoicefsError,
-    NoAnswer,
+    NoResponse,
     RateLimited,
     Unauthenticated,
 )
@@ -43,7 +43,7 @@ def _descendants(kind: type[InvoicefsError]) -> Iterator[type[InvoicefsError]]:
         yield from _descendants(subclass)
 
 
-NO_ANSWERS = tuple(_descendants(NoAnswer))
+NO_RESPONSES = tuple(_descendants(NoResponse))
 DENIALS = (Denied, Unauthenticated, CredentialRenewed)
 OTHER_REFUSALS = (Busy, RateLimited)
 

@@ -41,7 +41,7 @@ def test_an_exceeded_bound_is_shown() -> None:
 def test_rows_and_columns_without_a_value_are_left_out() -> None:
     results = {"invoicefs": {"copy": [1.0]}, "xargs": {"copy": [2.0]}, "local": {"other": [1.0]}}
     head, _, *rows = table(results, COPY, CALLS)
-    assert head == ["", "invoicefs", "xargs", "aim (at least)"]
+    assert head == ["", "invoicefs", "xargs", "target (at least)"]
     assert [row[0] for row in rows] == ["copy"]
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from invoicefs.folders import NewFolder, own_folder
+from invoicefs.folders import NewFolder, make_private_folder
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
 NOBODY = 65_534
@@ -24,7 +24,7 @@ def way(tmp_path: Path) -> Path:
 
 
 def test_missing_folders_are_created_private(tmp_path: Path) -> None:
-    own_folder(tmp_path / "a" / "b")
+    make_private_folder(tmp_path / "a" / "b")
 
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
@@ -37,7 +37,7 @@ def test_a_parent_writable_by_others_is_refused(way: Path, place: str, mode: int
     (way if place == "parent" else way.parent).chmod(mode)
 
     with pytest.raises(PermissionError, match=f"others can write to .*{place}"):
-        own_folder(way / "store")
+        make_private_folder(way / "store")
 
 
 @as_root
@@ -46,14 +46,14 @@ def test_a_parent_of_another_user_is_refused(way: Path, place: str) -> None:
     os.chown(way if place == "parent" else way.parent, NOBODY, NOBODY)
 
     with pytest.raises(PermissionError, match=f"{place} belongs to another user"):
-        own_folder(way / "store")
+        make_private_folder(way / "store")
 
 
 def test_a_sticky_parent_of_root_is_accepted(way: Path) -> None:
     way.chmod(0o1777)
 
     if os.geteuid() == 0:
-        own_folder(way / "store")
+        make_private_folder(way / "store")
 
 
 @as_root
@@ -62,7 +62,7 @@ def test_a_sticky_parent_of_another_user_is_refused(way: Path) -> None:
     os.chown(way, NOBODY, NOBODY)
 
     with pytest.raises(PermissionError):
-        own_folder(way / "store")
+        make_private_folder(way / "store")
 
 
 @as_root
@@ -75,7 +75,7 @@ def test_a_sticky_parent_of_our_own_is_refused(way: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
 
     with pytest.raises(PermissionError, match="others can write to"):
-        own_folder(store)
+        make_private_folder(store)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +95,10 @@ def test_a_group_counts_as_others_unless_it_is_the_owners_private_group(
     monkeypatch.setattr(grp, "getgrgid", lambda _: found)
 
     if is_private:
-        own_folder(way / "store")
+        make_private_folder(way / "store")
     else:
         with pytest.raises(PermissionError, match="others can write to"):
-            own_folder(way / "store")
+            make_private_folder(way / "store")
 
 
 @pytest.mark.parametrize("link", [lambda target: target, lambda target: os.path.relpath(target)])
@@ -107,11 +107,11 @@ def test_the_parents_of_a_link_target_are_checked(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to(link(way))
-    own_folder(tmp_path / "link" / "store")
+    make_private_folder(tmp_path / "link" / "store")
     way.parent.chmod(0o777)
 
     with pytest.raises(PermissionError, match="above"):
-        own_folder(tmp_path / "link" / "store")
+        make_private_folder(tmp_path / "link" / "store")
 
 
 @as_root
@@ -121,7 +121,7 @@ def test_a_link_of_another_user_is_not_followed(tmp_path: Path, way: Path) -> No
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
 
     with pytest.raises(PermissionError, match="link belongs to another user"):
-        own_folder(link / "store")
+        make_private_folder(link / "store")
 
 
 def test_a_link_loop_is_an_os_error(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_link_loop_is_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "b").symlink_to(tmp_path / "a")
 
     with pytest.raises(OSError, match=r"symbolic links|File exists"):
-        own_folder(tmp_path / "a" / "store")
+        make_private_folder(tmp_path / "a" / "store")
 
 
 # Cleaning up after a failed mount
@@ -137,17 +137,17 @@ def test_a_link_loop_is_an_os_error(tmp_path: Path) -> None:
 
 def test_folders_created_by_a_failed_mount_are_removed(tmp_path: Path) -> None:
     new = NewFolder(tmp_path / "a" / "b" / "c")
-    own_folder(tmp_path / "a" / "b" / "c")
+    make_private_folder(tmp_path / "a" / "b" / "c")
     (tmp_path / "a" / "b" / "c" / "file").touch()
 
-    new.take_back()
+    new.remove_if_new()
 
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_that_is_too_long_is_nothing_to_remove(tmp_path: Path) -> None:
     new = NewFolder(tmp_path / ("n" * 300))
-    new.take_back()
+    new.remove_if_new()
 
     assert not list(tmp_path.iterdir())
 
@@ -155,11 +155,11 @@ def test_a_name_that_is_too_long_is_nothing_to_remove(tmp_path: Path) -> None:
 def test_existing_folders_and_files_of_others_are_kept(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     new = NewFolder(tmp_path / "a" / "b" / "c")
-    own_folder(tmp_path / "a" / "b" / "c")
+    make_private_folder(tmp_path / "a" / "b" / "c")
     (tmp_path / "a" / "b" / "of others").touch()
 
-    new.take_back()
+    new.remove_if_new()
 
     assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["of others"]
-    NewFolder(tmp_path / "a").take_back()
+    NewFolder(tmp_path / "a").remove_if_new()
     assert (tmp_path / "a").exists()

@@ -9,7 +9,7 @@ MIB = 1024 * 1024
 GROWTH = """
 import resource
 from pathlib import Path
-from invoicefs.malloc import give_back_large_blocks
+from invoicefs.malloc import return_large_blocks
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -26,7 +26,7 @@ print(resident_bytes() - before_bytes)
 @pytest.mark.parametrize("is_prepared", [True, False])
 def test_large_blocks_are_returned_to_the_system(is_prepared: bool) -> None:
     """Without the call they are not, which shows that the test measures it."""
-    source = GROWTH.format(prepare="give_back_large_blocks()" if is_prepared else "")
+    source = GROWTH.format(prepare="return_large_blocks()" if is_prepared else "")
     ended = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, check=True, timeout=60
     )

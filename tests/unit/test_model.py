@@ -363,7 +363,7 @@ def test_every_invoice_has_its_place_in_either_order(order: Order, found: list[I
     sequence = listing.in_order(order)
 
     assert set(sequence) == set(listing.invoices)
-    assert [listing.place(invoice, order) for invoice in sequence] == [*range(len(sequence))]
+    assert [listing.position(invoice, order) for invoice in sequence] == [*range(len(sequence))]
 
 
 @orders
@@ -372,7 +372,7 @@ def test_every_invoice_has_its_place_in_either_order(order: Order, found: list[I
 def test_an_unlisted_invoice_has_no_place(order: Order, day: str, name: str) -> None:
     listing = Listing.of([starting("2026-02-01", "b"), starting("2026-03-01", "y")])
 
-    assert listing.place(starting(day, name), order) is None
+    assert listing.position(starting(day, name), order) is None
 
 
 @orders
@@ -380,7 +380,7 @@ def test_an_invoice_keeps_its_place_when_it_changes(order: Order) -> None:
     listing = Listing.of([AUGUST, starting("2026-02-01")])
     changed = replace(AUGUST, active=True, amount="1")
 
-    assert listing.place(changed, order) == listing.place(AUGUST, order) is not None
+    assert listing.position(changed, order) == listing.position(AUGUST, order) is not None
 
 
 def test_the_order_by_name_is_that_of_the_file_names() -> None:
@@ -398,7 +398,7 @@ def test_invoices_with_one_inode_have_different_places(
     listing = Listing.of([replace(AUGUST, name=name) for name in ("b", "a", "c")])
 
     assert names_of(listing) == ["a", "b", "c"]
-    assert [listing.place(invoice, order) for invoice in listing.invoices] == [0, 1, 2]
+    assert [listing.position(invoice, order) for invoice in listing.invoices] == [0, 1, 2]
 
 
 @unhurried

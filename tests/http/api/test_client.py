@@ -504,17 +504,17 @@ def test_a_server_that_accepts_no_limit_is_asked_without_one(sandbox: Sandbox, a
     assert len(api.invoices("system", ample())) == 12
 
 
-@pytest.mark.parametrize("past_caches", [False, True])
+@pytest.mark.parametrize("bypass_caches", [False, True])
 def test_a_pdf_request_names_its_version_for_http_caches(
-    sandbox: Sandbox, api: Api, past_caches: bool
+    sandbox: Sandbox, api: Api, bypass_caches: bool
 ) -> None:
     (invoice,) = api.invoices("system", ample())
 
-    api.invoice_pdf(invoice, ample(), past_caches=past_caches)
+    api.invoice_pdf(invoice, ample(), bypass_caches=bypass_caches)
 
     headers = sandbox.calls[-1].headers
     assert headers["x-invoicefs-version"] == invoice.version
-    assert headers.get("cache-control") == ("no-cache" if past_caches else None)
+    assert headers.get("cache-control") == ("no-cache" if bypass_caches else None)
 
 
 @pytest.mark.parametrize(

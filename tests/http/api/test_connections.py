@@ -17,7 +17,7 @@ import pytest
 from invoicefs.api import connections
 from invoicefs.errors import (
     InvoicefsError,
-    NoAnswer,
+    NoResponse,
     ServerTimedOut,
     TimedOut,
     Unreachable,
@@ -99,7 +99,7 @@ def url(port: int) -> str:
 
 def fetch(api: object, name: str) -> bytes | InvoicefsError:
     try:
-        return api.invoice_pdf(Invoice("system", name), ample(), past_caches=False)  # type: ignore[attr-defined,no-any-return] # an Api
+        return api.invoice_pdf(Invoice("system", name), ample(), bypass_caches=False)  # type: ignore[attr-defined,no-any-return] # an Api
     except InvoicefsError as error:
         return error
 
@@ -229,7 +229,7 @@ def test_a_partly_answered_request_is_not_sent_again(serve: Serve, connect: Conn
     api = connect(url(serve(converse)))
     fetch(api, "one")
 
-    assert isinstance(fetch(api, "other"), NoAnswer)
+    assert isinstance(fetch(api, "other"), NoResponse)
     assert counts == [2]
 
 

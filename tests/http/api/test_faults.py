@@ -34,7 +34,7 @@ from invoicefs.errors import (
     Unauthenticated,
     Unavailable,
     Unreachable,
-    UnusableAnswer,
+    UnusableResponse,
 )
 from invoicefs.sandbox import (
     Answer,
@@ -267,7 +267,7 @@ def test_any_retry_after_is_a_finite_wait_or_none(sandbox: Sandbox, api: Api, he
     error = failure_of(api)
 
     if "\0" in header:  # curl does not accept it either
-        assert isinstance(error, UnusableAnswer)
+        assert isinstance(error, UnusableResponse)
         return
     assert isinstance(error, RateLimited)
     assert error.retry_after_s is None or 0.0 <= error.retry_after_s < math.inf
@@ -406,7 +406,7 @@ def test_a_malformed_answer_is_unusable(
 ) -> None:
     sandbox.inject(Fault(behaviour))
 
-    assert kind(failure_of(api, endpoint)) is UnusableAnswer
+    assert kind(failure_of(api, endpoint)) is UnusableResponse
 
 
 # Sizes
@@ -458,7 +458,7 @@ def test_a_pdf_beyond_the_largest_size_is_too_large(
     ("status", "endpoint", "expected"),
     [
         (200, Endpoint.PDF, TooLarge),
-        (200, Endpoint.NAMESPACES, UnusableAnswer),
+        (200, Endpoint.NAMESPACES, UnusableResponse),
         (403, Endpoint.PDF, Denied),
         (500, Endpoint.INVOICES, ServerFault),
         (302, Endpoint.NAMESPACES, Misdirected),

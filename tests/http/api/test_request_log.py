@@ -15,7 +15,7 @@ from invoicefs.credentials.tokens import FixedToken
 from invoicefs.errors import (
     InvoicefsError,
     Misdirected,
-    NoAnswer,
+    NoResponse,
     TimedOut,
     TooLarge,
     Unreachable,
@@ -167,7 +167,7 @@ def test_an_exception_has_a_note_about_its_request(
 
     assert note_of(error) == f"GET {PATHS[endpoint]}{facts}"
     (line,) = told()
-    words = f" ({error})" if isinstance(error, NoAnswer) else ""
+    words = f" ({error})" if isinstance(error, NoResponse) else ""
     assert re.fullmatch(re.escape(note_of(error)) + DURATION + re.escape(words), line)
 
 

@@ -333,14 +333,14 @@ API_FAILURES: tuple[Failure, ...] = (
     ),
     _unusable("redirect to another host", _anywhere(faults.redirect("http://127.0.0.2:9/"))),
     _unusable("body longer than announced", _anywhere(faults.wrong_length(-1))),
-    _unusable("a page for people (HTML)", _anywhere(faults.html())),
+    _unusable("an HTML page", _anywhere(faults.html())),
     _unusable("invalid JSON", _anywhere(faults.not_json())),
-    _unusable("no list, no `pdf` in the answer", _without_required_field),
+    _unusable("no list, no `pdf` in the response", _without_required_field),
     _bad_pdf("bad base64", faults.bad_base64()),
     _bad_pdf("not a PDF", faults.not_a_pdf()),
     _bad_pdf("an empty PDF", faults.not_a_pdf(b"")),
     Answered(
-        name="redirect in a circle",
+        name="redirect loop",
         answer=_anywhere(faults.redirect()),
         listing="EIO",
         opening="EIO",
@@ -355,8 +355,8 @@ API_FAILURES: tuple[Failure, ...] = (
 def table() -> str:
     """Return the table of tests/README.md; adjacent rows with the same cells are merged."""
     lines = [
-        "| what goes wrong | mounting a new tenant | a list never had | a list had before"
-        " | opening a new invoice | only one call fails |",
+        "| failure | mounting a new tenant | listing not cached | listing cached"
+        " | opening a new invoice | only one request fails |",
         "|---|---|---|---|---|---|",
     ]
     for cells, failures in groupby(API_FAILURES, _cells):

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import pytest
 
 import invoicefs
-from invoicefs.kernel import looker
+from invoicefs.kernel import stat_helper
 from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, mounts
 from invoicefs.sandbox import Sandbox
 from tests.mount.support.programs import (
@@ -34,7 +34,7 @@ Environment = Mapping[str, str | None]
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 FUSERMOUNT = shutil.which("fusermount3") or "fusermount"
 CHECKOUT = Path(invoicefs.__file__).parents[1]
-_LOOKER = os.fsencode(looker.__file__)
+_LOOKER = os.fsencode(stat_helper.__file__)
 _COMMANDS = {b"invoicefs", b"mount.invoicefs"}
 
 
@@ -67,7 +67,7 @@ class Mount:
         return self.pids[0]
 
     @property
-    def looker(self) -> int:
+    def stat_helper(self) -> int:
         """The helper that checks the mount from outside."""
         (pid,) = [pid for pid in self.pids if _LOOKER in argv_of(pid)]
         return pid

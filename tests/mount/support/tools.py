@@ -93,7 +93,7 @@ out = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT)
 _READING = {
     "mmap shared": "write(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))",
     "mmap private": "write(mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))",
-    "pread here and there": """
+    "pread in random order": """
 places = list(range(0, os.fstat(fd).st_size, 7001))
 random.Random(1).shuffle(places)
 parts = {place: os.pread(fd, 7001, place) for place in places}
@@ -112,7 +112,7 @@ while size := os.preadv(fd, buffers, place):
 """,
     "splice": "while os.splice(fd, 1, 1 << 16): pass",
 }
-_TRANSFERRING = {
+_COPYING_IN_THE_KERNEL = {
     "sendfile": "while os.sendfile(out, fd, None, 1 << 30): pass",
     "copy_file_range": """
 try:
@@ -155,7 +155,7 @@ TOOLS = (
         subjects=FILES_AND_FOLDER,
     ),
     *_programs(printed, _BY_HANDLE, _READING),
-    *_programs(in_target, _BETWEEN_HANDLES, _TRANSFERRING),
+    *_programs(in_target, _BETWEEN_HANDLES, _COPYING_IN_THE_KERNEL),
     *_programs(
         printed,
         _BY_PATH,

@@ -1,6 +1,6 @@
 """The requests, or upcalls, that the kernel sends to a mount.
 
-``strace`` shows what the mount's process reads from ``/dev/fuse``: each read brings one request,
+``strace`` shows what the mount's process reads from ``/dev/fuse``: each read returns one request,
 which begins with the ``struct fuse_in_header`` of the kernel's ``uapi/linux/fuse.h``.
 """
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from invoicefs.api.bodies import SMALL_BYTES, BodyMemory, BodyTooLarge, Share, read_body
 from invoicefs.clock import Deadline, SystemClock
-from invoicefs.errors import TimedOut, UnusableAnswer
+from invoicefs.errors import TimedOut, UnusableResponse
 
 CAP_BYTES = 4 * SMALL_BYTES
 HANG_S = 10.0
@@ -73,7 +73,7 @@ def test_deflate_is_decompressed(share: Share) -> None:
 def test_a_body_that_cannot_be_decompressed_is_unusable(
     share: Share, sent: bytes, encoding: str
 ) -> None:
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         read(sent, encoding, share)
 
 

@@ -17,7 +17,7 @@ from invoicefs.api import connections
 def test_what_a_connection_overrides_exists_in_urllib3(name: str) -> None:
     is_own = name.startswith("__") or name in {
         "_response",
-        "_has_answered",
+        "_was_used",
         "_is_proxied",
         "_first_hop",
         "_connected",

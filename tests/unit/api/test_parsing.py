@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from invoicefs.api import parsing
 from invoicefs.api.parsing import MAX_LISTED_VALUES, InvoicesResponse, error_message, parse_pdf
 from invoicefs.clock import Deadline
-from invoicefs.errors import TimedOut, TooLarge, UnusableAnswer
+from invoicefs.errors import TimedOut, TooLarge, UnusableResponse
 from invoicefs.model import Invoice, NamespaceList
 from invoicefs.names import directory_name
 from tests.support.fake_clock import FakeClock
@@ -133,7 +133,7 @@ def test_json_is_read(body: bytes, value: object) -> None:
     ],
 )
 def test_invalid_json_is_unusable(body: bytes) -> None:
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_json(body)
 
 
@@ -158,7 +158,7 @@ def test_values_are_counted_before_they_are_built(part: bytes) -> None:
     """Tens of millions of values, in 59 KiB of gzip, took 1.3 GB and half a minute."""
     body = b"[" + part * 1_000_000 + b"0]"
 
-    with pytest.raises(UnusableAnswer, match="more values"):
+    with pytest.raises(UnusableResponse, match="more values"):
         parsing.parse_json(body, 999_999)
 
 
@@ -184,7 +184,7 @@ def test_a_repeated_key_makes_the_answer_unusable(key: str, second: str) -> None
         "invoices": lambda answer: parse_invoices(answer, "system"),
     }
 
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse[key](answer)
 
 
@@ -192,7 +192,7 @@ def test_a_repeated_key_makes_the_answer_unusable(key: str, second: str) -> None
 def test_a_list_with_two_names_for_one_item_is_unusable(key: str) -> None:
     answer = parse_json(b'{"%b": [{"name": "a", "name": "b"}]}' % key.encode())
 
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_namespaces(answer) if key == "items" else parse_invoices(answer, "system")
 
 
@@ -216,7 +216,7 @@ def test_no_list_is_parsed_past_its_deadline() -> None:
 @example(b"\xed\xa0\x80")
 @example(b'"\\ud800"')
 def test_any_body_is_json_or_unusable(body: bytes) -> None:
-    with contextlib.suppress(UnusableAnswer):
+    with contextlib.suppress(UnusableResponse):
         parse_json(body)
 
 
@@ -421,9 +421,9 @@ def test_an_answer_of_any_depth_is_parsed(item: bytes) -> None:
     """A value that can be parsed may be too deep to be shown in the log."""
     for depth in (*range(1, 60), *range(900, 1000), 2000, 10_000):
         answer = parse_json(body_of(item, depth))
-        with contextlib.suppress(UnusableAnswer):
+        with contextlib.suppress(UnusableResponse):
             assert parse_invoices(answer, "system").count == 1
-        with contextlib.suppress(UnusableAnswer):
+        with contextlib.suppress(UnusableResponse):
             assert len(parse_namespaces(answer).names) == 1
 
 
@@ -483,9 +483,9 @@ OTHER_KEYS: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("value", NO_LISTS)
 def test_a_value_that_is_not_a_list_is_unusable(value: object) -> None:
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_invoices({"invoices": value}, "system")
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_namespaces({"items": value})
 
 
@@ -494,10 +494,10 @@ def test_an_object_without_the_list_is_never_an_empty_list(
     answer: dict[str, object],
 ) -> None:
     for fields in (answer, {**answer, "invoices": None}):
-        with pytest.raises(UnusableAnswer):
+        with pytest.raises(UnusableResponse):
             parse_invoices(fields, "system")
     for fields in (answer, {**answer, "items": None}):
-        with pytest.raises(UnusableAnswer):
+        with pytest.raises(UnusableResponse):
             parse_namespaces(fields)
 
 
@@ -508,11 +508,11 @@ def test_other_keys_beside_the_list_are_ignored(answer: dict[str, object]) -> No
 
 
 def test_the_list_of_one_call_is_not_that_of_another() -> None:
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_invoices({"items": [LINE]}, "system")
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_invoices({"errors": []}, "system")
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_namespaces({"invoices": [LINE]})
 
 
@@ -610,7 +610,7 @@ def test_pdf_header_and_end_may_be_where_viewers_accept_them(pdf: bytes) -> None
     ],
 )
 def test_invalid_base64_is_unusable(text: str) -> None:
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_pdf({"pdf": text}, LIMIT_BYTES)
 
 
@@ -632,7 +632,7 @@ def test_invalid_base64_is_unusable(text: str) -> None:
     ],
 )
 def test_an_incomplete_pdf_is_unusable(content: bytes) -> None:
-    with pytest.raises(UnusableAnswer, match="not contain a whole PDF"):
+    with pytest.raises(UnusableResponse, match="not contain a whole PDF"):
         parse_pdf({"pdf": standard(content)}, 10**6)
 
 
@@ -651,7 +651,7 @@ def test_an_incomplete_pdf_is_unusable(content: bytes) -> None:
     ],
 )
 def test_an_answer_without_a_pdf_is_unusable(answer: object) -> None:
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         parse_pdf(answer, LIMIT_BYTES)
 
 
@@ -756,7 +756,7 @@ def test_a_server_message_is_unchanged_without_a_token() -> None:
 def test_any_json_parses_as_invoices_or_is_unusable(answer: object) -> None:
     try:
         found = parse_invoices(answer, "system")
-    except UnusableAnswer:
+    except UnusableResponse:
         return
     assert isinstance(answer, dict)
     assert found.count == len(answer.get("invoices") or [])
@@ -775,7 +775,7 @@ def test_any_json_parses_as_invoices_or_is_unusable(answer: object) -> None:
 def test_any_json_parses_as_namespaces_or_is_unusable(answer: object) -> None:
     try:
         found = parse_namespaces(answer)
-    except UnusableAnswer:
+    except UnusableResponse:
         return
     assert all(directory_name(name) for name in found.names)
     assert len(set(found.names)) == len(found.names)
@@ -786,7 +786,7 @@ def test_any_json_parses_as_namespaces_or_is_unusable(answer: object) -> None:
 def test_any_json_parses_as_a_pdf_or_is_refused(answer: object) -> None:
     try:
         pdf = parse_pdf(answer, LIMIT_BYTES)
-    except (UnusableAnswer, TooLarge):
+    except (UnusableResponse, TooLarge):
         return
     assert pdf.startswith(b"%PDF-")
     assert len(pdf) <= LIMIT_BYTES
@@ -804,7 +804,7 @@ def test_only_an_absent_or_empty_list_is_an_empty_list(key: str, fields: dict[st
         found = parse_invoices(fields, "s").invoices if key == "invoices" else ()
         if key == "items":
             parse_namespaces(fields)
-    except UnusableAnswer:
+    except UnusableResponse:
         return
     assert not others
     assert found == ()

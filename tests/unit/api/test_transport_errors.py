@@ -14,12 +14,12 @@ from invoicefs.api.connections import ProxyRefused, ProxyUnreachable
 from invoicefs.api.framing import NotHttp
 from invoicefs.api.transport_errors import translated
 from invoicefs.errors import (
-    NoAnswer,
+    NoResponse,
     OutOfDescriptors,
     OutOfMemory,
     Unreachable,
     UntrustedServer,
-    UnusableAnswer,
+    UnusableResponse,
 )
 
 Wrap = Callable[[Exception], Exception]
@@ -49,7 +49,7 @@ def untrusted() -> ssl.SSLCertVerificationError:
     return error
 
 
-REASONS: list[tuple[Callable[[], Exception], type[NoAnswer]]] = [
+REASONS: list[tuple[Callable[[], Exception], type[NoResponse]]] = [
     (untrusted, UntrustedServer),
     (without_shared_cipher, UntrustedServer),
     (lambda: ssl.SSLError("Underlying socket has been closed."), UntrustedServer),
@@ -59,14 +59,14 @@ REASONS: list[tuple[Callable[[], Exception], type[NoAnswer]]] = [
     (lambda: socket.gaierror(-2, "Name or service not known"), Unreachable),
     (lambda: TimeoutError("timed out"), Unreachable),
     (lambda: http.client.IncompleteRead(b"%PDF"), Unreachable),
-    (lambda: http.client.BadStatusLine("\x1b[2J\n"), UnusableAnswer),
-    (lambda: NotHttp("switches to another protocol"), UnusableAnswer),
+    (lambda: http.client.BadStatusLine("\x1b[2J\n"), UnusableResponse),
+    (lambda: NotHttp("switches to another protocol"), UnusableResponse),
     (ProxyUnreachable, Unreachable),
     (ProxyRefused, Unreachable),
     (lambda: OSError(errno.EMFILE, "Too many open files"), OutOfDescriptors),
     (lambda: OSError(errno.ENFILE, "Too many open files in system"), OutOfDescriptors),
     (lambda: OSError(errno.ENOMEM, "Cannot allocate memory"), OutOfMemory),
-    (lambda: ValueError("of <object at 0x7f00>"), UnusableAnswer),
+    (lambda: ValueError("of <object at 0x7f00>"), UnusableResponse),
 ]
 
 
@@ -100,7 +100,7 @@ wraps = st.lists(
 @settings(deadline=None, max_examples=40)
 @given(wraps=wraps)
 def test_the_innermost_cause_decides_however_it_is_wrapped(
-    reason: Callable[[], Exception], kind: type[NoAnswer], wraps: list[Wrap]
+    reason: Callable[[], Exception], kind: type[NoResponse], wraps: list[Wrap]
 ) -> None:
     error = reason()
     for wrap in wraps:

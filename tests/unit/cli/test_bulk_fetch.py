@@ -73,7 +73,7 @@ def test_a_failed_open_is_reported_and_the_others_are_fetched(folder: Path) -> N
     files = [f"{folder}/a/old.pdf", f"{folder}/a/missing.pdf", f"{folder}/b/old.pdf"]
 
     outcomes = sorted(
-        fetching.fetch(files, 2, fetching.opening(no_reason)), key=lambda outcome: outcome.path
+        fetching.fetch(files, 2, fetching.downloader(no_reason)), key=lambda outcome: outcome.path
     )
 
     assert [outcome.path for outcome in outcomes] == sorted(files)
@@ -116,7 +116,7 @@ def test_files_are_downloaded_again_and_refusals_are_reported(folder: Path) -> N
         if path == files[1]:
             raise UserError("the server answered 404")
 
-    found = list(fetching.fetch(files, 1, fetching.replacing(download_again)))
+    found = list(fetching.fetch(files, 1, fetching.replacing_downloader(download_again)))
 
     assert found == [
         Fetched(files[0], 5000),

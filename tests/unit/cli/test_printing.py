@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from invoicefs.cli.options import tell
+from invoicefs.cli.options import print_lines
 
 
 @pytest.mark.promise("Text from a server cannot forge a line of the log, nor move a cursor.")
@@ -25,7 +25,7 @@ from invoicefs.cli.options import tell
 def test_control_characters_are_printed_as_escapes(
     capsys: pytest.CaptureFixture[str], line: str, printed: str, is_error: bool
 ) -> None:
-    tell(line, err=is_error)
+    print_lines(line, err=is_error)
 
     assert capsys.readouterr() == (("", f"{printed}\n") if is_error else (f"{printed}\n", ""))
 
@@ -43,6 +43,6 @@ def test_characters_missing_in_the_locale_are_printed_as_escapes(
 ) -> None:
     sent = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(sent, encoding))
-    tell("ä ✓ \udce4")
+    print_lines("ä ✓ \udce4")
 
     assert sent.getvalue().decode(encoding) == f"{printed}\n"

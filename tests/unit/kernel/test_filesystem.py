@@ -99,7 +99,7 @@ def domain_exceptions() -> list[type[InvoicefsError]]:
 
 @pytest.mark.parametrize("kind", domain_exceptions())
 def test_every_domain_error_has_an_errno(kind: type[InvoicefsError]) -> None:
-    groups = {InvoicefsError, errors.NoAnswer, Refusal}
+    groups = {InvoicefsError, errors.NoResponse, Refusal}
     assert kind in groups or any(parent in ERRNO for parent in kind.__mro__)
 
 
@@ -453,7 +453,7 @@ def test_the_kernel_knows_the_true_size_before_an_open_ends(mounted: InvoiceFile
 
     mounted("open", PATH, os.O_RDONLY)
 
-    assert mounted._sizes._was_told(PATH, len(PDF))
+    assert mounted._sizes._was_reported(PATH, len(PDF))
 
 
 def test_a_stat_waits_for_the_download_but_a_lookup_does_not(

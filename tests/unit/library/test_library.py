@@ -18,7 +18,7 @@ from invoicefs.errors import (
     ServerFault,
     TimedOut,
     Unreachable,
-    UnusableAnswer,
+    UnusableResponse,
 )
 from invoicefs.library.directories import DIRECTORY_BYTES
 from invoicefs.library.library import Description, Library, OpenInvoice
@@ -315,7 +315,7 @@ def _forbidden(tenant: FakeTenant) -> None:
 @pytest.mark.usefixtures("_forbidden")
 def test_a_forbidden_listing_raises_denied(library: Library) -> None:
     with pytest.raises(Denied):
-        library.first_contact()
+        library.list_namespaces()
     for path in ("/", "/system"):
         with pytest.raises(Denied):
             library.directory(path)
@@ -370,7 +370,7 @@ def test_a_missing_name_is_remembered_where_listing_is_forbidden(
 
 
 @pytest.mark.usefixtures("_forbidden")
-@pytest.mark.parametrize("failure", [Unreachable, ServerFault, RateLimited, UnusableAnswer])
+@pytest.mark.parametrize("failure", [Unreachable, ServerFault, RateLimited, UnusableResponse])
 def test_a_failure_is_not_taken_for_absence_where_listing_is_forbidden(
     library: Library, tenant: FakeTenant, failure: type[InvoicefsError]
 ) -> None:

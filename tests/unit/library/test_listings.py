@@ -16,7 +16,7 @@ from invoicefs.errors import (
     ServerFault,
     Unauthenticated,
     Unreachable,
-    UnusableAnswer,
+    UnusableResponse,
 )
 from invoicefs.library.listing_cache import ListingCache
 from invoicefs.library.listings import Listings
@@ -28,7 +28,7 @@ from tests.support.running_library import (
     DENIALS,
     FAILURE_MEMORY_S,
     LIST_TTL_S,
-    NO_ANSWERS,
+    NO_RESPONSES,
     OTHER_REFUSALS,
     CrowdClock,
     Parts,
@@ -39,7 +39,7 @@ from tests.support.running_library import (
 LONG_S = 10_000.0
 CUT_NAME = "x" * 240 + "~0123456789.pdf"  # the form of a name that was cut to 255 bytes
 
-failures = pytest.mark.parametrize("failure", [*NO_ANSWERS, *OTHER_REFUSALS])
+failures = pytest.mark.parametrize("failure", [*NO_RESPONSES, *OTHER_REFUSALS])
 denials = pytest.mark.parametrize("denial", DENIALS)
 refused_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
 
@@ -78,7 +78,7 @@ class Shelf:
     def invoice(self, file_name: str, namespace: str = "system") -> Invoice:
         return self.listings.invoice(namespace, file_name, self.deadline)[0]
 
-    def is_vouched_for(self, file_name: str, namespace: str = "system") -> bool:
+    def is_listed(self, file_name: str, namespace: str = "system") -> bool:
         return self.listings.invoice(namespace, file_name, self.deadline)[1]
 
     def use(self, call: str) -> object:
@@ -141,14 +141,14 @@ def test_first_contact_makes_a_request_although_the_listing_is_fresh(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     shelf = mount()
-    assert shelf.by_directory.first_contact(shelf.deadline) == ("empty", "system")
-    assert shelf.by_directory.first_contact(shelf.deadline) == ("empty", "system")
+    assert shelf.by_directory.list_namespaces(shelf.deadline) == ("empty", "system")
+    assert shelf.by_directory.list_namespaces(shelf.deadline) == ("empty", "system")
     assert tenant.take_requests() == ["namespaces", "namespaces"]
     shelf.namespaces()
     assert tenant.take_requests() == []
 
 
-@pytest.mark.parametrize("failure", [*NO_ANSWERS, *OTHER_REFUSALS, *DENIALS, NotFound])
+@pytest.mark.parametrize("failure", [*NO_RESPONSES, *OTHER_REFUSALS, *DENIALS, NotFound])
 def test_first_contact_raises_every_failure(
     mount: Mount, tenant: FakeTenant, failure: type[InvoicefsError]
 ) -> None:
@@ -156,7 +156,7 @@ def test_first_contact_raises_every_failure(
     shelf = mount()
     tenant.fail("namespaces", failure("away"))
     with pytest.raises(InvoicefsError, match="away"):
-        shelf.by_directory.first_contact(shelf.deadline)
+        shelf.by_directory.list_namespaces(shelf.deadline)
     assert shelf.by_directory.is_known
 
 
@@ -228,7 +228,7 @@ def test_after_a_failure_the_last_good_listings_are_shown(
         assert shelf.namespaces() == ("empty", "system")
         assert shelf.names() == ["new", "old"]
         assert shelf.invoice("old.pdf").name == "old"
-        assert shelf.is_vouched_for("new.pdf")
+        assert shelf.is_listed("new.pdf")
         assert shelf.namespace("empty") == "empty"
 
 
@@ -272,7 +272,7 @@ def test_404_for_the_list_of_namespaces_is_an_unusable_answer(
     """ENOENT for the mount point itself would let rsync --delete empty the archive."""
     shelf = mount()
     tenant.fail("namespaces", NotFound("the server answered 404"))
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         shelf.namespaces()
 
 
@@ -350,11 +350,11 @@ def test_404_for_a_listed_namespace_is_not_absence(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, namespaces: tuple[str, ...]
 ) -> None:
     shelf = mount(namespaces=namespaces)
-    shelf.by_directory.first_contact(shelf.deadline)
+    shelf.by_directory.list_namespaces(shelf.deadline)
     tenant.fail("list", NotFound("the server answered 404"))
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         shelf.names()
-    with pytest.raises(UnusableAnswer):
+    with pytest.raises(UnusableResponse):
         shelf.invoice("old.pdf")
     tenant.mend()
     clock.advance(FAILURE_MEMORY_S)
@@ -538,7 +538,7 @@ def test_any_name_may_be_an_invoice_where_listing_is_forbidden(
         found = shelf.invoice(file_name)
         assert (found.namespace, found.name) == ("system", name)
         assert found.active  # it may still change
-        assert not shelf.is_vouched_for(file_name)
+        assert not shelf.is_listed(file_name)
     assert tenant.take_requests() == ["list system"]
     for name in ("a.txt", ".hidden.pdf", CUT_NAME):
         with pytest.raises(NotFound):
@@ -546,7 +546,7 @@ def test_any_name_may_be_an_invoice_where_listing_is_forbidden(
     assert tenant.take_requests() == []
     clock.advance(LIST_TTL_S)
     tenant.mend()
-    assert shelf.is_vouched_for("new.pdf")
+    assert shelf.is_listed("new.pdf")
     with pytest.raises(NotFound):
         shelf.invoice("a.pdf")
 
@@ -556,11 +556,11 @@ def test_a_listing_that_is_allowed_again_is_used_at_once(
 ) -> None:
     shelf = mount()
     tenant.fail("list", Denied("no"))
-    assert not shelf.is_vouched_for("new.pdf")
+    assert not shelf.is_listed("new.pdf")
     tenant.mend()
     clock.advance(FAILURE_MEMORY_S)
     shelf.names()
-    assert shelf.is_vouched_for("new.pdf")
+    assert shelf.is_listed("new.pdf")
     with pytest.raises(NotFound):
         shelf.invoice("never-listed.pdf")
 
@@ -575,10 +575,10 @@ def test_listed_invoices_stay_vouched_for_after_listing_is_forbidden(
     tenant.fail("list", Denied("no"))
     shelf = mount() if is_remount else shelf
     assert shelf.invoice("old.pdf") == final("old")
-    assert shelf.is_vouched_for("old.pdf")
+    assert shelf.is_listed("old.pdf")
     assert shelf.invoice("new.pdf") == active("new")
-    assert shelf.is_vouched_for("new.pdf")
-    assert not shelf.is_vouched_for("never-listed.pdf")
+    assert shelf.is_listed("new.pdf")
+    assert not shelf.is_listed("never-listed.pdf")
 
 
 @pytest.mark.parametrize("denial", [Unauthenticated, *Unauthenticated.__subclasses__()])
@@ -658,7 +658,7 @@ def test_hidden_invoices_stay_hidden_where_listing_is_forbidden(
     shelf.names()
     clock.advance(LIST_TTL_S)
     tenant.fail("list", Denied("no"))
-    assert shelf.is_vouched_for("old.pdf")
+    assert shelf.is_listed("old.pdf")
     with pytest.raises(NotFound):
         shelf.invoice("unpaid.pdf")
 

@@ -27,7 +27,7 @@ from invoicefs.errors import (
     CredentialRenewed,
     Denied,
     InvoicefsError,
-    NoAnswer,
+    NoResponse,
     NotFound,
     RateLimited,
     ServerFault,
@@ -37,7 +37,7 @@ from invoicefs.errors import (
     Unavailable,
     Unreachable,
     UntrustedServer,
-    UnusableAnswer,
+    UnusableResponse,
 )
 from invoicefs.library.library import Library, OpenInvoice
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S
@@ -66,7 +66,7 @@ FAILURES = (
     ServerTimedOut("not now"),
     ServerFault("not now"),
     UntrustedServer("not now"),
-    UnusableAnswer("not now"),
+    UnusableResponse("not now"),
     Busy("not now"),
     Unauthenticated("not now"),
     CredentialRenewed("not now"),
@@ -241,7 +241,7 @@ class Model:
         for vanished in self.namespaces - found:
             self._recall(vanished)
         if self.namespaces and not found:
-            raise UnusableAnswer
+            raise UnusableResponse
         return found
 
     def _fetch_listing(self, namespace: str) -> dict[str, Invoice]:
@@ -274,10 +274,10 @@ class Model:
 
     def _answer_listing(self, namespace: str) -> dict[str, Invoice]:
         if namespace not in self.tenant.invoices_of:
-            raise UnusableAnswer  # only listed namespaces are requested
+            raise UnusableResponse  # only listed namespaces are requested
         found = dict(self.tenant.invoices_of[namespace])
         if self.listings.get(namespace) and not found:
-            raise UnusableAnswer
+            raise UnusableResponse
         return found
 
     def _is_younger(self, list_: str, age_s: float) -> bool:
@@ -317,7 +317,7 @@ class Model:
     def _best(self, key: str, invoice: Invoice) -> bytes:
         try:
             return self._fetch_pdf(key, invoice)
-        except NoAnswer:
+        except NoResponse:
             copy = self.copies.get(key)
             if copy and copy.pdf in self.stored:
                 return copy.pdf

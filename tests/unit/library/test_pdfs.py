@@ -34,7 +34,7 @@ from tests.support.running_library import (
     ACTIVE_TTL_S,
     FAILURE_MEMORY_S,
     MAX_PDF_SIZE_BYTES,
-    NO_ANSWERS,
+    NO_RESPONSES,
     CrowdClock,
     Parts,
     crowd,
@@ -350,7 +350,7 @@ def test_a_draft_is_downloaded_again_after_its_ttl(
 
 
 @pytest.mark.parametrize("is_remount", [False, True])
-@pytest.mark.parametrize("failure", NO_ANSWERS)
+@pytest.mark.parametrize("failure", NO_RESPONSES)
 def test_the_cached_pdf_is_served_while_the_api_gives_no_answer(
     mount: Mount,
     desk: Desk,
@@ -705,14 +705,14 @@ def test_a_download_that_could_be_stale_bypasses_http_caches(
     """A cache between mount and API once served the draft as the final invoice, for ever."""
     for invoice in (FINAL, ACTIVE):
         desk.read(invoice)
-    assert [tenant.was_past_caches[f"system/{invoice.name}"] for invoice in (FINAL, ACTIVE)] == [
+    assert [tenant.bypassed_caches[f"system/{invoice.name}"] for invoice in (FINAL, ACTIVE)] == [
         False,
         True,
     ]
     corrected = replace(FINAL, amount="17")
     desk.list(corrected)
     desk.read(corrected)
-    assert tenant.was_past_caches[f"system/{FINAL.name}"]
+    assert tenant.bypassed_caches[f"system/{FINAL.name}"]
 
 
 def test_a_repeated_download_bypasses_http_caches(
@@ -721,5 +721,5 @@ def test_a_repeated_download_bypasses_http_caches(
     desk.read(FINAL)
     desk.downloads.replace(FINAL, Deadline.after(LONG_S, clock))
 
-    assert tenant.was_past_caches[f"system/{FINAL.name}"]
+    assert tenant.bypassed_caches[f"system/{FINAL.name}"]
     assert tenant.take_requests().count(f"pdf system/{FINAL.name}") == 2

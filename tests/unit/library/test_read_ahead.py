@@ -23,7 +23,7 @@ from invoicefs.errors import (
     TooLarge,
     Unavailable,
     Unreachable,
-    UnusableAnswer,
+    UnusableResponse,
 )
 from invoicefs.library.library import Library
 from invoicefs.model import Invoice
@@ -441,7 +441,7 @@ def test_a_failing_store_causes_no_second_download(
 
 
 @pytest.mark.parametrize(
-    "kind", [RateLimited, Unavailable, Unreachable, TimedOut, ServerFault, UnusableAnswer]
+    "kind", [RateLimited, Unavailable, Unreachable, TimedOut, ServerFault, UnusableResponse]
 )
 def test_a_failed_read_ahead_fails_no_open(
     mount: Mount, tenant: FakeTenant, kind: type[InvoicefsError]

@@ -34,7 +34,7 @@ from tests.support.running_library import (
     FAILURE_MEMORY_S,
     LIST_TTL_S,
     MAX_PDF_SIZE_BYTES,
-    NO_ANSWERS,
+    NO_RESPONSES,
     TIMEOUT_S,
     CrowdClock,
     running_library,
@@ -161,7 +161,7 @@ def test_stat_downloads_an_expired_draft_where_listing_is_forbidden(
 # Downloads that fail.
 
 
-@pytest.mark.parametrize("kind", [*NO_ANSWERS, NotFound, Busy, TooLarge, Denied, RateLimited])
+@pytest.mark.parametrize("kind", [*NO_RESPONSES, NotFound, Busy, TooLarge, Denied, RateLimited])
 def test_stat_never_fails_because_a_download_failed(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
@@ -169,7 +169,7 @@ def test_stat_never_fails_because_a_download_failed(
     assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
 
 
-@pytest.mark.parametrize("kind", [*NO_ANSWERS, Unauthenticated, RateLimited])
+@pytest.mark.parametrize("kind", [*NO_RESPONSES, Unauthenticated, RateLimited])
 def test_stat_waits_for_a_failing_api_twice_not_once_per_invoice(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
@@ -202,7 +202,7 @@ def test_a_temporary_failure_is_retried_after_the_failure_memory(
     assert look(eager, INVOICES[0]) == 1000
 
 
-@pytest.mark.parametrize("kind", [*NO_ANSWERS, NotFound, Busy, TooLarge, *DENIALS])
+@pytest.mark.parametrize("kind", [*NO_RESPONSES, NotFound, Busy, TooLarge, *DENIALS])
 def test_a_failure_of_one_invoice_costs_no_other_its_size(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:

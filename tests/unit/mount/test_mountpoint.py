@@ -232,7 +232,7 @@ def unprivileged() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("mode", "words"), [(0o555, "not writable for you"), (0o333, "Permission denied")]
+    ("mode", "words"), [(0o555, "cannot write to the mount point"), (0o333, "Permission denied")]
 )
 def test_a_folder_without_write_or_read_permission_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int, words: str

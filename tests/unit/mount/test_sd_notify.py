@@ -53,7 +53,7 @@ def test_the_service_manager_is_notified_of_ready_and_stopping(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv(VARIABLE, address)
-    manager = ServiceManager.of_environment()
+    manager = ServiceManager.from_environment()
 
     manager.notify_ready()
     assert channel.recv(100) == b"READY=1"
@@ -70,7 +70,7 @@ def test_the_variable_is_removed_before_the_first_notification(
 ) -> None:
     monkeypatch.setenv(VARIABLE, address)
 
-    ServiceManager.of_environment()
+    ServiceManager.from_environment()
 
     assert VARIABLE not in os.environ
     assert is_silent(channel)
@@ -83,7 +83,7 @@ def test_a_socket_path_that_is_not_utf8_works(
     channel.bind(path)
     monkeypatch.setenv(VARIABLE, os.fsdecode(path))
 
-    ServiceManager.of_environment().notify_ready()
+    ServiceManager.from_environment().notify_ready()
 
     assert channel.recv(100) == b"READY=1"
 
@@ -96,7 +96,7 @@ def test_without_a_service_manager_nothing_happens(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(socket, "socket", None)
-    manager = ServiceManager.of_environment()
+    manager = ServiceManager.from_environment()
 
     manager.notify_ready()
     manager.notify_stopping()
@@ -122,7 +122,7 @@ def test_a_failed_notification_is_logged_as_a_warning(
         stream.bind(str(tmp_path / "a-stream"))
         stream.listen()
         monkeypatch.setenv(VARIABLE, name if name.startswith("@") else str(tmp_path / name))
-        manager = ServiceManager.of_environment()
+        manager = ServiceManager.from_environment()
         manager.notify_ready()
         manager.notify_stopping()
 
@@ -138,7 +138,7 @@ def test_a_restarted_service_manager_is_notified(
 ) -> None:
     path = str(tmp_path / "notify")
     monkeypatch.setenv(VARIABLE, path)
-    manager = ServiceManager.of_environment()
+    manager = ServiceManager.from_environment()
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as first:
         first.bind(path)
 

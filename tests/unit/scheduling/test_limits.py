@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoicefs.errors import InvoicefsError, NotFound, RateLimited, ServerFault
-from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS, Pressure
+from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS, Load
 from tests.support.scheduler_stage import Call, SetStage, Stage
 
 COOL_DOWN_S = 60.0  # longer than any request waits to be retried
@@ -202,13 +202,13 @@ def test_pacing_fails_no_request(set_stage: SetStage) -> None:
 
 def test_pressure_counts_running_and_queued_requests(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
-    assert stage.scheduler.pressure() == Pressure(0, 0, {})
+    assert stage.scheduler.load() == Load(0, 0, {})
 
     running = crowd(stage, calls=5)
 
-    pressure = stage.scheduler.pressure()
-    assert (pressure.running, pressure.waiting) == (len(running), 5 - len(running))
-    assert pressure.cool_downs_s == {}
+    load = stage.scheduler.load()
+    assert (load.running, load.waiting) == (len(running), 5 - len(running))
+    assert load.cool_downs_s == {}
     assert len(running) == free_slots(3)
 
 
@@ -218,6 +218,6 @@ def test_pressure_includes_remaining_cool_downs(set_stage: SetStage) -> None:
     stage.settle()
     stage.pass_time(1.0)
 
-    (left_s,) = stage.scheduler.pressure().cool_downs_s.values()
+    (left_s,) = stage.scheduler.load().cool_downs_s.values()
 
     assert 2.0 < left_s <= 3.5

@@ -17,7 +17,7 @@ from invoicefs.clock import Deadline
 from invoicefs.errors import (
     CredentialRenewed,
     InvoicefsError,
-    NoAnswer,
+    NoResponse,
     NotFound,
     RateLimited,
     TimedOut,
@@ -608,7 +608,7 @@ def test_close_ends_queued_requests(set_stage: SetStage) -> None:
 
     stage.scheduler.close()
 
-    assert all(isinstance(caller.exception(HANG_S), NoAnswer) for caller in callers)
+    assert all(isinstance(caller.exception(HANG_S), NoResponse) for caller in callers)
     running.release_one()
     stage.settle()
     assert call.attempts == 0
@@ -621,7 +621,7 @@ def test_close_ends_requests_in_backoff(stage: Stage) -> None:
 
     stage.scheduler.close()
 
-    assert isinstance(caller.exception(HANG_S), NoAnswer)
+    assert isinstance(caller.exception(HANG_S), NoResponse)
     stage.pass_time(4.5)
     assert call.attempts == 1
 
@@ -659,7 +659,7 @@ def test_no_request_is_made_after_close(stage: Stage) -> None:
     stage.fetch("before", stage.call())
     stage.scheduler.close()
 
-    with pytest.raises(NoAnswer):
+    with pytest.raises(NoResponse):
         stage.fetch("a", call)
     stage.start("b", call)
 

@@ -16,7 +16,7 @@ import diskcache
 import pytest
 
 from invoicefs.model import Listing, Record
-from invoicefs.store.pauses import PAUSE_S
+from invoicefs.store.backoffs import BACKOFF_S
 from invoicefs.store.store import Store
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import pdf_of
@@ -641,7 +641,7 @@ def test_lists_saved_by_another_mount_stay_in_the_new_database(
     use_for_everything(one)
     overwrite_in_use(folder)
     other.save_namespaces(("others",))  # finds the damage
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     one.save_records({invoice(): Record(1)})  # moves on to the new database
     assert open_().namespaces() == ("others",)
 
@@ -651,7 +651,7 @@ def test_a_mount_moves_on_to_the_new_database_of_another(open_: OpenStore, folde
     use_for_everything(other)
     overwrite_in_use(folder)
     read_both(one)  # finds the damage
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     other.save(invoice("b"), content_of(pdf_of("b")))
     later = open_()
     assert loaded(later, invoice("b")) == pdf_of("b")
@@ -675,12 +675,12 @@ def test_a_folder_that_cannot_be_listed_only_prevents_caching(
 
     with monkeypatch.context() as broken:
         broken.setattr(Path, "iterdir", fail)
-        clock.advance(PAUSE_S)
+        clock.advance(BACKOFF_S)
         for broken_store in (store, open_()):
             broken_store.save(invoice("b"), content_of(pdf_of("b")))
             broken_store.namespaces()
             loaded(broken_store, invoice("b"))
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     use_for_everything(store)
 
 

@@ -22,8 +22,8 @@ import pytest
 from invoicefs.clock import SystemClock
 from invoicefs.errors import StoreUnusable
 from invoicefs.model import Content, Invoice, Listing, Record
+from invoicefs.store.backoffs import BACKOFF_S
 from invoicefs.store.disk_cache import DiskCache
-from invoicefs.store.pauses import PAUSE_S
 from invoicefs.store.store import Store, open_store, store_folder
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import pdf_of
@@ -419,7 +419,7 @@ def test_a_locked_database_only_prevents_caching(
             assert value_files(folder) == files
         else:  # the record waits in memory to be written
             assert loaded(store, invoice("b")) == content.pdf
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     store.save(invoice("b"), content)
     assert loaded(store, invoice("b")) == content.pdf
     assert len(caches(folder, cache)) == 1
@@ -435,7 +435,7 @@ def test_only_the_first_write_waits_for_a_lock(
         for _ in range(3):
             store.save_namespaces(("system",))
         assert len(caplog.messages) == 1
-        clock.advance(PAUSE_S)
+        clock.advance(BACKOFF_S)
         for _ in range(3):
             store.save_namespaces(("system",))
     assert len(caplog.messages) == 2
@@ -454,7 +454,7 @@ def test_unwritten_records_are_found_and_written_later(open_: OpenStore, folder:
         assert store.records([invoice("a"), invoice("b")]).values()
         assert (store.record(invoice("a")), store.record(invoice("b"))) == (Record(1), Record(2))
         assert open_().record(invoice("a")) is None
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     store.close()
     later = open_()
     assert later.records([invoice("a"), invoice("b")]) == {
@@ -474,7 +474,7 @@ def test_add_records_does_not_replace_a_record_once_unlocked(
     with closed_to_readers(folder, "meta"):
         store.add_records({invoice(): Record(2)})
         assert store.record(invoice()) == Record(2)
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     store.save_records({invoice("other"): Record(3)})
     assert store.record(invoice()) == open_().record(invoice()) == Record(1)
 
@@ -502,7 +502,7 @@ def test_only_the_first_read_waits_for_a_lock(
         assert store.record(invoice()) is None
         assert not any(records)
         assert len(caplog.messages) == 1
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     assert store.record(invoice()) is not None
 
 
@@ -518,10 +518,10 @@ def test_a_store_locked_when_opened_is_used_once_unlocked(
         assert store.failure == "another program has locked it"
         assert loaded(store, invoice()) is None
         assert not caplog.messages  # the caller has `failure`
-        clock.advance(PAUSE_S)
+        clock.advance(BACKOFF_S)
         assert loaded(store, invoice()) is None
     assert len(caplog.messages) == 1
-    clock.advance(PAUSE_S)
+    clock.advance(BACKOFF_S)
     assert loaded(store, invoice()) == pdf_of("", IN_A_FILE)
     assert store.failure is None
     assert len(caches(folder, cache)) == 1
@@ -685,7 +685,7 @@ def test_a_value_removed_while_it_is_verified_is_not_corrupt(folder: Path) -> No
                 other.remove(key)
             return (key, value) == ("whole", "1")
 
-        assert cache.judge(is_whole) == {"whole": True, "corrupt": False}
+        assert cache.validate(is_whole) == {"whole": True, "corrupt": False}
         assert cache.remove("removed")
 
 

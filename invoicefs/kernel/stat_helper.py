@@ -1,14 +1,14 @@
-"""Stats files of our own mount from another process, so that the kernel asks for their sizes.
+"""A helper process that calls ``stat`` on files of the mount, so that the kernel asks for sizes.
 
-A thread that waits for an answer of the mount which its own process serves cannot be killed until
-that answer comes. If the process is killed while it waits, nobody answers, the connection to the
-kernel stays open, and every program that waits for the mount hangs for ever, except for root's
-tools (measured: two of four runs of twenty ``kill -9`` under load). So another process waits.
+A thread that waits for the mount that its own process serves cannot be killed until the mount
+answers. If the process is killed while the thread waits, no answer ever comes, the connection to
+the kernel stays open, and every program that waits for the mount hangs until root aborts the
+connection (measured: two of four runs of twenty ``kill -9`` under load). So another process waits.
 
-It receives paths and sends back their numbers, over a socket that keeps messages apart, and ends
-with the process that started it. It imports nothing of this package and nothing outside the
-standard library, knows no secret, and uses no environment variable. If it cannot be started, the
-mount works all the same: the kernel is made to ask in another way, see `filesystem`.
+The helper receives numbered paths and sends back their numbers, over a socket that preserves
+message boundaries, and ends with the process that started it. It imports only the standard
+library, knows no secret, and uses no environment variable. The mount works without it, too: then
+the kernel is made to ask by ESTALE, see `size_notifier`.
 
 Threading: a message is sent in one step, and `_waiting` changes by single assignments.
 """
@@ -28,7 +28,7 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 STAT_TIMEOUT_S: Final = 5.0
-"""A stat is answered from memory, within a millisecond; or never, if the mount is ending."""
+"""A stat is answered from memory within a millisecond, or never if the mount is ending."""
 
 _EXIT_TIMEOUT_S = 1.0
 _CONCURRENT_STATS = 16
@@ -36,28 +36,28 @@ _NUMBER_BYTES = 8
 _MESSAGE_BYTES = _NUMBER_BYTES + 4096  # PATH_MAX, see limits.h
 
 
-class Looker:
-    """The other process, seen from ours; `mount_point` is in its arguments, for ``ps``."""
+class StatHelper:
+    """The helper process, as the mount uses it; ``ps`` shows `mount_point` in its arguments."""
 
     def __init__(self, mount_point: str) -> None:
         self._mount_point = os.fsencode(mount_point)
         self._numbers = itertools.count(1)
         self._waiting: dict[bytes, threading.Event] = {}
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # If the other process is stopped, nobody receives the messages.
+        # A stopped helper process (SIGSTOP) receives no messages, so sending must time out.
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(STAT_TIMEOUT_S))
         with theirs:
-            self._process = _started(mount_point, theirs)
+            self._process = _start(mount_point, theirs)
         try:
-            threading.Thread(target=self._receive, name="looker", daemon=True).start()
+            threading.Thread(target=self._receive, name="stat-helper", daemon=True).start()
         except RuntimeError as error:  # this machine allows no more threads
-            log.warning("The process that stats files cannot be heard: %s", error)
+            log.warning("The helper process for stat cannot be used: %s", error)
             self.close()
 
     def stat(self, path: str) -> None:
-        """Have the kernel ask for the size of a path, which begins with a slash.
+        """Make the kernel ask for the size of a path, which begins with a slash.
 
-        Returns when that was answered, or when it cannot be; raises nothing.
+        Returns when the stat has finished, or after `STAT_TIMEOUT_S`; raises nothing.
         """
         number = next(self._numbers).to_bytes(_NUMBER_BYTES, "big")
         answered = self._waiting[number] = threading.Event()
@@ -66,13 +66,13 @@ class Looker:
             self._channel.send(number + self._mount_point + encoded)
             answered.wait(STAT_TIMEOUT_S)
         except OSError:
-            pass  # the other process was killed, or the path is too long to exist
+            pass  # the helper process was killed, or the path is too long to exist
         finally:
             self._waiting.pop(number, None)
 
     def close(self) -> None:
-        """End the other process."""
-        with suppress(OSError):  # it has ended by itself
+        """End the helper process."""
+        with suppress(OSError):  # it has already ended
             self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()
         if self._process is not None:
@@ -89,20 +89,20 @@ class Looker:
             answered.set()
 
 
-def _started(mount_point: str, channel: socket.socket) -> "subprocess.Popen[bytes] | None":
-    """Start the other process; returns None if that fails."""
+def _start(mount_point: str, channel: socket.socket) -> "subprocess.Popen[bytes] | None":
+    """Start the helper process; returns None if that fails."""
     try:
         return subprocess.Popen(
             [sys.executable or "python3", "-I", "-S", __file__, mount_point],
             stdin=channel.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            cwd="/",  # keeps no folder busy that somebody may want to unmount
+            cwd="/",  # keeps no other filesystem busy, which could then not be unmounted
             env={},
-            start_new_session=True,  # a Ctrl-C is for the mount, and this ends with it
+            start_new_session=True,  # Ctrl-C goes to the mount only, and this process ends with it
         )
     except OSError as error:
-        log.warning("The process that stats files cannot be started: %s", error)
+        log.warning("The helper process for stat cannot be started: %s", error)
         return None
 
 
@@ -112,7 +112,7 @@ def _timeval(seconds: float) -> bytes:
 
 
 def main() -> None:
-    """Run the other process: stat each path that it receives, several at the same time."""
+    """Run the helper process: call ``stat`` on each path that it receives, several in parallel."""
     with (
         socket.socket(fileno=0) as channel,
         ThreadPoolExecutor(_CONCURRENT_STATS) as threads,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.kernel import looker
-from invoicefs.kernel.looker import Looker
+from invoicefs.kernel import stat_helper
+from invoicefs.kernel.stat_helper import StatHelper
 from tests.mount.support.programs import eventually, wait_for_exit
 from tests.support.running_library import crowd
 
@@ -19,13 +19,13 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def looking(tmp_path: Path) -> Iterator[Looker]:
+def looking(tmp_path: Path) -> Iterator[StatHelper]:
     (tmp_path / "file").touch()
-    with closing(Looker(str(tmp_path))) as looking:
+    with closing(StatHelper(str(tmp_path))) as looking:
         yield looking
 
 
-def process_of(looking: Looker) -> int:
+def process_of(looking: StatHelper) -> int:
     """The other process; its command line in /proc is empty until its exec has ended."""
     assert looking._process is not None
     return looking._process.pid
@@ -36,12 +36,12 @@ def process_of(looking: Looker) -> int:
     ["/file", "", "/", "/missing", "/file/below", "/nul\0", "/\udcff", "/" + "x" * 10_000],
     ids=["file", "nothing", "root", "missing", "below", "nul", "odd", "long"],
 )
-def test_a_stat_of_any_path_returns_and_raises_nothing(looking: Looker, path: str) -> None:
+def test_a_stat_of_any_path_returns_and_raises_nothing(looking: StatHelper, path: str) -> None:
     for _ in range(2):
         looking.stat(path)
 
 
-def test_a_stat_has_been_made_when_it_returns(looking: Looker, tmp_path: Path) -> None:
+def test_a_stat_has_been_made_when_it_returns(looking: StatHelper, tmp_path: Path) -> None:
     """A stat that follows a link updates the access time of the link."""
     link, other = tmp_path / "link", tmp_path / "other"
     for path in (link, other):
@@ -52,7 +52,7 @@ def test_a_stat_has_been_made_when_it_returns(looking: Looker, tmp_path: Path) -
     assert link.lstat().st_atime > 0 or other.lstat().st_atime == 0  # access times may be off
 
 
-def test_many_threads_stat_at_the_same_time(looking: Looker) -> None:
+def test_many_threads_stat_at_the_same_time(looking: StatHelper) -> None:
     def stat_often() -> None:
         for _ in range(20):
             looking.stat("/file")
@@ -60,7 +60,7 @@ def test_many_threads_stat_at_the_same_time(looking: Looker) -> None:
     crowd(stat_often, threads=40)
 
 
-def test_the_process_has_no_environment_and_keeps_no_folder_busy(looking: Looker) -> None:
+def test_the_process_has_no_environment_and_keeps_no_folder_busy(looking: StatHelper) -> None:
     looking.stat("/file")
     pid = process_of(looking)
     assert Path(f"/proc/{pid}/environ").read_bytes() == b""
@@ -71,13 +71,13 @@ def test_the_process_has_no_environment_and_keeps_no_folder_busy(looking: Looker
 
 
 def test_closing_ends_the_process(tmp_path: Path) -> None:
-    with closing(Looker(str(tmp_path))) as looking:
+    with closing(StatHelper(str(tmp_path))) as looking:
         pid = process_of(looking)
     assert wait_for_exit(pid)
     looking.stat("/file")
 
 
-def test_a_stat_returns_after_the_process_was_killed(looking: Looker) -> None:
+def test_a_stat_returns_after_the_process_was_killed(looking: StatHelper) -> None:
     looking.stat("/file")
     os.kill(process_of(looking), signal.SIGKILL)
     for _ in range(3):
@@ -87,8 +87,8 @@ def test_a_stat_returns_after_the_process_was_killed(looking: Looker) -> None:
 def test_a_stat_without_an_answer_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(looker, "STAT_TIMEOUT_S", 0.001)
-    with closing(Looker(str(tmp_path))) as looking:
+    monkeypatch.setattr(stat_helper, "STAT_TIMEOUT_S", 0.001)
+    with closing(StatHelper(str(tmp_path))) as looking:
         os.kill(process_of(looking), signal.SIGSTOP)
         for _ in range(500):  # more than any queue holds
             looking.stat("/file")
@@ -98,7 +98,7 @@ def test_a_stat_returns_where_the_process_cannot_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with closing(Looker(str(tmp_path))) as looking:
+    with closing(StatHelper(str(tmp_path))) as looking:
         looking.stat("/file")
     (message,) = caplog.messages
     assert "cannot be started" in message
@@ -106,8 +106,8 @@ def test_a_stat_returns_where_the_process_cannot_be_started(
 
 OWNER = """
 import sys
-from invoicefs.kernel.looker import Looker
-looking = Looker(sys.argv[1])
+from invoicefs.kernel.stat_helper import StatHelper
+looking = StatHelper(sys.argv[1])
 looking.stat("/")
 print(looking._process.pid, flush=True)
 sys.stdin.read()
