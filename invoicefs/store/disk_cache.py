@@ -56,8 +56,8 @@ class DiskCache:
 
     The database is in the folder `NAME-1` of `parent`; if it becomes corrupt, a new one is created
     in the next folder: see `generations`. `failure` is the reason why the database cannot be
-    opened at present, in words, or None if it is open.
-    The class has more than 20 methods because every operation goes through the same recovery.
+    opened at present, or None if it is open. The class has more than 20 methods because every
+    operation goes through the same recovery.
     """
 
     def __init__(self, parent: Path, name: str, clock: Clock, **settings: Any) -> None:
@@ -322,11 +322,8 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
             with suppress(OSError):  # the folder has other files
                 os.removedirs(path.parent)
             raise reason from error
-        for written_path, mode_bits in (
-            (path, 0o600),
-            (path.parent, 0o700),
-            (path.parent.parent, 0o700),
-        ):
+        modes = {path: 0o600, path.parent: 0o700, path.parent.parent: 0o700}
+        for written_path, mode_bits in modes.items():
             with suppress(FileNotFoundError):  # another mount may have evicted it already
                 written_path.chmod(mode_bits)
         return written
