@@ -1,8 +1,8 @@
 """Compares invoicefs with other ways to get the same invoices: ``scripts/bench``.
 
 Prints, as Markdown, ratios of medians of several rounds. In a round each contestant has its turn,
-so a temporary slowdown of the machine affects all of them. A missed aim is reported but is not a
-failure; it is one if invoicefs cannot be measured.
+so a temporary slowdown of the machine affects all of them. A missed target is reported but is not
+a failure; the run fails only if invoicefs cannot be measured.
 """
 
 import argparse

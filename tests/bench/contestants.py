@@ -30,7 +30,7 @@ class Place:
         return self.home / "output"
 
     @property
-    def last_words(self) -> str:
+    def last_output_line(self) -> str:
         """The last line of the output."""
         lines = self.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else "no output"

@@ -103,7 +103,7 @@ def _wait_until_usable(program: "subprocess.Popen[bytes]", place: Place) -> None
         ends_s = monotonic() + LIMIT_S
         while not any(mount.path == str(place.path) for mount in mounts()):
             has_failed = program.poll() or monotonic() > ends_s
-            assert not has_failed, f"it does not mount: {place.last_words}"
+            assert not has_failed, f"it does not mount: {place.last_output_line}"
             changes.poll(_POLL_MS)
     run("ls", place.path).good()
 

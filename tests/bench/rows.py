@@ -1,4 +1,4 @@
-"""The rows of the table: what is measured, and the aims of invoicefs."""
+"""The rows of the table: what is measured, and the targets of invoicefs."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +17,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Aim:
+class Target:
     """A contestant is to have at least `ratio` times the value of invoicefs."""
 
     contestant: str
@@ -31,7 +31,7 @@ class Row:
     key: str
     title: str
     kind: Kind = Kind.SECONDS
-    aims: tuple[Aim, ...] = ()
+    targets: tuple[Target, ...] = ()
     most: float | None = None
 
 
@@ -48,29 +48,29 @@ LINEARITY = "linearity"
 INVOICE_MEMORY = "invoice-memory"
 USABLE = "usable"
 MEMORY = "memory"
-CALLS = "calls"
+REQUESTS = "requests"
 CROWD = "crowd"
 
-_COLD_AIMS = (Aim(XARGS.name, 2.0), Aim(SEQUENTIAL.name, 6.0), Aim(RCLONE.name, 6.0))
+_COLD_TARGETS = (Target(XARGS.name, 2.0), Target(SEQUENTIAL.name, 6.0), Target(RCLONE.name, 6.0))
 ROWS: tuple[Row, ...] = (
-    Row(COLD_CP, "cold archive, `cp -r`", aims=_COLD_AIMS),
-    Row(COLD_RSYNC, "cold archive, `rsync -a`", aims=_COLD_AIMS),
+    Row(COLD_CP, "cold archive, `cp -r`", targets=_COLD_TARGETS),
+    Row(COLD_RSYNC, "cold archive, `rsync -a`", targets=_COLD_TARGETS),
     Row(WARM_CP, "second `cp -r`"),
     Row(
         WARM_READ,
         "warm open, read, close of one",
-        aims=(Aim(RCLONE.name, 1.0), Aim(BINDFS.name, 1 / 1.5)),
+        targets=(Target(RCLONE.name, 1.0), Target(BINDFS.name, 1 / 1.5)),
     ),
-    Row(FIRST_LS, "first `ls -l` of 1 000", aims=(Aim(RCLONE.name, 1 / 1.5),)),
+    Row(FIRST_LS, "first `ls -l` of 1 000", targets=(Target(RCLONE.name, 1 / 1.5),)),
     Row(SECOND_LS, "second `ls -l` of 1 000"),
     Row(LIST_10K, "first `ls -f` of 10 000"),
     Row(LIST_100K, "first `ls -f` of 100 000"),
     Row(LINEARITY, "... 100 000 to 10 000", Kind.NUMBER, most=12.0),
     Row(NAMESPACES_100K, "mounting and `ls -f` of 100 000 namespaces"),
     Row(INVOICE_MEMORY, "memory per listed invoice", Kind.BYTES, most=KIB),
-    Row(USABLE, "mounting, until `ls` works", aims=(Aim(RCLONE.name, 1 / 2.0),)),
+    Row(USABLE, "mounting, until `ls` works", targets=(Target(RCLONE.name, 1 / 2.0),)),
     Row(MEMORY, "memory after the cold archive", Kind.BYTES),
-    Row(CALLS, "requests for the archive", Kind.NUMBER),
+    Row(REQUESTS, "requests for the archive", Kind.NUMBER),
     Row(CROWD, "requests of 64 readers of one", Kind.NUMBER, most=1.0),
 )
 

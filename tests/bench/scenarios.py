@@ -66,7 +66,7 @@ def _archive(filesystem: Filesystem, stage: Stage) -> Values:
         cold_s = stage.timed(rows.COLD_CP, mount, "cp", "-r", mount.path / ARCHIVE, copies / "cold")
         cold = {
             rows.COLD_CP: cold_s,
-            rows.CALLS: float(stage.server.requests),
+            rows.REQUESTS: float(stage.server.requests),
             rows.MEMORY: float(mount.memory_bytes),
         }
         check_archive(copies / "cold")
@@ -99,7 +99,7 @@ def _archive_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
         cold_s = stage.timed("", None, *argv, cwd=copy, env=env)
         requests = stage.server.requests
         check_archive(copy)
-    return {rows.COLD_CP: cold_s, rows.COLD_RSYNC: cold_s, rows.CALLS: float(requests)}
+    return {rows.COLD_CP: cold_s, rows.COLD_RSYNC: cold_s, rows.REQUESTS: float(requests)}
 
 
 def _listing_with_stat(filesystem: Filesystem, stage: Stage) -> Values:
@@ -176,7 +176,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("crowd", (rows.CROWD,), _runs(_crowd, *_REMOTE)),
     Scenario(
         "archive",
-        (rows.COLD_CP, rows.WARM_CP, rows.WARM_READ, rows.MEMORY, rows.CALLS),
+        (rows.COLD_CP, rows.WARM_CP, rows.WARM_READ, rows.MEMORY, rows.REQUESTS),
         {**_runs(_archive, *_REMOTE, *_WITHOUT_SERVER), **_PIPELINES},
         most_rounds={HTTPDIRFS.name: 1},
     ),

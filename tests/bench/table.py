@@ -1,4 +1,4 @@
-"""The printed table: medians, ratios, and whether the aims are met."""
+"""The printed table: medians, ratios, and whether the targets are met."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import median
@@ -54,11 +54,11 @@ class Table:
         checks = []
         if row.most is not None:
             checks.append((f"at most {amount(row.most, row.kind)}", own <= row.most))
-        for aim in row.aims:
-            other = self._value(row, aim.contestant)
+        for target in row.targets:
+            other = self._value(row, target.contestant)
             if other is not None:
-                words = f"{aim.contestant} {aim.ratio:.2g}x"
-                checks.append((words, other >= aim.ratio * own))
+                words = f"{target.contestant} {target.ratio:.2g}x"
+                checks.append((words, other >= target.ratio * own))
         return ", ".join(f"{words}: {'met' if met else 'missed'}" for words, met in checks)
 
     def _value(self, row: Row, contestant: str) -> float | None:

@@ -50,7 +50,7 @@ PREVIEWS_OF_ALL = Cost("... with previews, Nautilus", 1, Pdfs.EACH)
 DOUBLE_CLICK = Cost(
     "a double click in a folder opens an invoice (Atril, Evince, MuPDF)", 1, Pdfs.ONE
 )
-VIEWER = Cost("a viewer opens an invoice by itself (Atril, Evince, MuPDF)", 1, Pdfs.ONE)
+VIEWER = Cost("a viewer opens an invoice directly (Atril, Evince, MuPDF)", 1, Pdfs.ONE)
 PASTE = Cost("copy and paste of a whole folder (Thunar, Nautilus)", 1, Pdfs.EACH)
 GIO_COPY = Cost("`gio copy` of a whole folder", 1, Pdfs.EACH)
 UPDATEDB = Cost("`updatedb`, in each namespace", 1, Pdfs.NONE)

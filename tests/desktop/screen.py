@@ -26,7 +26,7 @@ class Screen:
     def __init__(self, home: Path, runtime: Path) -> None:
         home.mkdir(exist_ok=True)
         self.home = home
-        # On a busy machine Nautilus would only draw its loading spinner.
+        # With animations, Nautilus on a busy machine would only draw its loading spinner.
         gtk_settings = home / ".config/gtk-4.0/settings.ini"
         gtk_settings.parent.mkdir(parents=True, exist_ok=True)
         gtk_settings.write_text("[Settings]\ngtk-enable-animations=false\n")

@@ -113,7 +113,7 @@ def test_previews_download_each_invoice_once_within_parallel(
 def test_a_double_click_opens_an_invoice_with_one_download(
     screen: Screen, sandbox: Sandbox, folder: Path, manager: FileManager, viewer: Viewer
 ) -> None:
-    viewer.choose(screen)
+    viewer.make_default(screen)
     window = manager.show(folder, screen)
     window.click(window.wait_for(FILE).label(FILE), times=2)
     viewer.wait_for(INVOICE, screen)
@@ -166,7 +166,7 @@ def test_gio_copy_downloads_each_invoice_once(
 
 
 @pytest.mark.promise(
-    "A mount in your home is in the side bar of file managers, and the desktop's own tools "
+    "A mount in your home is in the sidebar of file managers, and the desktop's own tools "
     "unmount it."
 )
 @IN_EACH_MANAGER

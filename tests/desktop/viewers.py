@@ -14,7 +14,7 @@ class Viewer:
     entry: str
     title: str
 
-    def choose(self, screen: Screen) -> None:
+    def make_default(self, screen: Screen) -> None:
         """Make it the default program for PDF files."""
         screen.run("gio", "mime", "application/pdf", self.entry)
 

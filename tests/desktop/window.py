@@ -37,7 +37,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Page:
-    """The texts that a window showed at one time."""
+    """The texts that a window showed at one moment."""
 
     labels: tuple[Label, ...]
 

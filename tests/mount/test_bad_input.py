@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from invoicefs.sandbox import Behaviour, Endpoint, Fault, Sandbox, Sent, faults
+from tests.mount.support.missing_prerequisites import (
+    CLOSED_DEVICE,
+    NO_FUSERMOUNT,
+    NO_LIBFUSE,
+    python_path_with,
+)
 from tests.mount.support.mounts import (
     Environment,
     Mounts,
     is_mounted,
     processes_of,
-)
-from tests.mount.support.poorer_machines import (
-    CLOSED_DEVICE,
-    NO_FUSERMOUNT,
-    NO_LIBFUSE,
-    python_path_with,
 )
 from tests.mount.support.programs import Argument, Ended, eventually, run, wait_for_exit
 from tests.mount.support.tenants import NAMESPACE
@@ -120,7 +120,7 @@ def test_a_mount_point_inside_a_mount_is_refused(mounts: Mounts) -> None:
 # Options.
 
 
-# The machine: a module that Python runs at startup makes it lack something.
+# The machine: a module that Python runs at startup hides a prerequisite.
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import pytest
 
 from invoicefs.sandbox import Sandbox
 from tests.mount.support.mounts import Environment, Mounts
+from tests.mount.support.planted_secrets import Trace, check, traces_of_files, traces_of_processes
 from tests.mount.support.programs import run
-from tests.mount.support.secrets_planted import Trace, check, traces_of_files, traces_of_processes
 from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice, tenant
 from tests.support.certificates import Authority, Identity
 

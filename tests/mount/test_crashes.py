@@ -93,7 +93,7 @@ def report_of(reader: Running) -> list[Given]:
     return [given(line) for line in ended.lines]
 
 
-def given_by(mounts: Mounts, mount: Mount, names: Sequence[str]) -> dict[str, str]:
+def open_results(mounts: Mounts, mount: Mount, names: Sequence[str]) -> dict[str, str]:
     """The result of opening each file."""
     with mounts.started_python(READ, mount / NAMESPACE, *names) as reader:
         return dict(report_of(reader))
@@ -191,7 +191,7 @@ def copy_until_killed(
         return [line for reader in readers for line in report_of(reader)]
 
 
-def forget_requests_of_the_dead(sandbox: Sandbox) -> None:
+def reset_counters_after_kill(sandbox: Sandbox) -> None:
     """Reset the counters; requests of the killed process may still be unread."""
     sandbox.go_away()
     sandbox.come_back()
@@ -210,7 +210,7 @@ def test_an_invoice_read_before_a_crash_is_never_downloaded_again(
     sandbox.tenant = CHAIN
     path, complete, spent = mounts.new_path(), set[str](), Counter[str]()
     for _ in range(ROUNDS):
-        forget_requests_of_the_dead(sandbox)
+        reset_counters_after_kill(sandbox)
         mount = mounts.mount(path=path)
         report = copy_until_killed(sandbox, mounts, mount, random, complete)
         assert mount.is_mounted  # and dead: the next command has to unmount it
@@ -226,7 +226,7 @@ def test_an_invoice_read_before_a_crash_is_never_downloaded_again(
     mount = mounts.mount(path=path)
     mounts.run("cp", "-r", mount / NAMESPACE, mounts.folder / "copy").good()
     assert in_folder(mounts.folder / "copy") == CHAIN_CONTENTS
-    assert given_by(mounts, mount, list(CHAIN_DIGESTS)) == CHAIN_DIGESTS
+    assert open_results(mounts, mount, list(CHAIN_DIGESTS)) == CHAIN_DIGESTS
     assert complete.isdisjoint(downloads(sandbox))
     spent += downloads(sandbox)
     assert spent.total() <= len(CHAIN_CONTENTS) + ROUNDS * PARALLEL  # those in flight
@@ -263,7 +263,7 @@ def test_after_a_crash_a_short_read_is_followed_by_an_error_not_by_eof(
     assert error in DEAD
 
 
-def waits_in_the_kernel(pid: int) -> set[str]:
+def kernel_wait_channels(pid: int) -> set[str]:
     """The kernel functions in which the threads of a process wait."""
     found = set()
     for path in Path(f"/proc/{pid}/task").glob("*/wchan"):
@@ -276,7 +276,7 @@ def stop_while_the_stat_helper_waits(mount: Mount, reader: Running) -> None:
     """Stop the process while the stat helper waits for its answer."""
     while reader.line():
         os.kill(mount.daemon, signal.SIGSTOP)
-        if "request_wait_answer" in waits_in_the_kernel(mount.stat_helper):
+        if "request_wait_answer" in kernel_wait_channels(mount.stat_helper):
             return
         os.kill(mount.daemon, signal.SIGCONT)
     raise AssertionError("the stat helper was never seen to wait")
@@ -286,7 +286,7 @@ def stop_while_the_stat_helper_waits(mount: Mount, reader: Running) -> None:
 def test_a_crash_ends_every_waiting_call_and_that_of_the_helper(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
-    """If a thread of the mount process itself waited for its answer, it could not be killed."""
+    """A mount process with a thread that waits for its own FUSE reply could not be killed."""
     sandbox.tenant = CHAIN
     mount = mounts.mount()
     shares = [sorted(CHAIN_DIGESTS, key=lambda name: name[::-1]), list(CHAIN_DIGESTS)]
@@ -318,7 +318,7 @@ def leave_store(folder: Path, end: Callable[[Mounts, Mount], None]) -> Path:
     with Sandbox(TENANT) as sandbox, closing(Mounts(sandbox, folder)) as mounts:
         for names, end_mount in (NAMES[:3], Mounts.umount), (NAMES[3:], end):
             mount = mounts.mount("--read-ahead", "0")
-            given_by(mounts, mount, names)
+            open_results(mounts, mount, names)
             end_mount(mounts, mount)
         return store_folder(mounts.cache / "invoicefs", sandbox.url)
 
@@ -333,12 +333,12 @@ def left_stores(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     }
 
 
-LayStore = Callable[[str], Path]
+PlaceStore = Callable[[str], Path]
 
 
 @pytest.fixture
-def lay_store(left_stores: Mapping[str, Path], mounts: Mounts) -> LayStore:
-    """Put a copy of such a cache where the next mount expects its own."""
+def place_store(left_stores: Mapping[str, Path], mounts: Mounts) -> PlaceStore:
+    """Put a copy of one of these caches where the next mount expects its cache."""
 
     def lay(left: str) -> Path:
         store = store_folder(mounts.cache / "invoicefs", mounts.sandbox.url)
@@ -349,7 +349,7 @@ def lay_store(left_stores: Mapping[str, Path], mounts: Mounts) -> LayStore:
 
 
 def check_warnings(mount: Mount, store: Path) -> None:
-    """Damage costs at most one warning for each database, and there is no other warning."""
+    """Check that there is at most one warning for each database, and no other warning."""
     for cache in ("pdf", "meta"):
         announced = [line for line in mount.warnings if f"{store / cache}-" in line]
         assert len(announced) <= 1, announced
@@ -358,28 +358,28 @@ def check_warnings(mount: Mount, store: Path) -> None:
 
 @pytest.mark.parametrize("left", [unmounted, killed])
 def test_an_intact_cache_costs_no_request(
-    sandbox: Sandbox, mounts: Mounts, lay_store: LayStore, left: str
+    sandbox: Sandbox, mounts: Mounts, place_store: PlaceStore, left: str
 ) -> None:
-    lay_store(left)
+    place_store(left)
     mount = mounts.mount()
-    assert given_by(mounts, mount, NAMES) == DIGESTS
+    assert open_results(mounts, mount, NAMES) == DIGESTS
     assert downloads(sandbox).total() == 0
     assert mount.warnings == []
 
 
 def check_that_no_invoice_is_lost(sandbox: Sandbox, mounts: Mounts, store: Path) -> None:
-    """Everything is read correctly, then again without a request, and again without the API."""
+    """Check that everything is read correctly, again without a request, and without the API."""
     mount = mounts.mount()
-    assert given_by(mounts, mount, NAMES) == DIGESTS
+    assert open_results(mounts, mount, NAMES) == DIGESTS
     assert set(downloads(sandbox).values()) <= {1}
     sandbox.forget_calls()
-    assert given_by(mounts, mount, NAMES) == DIGESTS
+    assert open_results(mounts, mount, NAMES) == DIGESTS
     assert downloads(sandbox).total() == 0
     check_warnings(mount, store)
     mount.kill()
     sandbox.close()
     mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
-    assert given_by(mounts, mount, NAMES) == DIGESTS
+    assert open_results(mounts, mount, NAMES) == DIGESTS
 
 
 @pytest.mark.promise(
@@ -398,12 +398,12 @@ def check_that_no_invoice_is_lost(sandbox: Sandbox, mounts: Mounts, store: Path)
 def test_damage_by_power_loss_costs_requests_but_no_invoice(
     sandbox: Sandbox,
     mounts: Mounts,
-    lay_store: LayStore,
+    place_store: PlaceStore,
     left: str,
     chosen: Choice,
     what_happens: Damage,
 ) -> None:
-    store = lay_store(left)
+    store = place_store(left)
     damage(what_happens, chosen(store))
     check_that_no_invoice_is_lost(sandbox, mounts, store)
 
@@ -414,9 +414,9 @@ def test_damage_by_power_loss_costs_requests_but_no_invoice(
 )
 @pytest.mark.parametrize("left", [unmounted, killed])
 def test_junk_in_the_cache_costs_no_invoice(
-    sandbox: Sandbox, mounts: Mounts, lay_store: LayStore, left: str
+    sandbox: Sandbox, mounts: Mounts, place_store: PlaceStore, left: str
 ) -> None:
-    store = lay_store(left)
+    store = place_store(left)
     put_junk_next_to(everything(store))
     check_that_no_invoice_is_lost(sandbox, mounts, store)
 
@@ -441,8 +441,8 @@ def listed(mounts: Mounts, folder: Path) -> list[str] | None:
 
 
 def check_that_nothing_is_lost(mounts: Mounts, mount: Mount) -> None:
-    """Every result is right, or says that the API is unreachable."""
-    given = given_by(mounts, mount, NAMES)
+    """Check that every result is right or says that the API is unreachable."""
+    given = open_results(mounts, mount, NAMES)
     assert {name: given[name] for name in NAMES} == {
         name: given[name] if given[name] == "EHOSTUNREACH" else DIGESTS[name] for name in NAMES
     }
@@ -463,11 +463,11 @@ def check_that_an_archive_keeps_all(mounts: Mounts, mount: Mount) -> None:
 def test_damage_without_the_api_gives_right_bytes_or_errors(
     sandbox: Sandbox,
     mounts: Mounts,
-    lay_store: LayStore,
+    place_store: PlaceStore,
     chosen: Choice,
     what_happens: Damage,
 ) -> None:
-    damage(what_happens, chosen(lay_store(killed)))
+    damage(what_happens, chosen(place_store(killed)))
     sandbox.close()
     path = mounts.new_path()
     ended = mounts.command("mount", *API_IS_GONE, "--log-file", mounts.folder / "mnt.log", path)
@@ -482,9 +482,9 @@ def test_damage_without_the_api_gives_right_bytes_or_errors(
 
 
 def test_a_corrupt_listing_without_the_api_is_an_error_not_a_shorter_one(
-    sandbox: Sandbox, mounts: Mounts, lay_store: LayStore
+    sandbox: Sandbox, mounts: Mounts, place_store: PlaceStore
 ) -> None:
-    spoil(LONG_TEXT[:600].encode(), databases(lay_store(unmounted)))
+    spoil(LONG_TEXT[:600].encode(), databases(place_store(unmounted)))
     sandbox.close()
     mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
     assert listed(mounts, mount / NAMESPACE) is None
@@ -500,14 +500,14 @@ in_use = pytest.mark.parametrize("chosen", [databases])
 def test_damage_while_mounted_without_the_api_gives_right_bytes_or_errors(
     sandbox: Sandbox,
     mounts: Mounts,
-    lay_store: LayStore,
+    place_store: PlaceStore,
     chosen: Choice,
     what_happens: Damage,
 ) -> None:
-    store = lay_store(killed)
+    store = place_store(killed)
     mount = mounts.mount(*API_IS_GONE, "--list-ttl", "0s")
     assert listed(mounts, mount / NAMESPACE) == NAMES
-    assert given_by(mounts, mount, NAMES[:4]) == {name: DIGESTS[name] for name in NAMES[:4]}
+    assert open_results(mounts, mount, NAMES[:4]) == {name: DIGESTS[name] for name in NAMES[:4]}
     sandbox.close()
     damage(what_happens, chosen(store))
     check_that_nothing_is_lost(mounts, mount)
@@ -524,14 +524,14 @@ def test_damage_while_mounted_without_the_api_gives_right_bytes_or_errors(
 @in_use
 @pytest.mark.parametrize("what_happens", DAMAGES)
 def test_damage_while_mounted_costs_no_invoice(
-    mounts: Mounts, lay_store: LayStore, chosen: Choice, what_happens: Damage
+    mounts: Mounts, place_store: PlaceStore, chosen: Choice, what_happens: Damage
 ) -> None:
-    store = lay_store(killed)
+    store = place_store(killed)
     mount = mounts.mount()
-    assert given_by(mounts, mount, NAMES[:4]) == {name: DIGESTS[name] for name in NAMES[:4]}
+    assert open_results(mounts, mount, NAMES[:4]) == {name: DIGESTS[name] for name in NAMES[:4]}
     damage(what_happens, chosen(store))
     for _ in range(2):
-        assert given_by(mounts, mount, NAMES) == DIGESTS
+        assert open_results(mounts, mount, NAMES) == DIGESTS
 
 
 def damage_random_files(store: Path, random: Random) -> None:
@@ -543,9 +543,9 @@ def damage_random_files(store: Path, random: Random) -> None:
 
 @pytest.mark.parametrize("seed", [1])
 def test_concurrent_readers_get_right_bytes_during_damage(
-    mounts: Mounts, lay_store: LayStore, seed: int
+    mounts: Mounts, place_store: PlaceStore, seed: int
 ) -> None:
-    store, random = lay_store(killed), Random(seed)  # noqa: S311 # a failure can be repeated
+    store, random = place_store(killed), Random(seed)  # noqa: S311 # a failure can be repeated
     mount, answers = mounts.mount(), list[Given]()
     shares = [random.sample(NAMES * 20, 20 * len(NAMES)) for _ in range(READERS)]
     with readers_of(mounts, mount, shares) as readers:

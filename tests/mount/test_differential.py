@@ -82,7 +82,7 @@ EXPECTED = (
         r"(fsync|fdatasync)\(.*",
         "EINVAL",
         "None",
-        "squashfs has no fsync; invoicefs succeeds, as there is never anything to write back.",
+        "squashfs has no fsync; on invoicefs it succeeds, as there is nothing to write back.",
     ),
     Expected(
         r"getxattr\(.*",
@@ -112,7 +112,7 @@ EXPECTED = (
         r"ioctl\(.*'FIBMAP'\)",
         "EINVAL",
         "64 bytes f5a5fd42d16a2030",
-        "FUSE in the kernel answers block 0, which means none, where there is no disk.",
+        "Without a block device, the kernel's FUSE module returns block 0, which means none.",
     ),
     Expected(
         r"(access|faccessat)\(.*mode='[RWX_OK|]*X_OK.*",

@@ -32,7 +32,7 @@ ROOMY = "size=64M,nr_inodes=10k"
 
 @dataclass(frozen=True)
 class Disk:
-    """A file system in memory for the caches of these mounts."""
+    """A filesystem in memory for the caches of these mounts."""
 
     path: Path
 
@@ -173,7 +173,7 @@ def test_a_disk_that_becomes_read_only_costs_requests_and_one_warning(
 
 # Databases that another program has locked.
 
-HOLD = """
+LOCK_DATABASES = """
 import sqlite3, sys
 connections = [sqlite3.connect(path, isolation_level=None) for path in sys.argv[2:]]
 for connection in connections:
@@ -190,7 +190,7 @@ def locked(mounts: Mounts, *, is_for_readers_too: bool = False) -> Iterator[None
     (store,) = (mounts.cache / "invoicefs").iterdir()
     databases = [database(store, cache) for cache in ("pdf", "meta")]
     mode = "EXCLUSIVE" if is_for_readers_too else "NORMAL"
-    with started(sys.executable, "-I", "-c", HOLD, mode, *databases) as holder:
+    with started(sys.executable, "-I", "-c", LOCK_DATABASES, mode, *databases) as holder:
         assert holder.line() == "locked"
         yield
         holder.go_on()

@@ -16,8 +16,7 @@ from invoicefs.sandbox import (
     Sandbox,
     faults,
 )
-from tests.mount.support.mounts import Mounts
-from tests.mount.support.poorer_machines import (
+from tests.mount.support.missing_prerequisites import (
     CLOSED_DEVICE,
     NO_DEVICE,
     NO_FUSERMOUNT,
@@ -26,6 +25,7 @@ from tests.mount.support.poorer_machines import (
     ONLY_LIBFUSE3,
     python_path_with,
 )
+from tests.mount.support.mounts import Mounts
 from tests.mount.support.programs import Ended
 
 TICK = "\u2713 "

@@ -1,4 +1,4 @@
-"""The errno of every operation that fails, and that nothing else reaches a program."""
+"""The errno of each operation that fails; programs see no other failure."""
 
 import shutil
 import sys
@@ -78,7 +78,7 @@ RESPONSES: dict[str, tuple[Behaviour, str]] = {
     "not a PDF": (faults.not_a_pdf(), "EIO"),
     "larger than allowed": (lambda exchange: faults.large(3)(exchange), "EFBIG"),
     "reset in the body": (faults.reset(Sent.HALF_BODY), "EHOSTUNREACH"),
-    "longer announced than sent": (faults.wrong_length(1), "EHOSTUNREACH"),
+    "body shorter than announced": (faults.wrong_length(1), "EHOSTUNREACH"),
     "not HTTP": (not_http, "EIO"),
 }
 INVOICE_OF = {
@@ -247,7 +247,7 @@ def test_an_invoice_opens_by_name_if_listing_is_forbidden(
 
 @pytest.fixture(scope="module")
 def unlistable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbox, Mount]]:
-    """A mount on which every possible name costs a call, because nothing may be listed."""
+    """A mount on which every possible name costs a request, because nothing may be listed."""
     with (
         Sandbox() as sandbox,
         closing(Mounts(sandbox, tmp_path_factory.mktemp("unlistable"))) as made,

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.mount.support.ailments import API_FAILURES, Failure
+from tests.mount.support.failures import API_FAILURES, Failure
 from tests.mount.support.fault_matrix import REFUSED, RIGHT, WITH_A_WARNING, Outcomes, Step, play
 
 _CONCURRENT = 12
@@ -27,7 +27,7 @@ def expected(failure: Failure) -> Outcomes:
     of_downloads = {
         Step.OPEN: failure.opening,
         Step.STAT: RIGHT,
-        Step.STORED: RIGHT,
+        Step.CACHED: RIGHT,
         Step.OPEN_ONCE: RIGHT if failure.recovers else failure.opening,
         Step.AFTERWARDS: RIGHT,
         Step.STORE: RIGHT,

@@ -269,7 +269,7 @@ def test_a_slow_download_blocks_nothing_else(mounts: Mounts, gate: Gate) -> None
         assert reader.end().good().out == CONTENTS[NAMES[0]]
 
 
-def test_stored_invoices_open_while_every_slot_waits(mounts: Mounts, gate: Gate) -> None:
+def test_cached_invoices_open_while_every_slot_is_busy(mounts: Mounts, gate: Gate) -> None:
     folder = mounts.mount("--parallel", "1") / NAMESPACE
     run("cat", folder / NAMES[1]).good()
     with started("cat", folder / NAMES[0]) as reader:

@@ -42,7 +42,7 @@ FAILURES: dict[str, tuple[Behaviour, str]] = {
     "503": (faults.status(503), "EAGAIN"),
     "504": (faults.status(504), "ETIMEDOUT"),
     "redirect to another host": (faults.redirect("http://127.0.0.2:9/"), "EIO"),
-    "redirect in a circle": (faults.redirect(), "EIO"),
+    "redirect loop": (faults.redirect(), "EIO"),
     "nothing": (faults.reply(200, b""), "EIO"),
     "204": (faults.reply(204, b""), "EIO"),
     "not JSON": (faults.not_json(), "EIO"),
@@ -58,7 +58,7 @@ FAILURES: dict[str, tuple[Behaviour, str]] = {
     "cut": (faults.cut(Sent.HALF_BODY), "EHOSTUNREACH"),
     "not gzip": (faults.reply(200, b"{}", {"Content-Encoding": "gzip"}), "EIO"),
 }
-# Successful answers that list fewer invoices than before.
+# Successful responses that list fewer invoices than before.
 SHORTER: dict[str, Behaviour] = {
     "empty answer": faults.json_body({}),
     "empty list": listing(),

@@ -13,7 +13,7 @@ from tests.soak.load import Report
 from tests.soak.running_load import RunningLoad, load
 from tests.soak.tenant import soak_tenant
 
-pytestmark = pytest.mark.timeout(240)  # a mount that hangs is waited for more than once
+pytestmark = pytest.mark.timeout(240)  # a hung mount uses up more than one LIMIT_S
 
 THREADS = 50
 SEED = "test"
@@ -93,7 +93,7 @@ def test_a_lazily_unmounted_mount_serves_open_files_and_then_exits(
 def test_requests_in_flight_never_exceed_parallel_under_load(
     sandbox: Sandbox, mounts: Mounts, parallel: int
 ) -> None:
-    sandbox.latency_s = 0.02 * parallel  # so all slots are in use, and few take as long as many
+    sandbox.latency_s = 0.02 * parallel  # keeps all slots busy; the total rate is constant
     with loaded(mounts, "--parallel", str(parallel)) as (_, running):
         assert_no_failure(running.end())
     assert sandbox.peak_concurrency == parallel

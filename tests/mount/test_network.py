@@ -21,7 +21,7 @@ NAMES = list(CONTENTS)
 WITHOUT_READ_AHEAD = ("--read-ahead", "0")
 OTHER = SampleNamespace("other", TENANT.by_name[NAMESPACE].invoices)
 
-WORDS = """
+TRY_TO_OPEN = """
 import os, sys
 for path in sys.argv[1:]:
     try:
@@ -40,7 +40,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 def opened(*paths: Path) -> list[str]:
     """Try to open the paths; returns "opened" or the error message for each."""
-    return python(WORDS, *paths).good().lines
+    return python(TRY_TO_OPEN, *paths).good().lines
 
 
 # The network.

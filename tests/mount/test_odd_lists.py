@@ -53,7 +53,7 @@ def test_ten_thousand_invoices_with_few_fields_are_all_shown(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
     """The name is the only field that all of them have."""
-    count = 10_007  # not a limit that the client uses: so many could be one page
+    count = 10_007  # not a round number, which could be a page limit
     sandbox.tenant = tenant(
         *(
             SampleInvoice(f"odd-{number:05}", PDF, fields=ALL_OMITTED if number % 2 else {})

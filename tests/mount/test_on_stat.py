@@ -53,7 +53,7 @@ def test_listing_names_downloads_no_pdf(sandbox: Sandbox, mounts: Mounts) -> Non
 
 
 def test_a_stat_that_waits_blocks_nothing_else(sandbox: Sandbox, mounts: Mounts) -> None:
-    """While a LOOKUP waits, the kernel allows no other lookup in the same directory."""
+    """The download must not wait inside LOOKUP, which would block other lookups in the folder."""
     sandbox.tenant = TENANT
     gate, names = Gate(), list(CONTENTS)
     sandbox.inject(Fault(gate, Endpoint.PDF, name=names[0].removesuffix(".pdf")))

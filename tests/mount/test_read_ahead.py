@@ -89,15 +89,15 @@ def copied(mount: Mount, program: Program, copy: Path, namespace: str = NAMESPAC
 
 def downloads(sandbox: Sandbox) -> Mapping[str, int]:
     """How often the PDF of each file was sent; requests that failed do not count."""
-    return Counter(_file_of(call) for call in pdf_calls(sandbox) if call.status == 200)
+    return Counter(_file_of(call) for call in pdf_requests(sandbox) if call.status == 200)
 
 
 def requests_by_file(sandbox: Sandbox) -> Mapping[str, int]:
     """How often the PDF of each file was requested."""
-    return Counter(map(_file_of, pdf_calls(sandbox)))
+    return Counter(map(_file_of, pdf_requests(sandbox)))
 
 
-def pdf_calls(sandbox: Sandbox) -> list[Call]:
+def pdf_requests(sandbox: Sandbox) -> list[Call]:
     return [call for call in sandbox.calls if call.endpoint is Endpoint.PDF]
 
 
@@ -155,7 +155,7 @@ def test_random_access_downloads_nothing_else(sandbox: Sandbox, mounts: Mounts) 
         sandbox.forget_calls()
         python(READ_IN_THIS_ORDER, *paths(mount, *places)).good()
         opened = [file_name(INVOICES[place]) for place in places]
-        assert [_file_of(call) for call in pdf_calls(sandbox)] == opened
+        assert [_file_of(call) for call in pdf_requests(sandbox)] == opened
 
 
 @pytest.mark.promise(
@@ -178,7 +178,7 @@ def test_two_concurrent_copies_download_each_invoice_once(
     assert requests_by_file(sandbox) == ONCE
 
 
-READ_AT_ONCE = """
+READ_CONCURRENTLY = """
 import concurrent.futures, hashlib, sys, threading
 barrier = threading.Barrier(64, timeout=20)
 
@@ -199,7 +199,7 @@ with concurrent.futures.ThreadPoolExecutor(64) as threads:
 def test_64_readers_of_one_new_invoice_make_one_request(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.latency_s = 0.2
     mount = mounts.mount()
-    assert python(READ_AT_ONCE, *paths(mount, 7)).good().text == "1\n"
+    assert python(READ_CONCURRENTLY, *paths(mount, 7)).good().text == "1\n"
     assert sandbox.count(Endpoint.PDF) == 1
 
 
@@ -266,7 +266,7 @@ def test_a_small_or_locked_cache_costs_no_second_download(
     "Opening invoices in random order downloads no others, and a copy that is aborted has "
     "downloaded at most `--read-ahead` invoices for nothing."
 )
-def test_an_aborted_copy_has_downloaded_at_most_its_window_in_excess(
+def test_an_aborted_copy_wastes_at_most_one_read_ahead_window(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path
 ) -> None:
     gate = Gate()
@@ -314,7 +314,7 @@ def test_a_copy_keeps_within_a_rate_limit(
 def test_a_copy_beyond_a_rate_limit_fails_per_file_and_reruns_finish_it(
     sandbox: Sandbox, mounts: Mounts, copy: Path, retry_after: bool
 ) -> None:
-    """The server allows 60 requests a minute, and no request waits as long as a second."""
+    """The server allows one request a second, which is longer than ``--max-wait`` allows."""
     few = INVOICES[:7]
     sandbox.tenant = tenant(*few)
     mount = mounts.mount("--max-wait", "200ms")

@@ -112,10 +112,10 @@ def test_an_invoice_is_downloaded_once_whatever_reads_it_and_remounts(
         for way in WAYS:
             assert way(mount / NAMESPACE, tmp_path / f"{round_}-{way.__name__}") == CONTENTS
         mounts.umount(mount)
-    assert pdf_calls_by_file(sandbox) == dict.fromkeys(CONTENTS, 1)
+    assert pdf_requests_by_file(sandbox) == dict.fromkeys(CONTENTS, 1)
 
 
-def pdf_calls_by_file(sandbox: Sandbox) -> dict[str, int]:
+def pdf_requests_by_file(sandbox: Sandbox) -> dict[str, int]:
     return {name: sandbox.count(Endpoint.PDF, name=name.removesuffix(".pdf")) for name in CONTENTS}
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox, faults
 from tests.mount.support.mounts import Mount, Mounts
+from tests.mount.support.planted_secrets import Trace, check, traces_of_files, traces_of_processes
 from tests.mount.support.programs import run
-from tests.mount.support.secrets_planted import Trace, check, traces_of_files, traces_of_processes
 from tests.mount.support.tenants import NAMESPACE, file_name, invoice, tenant
 
 TOKEN = "Tok3n+planted/Tok3n=planted"
@@ -29,7 +29,7 @@ def traces_of_attributes(mount: Mount) -> list[Trace]:
     return [Trace("an attribute", ended.out + ended.err.encode()) for ended in (listed, *errors)]
 
 
-def spoil(sandbox: Sandbox, secret: str) -> None:
+def echo_secret(sandbox: Sandbox, secret: str) -> None:
     """Make the server repeat a secret, and part of an invoice, wherever it can."""
     content = base64.b64encode(PDF_MARK).decode()
     elsewhere = f"https://elsewhere.invalid/{secret}/{quote(secret, safe='')}?token={secret}"
@@ -77,7 +77,7 @@ def test_neither_token_nor_invoice_leaks_outside_the_cache(
     token_file.write_text(TOKEN)
     token_file.chmod(0o600)
     options = ["--token-file", str(token_file)] if source == "file" else []
-    spoil(planted.sandbox, TOKEN)
+    echo_secret(planted.sandbox, TOKEN)
     options += ["-vv", "--xattr", "--max-wait", "0s"]
     mount = planted.mount(*options, words="with the token")
 

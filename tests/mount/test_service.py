@@ -34,7 +34,7 @@ class Manager:
     def close(self) -> None:
         self._channel.close()
 
-    def is_told(self) -> str:
+    def next_message(self) -> str:
         """Wait for the next message."""
         return self._channel.recv(4096).decode()
 
@@ -72,10 +72,10 @@ def test_a_service_manager_is_notified_of_ready_and_stopping(
     path = mounts.new_path()
     variables = {"NOTIFY_SOCKET": str(manager.address)}
     with mounts.started("mount", "--foreground", path, env=variables) as running:
-        assert manager.is_told() == "READY=1"
+        assert manager.next_message() == "READY=1"
         assert NAMESPACE in run("ls", path).good().lines
         end(mounts, running, path)
-        assert manager.is_told() == "STOPPING=1"
+        assert manager.next_message() == "STOPPING=1"
         ended = running.end().good()
 
     assert ended.err == ""
@@ -139,10 +139,10 @@ def test_the_user_unit_mounts_and_notifies(
     mounts: Mounts, manager: Manager, service: Callable[[], Running]
 ) -> None:
     running = service()
-    assert manager.is_told() == "READY=1"
+    assert manager.next_message() == "READY=1"
     assert NAMESPACE in run("ls", mounts.folder / "home" / "invoices").good().lines
     running.process.send_signal(signal.SIGTERM)
-    assert manager.is_told() == "STOPPING=1"
+    assert manager.next_message() == "STOPPING=1"
     running.end().good()
 
 
@@ -151,7 +151,7 @@ def test_the_user_unit_mounts_again_after_a_crash(
 ) -> None:
     path = mounts.folder / "home" / "invoices"
     running = service()
-    assert manager.is_told() == "READY=1"
+    assert manager.next_message() == "READY=1"
     killed = Mount(path, mounts.folder / "no.log", processes_of(path))
     killed.kill()
     running.end()
@@ -159,7 +159,7 @@ def test_the_user_unit_mounts_again_after_a_crash(
 
     running = service()
 
-    assert manager.is_told() == "READY=1"
+    assert manager.next_message() == "READY=1"
     assert NAMESPACE in run("ls", path).good().lines
     running.process.send_signal(signal.SIGTERM)
     running.end().good()

@@ -1,4 +1,4 @@
-"""``invoicefs status`` and ``refresh``: what a mount reports, and how it lists again."""
+"""``invoicefs status`` and ``refresh``: what a mount reports, and how it is refreshed."""
 
 import json
 import os

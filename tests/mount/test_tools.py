@@ -78,7 +78,7 @@ def test_a_tool_copies_a_never_opened_file_exactly(
     place = stage.never_opened(subject, room)
     ended = place.run(*tool.argv).good()
     assert place.differences(tool.copied(ended, place)) == []
-    assert stage.pdf_calls(place) == len(place.expected)
+    assert stage.pdf_requests(place) == len(place.expected)
 
 
 @pytest.mark.promise(
@@ -93,7 +93,7 @@ def test_a_tool_that_trusts_an_early_stat_is_right_with_fetch_on_stat(
     place = on_stat_stage.never_accessed(subject, room)
     ended = place.run(*tool.argv).good()
     assert place.differences(tool.copied(ended, place)) == []
-    assert on_stat_stage.pdf_calls(place) == len(place.expected)
+    assert on_stat_stage.pdf_requests(place) == len(place.expected)
 
 
 @pytest.mark.promise(
@@ -114,7 +114,7 @@ def test_a_tool_that_trusts_an_early_stat_fails_and_leaves_no_wrong_copy(
         assert tool.words in ended.err
         left = {name: copy for name, copy in copies.items() if copy}
         assert place.differences({**place.expected, **left}) == []
-    assert 1 <= stage.pdf_calls(place) <= len(place.expected)
+    assert 1 <= stage.pdf_requests(place) <= len(place.expected)
 
 
 @pytest.mark.promise(
@@ -134,7 +134,7 @@ def test_cpio_pads_a_never_opened_file_with_zeros_and_warns(
     assert ended.err == warning
     is_padded = copy == pdf + bytes(missing)  # in words: pytest would print the bytes
     assert is_padded
-    assert stage.pdf_calls(place) == 1
+    assert stage.pdf_requests(place) == 1
 
 
 def said(place: Place, line: str) -> bytes:
@@ -164,7 +164,7 @@ def test_a_reader_prints_the_same_as_for_an_ordinary_file(
     text = said(place, reader.line)
     assert reader.words.encode() in text
     assert text == said(place, reader.line.replace("SOURCE", "ORDINARY"))
-    assert stage.pdf_calls(place) == 1
+    assert stage.pdf_requests(place) == 1
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_rsync_corrects_a_different_copy(
     options = ("-c", "--inplace", "--no-whole-file")
     ended = place.run("rsync", *options, "SOURCE", "TARGET").good()
     assert place.differences(in_target(ended, place)) == []
-    assert stage.pdf_calls(place) == 1
+    assert stage.pdf_requests(place) == 1
 
 
 @pytest.mark.promise(
@@ -200,4 +200,4 @@ def test_diff_may_report_a_difference_until_the_file_was_read(
     assert first.code == 0 or first.text.endswith(" differ\n")
     place.run("cat", "SOURCE").good()
     place.run(*line.split()).good()
-    assert stage.pdf_calls(place) == 1
+    assert stage.pdf_requests(place) == 1

@@ -37,7 +37,7 @@ with_two_and_five = pytest.mark.parametrize("count", [5])
     "Several mounts may share a cache: what one has downloaded, the others read from the disk."
 )
 @with_two_and_five
-def test_what_one_mount_has_downloaded_the_others_do_not(
+def test_mounts_with_a_shared_cache_download_each_invoice_once(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path, count: int
 ) -> None:
     made = mounted_concurrently(mounts, count)

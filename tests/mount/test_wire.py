@@ -1,4 +1,4 @@
-"""Faults on the wire cost no invoice, and give none the bytes of another one."""
+"""Faults on the wire lose no invoice and never mix up the bytes of two invoices."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ CONTENTS = contents(TENANT)
 
 
 def odd_header(line: bytes) -> faults.Behaviour:
-    """The honest response with one more header line."""
+    """The normal response with an additional header line."""
 
     def behave(exchange: Exchange) -> None:
         head = exchange.honest.head()
@@ -72,7 +72,7 @@ def test_connections_dropped_by_a_firewall_cost_no_invoice(
 
 
 @pytest.mark.promise("Half a PDF is an error and is not cached.")
-def test_half_a_pdf_is_never_cached_and_a_whole_one_later_is(
+def test_a_truncated_pdf_is_not_cached_but_a_later_complete_one_is(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
     name, pdf = next(iter(CONTENTS.items()))

@@ -1,10 +1,10 @@
-"""Soak test: 200 threads use a mount at random: ``scripts/soak MINUTES``.
+"""Soak test: 200 threads perform random operations on a mount: ``scripts/soak MINUTES``.
 
 The load runs in phases, and after each one the idle mount is measured. After the first phase, the
 warm-up, the mount has allocated all that it needs; whatever has grown by the end is a leak.
 
-Prints a table of the phases, and a sentence for each broken promise. Exits with status 1 if there
-is one.
+Prints a table of the phases, and a sentence for each broken promise. Exits with status 1 if any
+promise was broken.
 """
 
 import json

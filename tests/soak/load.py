@@ -1,4 +1,4 @@
-"""Many threads that use a mount at random, as a separate program.
+"""Many threads that perform random operations on a mount, as a separate program.
 
     python -m tests.soak.load FOLDER THREADS SEED
 

@@ -64,4 +64,4 @@ def test_every_row_is_measured_and_every_profiled_row_by_one_scenario() -> None:
 def test_every_contestant_of_a_scenario_is_known() -> None:
     names = {contestant.name for contestant in CONTESTANTS}
     assert all(set(scenario.runs) <= names for scenario in SCENARIOS)
-    assert all(aim.contestant in names for row in ROWS for aim in row.aims)
+    assert all(target.contestant in names for row in ROWS for target in row.targets)

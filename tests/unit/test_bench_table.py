@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.bench.rows import Aim, Kind, Row
+from tests.bench.rows import Kind, Row, Target
 from tests.bench.table import Results, Table, amount, markdown
 
-COPY = Row("copy", "copy", aims=(Aim("xargs", 2.0), Aim("rclone", 6.0)))
-CALLS = Row("calls", "calls", Kind.NUMBER, most=201.0)
+COPY = Row("copy", "copy", targets=(Target("xargs", 2.0), Target("rclone", 6.0)))
+REQUESTS = Row("requests", "requests", Kind.NUMBER, most=201.0)
 CONTESTANTS = ("invoicefs", "xargs", "rclone", "local")
 
 
@@ -22,9 +22,9 @@ def test_a_cell_is_the_ratio_of_medians() -> None:
 
 
 def test_numbers_are_shown_as_they_are() -> None:
-    results = {"invoicefs": {"calls": [201.0]}, "rclone": {"calls": [401.0]}}
-    _, _, row = table(results, CALLS)
-    assert row == ["calls", "201", "401", "at most 201: met"]
+    results = {"invoicefs": {"requests": [201.0]}, "rclone": {"requests": [401.0]}}
+    _, _, row = table(results, REQUESTS)
+    assert row == ["requests", "201", "401", "at most 201: met"]
 
 
 def test_a_target_is_shown_where_both_were_measured() -> None:
@@ -34,20 +34,20 @@ def test_a_target_is_shown_where_both_were_measured() -> None:
 
 
 def test_an_exceeded_bound_is_shown() -> None:
-    _, _, row = table({"invoicefs": {"calls": [202.0]}}, CALLS)
+    _, _, row = table({"invoicefs": {"requests": [202.0]}}, REQUESTS)
     assert row[-1] == "at most 201: missed"
 
 
 def test_rows_and_columns_without_a_value_are_left_out() -> None:
     results = {"invoicefs": {"copy": [1.0]}, "xargs": {"copy": [2.0]}, "local": {"other": [1.0]}}
-    head, _, *rows = table(results, COPY, CALLS)
+    head, _, *rows = table(results, COPY, REQUESTS)
     assert head == ["", "invoicefs", "xargs", "target (at least)"]
     assert [row[0] for row in rows] == ["copy"]
 
 
 def test_a_missing_measurement_is_a_dash() -> None:
-    results = {"invoicefs": {"copy": [1.0], "calls": [1.0]}, "xargs": {"copy": [2.0]}}
-    assert table(results, COPY, CALLS)[-1][2] == "-"
+    results = {"invoicefs": {"copy": [1.0], "requests": [1.0]}, "xargs": {"copy": [2.0]}}
+    assert table(results, COPY, REQUESTS)[-1][2] == "-"
 
 
 def test_without_invoicefs_there_are_no_ratios() -> None:

@@ -209,7 +209,9 @@ def test_nothing_is_imported_by_a_computed_name() -> None:
 
 
 def test_no_module_has_more_than_350_lines() -> None:
-    lines = {path: len(path.read_text().splitlines()) for path in (REPOSITORY / PACKAGE).rglob("*.py")}
+    lines = {
+        path: len(path.read_text().splitlines()) for path in (REPOSITORY / PACKAGE).rglob("*.py")
+    }
 
     assert {path: count for path, count in lines.items() if count > 350} == {}
 

@@ -9,7 +9,7 @@ import pytest
 from invoicefs.cli import cli
 from invoicefs.credentials import sources
 from tests.desktop import costs
-from tests.mount.support import ailments
+from tests.mount.support import failures
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = {
@@ -78,7 +78,7 @@ def test_the_architecture_names_only_modules_that_exist() -> None:
 
 
 def test_the_fault_matrix_is_the_one_that_is_tested() -> None:
-    assert ailments.table() in PAGES["tests/README.md"]
+    assert failures.table() in PAGES["tests/README.md"]
 
 
 def test_the_requests_of_a_desktop_are_those_that_are_tested() -> None:

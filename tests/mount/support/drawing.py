@@ -79,7 +79,7 @@ def some_open_flags(random: Random) -> str:
 
 
 def some_path(random: Random) -> bytes:
-    """Draw a path, mostly the absolute path of a file."""
+    """Draw a path, often the absolute path of a file."""
     (draw,) = random.choices((_valid_path, _odd_path, _path_in_odd_folder), (7, 2, 1))
     path = draw(random)
     padding = "/" * (_PATH_MAX - 2 - len(os.fsencode(path)))  # a NUL ends the path

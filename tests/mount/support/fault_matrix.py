@@ -22,7 +22,7 @@ from invoicefs.sandbox import (
     Sandbox,
     faults,
 )
-from tests.mount.support.ailments import Failure, Target, World
+from tests.mount.support.failures import Failure, Target, World
 from tests.mount.support.files import in_folder
 from tests.mount.support.mounts import Mounts
 from tests.mount.support.programs import LIMIT_S, eventually, python, run
@@ -44,7 +44,7 @@ class Step(Enum):
     ARCHIVE = "the archive after rsync --delete"
     OPEN = "opening a new invoice"
     STAT = "stat of a new invoice"
-    STORED = "opening a cached invoice"
+    CACHED = "opening a cached invoice"
     OPEN_MEANWHILE = "opening another new invoice meanwhile"
     OPEN_WHILE_LISTS_FAIL = "opening new invoices while lists fail"
     ROOT_ONCE = "the namespaces, when one request fails"
@@ -152,7 +152,7 @@ class _Stage:
             found = {
                 Step.OPEN: _opened(bad, _BAD),
                 Step.STAT: _tried(_STAT, bad, str(2 * _MIB)),
-                Step.STORED: _opened(self._mount / "kept" / file_name(_BAD), _BAD),
+                Step.CACHED: _opened(self._mount / "kept" / file_name(_BAD), _BAD),
             }
             if not self._ailment.affects_all_requests:
                 found[Step.OPEN_MEANWHILE] = self._opened_meanwhile()

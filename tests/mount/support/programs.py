@@ -20,7 +20,7 @@ import pytest
 
 T = TypeVar("T")
 
-LIMIT_S = 30.0  # far longer than anything takes that is not stuck
+LIMIT_S = 30.0  # far longer than anything takes unless it is stuck
 _POLL_S = 0.02
 
 Argument = str | bytes | Path

@@ -172,7 +172,7 @@ class Stage:
         place = self.never_accessed(subject, room)
         found = run("find", place.folder, "-type", "f", "-printf", "%s %b\n").good().lines
         assert found == [f"{UPPER_BOUND_BYTES} 0"] * len(place.expected)
-        assert self.pdf_calls(place) == 0
+        assert self.pdf_requests(place) == 0
         return place
 
     def downloaded(self, subject: str, room: Path) -> Place:
@@ -181,6 +181,6 @@ class Stage:
         run("cat", *(place.folder / name for name in place.expected)).good()
         return place
 
-    def pdf_calls(self, place: Place) -> int:
+    def pdf_requests(self, place: Place) -> int:
         """Return the number of PDF requests for this place."""
         return self._sandbox.count(Endpoint.PDF, place.folder.name)

@@ -75,7 +75,7 @@ _SHOWN_BYTES = 64
 _MARKER_NAME = ".counted"  # cannot be an invoice, so a lookup makes no HTTP request
 _MARKER = Request(Opcode.LOOKUP, _MARKER_NAME.encode() + b"\0")
 
-# Without the descriptor: libfuse may splice a request into a pipe, and read it from there.
+# Any descriptor matches: libfuse may splice a request into a pipe, and read it from there.
 _READ = re.compile(
     rb'\bread(?:\(\d+, | resumed>,? ?)"((?:\\x[0-9a-f]{2})*)"(?:\.{3})?, \d+\) += (\d+)'
 )
@@ -85,8 +85,8 @@ _READ = re.compile(
 def counted(mount: Mount) -> Iterator[Counter[str]]:
     """Count the kernel's requests to a mount, by opcode; the counter is filled at the end.
 
-    It includes the requests of all processes, also of the mount itself, but not those that the
-    kernel may delay.
+    The requests of all processes count, including those of the mount itself, but not those that
+    the kernel may delay.
     """
     counts: Counter[str] = Counter()
     with TemporaryDirectory() as folder, _traced(mount, Path(folder) / "trace") as (strace, trace):
