@@ -21,7 +21,7 @@ NAME = file_name(FINAL)
 ALWAYS_ASK = ("--list-ttl", "0s")
 
 
-def active(pdf: bytes, amount: str = "100") -> SampleInvoice:
+def draft(pdf: bytes, amount: str = "100") -> SampleInvoice:
     return replace(invoice(NUMBER), pdf=pdf, active=True, status="STATUS_PENDING", amount=amount)
 
 
@@ -37,7 +37,7 @@ def active(pdf: bytes, amount: str = "100") -> SampleInvoice:
 def test_an_invoice_that_becomes_final_shows_its_new_size_for_one_request(
     sandbox: Sandbox, mounts: Mounts, new: bytes
 ) -> None:
-    sandbox.tenant = tenant(active(OLD))
+    sandbox.tenant = tenant(draft(OLD))
     path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
     assert run("cat", path).good().out == OLD
     (before,) = stat_of(path)
@@ -55,7 +55,7 @@ def test_an_invoice_that_becomes_final_shows_its_new_size_for_one_request(
     "Once a file was opened, its date changes when its content changes, and at no other time."
 )
 def test_the_time_is_kept_if_only_the_listing_changed(sandbox: Sandbox, mounts: Mounts) -> None:
-    sandbox.tenant = tenant(active(OLD))
+    sandbox.tenant = tenant(draft(OLD))
     path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
     run("cat", path).good()
     before = stat_of(path)
@@ -71,10 +71,10 @@ def test_the_time_is_kept_if_only_the_listing_changed(sandbox: Sandbox, mounts: 
 def test_an_expired_draft_is_downloaded_again_when_it_is_opened(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
-    sandbox.tenant = tenant(active(OLD))
+    sandbox.tenant = tenant(draft(OLD))
     path = mounts.mount("--active-ttl", "0s") / NAMESPACE / NAME
     assert run("cat", path).good().out == OLD
-    sandbox.tenant = tenant(active(NEW))
+    sandbox.tenant = tenant(draft(NEW))
     (between,) = stat_of(path)
     assert (between.size, between.blocks) == (UPPER_BOUND_BYTES, 0)
     assert sandbox.count(Endpoint.PDF) == 1
@@ -127,7 +127,7 @@ def archived(mounts: Mounts) -> dict[str, bytes]:
 
 
 CHANGED = {
-    "another amount": active(NEW, amount="101"),
+    "another amount": draft(NEW, amount="101"),
     "final and as long": replace(FINAL, pdf=NEW),
     "final and longer": replace(FINAL, pdf=NEW + NEW),
 }
@@ -158,7 +158,7 @@ def test_the_next_archive_run_copies_what_changed_and_then_nothing(
     is_remounted: bool,
 ) -> None:
     mounts, others = unprivileged_mounts, [invoice(number) for number in range(3)]
-    sandbox.tenant = tenant(active(OLD), *others)
+    sandbox.tenant = tenant(draft(OLD), *others)
     mount = mounts.mount(*ALWAYS_ASK)
     assert len(archive(mounts, mount / NAMESPACE)) == 4
     assert archive(mounts, mount / NAMESPACE) == []
@@ -199,7 +199,7 @@ def test_a_second_plain_cp_fails_but_rsync_and_cp_ruf_work(
     "`--status paid` hides the invoices to which a listing has given another status."
 )
 def test_only_invoices_with_the_given_statuses_are_shown(sandbox: Sandbox, mounts: Mounts) -> None:
-    sandbox.tenant = tenant(active(OLD), invoice(1), replace(invoice(2), status="OVERDUE"))
+    sandbox.tenant = tenant(draft(OLD), invoice(1), replace(invoice(2), status="OVERDUE"))
 
     def shown(*states: str) -> list[str]:
         options = [word for state in states for word in ("--status", state)]
@@ -227,7 +227,7 @@ sys.stdout.buffer.write(first + os.pread(handle, size, size // 2))
 
 @pytest.mark.promise("An open file never changes.")
 def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
-    sandbox.tenant = tenant(active(OLD))
+    sandbox.tenant = tenant(draft(OLD))
     path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
     with started(sys.executable, "-I", "-c", READ_IN_HALVES, path) as reader:
         assert reader.line() == "half"

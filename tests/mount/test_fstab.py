@@ -195,7 +195,7 @@ AUTOMOUNTER = """if True:
 
 @pytest.mark.promise("With `x-systemd.automount`, the folder is mounted when it is first accessed.")
 def test_an_automount_is_mounted_on_the_first_access(machine: Machine) -> None:
-    """This used to hang: the process left the automounter's process group before mounting."""
+    """It used to hang: the process left the automounter's process group before mounting."""
     if "autofs" not in Path("/proc/filesystems").read_text():
         missing("the kernel has no autofs")
     source = machine.folder / "automounter.py"

@@ -160,7 +160,7 @@ class Authority:
         names = [f"subjectAltName={','.join(hosts)}"] if hosts else []
         return self._signed(name, (*_OF_END_ENTITY, *names), begin, end, key)
 
-    def revoked(self) -> Path:
+    def revocation_list(self) -> Path:
         """Write its certificate revocation list, which is empty."""
         file = self._folder / "revoked.crl"
         files = ("-cert", self.certificate, "-keyfile", self._identity.key, "-out", file)

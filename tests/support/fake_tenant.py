@@ -92,10 +92,10 @@ class FakeTenant:
     # Failures, hooks and gates.
 
     def fail(self, call: str, error: Exception) -> None:
-        """Make a request, or all of its kind, fail until `mend`."""
+        """Make a request, or all of its kind, fail until `fix`."""
         self._failures[call] = error
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         self._failures.clear()
 
     def during(self, call: str, hook: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from invoicefs.store.spill import SpilledPdf, spilled
 class MemoryStore:
     """A `Store` for any number of mounts.
 
-    Without `keeps` it is like a full disk; without `finds`, too, like a locked one.
+    If `keeps` is false it acts like a full disk; if `finds` is false too, like a locked database.
     """
 
     def __init__(self) -> None:
@@ -59,9 +59,6 @@ class MemoryStore:
         if self.keeps:
             new = {invoice.key: record for invoice, record in records.items()}
             self._records = new | self._records
-
-    def lose_records(self) -> None:
-        self._records.clear()
 
     def fingerprint_key(self, proposed: bytes) -> bytes:
         return self.key or proposed

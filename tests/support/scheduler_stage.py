@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from invoicefs.clock import Deadline
 from invoicefs.scheduling.scheduler import Scheduler
-from invoicefs.scheduling.throttle import SUCCESSES_PER_SLOT
 from invoicefs.settings import Settings
 from tests.support.fake_clock import FakeClock
 
@@ -183,11 +182,6 @@ class Stage:
             self.caller(f"slot {number}", call, kind="occupy")
             call.until_begun()
         return calls
-
-    def win_all_slots(self, parallel: int, kind: str = "pdf") -> None:
-        """Have so many calls succeed that the background may use all the slots it ever has."""
-        for number in range(parallel * SUCCESSES_PER_SLOT):
-            self.fetch(f"success {number}", self.call(), kind)
 
     # Time.
 

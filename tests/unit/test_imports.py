@@ -1,7 +1,7 @@
-"""Who may import whom: two rules that keep the package readable from its top to its end.
+"""Which module may import which: two rules that let the package be read from top to bottom.
 
-Every module imports only modules above it, so there are no cycles; and every third-party library
-is imported by exactly one module, so that its exceptions and habits stay there.
+Modules import only their own layer and permitted earlier layers, without cycles; and every
+third-party library is imported in exactly one place, so that its exceptions and quirks stay there.
 """
 
 import ast
@@ -17,9 +17,9 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 PACKAGE = "invoicefs"
 
-ROOMS: Mapping[str, set[str]] = {
-    room: set(below.split())
-    for room, below in {
+LAYERS: Mapping[str, set[str]] = {
+    layer: set(below.split())
+    for layer, below in {
         "words": "",
         "credentials": "words",
         "api": "words credentials",
@@ -32,9 +32,9 @@ ROOMS: Mapping[str, set[str]] = {
         "cli": "words credentials api store mount sandbox",
     }.items()
 }
-"""The rooms in their order, each with those that it may import.
+"""The layers in order, each with the layers that it may import.
 
-The words are the modules directly in the package. `__main__` belongs to the command line.
+``words`` are the modules directly in the package. `__main__` belongs to the command line.
 """
 
 
@@ -60,7 +60,7 @@ IMPORTER = {
     "click": "cli",
     "fpdf": "sandbox.pdfs",
 }
-"""The one module, or room, that imports a third-party library."""
+"""The one module, or package, that imports a third-party library."""
 
 
 class Import(NamedTuple):
@@ -86,7 +86,7 @@ def home_of(importer: str) -> str:
 
 
 def imports_of(name: str, tree: ast.AST, known: set[str]) -> Iterator[Import]:
-    """What one module imports: modules of the package by their names, others by their first."""
+    """Yield what a module imports; of other packages, only the top-level name."""
     for node, is_lazy in import_nodes(tree, is_lazy=False):
         for imported in imported_by(name, node, known):
             yield Import(name, imported, is_lazy)
@@ -121,7 +121,7 @@ def imported_by(name: str, node: ast.Import | ast.ImportFrom, known: set[str]) -
 
 
 def module_named(dotted: str, known: set[str]) -> str:
-    """The name that the tables above use for what an import statement calls so."""
+    """Return the name in the tables above for the dotted name in an import statement."""
     first, _, below = dotted.partition(".")
     if first != PACKAGE:
         return first
@@ -144,31 +144,31 @@ OUTER = {
 }
 
 
-def room_of(module: str) -> str:
-    """The room that a module is in."""
-    room, _, below = module.partition(".")
+def layer_of(module: str) -> str:
+    """Return the layer of a module."""
+    layer, _, below = module.partition(".")
     if below:
-        return room
+        return layer
     return "cli" if module == "__main__" else "words"
 
 
-def test_every_room_has_a_row() -> None:
-    assert set(ROOMS) == {room_of(module) for module in MODULES}
+def test_every_layer_has_a_row() -> None:
+    assert set(LAYERS) == {layer_of(module) for module in MODULES}
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_may_import_only_rooms_before_it(room: str) -> None:
-    order = list(ROOMS)
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_may_import_only_layers_before_it(layer: str) -> None:
+    order = list(LAYERS)
 
-    assert set(order[: order.index(room)]) >= ROOMS[room]
+    assert set(order[: order.index(layer)]) >= LAYERS[layer]
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_a_room_imports_only_what_it_may(room: str) -> None:
-    """Modules of one room may import each other, as long as there is no cycle."""
-    imported = {room_of(below) for above, below in INNER if room_of(above) == room}
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_only_what_it_may(layer: str) -> None:
+    """Modules of one layer may import each other as long as there is no cycle."""
+    imported = {layer_of(below) for above, below in INNER if layer_of(above) == layer}
 
-    assert imported <= ROOMS[room] | {room}
+    assert imported <= LAYERS[layer] | {layer}
 
 
 def test_there_are_no_cycles() -> None:
@@ -248,7 +248,7 @@ def test_every_module_can_be_imported_where_libfuse_and_fpdf_are_missing() -> No
     assert loaded >= set(dotted)
 
 
-# The reader of the imports itself
+# The import scanner itself
 
 BESIDE = {"__init__", "errors", "model", "sandbox.__init__", "sandbox.pdfs"}
 

@@ -72,7 +72,7 @@ def test_each_promise_names_the_tests_that_quote_it(promise: str) -> None:
 
 
 @pytest.mark.parametrize("promise", items(README, "What you can rely on"))
-def test_what_is_said_in_short_is_a_promise(promise: str) -> None:
+def test_each_item_of_the_readme_is_a_promise(promise: str) -> None:
     assert promise in promises()
 
 

@@ -383,7 +383,7 @@ def test_ports_and_addresses_are_kept(url: str, base: str) -> None:
         ("[::1]", "https://[::1]"),
     ],
 )
-def test_http_is_allowed_for_this_machine_only_if_it_is_given(url: str, base: str) -> None:
+def test_a_loopback_url_keeps_http_but_defaults_to_https(url: str, base: str) -> None:
     assert normalise_url(url) == base
 
 

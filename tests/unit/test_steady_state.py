@@ -13,8 +13,8 @@ from invoicefs.kernel.filesystem import InvoiceFilesystem
 from invoicefs.model import Invoice
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant, pdf_of
+from tests.support.idle import Idle
 from tests.support.memory_store import MemoryStore
-from tests.support.rest import Rest
 from tests.support.running_library import ACTIVE_TTL_S, running_library, usual_settings
 
 FINAL = [
@@ -137,15 +137,15 @@ def not_sequential(invoices: list[Invoice]) -> list[Invoice]:
 
 
 def in_memory_only(
-    tenant: FakeTenant, store: WatchedStore, rest: Rest, use: Callable[[], None]
+    tenant: FakeTenant, store: WatchedStore, idle: Idle, use: Callable[[], None]
 ) -> None:
     """Check that the second use makes no request and no call of the store."""
     use()  # fills what is computed once
-    rest.await_()
+    idle.await_()
     tenant.take_requests()
     store.take_uses()
     use()
-    rest.await_()
+    idle.await_()
     assert (tenant.take_requests(), store.take_uses()) == ([], [])
 
 
@@ -153,39 +153,39 @@ def in_memory_only(
 def test_stat_and_listing_use_neither_the_store_nor_the_api(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock, is_read: bool
 ) -> None:
-    rest = Rest(clock)
+    idle = Idle(clock)
     with mounted(tenant, store, clock) as adapter:
         if is_read:
             read(adapter, *not_sequential(FINAL), *not_sequential(ACTIVE))
-        in_memory_only(tenant, store, rest, lambda: stat_everything(adapter))
+        in_memory_only(tenant, store, idle, lambda: stat_everything(adapter))
 
 
 @pytest.mark.parametrize("remounted_after_s", [0.0, ACTIVE_TTL_S - 1], ids=str)
 def test_stat_and_listing_after_a_remount_use_neither_store_nor_api(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock, remounted_after_s: float
 ) -> None:
-    rest = Rest(clock)
+    idle = Idle(clock)
     with mounted(tenant, store, clock) as adapter:
         read(adapter, *FINAL, *ACTIVE)
     clock.advance(remounted_after_s)
     with mounted(tenant, store, clock) as adapter:
-        in_memory_only(tenant, store, rest, lambda: stat_everything(adapter))
+        in_memory_only(tenant, store, idle, lambda: stat_everything(adapter))
 
 
 def test_stat_of_outdated_invoices_uses_neither_the_store_nor_the_api(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock
 ) -> None:
-    rest = Rest(clock)
+    idle = Idle(clock)
     with mounted(tenant, store, clock, list_ttl_s=2 * ACTIVE_TTL_S) as adapter:
         read(adapter, *FINAL, *ACTIVE)
         clock.advance(ACTIVE_TTL_S)
-        in_memory_only(tenant, store, rest, lambda: stat_everything(adapter))
+        in_memory_only(tenant, store, idle, lambda: stat_everything(adapter))
 
 
 def test_reading_an_open_file_uses_neither_the_store_nor_the_api(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock
 ) -> None:
-    rest = Rest(clock)
+    idle = Idle(clock)
     with mounted(tenant, store, clock) as adapter:
         for invoice in (FINAL[5], ACTIVE[3]):
             path = f"/{invoice.key}"
@@ -197,7 +197,7 @@ def test_reading_an_open_file_uses_neither_the_store_nor_the_api(
                 for offset in range(0, 1200, 100):
                     adapter("read", None, 100, offset, handle)
 
-            in_memory_only(tenant, store, rest, use)
+            in_memory_only(tenant, store, idle, use)
             adapter("release", None, handle)
 
 
@@ -205,7 +205,7 @@ def test_reading_an_open_file_uses_neither_the_store_nor_the_api(
 def test_stat_and_read_take_no_lock(
     tenant: FakeTenant, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, is_read: bool
 ) -> None:
-    rest = Rest(clock)
+    idle = Idle(clock)
     WatchedLock.takers = []
     monkeypatch.setattr(threading, "Lock", watched(threading.Lock))
     monkeypatch.setattr(threading, "RLock", watched(threading.RLock))
@@ -224,7 +224,7 @@ def test_stat_and_read_take_no_lock(
             adapter("read", None, 1000, 0, file)
 
         use()
-        rest.await_()
+        idle.await_()
         assert threading.get_ident() in WatchedLock.takers  # the locks are really watched
         WatchedLock.takers.clear()
         use()
@@ -242,22 +242,22 @@ def watched(make: Callable[[], Any]) -> Callable[[], WatchedLock]:
 def test_opening_a_cached_final_invoice_reads_the_store_once(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock, is_remounted: bool, read_ahead: int
 ) -> None:
-    rest = Rest(clock)
+    idle = Idle(clock)
     with mounted(tenant, store, clock, read_ahead=read_ahead) as adapter:
         read(adapter, *not_sequential(FINAL))
         if not is_remounted:
-            assert_one_use_each(store, rest, adapter)
+            assert_one_use_each(store, idle, adapter)
     if is_remounted:
         with mounted(tenant, store, clock, read_ahead=read_ahead) as adapter:
-            assert_one_use_each(store, rest, adapter)
+            assert_one_use_each(store, idle, adapter)
 
 
-def assert_one_use_each(store: WatchedStore, rest: Rest, adapter: InvoiceFilesystem) -> None:
+def assert_one_use_each(store: WatchedStore, idle: Idle, adapter: InvoiceFilesystem) -> None:
     for invoice in not_sequential(FINAL):
-        rest.await_()
+        idle.await_()
         store.take_uses()
         read(adapter, invoice)
-        rest.await_()
+        idle.await_()
         uses = [use for use in store.take_uses() if use != "verdict"]  # once per namespace
         assert len(uses) <= 1
 
@@ -265,15 +265,15 @@ def assert_one_use_each(store: WatchedStore, rest: Rest, adapter: InvoiceFilesys
 def test_sequential_access_reads_every_cached_pdf_once(
     tenant: FakeTenant, store: WatchedStore, clock: FakeClock
 ) -> None:
-    rest = Rest(clock)
+    idle = Idle(clock)
     with mounted(tenant, store, clock) as adapter:
         read(adapter, *not_sequential(FINAL), *not_sequential(ACTIVE))
-        rest.await_()
+        idle.await_()
         store.take_uses()
         sequence = sorted((*FINAL, *ACTIVE), key=lambda invoice: invoice.inode)
         for invoice in sequence:
             read(adapter, invoice)
-            rest.await_()
+            idle.await_()
         uses = store.take_uses()
     assert uses.count("pdf") <= len(sequence)
     assert not set(uses) & set(store.WRITES)

@@ -60,19 +60,19 @@ def test_no_other_host_receives_a_client_certificate_or_token(
     assert connections.empty()
 
 
-def tunnel(told: bytearray, shown: list[object], tls: ssl.SSLContext | None) -> Converse:
+def tunnel(received: bytearray, shown: list[object], tls: ssl.SSLContext | None) -> Converse:
     """A proxy that makes tunnels, and records every byte and certificate that it receives."""
 
     def converse(connection: socket.socket) -> None:
         client = tls.wrap_socket(connection, server_side=True) if tls else connection
         shown.append(client.getpeercert() if isinstance(client, ssl.SSLSocket) else None)
         with client:
-            told.extend(request := client.recv(65536))
+            received.extend(request := client.recv(65536))
             _, port = request.split()[1].split(b":")
             with socket.create_connection(("127.0.0.1", int(port))) as server:
                 client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
                 while data := relayed(client, server):
-                    told.extend(data)
+                    received.extend(data)
 
     return converse
 
@@ -104,18 +104,18 @@ def test_a_proxy_sees_neither_client_certificate_nor_token(
     with_: With,
     scheme: str,
 ) -> None:
-    told, shown = bytearray(), list[object]()
-    proxy = tunnel(told, shown, lenient_tls if scheme == "https" else None)
+    received, shown = bytearray(), list[object]()
+    proxy = tunnel(received, shown, lenient_tls if scheme == "https" else None)
     monkeypatch.setenv("HTTPS_PROXY", f"{scheme}://127.0.0.1:{serve(proxy)}")
 
     connect(lenient_server.url, with_(client, authority)).namespaces(ample())
 
     (call,) = lenient_server.calls
     assert (call.status, call.client) == (200, client.name if with_ is with_pem else None)
-    assert told.startswith(b"CONNECT 127.0.0.1:")
+    assert received.startswith(b"CONNECT 127.0.0.1:")
     assert shown == [None]
-    assert SAMPLE_TOKEN.encode() not in told
-    assert ssl.PEM_cert_to_DER_cert(client.certificate.read_text()) not in told
+    assert SAMPLE_TOKEN.encode() not in received
+    assert ssl.PEM_cert_to_DER_cert(client.certificate.read_text()) not in received
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])

@@ -53,21 +53,21 @@ PATHS = {
 NAMESPACES = PATHS[Endpoint.NAMESPACES]
 DURATION = r" after \d+\.\d{3} s"
 
-Told = Callable[[], list[str]]
+LoggedLines = Callable[[], list[str]]
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture) -> Told:
+def logged_lines(caplog: pytest.LogCaptureFixture) -> LoggedLines:
     """Return the lines logged for the requests so far."""
     caplog.set_level(logging.DEBUG, "invoicefs")
 
-    def told() -> list[str]:
+    def logged_lines() -> list[str]:
         name = "invoicefs.api.request_log"
         records = [record for record in caplog.records if record.name == name]
         assert {record.levelno for record in records} == {logging.INFO}
         return [record.getMessage() for record in records]
 
-    return told
+    return logged_lines
 
 
 def with_id(then: Behaviour) -> Behaviour:
@@ -108,18 +108,23 @@ def note_of(error: BaseException | None) -> str:
     ids=["without request id", "with request id"],
 )
 def test_a_request_logs_one_line(
-    sandbox: Sandbox, api: Api, told: Told, endpoint: Endpoint, behaviour: Behaviour, facts: str
+    sandbox: Sandbox,
+    api: Api,
+    logged_lines: LoggedLines,
+    endpoint: Endpoint,
+    behaviour: Behaviour,
+    facts: str,
 ) -> None:
     sandbox.inject(Fault(behaviour))
 
     ask(api, endpoint)
 
-    (line,) = told()
+    (line,) = logged_lines()
     assert re.fullmatch(re.escape(f"GET {PATHS[endpoint]}: {facts}") + DURATION, line)
 
 
 def test_every_request_of_a_listing_logs_one_line(
-    sandbox: Sandbox, api: Api, told: Told, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, api: Api, logged_lines: LoggedLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(list_limits, "FIRST_LIMIT", 1)
     sandbox.tenant = tenant_with(SampleInvoice("i"), SampleInvoice("j"))
@@ -130,7 +135,7 @@ def test_every_request_of_a_listing_logs_one_line(
 
     ask(api, Endpoint.INVOICES)
 
-    assert [re.sub(DURATION, "", line) for line in told()] == [
+    assert [re.sub(DURATION, "", line) for line in logged_lines()] == [
         f"GET {path}: 302",
         f"GET {path}: 200, request id {ID}",
         f"GET {path}: 200",
@@ -159,30 +164,37 @@ FAILURES = [
 @EVERY_ENDPOINT
 @pytest.mark.parametrize(("behaviour", "facts"), FAILURES)
 def test_an_exception_has_a_note_about_its_request(
-    sandbox: Sandbox, api: Api, told: Told, endpoint: Endpoint, behaviour: Behaviour, facts: str
+    sandbox: Sandbox,
+    api: Api,
+    logged_lines: LoggedLines,
+    endpoint: Endpoint,
+    behaviour: Behaviour,
+    facts: str,
 ) -> None:
     sandbox.inject(Fault(behaviour))
 
     error = failure_of(api, endpoint)
 
     assert note_of(error) == f"GET {PATHS[endpoint]}{facts}"
-    (line,) = told()
+    (line,) = logged_lines()
     words = f" ({error})" if isinstance(error, NoResponse) else ""
     assert re.fullmatch(re.escape(note_of(error)) + DURATION + re.escape(words), line)
 
 
-def test_the_note_is_about_the_request_that_failed(sandbox: Sandbox, api: Api, told: Told) -> None:
+def test_the_note_is_about_the_request_that_failed(
+    sandbox: Sandbox, api: Api, logged_lines: LoggedLines
+) -> None:
     sandbox.inject(Fault(faults.redirect("/elsewhere"), times=1))
 
     error = failure_of(api)
 
     assert note_of(error) == "GET /elsewhere: 404"
-    assert len(told()) == 2
+    assert len(logged_lines()) == 2
 
 
 @EVERY_ENDPOINT
 def test_a_request_that_times_out_is_logged(
-    sandbox: Sandbox, api: Api, told: Told, endpoint: Endpoint
+    sandbox: Sandbox, api: Api, logged_lines: LoggedLines, endpoint: Endpoint
 ) -> None:
     sandbox.inject(Fault(with_id(faults.stall(Sent.HEAD))))
 
@@ -190,7 +202,7 @@ def test_a_request_that_times_out_is_logged(
 
     assert type(error) is TimedOut
     assert note_of(error) == f"GET {PATHS[endpoint]}: 200, request id {ID}"
-    (line,) = told()
+    (line,) = logged_lines()
     assert line.startswith(f"{note_of(error)} after ")
 
 
@@ -201,7 +213,7 @@ def test_a_request_without_a_connection_is_logged(
     sandbox: Sandbox,
     connect: Connect,
     closed_port: int,
-    told: Told,
+    logged_lines: LoggedLines,
     scheme: str,
     kind: type[InvoicefsError],
 ) -> None:
@@ -213,7 +225,7 @@ def test_a_request_without_a_connection_is_logged(
 
     assert type(error) is kind
     assert note_of(error) == f"GET {NAMESPACES}"
-    (line,) = told()
+    (line,) = logged_lines()
     assert line.startswith(f"GET {NAMESPACES} after ")
     assert line.endswith(f" ({error})")
 
@@ -243,31 +255,31 @@ def test_a_redirect_loop_has_a_note_about_the_last_request(sandbox: Sandbox, api
     "path", ["/a\x1b[2Jb", "/a\x85b\xa0c", "/a\x07\x7f", "/a\x0bb\x1cc", f"/{20_000 * 'x'}"]
 )
 def test_any_redirect_path_is_logged_on_one_short_line(
-    sandbox: Sandbox, api: Api, told: Told, path: str
+    sandbox: Sandbox, api: Api, logged_lines: LoggedLines, path: str
 ) -> None:
     sandbox.inject(Fault(faults.redirect(path), times=1))
 
     error = failure_of(api)
 
-    for text in (*told(), note_of(error)):
+    for text in (*logged_lines(), note_of(error)):
         assert text.isprintable()
         assert len(text) < 500
 
 
 @pytest.mark.parametrize("token", ["a+b/c==0123456789", "p%q~{}0123456789"])
 def test_a_percent_encoded_token_in_a_redirect_is_masked(
-    sandbox: Sandbox, connect: Connect, told: Told, token: str
+    sandbox: Sandbox, connect: Connect, logged_lines: LoggedLines, token: str
 ) -> None:
     sandbox.token = token
     sandbox.inject(Fault(faults.redirect(f"/login/{quote(token, safe='')}"), times=1))
 
     error = failure_of(connect(sandbox.url, FixedToken(token, "a test")))
 
-    assert "0123456789" not in "".join((*told(), note_of(error)))
+    assert "0123456789" not in "".join((*logged_lines(), note_of(error)))
 
 
 def test_neither_query_nor_token_nor_pdf_is_logged(
-    sandbox: Sandbox, connect: Connect, told: Told, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, connect: Connect, logged_lines: LoggedLines, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = "an-invoice-of-somebody"
     sandbox.token = SECRET
@@ -283,7 +295,7 @@ def test_neither_query_nor_token_nor_pdf_is_logged(
     assert pdf_of(api, "system", name, ample()) == CONTENT
     error = failure_of(api)
 
-    assert len(told()) == 4
+    assert len(logged_lines()) == 4
     text = "\n".join([caplog.text, note_of(error)])
     for secret in ("?", name, "hush", "limit", SECRET, base64.b64encode(CONTENT).decode()[:20]):
         assert secret not in text
@@ -306,14 +318,14 @@ def test_neither_query_nor_token_nor_pdf_is_logged(
     ],
 )
 def test_any_request_id_is_logged_on_one_short_line_without_token(
-    sandbox: Sandbox, connect: Connect, told: Told, request_id: bytes
+    sandbox: Sandbox, connect: Connect, logged_lines: LoggedLines, request_id: bytes
 ) -> None:
     sandbox.token = SECRET
     sandbox.inject(Fault(error_with_raw_id(request_id)))
 
     error = failure_of(connect(sandbox.url, FixedToken(SECRET, "a test")))
 
-    (line,) = told()
+    (line,) = logged_lines()
     for text in (line, note_of(error)):
         assert "500, request id " in text
         assert text.isprintable()

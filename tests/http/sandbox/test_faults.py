@@ -116,7 +116,7 @@ def test_a_fault_hits_the_requests_that_it_names(
 # Other answers
 
 
-def test_base64_comes_in_other_kinds_and_broken(sandbox: Sandbox) -> None:
+def test_pdfs_can_be_sent_in_other_or_invalid_base64(sandbox: Sandbox) -> None:
     def encoded(behaviour: Behaviour) -> str:
         sandbox.heal()
         sandbox.inject(Fault(behaviour))

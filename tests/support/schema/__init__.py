@@ -1,7 +1,7 @@
-"""What the API promises, as JSON Schemas: a request and an answer for each of the three calls.
+"""The promises of the API as JSON Schemas: the request and the answer of each endpoint.
 
-They say in our own words what the vendor's OpenAPI document says, and are stricter: a field that
-the document does not name is an error here. `vendor` holds answers against the document itself.
+They restate the vendor's OpenAPI document and are stricter: a field that the document does not
+name is an error here. `vendor` checks answers against the document itself.
 """
 
 import json
@@ -26,9 +26,9 @@ def check_answer(endpoint: Endpoint, answer: object) -> None:
 def check_request(
     endpoint: Endpoint, path: str, query: Mapping[str, str], headers: Mapping[str, str]
 ) -> None:
-    """Raise `jsonschema.ValidationError` unless the API takes this for a request.
+    """Raise `jsonschema.ValidationError` unless the API would accept this request.
 
-    `path` is without a gateway's prefix, `headers` have their names in lower case: all are as in
+    `path` has no gateway prefix, and the names of `headers` are in lower case, as in
     `invoicefs.sandbox.Call`.
     """
     request = {"path": path, "query": dict(query), "headers": dict(headers)}

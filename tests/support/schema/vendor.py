@@ -1,4 +1,4 @@
-"""The vendor's OpenAPI document, where it is at hand. It is not part of this repository."""
+"""The vendor's OpenAPI document, if available; it is not part of this repository."""
 
 import json
 import os

@@ -286,7 +286,7 @@ def test_a_truncated_ca_bundle_is_named_in_the_error(
 def test_a_key_or_a_revocation_list_is_not_a_ca_bundle(
     client: Identity, authority: Authority
 ) -> None:
-    for file in (client.key, authority.revoked()):
+    for file in (client.key, authority.revocation_list()):
         assert str(file) in refusal(check_ca_bundle, file)
 
 

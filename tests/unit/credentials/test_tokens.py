@@ -1,4 +1,4 @@
-"""API tokens: what is accepted, how one is replaced, and that it is never shown."""
+"""API tokens: what is accepted and how one is replaced."""
 
 import os
 import re
@@ -113,9 +113,6 @@ def test_any_file_yields_a_printable_ascii_token_or_user_error(
         return
     assert re.fullmatch("[!-~]+", token)
     assert token == content.decode().strip()
-
-
-# The token is never told
 
 
 # Replacing the token

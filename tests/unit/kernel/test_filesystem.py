@@ -287,7 +287,7 @@ def test_the_error_attribute_is_readable_until_an_open_succeeds(
     assert with_xattrs("getxattr", PATH, name) == b"the server answered 404"
     assert name not in with_xattrs("listxattr", PATH)
 
-    tenant.mend()
+    tenant.fix()
     clock.advance(FAILURE_MEMORY_S)
     with_xattrs("open", PATH, os.O_RDONLY)
     assert errno_when(with_xattrs, "getxattr", PATH, name) == errno.ENODATA

@@ -1,4 +1,4 @@
-"""The process that stats paths of the mount: it never fails, has no secrets, ends with ours."""
+"""The helper process that stats paths: it never fails, has no secrets and ends with ours."""
 
 import os
 import signal
@@ -19,16 +19,16 @@ REPOSITORY = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def looking(tmp_path: Path) -> Iterator[StatHelper]:
+def helper(tmp_path: Path) -> Iterator[StatHelper]:
     (tmp_path / "file").touch()
-    with closing(StatHelper(str(tmp_path))) as looking:
-        yield looking
+    with closing(StatHelper(str(tmp_path))) as helper:
+        yield helper
 
 
-def process_of(looking: StatHelper) -> int:
-    """The other process; its command line in /proc is empty until its exec has ended."""
-    assert looking._process is not None
-    return looking._process.pid
+def process_of(helper: StatHelper) -> int:
+    """Return the process ID of the helper."""
+    assert helper._process is not None
+    return helper._process.pid
 
 
 @pytest.mark.parametrize(
@@ -36,33 +36,33 @@ def process_of(looking: StatHelper) -> int:
     ["/file", "", "/", "/missing", "/file/below", "/nul\0", "/\udcff", "/" + "x" * 10_000],
     ids=["file", "nothing", "root", "missing", "below", "nul", "odd", "long"],
 )
-def test_a_stat_of_any_path_returns_and_raises_nothing(looking: StatHelper, path: str) -> None:
+def test_a_stat_of_any_path_returns_and_raises_nothing(helper: StatHelper, path: str) -> None:
     for _ in range(2):
-        looking.stat(path)
+        helper.stat(path)
 
 
-def test_a_stat_has_been_made_when_it_returns(looking: StatHelper, tmp_path: Path) -> None:
+def test_a_stat_has_been_made_when_it_returns(helper: StatHelper, tmp_path: Path) -> None:
     """A stat that follows a link updates the access time of the link."""
     link, other = tmp_path / "link", tmp_path / "other"
     for path in (link, other):
         path.symlink_to("file")
         os.utime(path, (0, 0), follow_symlinks=False)
-    looking.stat("/link")
+    helper.stat("/link")
     os.stat(other)
     assert link.lstat().st_atime > 0 or other.lstat().st_atime == 0  # access times may be off
 
 
-def test_many_threads_stat_at_the_same_time(looking: StatHelper) -> None:
+def test_many_threads_stat_at_the_same_time(helper: StatHelper) -> None:
     def stat_often() -> None:
         for _ in range(20):
-            looking.stat("/file")
+            helper.stat("/file")
 
     crowd(stat_often, threads=40)
 
 
-def test_the_process_has_no_environment_and_keeps_no_folder_busy(looking: StatHelper) -> None:
-    looking.stat("/file")
-    pid = process_of(looking)
+def test_the_process_has_no_environment_and_keeps_no_folder_busy(helper: StatHelper) -> None:
+    helper.stat("/file")
+    pid = process_of(helper)
     assert Path(f"/proc/{pid}/environ").read_bytes() == b""
     assert os.readlink(f"/proc/{pid}/cwd") == "/"
     assert os.getsid(pid) == pid
@@ -71,35 +71,35 @@ def test_the_process_has_no_environment_and_keeps_no_folder_busy(looking: StatHe
 
 
 def test_closing_ends_the_process(tmp_path: Path) -> None:
-    with closing(StatHelper(str(tmp_path))) as looking:
-        pid = process_of(looking)
+    with closing(StatHelper(str(tmp_path))) as helper:
+        pid = process_of(helper)
     assert wait_for_exit(pid)
-    looking.stat("/file")
+    helper.stat("/file")
 
 
-def test_a_stat_returns_after_the_process_was_killed(looking: StatHelper) -> None:
-    looking.stat("/file")
-    os.kill(process_of(looking), signal.SIGKILL)
+def test_a_stat_returns_after_the_process_was_killed(helper: StatHelper) -> None:
+    helper.stat("/file")
+    os.kill(process_of(helper), signal.SIGKILL)
     for _ in range(3):
-        looking.stat("/file")
+        helper.stat("/file")
 
 
 def test_a_stat_without_an_answer_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stat_helper, "STAT_TIMEOUT_S", 0.001)
-    with closing(StatHelper(str(tmp_path))) as looking:
-        os.kill(process_of(looking), signal.SIGSTOP)
+    with closing(StatHelper(str(tmp_path))) as helper:
+        os.kill(process_of(helper), signal.SIGSTOP)
         for _ in range(500):  # more than any queue holds
-            looking.stat("/file")
+            helper.stat("/file")
 
 
 def test_a_stat_returns_where_the_process_cannot_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with closing(StatHelper(str(tmp_path))) as looking:
-        looking.stat("/file")
+    with closing(StatHelper(str(tmp_path))) as helper:
+        helper.stat("/file")
     (message,) = caplog.messages
     assert "cannot be started" in message
 
@@ -107,9 +107,9 @@ def test_a_stat_returns_where_the_process_cannot_be_started(
 OWNER = """
 import sys
 from invoicefs.kernel.stat_helper import StatHelper
-looking = StatHelper(sys.argv[1])
-looking.stat("/")
-print(looking._process.pid, flush=True)
+helper = StatHelper(sys.argv[1])
+helper.stat("/")
+print(helper._process.pid, flush=True)
 sys.stdin.read()
 """
 

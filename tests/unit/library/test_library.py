@@ -117,7 +117,7 @@ def read(library: Library, path: str) -> bytes:
         return invoice.content.pdf[:]
 
 
-def look_around(library: Library) -> None:
+def list_and_stat_everything(library: Library) -> None:
     """Do what ``ls -lR`` and ``find`` do."""
     for path in ["/", *(f"/{name}" for name in names(library, "/"))]:
         library.attributes(path)
@@ -140,11 +140,11 @@ def test_list_and_stat_of_everything_lists_once_and_downloads_nothing(
     library: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     for _ in range(3):
-        look_around(library)
+        list_and_stat_everything(library)
         clock.advance(LIST_TTL_S / 4)
     assert sorted(tenant.take_requests()) == ["list empty", "list system", "namespaces"]
     clock.advance(LIST_TTL_S)
-    look_around(library)
+    list_and_stat_everything(library)
     assert sorted(tenant.take_requests()) == ["list empty", "list system", "namespaces"]
 
 
@@ -154,7 +154,7 @@ def test_every_operation_works_from_short_lived_threads(
     """Each FUSE callback may run in a new thread."""
 
     def use() -> None:
-        look_around(library)
+        list_and_stat_everything(library)
         assert read(library, JANUARY_PATH) == tenant.pdf(JANUARY)
         assert read(library, MARCH_PATH) == tenant.pdf(MARCH)
 
@@ -235,7 +235,7 @@ def test_the_mtime_of_a_directory_is_that_of_its_newest_invoice(
 
 def test_usage_is_the_sum_of_known_sizes(mount: Mount, tenant: FakeTenant) -> None:
     library = mount()
-    look_around(library)
+    list_and_stat_everything(library)
     assert library.usage().files == 1 + 2 + 3
     assert library.usage().size_bytes == 0
     read(library, JANUARY_PATH)
@@ -284,7 +284,7 @@ def test_an_odd_name_can_be_listed_and_opened(mount: Mount, tenant: FakeTenant, 
     ids=ascii,
 )
 def test_impossible_paths_make_no_request(library: Library, tenant: FakeTenant, path: str) -> None:
-    look_around(library)
+    list_and_stat_everything(library)
     tenant.take_requests()
     for operation in (library.attributes, library.open, library.directory):
         with pytest.raises(NotFound):
@@ -371,7 +371,7 @@ def test_a_missing_name_is_remembered_where_listing_is_forbidden(
 
 @pytest.mark.usefixtures("_forbidden")
 @pytest.mark.parametrize("failure", [Unreachable, ServerFault, RateLimited, UnusableResponse])
-def test_a_failure_is_not_taken_for_absence_where_listing_is_forbidden(
+def test_a_failure_is_not_absence_where_listing_is_forbidden(
     library: Library, tenant: FakeTenant, failure: type[InvoicefsError]
 ) -> None:
     tenant.fail("pdf", failure("away"))
@@ -384,7 +384,7 @@ def test_a_cached_final_invoice_is_served_after_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_remount: bool
 ) -> None:
     library = mount()
-    look_around(library)
+    list_and_stat_everything(library)
     pdf = read(library, JANUARY_PATH)
     as_listed = library.attributes(JANUARY_PATH)
     clock.advance(365 * 86_400)
@@ -413,7 +413,7 @@ def test_a_hanging_download_times_out_at_the_deadline(
 def test_a_hanging_listing_falls_back_to_the_last_good_one(
     library: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    look_around(library)
+    list_and_stat_everything(library)
     clock.advance(LIST_TTL_S)
     with ThreadPoolExecutor(1) as thread, tenant.blocking("list") as gate:
         hanging = thread.submit(names, library, "/system")
@@ -435,9 +435,6 @@ def test_an_operation_has_one_deadline_for_all_its_requests(
     }
 
 
-# Open files.
-
-
 # The store.
 
 
@@ -449,10 +446,10 @@ def overwrite(folder: Path, cache: str) -> None:
 
 
 @pytest.mark.parametrize("cache", ["pdf", "meta"])
-def test_a_store_that_breaks_in_use_only_costs_requests(
+def test_a_store_that_breaks_in_use_only_causes_more_requests(
     library: Library, tenant: FakeTenant, folder: Path, cache: str
 ) -> None:
-    look_around(library)
+    list_and_stat_everything(library)
     read(library, JANUARY_PATH)
     overwrite(folder, cache)
     for _ in range(2):
@@ -467,7 +464,7 @@ def test_a_store_that_breaks_in_use_only_costs_requests(
 def test_a_recreated_store_receives_what_is_in_memory(
     library: Library, mount: Mount, tenant: FakeTenant, folder: Path
 ) -> None:
-    look_around(library)
+    list_and_stat_everything(library)
     read(library, JANUARY_PATH)
     overwrite(folder, "meta")
     read(library, MARCH_PATH)  # detects the corruption
@@ -486,17 +483,17 @@ def test_a_recorded_mtime_counts_once_the_store_is_back(
     undated = tenant.bill(Invoice("system", "undated", status="paid"), pdf_of("undated"))
     path, store = "/system/undated.pdf", MemoryStore()
     with running_library(tenant, store, clock) as library:
-        look_around(library)
+        list_and_stat_everything(library)
         if is_downloaded:
             read(library, path)
         first = library.attributes(path).mtime_ns
     clock.advance(1000)
     store.finds = store.keeps = False
     with running_library(tenant, store, clock) as library:
-        look_around(library)
+        list_and_stat_everything(library)
         store.finds = store.keeps = True
         clock.advance(LIST_TTL_S)
-        look_around(library)
+        list_and_stat_everything(library)
         assert library.attributes(path).mtime_ns == first
         tenant.take_requests()
         assert read(library, path) == tenant.pdf(undated)

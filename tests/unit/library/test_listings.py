@@ -44,7 +44,7 @@ denials = pytest.mark.parametrize("denial", DENIALS)
 refused_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
 
 
-class Shelf:
+class Lists:
     """The listings of one mount, requested with a distant deadline."""
 
     def __init__(self, parts: Parts, learn: Callable[[Listing], None] | None = None) -> None:
@@ -86,7 +86,7 @@ class Shelf:
         return self.namespaces() if call == "namespaces" else self.names()
 
 
-Mount = Callable[..., Shelf]
+Mount = Callable[..., Lists]
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def tenant() -> FakeTenant:
     tenant = FakeTenant()
     tenant.open_namespace("empty")
     tenant.bill(final("old"))
-    tenant.bill(active("new"))
+    tenant.bill(draft("new"))
     return tenant
 
 
@@ -104,8 +104,8 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
     """Mount the tenant, as often as a test needs; all mounts share the store."""
     with ExitStack() as stack:
 
-        def mount(learn: Callable[[Listing], None] | None = None, **changes: Any) -> Shelf:
-            return Shelf(stack.enter_context(running_parts(tenant, store, clock, **changes)), learn)
+        def mount(learn: Callable[[Listing], None] | None = None, **changes: Any) -> Lists:
+            return Lists(stack.enter_context(running_parts(tenant, store, clock, **changes)), learn)
 
         yield mount
 
@@ -114,7 +114,7 @@ def final(name: str, namespace: str = "system", status: str = "paid") -> Invoice
     return Invoice(namespace, name, status=status, period_start="2026-01-01T00:00:00Z")
 
 
-def active(name: str, namespace: str = "system") -> Invoice:
+def draft(name: str, namespace: str = "system") -> Invoice:
     return Invoice(
         namespace, name, active=True, status="pending", period_start="2026-02-01T00:00:00Z"
     )
@@ -127,24 +127,24 @@ def active(name: str, namespace: str = "system") -> Invoice:
 def test_a_listing_is_requested_once_per_ttl(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
 ) -> None:
-    shelf = mount()
+    lists = mount()
     for _ in range(3):
-        shelf.use(call)
+        lists.use(call)
         clock.advance(LIST_TTL_S / 3 - 0.1)
     assert len(tenant.take_requests()) == 1
     clock.advance(0.3)
-    shelf.use(call)
+    lists.use(call)
     assert len(tenant.take_requests()) == 1
 
 
 def test_first_contact_makes_a_request_although_the_listing_is_fresh(
     mount: Mount, tenant: FakeTenant
 ) -> None:
-    shelf = mount()
-    assert shelf.by_directory.list_namespaces(shelf.deadline) == ("empty", "system")
-    assert shelf.by_directory.list_namespaces(shelf.deadline) == ("empty", "system")
+    lists = mount()
+    assert lists.by_directory.list_namespaces(lists.deadline) == ("empty", "system")
+    assert lists.by_directory.list_namespaces(lists.deadline) == ("empty", "system")
     assert tenant.take_requests() == ["namespaces", "namespaces"]
-    shelf.namespaces()
+    lists.namespaces()
     assert tenant.take_requests() == []
 
 
@@ -153,19 +153,19 @@ def test_first_contact_raises_every_failure(
     mount: Mount, tenant: FakeTenant, failure: type[InvoicefsError]
 ) -> None:
     mount().namespaces()
-    shelf = mount()
+    lists = mount()
     tenant.fail("namespaces", failure("away"))
     with pytest.raises(InvoicefsError, match="away"):
-        shelf.by_directory.list_namespaces(shelf.deadline)
-    assert shelf.by_directory.is_known
+        lists.by_directory.list_namespaces(lists.deadline)
+    assert lists.by_directory.is_known
 
 
 def test_a_tenant_is_known_once_it_was_listed(mount: Mount, tenant: FakeTenant) -> None:
-    shelf = mount()
-    assert not shelf.by_directory.is_known
+    lists = mount()
+    assert not lists.by_directory.is_known
     assert tenant.take_requests() == []
-    shelf.namespaces()
-    assert shelf.by_directory.is_known
+    lists.namespaces()
+    assert lists.by_directory.is_known
     assert mount().by_directory.is_known
 
 
@@ -188,9 +188,9 @@ def test_counting_makes_no_request(mount: Mount, tenant: FakeTenant) -> None:
 def test_concurrent_listings_make_one_request(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
 ) -> None:
-    shelf = mount()
+    lists = mount()
     with ThreadPoolExecutor(8) as threads, tenant.blocking(call) as gate:
-        answers = [threads.submit(shelf.use, call) for _ in range(8)]
+        answers = [threads.submit(lists.use, call) for _ in range(8)]
         clock.await_crowd(8)
         gate.open()
         assert len({str(answer.result(20)) for answer in answers}) == 1
@@ -198,12 +198,12 @@ def test_concurrent_listings_make_one_request(
 
 
 def test_a_slow_listing_does_not_block_others(mount: Mount, tenant: FakeTenant) -> None:
-    shelf = mount()
+    lists = mount()
     with ThreadPoolExecutor(1) as thread, tenant.blocking("list empty") as gate:
-        slow = thread.submit(shelf.names, "empty")
+        slow = thread.submit(lists.names, "empty")
         gate.await_request()
-        assert shelf.names("system") == ["new", "old"]
-        assert shelf.namespaces() == ("empty", "system")
+        assert lists.names("system") == ["new", "old"]
+        assert lists.namespaces() == ("empty", "system")
         gate.open()
         assert slow.result(20) == []
 
@@ -224,25 +224,25 @@ def test_after_a_failure_the_last_good_listings_are_shown(
     clock.advance(LIST_TTL_S)
     tenant.fail("namespaces", failure("away"))
     tenant.fail("list", failure("away"))
-    for shelf in (running, mount()):
-        assert shelf.namespaces() == ("empty", "system")
-        assert shelf.names() == ["new", "old"]
-        assert shelf.invoice("old.pdf").name == "old"
-        assert shelf.is_listed("new.pdf")
-        assert shelf.namespace("empty") == "empty"
+    for lists in (running, mount()):
+        assert lists.namespaces() == ("empty", "system")
+        assert lists.names() == ["new", "old"]
+        assert lists.invoice("old.pdf").name == "old"
+        assert lists.is_listed("new.pdf")
+        assert lists.namespace("empty") == "empty"
 
 
 def test_serving_an_old_listing_is_logged(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    shelf = mount()
-    shelf.namespaces()
-    shelf.names()
+    lists = mount()
+    lists.namespaces()
+    lists.names()
     clock.advance(LIST_TTL_S)
     tenant.fail("namespaces", Unreachable("no route"))
     tenant.fail("list", Unreachable("no route"))
-    shelf.namespaces()
-    shelf.names()
+    lists.namespaces()
+    lists.names()
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 2
     assert all("no route" in line for line in lines)
@@ -259,21 +259,21 @@ def test_a_denied_listing_raises_although_one_is_cached(
     clock.advance(LIST_TTL_S)
     tenant.fail("namespaces", denial("no"))
     tenant.fail("list", denial("no"))
-    for shelf in (running, mount()):
+    for lists in (running, mount()):
         with pytest.raises(denial):
-            shelf.namespaces()
+            lists.namespaces()
         with pytest.raises(denial):
-            shelf.names()
+            lists.names()
 
 
 def test_404_for_the_list_of_namespaces_is_an_unusable_answer(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     """ENOENT for the mount point itself would let rsync --delete empty the archive."""
-    shelf = mount()
+    lists = mount()
     tenant.fail("namespaces", NotFound("the server answered 404"))
     with pytest.raises(UnusableResponse):
-        shelf.namespaces()
+        lists.namespaces()
 
 
 # Incomplete responses.
@@ -283,22 +283,22 @@ def test_a_namespace_with_final_invoices_stays_when_no_longer_listed(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     """Without its directory, rsync --delete would delete its invoices."""
-    shelf = mount()
-    shelf.namespaces()
-    shelf.names("system")
+    lists = mount()
+    lists.namespaces()
+    lists.names("system")
     tenant.open_namespace("other")
     del tenant.invoices_of["system"], tenant.invoices_of["empty"]
     clock.advance(LIST_TTL_S)
 
-    assert sorted(shelf.namespaces()) == ["other", "system"]
+    assert sorted(lists.namespaces()) == ["other", "system"]
     assert sorted(mount().namespaces()) == ["other", "system"]
 
 
 def test_a_new_tenant_may_have_no_namespaces(mount: Mount, tenant: FakeTenant) -> None:
     tenant.invoices_of.clear()
-    shelf = mount()
-    assert shelf.namespaces() == ()
-    assert not shelf.by_directory.is_known
+    lists = mount()
+    assert lists.namespaces() == ()
+    assert not lists.by_directory.is_known
 
 
 def test_a_partial_list_of_namespaces_only_adds(
@@ -318,11 +318,11 @@ def test_a_partial_list_of_namespaces_is_no_proof_of_absence(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     """The response itself says that some are missing."""
-    shelf = mount()
+    lists = mount()
     tenant.is_partial = True
     del tenant.invoices_of["empty"]
     try:
-        assert shelf.namespace("empty") == "empty"
+        assert lists.namespace("empty") == "empty"
     except NotFound:
         pytest.fail("a partial list was taken for proof that a namespace is missing")
     except InvoicefsError:
@@ -340,39 +340,39 @@ def test_a_duplicate_is_one_invoice(
 ) -> None:
     first, second = final("twice", status="paid"), final("twice", status="issued")
     monkeypatch.setattr(tenant, "invoices", lambda *_: (first, second))
-    shelf = mount()
-    assert shelf.names() == ["twice"]
-    assert shelf.invoice("twice.pdf") == first
+    lists = mount()
+    assert lists.names() == ["twice"]
+    assert lists.invoice("twice.pdf") == first
 
 
 @pytest.mark.parametrize("namespaces", [(), ("system",)], ids=["all", "one"])
 def test_404_for_a_listed_namespace_is_not_absence(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, namespaces: tuple[str, ...]
 ) -> None:
-    shelf = mount(namespaces=namespaces)
-    shelf.by_directory.list_namespaces(shelf.deadline)
+    lists = mount(namespaces=namespaces)
+    lists.by_directory.list_namespaces(lists.deadline)
     tenant.fail("list", NotFound("the server answered 404"))
     with pytest.raises(UnusableResponse):
-        shelf.names()
+        lists.names()
     with pytest.raises(UnusableResponse):
-        shelf.invoice("old.pdf")
-    tenant.mend()
+        lists.invoice("old.pdf")
+    tenant.fix()
     clock.advance(FAILURE_MEMORY_S)
-    assert shelf.names() == ["new", "old"]
+    assert lists.names() == ["new", "old"]
     clock.advance(LIST_TTL_S)
     tenant.fail("list", NotFound("the server answered 404"))
-    assert shelf.names() == ["new", "old"]
+    assert lists.names() == ["new", "old"]
     assert mount(namespaces=namespaces).names() == ["new", "old"]
 
 
 def test_404_for_an_unlisted_namespace_is_absence(mount: Mount, tenant: FakeTenant) -> None:
     tenant.fail("namespaces", Denied("no"))
-    shelf = mount()
-    assert shelf.namespace("elsewhere") == "elsewhere"
+    lists = mount()
+    assert lists.namespace("elsewhere") == "elsewhere"
     with pytest.raises(NotFound):
-        shelf.names("elsewhere")
+        lists.names("elsewhere")
     with pytest.raises(NotFound):
-        shelf.invoice("a.pdf", "elsewhere")
+        lists.invoice("a.pdf", "elsewhere")
 
 
 # Names that are not listed.
@@ -399,12 +399,12 @@ def test_404_for_an_unlisted_namespace_is_absence(mount: Mount, tenant: FakeTena
 def test_names_that_no_invoice_can_have_make_no_request(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
 ) -> None:
-    shelf = mount()
-    shelf.names()
+    lists = mount()
+    lists.names()
     clock.advance(LIST_TTL_S - 1)
     tenant.take_requests()
     with pytest.raises(NotFound):
-        shelf.invoice(name)
+        lists.invoice(name)
     assert tenant.take_requests() == []
 
 
@@ -415,13 +415,13 @@ def test_names_that_no_invoice_can_have_make_no_request(
 def test_names_that_no_namespace_can_have_make_no_request(
     mount: Mount, tenant: FakeTenant, name: str, is_forbidden: bool
 ) -> None:
-    shelf = mount()
+    lists = mount()
     if is_forbidden:
         tenant.fail("namespaces", Denied("no"))
-        assert shelf.namespace("a-namespace") == "a-namespace"
+        assert lists.namespace("a-namespace") == "a-namespace"
         tenant.take_requests()
     with pytest.raises(NotFound):
-        shelf.namespace(name)
+        lists.namespace(name)
     assert tenant.take_requests() == []
 
 
@@ -429,31 +429,31 @@ def test_names_that_no_namespace_can_have_make_no_request(
 def test_an_unlisted_invoice_is_looked_up_once_per_recheck_interval(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
 ) -> None:
-    shelf = mount()
-    shelf.names()
+    lists = mount()
+    lists.names()
     tenant.take_requests()
     for _ in range(3):
         with pytest.raises(NotFound):
-            shelf.invoice(name)
+            lists.invoice(name)
     assert tenant.take_requests() == []  # the listing is younger than the recheck interval
     clock.advance(UNLISTED_RECHECK_S)
     for _ in range(3):
         with pytest.raises(NotFound):
-            shelf.invoice(name)
+            lists.invoice(name)
     assert tenant.take_requests() == ["list system"]
 
 
 def test_an_unlisted_namespace_is_looked_up_once_per_recheck_interval(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    shelf = mount()
+    lists = mount()
     for _ in range(3):
         with pytest.raises(NotFound):
-            shelf.namespace("later")
+            lists.namespace("later")
     assert tenant.take_requests() == ["namespaces"]
     clock.advance(UNLISTED_RECHECK_S)
     tenant.open_namespace("later")
-    assert shelf.namespace("later") == "later"
+    assert lists.namespace("later") == "later"
     assert tenant.take_requests() == ["namespaces"]
 
 
@@ -461,40 +461,40 @@ def test_an_unlisted_namespace_is_looked_up_once_per_recheck_interval(
 def test_a_new_invoice_is_found_by_name(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, name: str
 ) -> None:
-    shelf = mount()
-    shelf.names()
+    lists = mount()
+    lists.names()
     clock.advance(UNLISTED_RECHECK_S)
     later = tenant.bill(final(name))
     (file_name,) = Listing((later,)).by_file_name
-    assert shelf.invoice(file_name) == later
+    assert lists.invoice(file_name) == later
 
 
 @failures
-def test_a_failure_is_not_taken_for_a_missing_invoice(
+def test_a_failure_is_not_reported_as_a_missing_invoice(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, failure: type[InvoicefsError]
 ) -> None:
     running = mount()
     running.names()
     clock.advance(LIST_TTL_S)
     tenant.fail("list", failure("away"))
-    for shelf in (running, mount()):
+    for lists in (running, mount()):
         for _ in range(2):
             with pytest.raises(failure):
-                shelf.invoice("later.pdf")
+                lists.invoice("later.pdf")
 
 
 @failures
-def test_a_failure_is_not_taken_for_a_missing_namespace(
+def test_a_failure_is_not_reported_as_a_missing_namespace(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, failure: type[InvoicefsError]
 ) -> None:
     running = mount()
     running.namespaces()
     clock.advance(UNLISTED_RECHECK_S)
     tenant.fail("namespaces", failure("away"))
-    for shelf in (running, mount()):
+    for lists in (running, mount()):
         for _ in range(2):
             with pytest.raises(failure):
-                shelf.namespace("later")
+                lists.namespace("later")
 
 
 @pytest.mark.parametrize("namespace", ["a/b", "a%b", "Größe", "a\ud800"])
@@ -502,11 +502,11 @@ def test_an_odd_namespace_is_found_by_its_directory(
     mount: Mount, tenant: FakeTenant, namespace: str
 ) -> None:
     tenant.bill(final("a", namespace))
-    shelf = mount()
-    assert namespace in shelf.namespaces()
+    lists = mount()
+    assert namespace in lists.namespaces()
     directory = Listing((final("a", namespace),)).invoices[0].key.split("/")[0]
-    assert shelf.namespace(directory) == namespace
-    assert shelf.names(namespace) == ["a"]
+    assert lists.namespace(directory) == namespace
+    assert lists.names(namespace) == ["a"]
     assert mount().namespace(directory) == namespace
 
 
@@ -517,14 +517,14 @@ def test_any_label_is_a_namespace_where_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.fail("namespaces", Denied("no"))
-    shelf = mount()
+    lists = mount()
     for name in ("a", "b", "c"):
-        assert shelf.namespace(name) == name
+        assert lists.namespace(name) == name
     assert tenant.take_requests() == ["namespaces"]
     clock.advance(LIST_TTL_S)
-    tenant.mend()
+    tenant.fix()
     with pytest.raises(NotFound):
-        shelf.namespace("a")
+        lists.namespace("a")
     assert tenant.take_requests() == ["namespaces"]
 
 
@@ -532,53 +532,53 @@ def test_any_name_may_be_an_invoice_where_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.fail("list", Denied("no"))
-    shelf = mount()
+    lists = mount()
     for name in ("a", "b/c", "new"):
         (file_name,) = Listing((final(name),)).by_file_name
-        found = shelf.invoice(file_name)
+        found = lists.invoice(file_name)
         assert (found.namespace, found.name) == ("system", name)
         assert found.active  # it may still change
-        assert not shelf.is_listed(file_name)
+        assert not lists.is_listed(file_name)
     assert tenant.take_requests() == ["list system"]
     for name in ("a.txt", ".hidden.pdf", CUT_NAME):
         with pytest.raises(NotFound):
-            shelf.invoice(name)
+            lists.invoice(name)
     assert tenant.take_requests() == []
     clock.advance(LIST_TTL_S)
-    tenant.mend()
-    assert shelf.is_listed("new.pdf")
+    tenant.fix()
+    assert lists.is_listed("new.pdf")
     with pytest.raises(NotFound):
-        shelf.invoice("a.pdf")
+        lists.invoice("a.pdf")
 
 
 def test_a_listing_that_is_allowed_again_is_used_at_once(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    shelf = mount()
+    lists = mount()
     tenant.fail("list", Denied("no"))
-    assert not shelf.is_listed("new.pdf")
-    tenant.mend()
+    assert not lists.is_listed("new.pdf")
+    tenant.fix()
     clock.advance(FAILURE_MEMORY_S)
-    shelf.names()
-    assert shelf.is_listed("new.pdf")
+    lists.names()
+    assert lists.is_listed("new.pdf")
     with pytest.raises(NotFound):
-        shelf.invoice("never-listed.pdf")
+        lists.invoice("never-listed.pdf")
 
 
 @pytest.mark.parametrize("is_remount", [False, True])
-def test_listed_invoices_stay_vouched_for_after_listing_is_forbidden(
+def test_invoices_stay_listed_after_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_remount: bool
 ) -> None:
-    shelf = mount()
-    shelf.names()
+    lists = mount()
+    lists.names()
     clock.advance(LIST_TTL_S)
     tenant.fail("list", Denied("no"))
-    shelf = mount() if is_remount else shelf
-    assert shelf.invoice("old.pdf") == final("old")
-    assert shelf.is_listed("old.pdf")
-    assert shelf.invoice("new.pdf") == active("new")
-    assert shelf.is_listed("new.pdf")
-    assert not shelf.is_listed("never-listed.pdf")
+    lists = mount() if is_remount else lists
+    assert lists.invoice("old.pdf") == final("old")
+    assert lists.is_listed("old.pdf")
+    assert lists.invoice("new.pdf") == draft("new")
+    assert lists.is_listed("new.pdf")
+    assert not lists.is_listed("never-listed.pdf")
 
 
 @pytest.mark.parametrize("denial", [Unauthenticated, *Unauthenticated.__subclasses__()])
@@ -587,23 +587,23 @@ def test_no_name_is_accepted_without_a_valid_credential(
 ) -> None:
     tenant.fail("namespaces", denial("no"))
     tenant.fail("list", denial("no"))
-    shelf = mount()
+    lists = mount()
     with pytest.raises(denial):
-        shelf.namespace("system")
+        lists.namespace("system")
     with pytest.raises(denial):
-        shelf.invoice("old.pdf")
+        lists.invoice("old.pdf")
 
 
 # Chosen namespaces and statuses.
 
 
 def test_chosen_namespaces_are_shown_without_a_request(mount: Mount, tenant: FakeTenant) -> None:
-    shelf = mount(namespaces=("system", "other"))
-    assert shelf.namespaces() == ("system", "other")
-    assert shelf.namespace("system") == "system"
-    assert shelf.by_directory.count == 2
+    lists = mount(namespaces=("system", "other"))
+    assert lists.namespaces() == ("system", "other")
+    assert lists.namespace("system") == "system"
+    assert lists.by_directory.count == 2
     with pytest.raises(NotFound):
-        shelf.namespace("empty")
+        lists.namespace("empty")
     assert tenant.take_requests() == []
 
 
@@ -611,18 +611,18 @@ def test_only_invoices_with_a_chosen_status_are_listed(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.bill(final("unpaid", status="issued"))
-    shelf = mount(statuses=frozenset({"paid"}))
-    assert shelf.names() == ["old"]
-    assert [invoice.name for invoice in shelf.listings.last_listing("system").invoices] == ["old"]
-    assert shelf.listings.invoice_count() == 1
+    lists = mount(statuses=frozenset({"paid"}))
+    assert lists.names() == ["old"]
+    assert [invoice.name for invoice in lists.listings.last_listing("system").invoices] == ["old"]
+    assert lists.listings.invoice_count() == 1
     clock.advance(LIST_TTL_S - 1)
     tenant.take_requests()
     with pytest.raises(NotFound):
-        shelf.invoice("unpaid.pdf")
+        lists.invoice("unpaid.pdf")
     assert tenant.take_requests() == []  # it is listed, so no request is needed
     tenant.bill(final("unpaid", status="paid"))
     clock.advance(1)
-    assert shelf.names() == ["old", "unpaid"]
+    assert lists.names() == ["old", "unpaid"]
 
 
 def test_a_listing_without_statuses_hides_nothing_that_was_shown(
@@ -630,12 +630,12 @@ def test_a_listing_without_statuses_hides_nothing_that_was_shown(
 ) -> None:
     """Otherwise ``rsync --delete`` would empty an archive."""
     tenant.bill(final("unpaid", status="issued"))
-    shelf = mount(statuses=frozenset({"paid"}))
-    shelf.names()
+    lists = mount(statuses=frozenset({"paid"}))
+    lists.names()
     tenant.bill(final("old", status="unknown"))
     tenant.bill(final("unpaid", status="unknown"))
     clock.advance(LIST_TTL_S)
-    assert shelf.names() == ["old"]
+    assert lists.names() == ["old"]
     remounted = mount(statuses=frozenset({"paid"}))
     assert remounted.names() == ["old"]
     tenant.bill(final("old", status="refunded"))
@@ -654,13 +654,13 @@ def test_hidden_invoices_stay_hidden_where_listing_is_forbidden(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.bill(final("unpaid", status="issued"))
-    shelf = mount(statuses=frozenset({"paid"}))
-    shelf.names()
+    lists = mount(statuses=frozenset({"paid"}))
+    lists.names()
     clock.advance(LIST_TTL_S)
     tenant.fail("list", Denied("no"))
-    assert shelf.is_listed("old.pdf")
+    assert lists.is_listed("old.pdf")
     with pytest.raises(NotFound):
-        shelf.invoice("unpaid.pdf")
+        lists.invoice("unpaid.pdf")
 
 
 def test_chosen_statuses_do_not_affect_the_next_mount(mount: Mount) -> None:
@@ -678,9 +678,9 @@ def test_a_whole_listing_is_learnt_before_it_is_shown(
     if is_remount:
         mount().names()
         tenant.fail("list", ServerFault("down"))
-    shelf = mount(statuses=frozenset({"paid"}))
-    shelf.names()
-    assert shelf.learnt == [Listing.of([final("old"), active("new")])]
+    lists = mount(statuses=frozenset({"paid"}))
+    lists.names()
+    assert lists.learnt == [Listing.of([final("old"), draft("new")])]
 
 
 def test_a_slow_read_of_the_store_does_not_replace_a_fresh_listing(
@@ -696,25 +696,25 @@ def test_a_slow_read_of_the_store_does_not_replace_a_fresh_listing(
             first.set()
             assert slow_may_go_on.wait(20)
 
-    shelf = mount(learn=learn)
+    lists = mount(learn=learn)
     with ThreadPoolExecutor(1) as thread:
-        slow = thread.submit(shelf.names)
+        slow = thread.submit(lists.names)
         try:
             assert first.wait(20)
-            assert shelf.names() == ["new", "old"]
+            assert lists.names() == ["new", "old"]
             assert tenant.take_requests() == ["list system"]
         finally:
             slow_may_go_on.set()
         assert slow.result(20) == ["new", "old"]
     tenant.fail("list", ServerFault("down"))
-    assert shelf.names() == ["new", "old"]
+    assert lists.names() == ["new", "old"]
     assert tenant.take_requests() == []
 
 
 def test_readers_see_whole_listings_while_they_change(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    shelf = mount(list_ttl_s=0)
+    lists = mount(list_ttl_s=0)
     generations = [
         {name: final(name) for name in (f"{number}-a", f"{number}-b")} for number in range(8)
     ]
@@ -726,32 +726,32 @@ def test_readers_see_whole_listings_while_they_change(
         for generation in generations:
             if is_writer:
                 tenant.invoices_of["system"] = generation
-            names = shelf.names()
+            names = lists.names()
             assert [name for name in names if name.endswith("a")] == [
                 name.replace("b", "a") for name in names if name.endswith("b")
             ]
             for name in names:
-                assert shelf.invoice(f"{name}.pdf").name == name
+                assert lists.invoice(f"{name}.pdf").name == name
 
     crowd(use, threads=4)
     clock.advance(1)
-    assert len(shelf.names()) == 16
+    assert len(lists.names()) == 16
 
 
 # A store that is temporarily unavailable.
 
 
 @pytest.fixture
-def locked(mount: Mount, store: MemoryStore) -> Shelf:
+def locked(mount: Mount, store: MemoryStore) -> Lists:
     """A mount that cannot use the store, which has the listings of an earlier mount."""
     earlier = mount()
     earlier.namespaces()
     earlier.names()
     store.keeps = store.finds = False
-    shelf = mount()
-    assert not shelf.by_directory.is_known
-    assert shelf.listings.last_listing("system") == Listing()
-    return shelf
+    lists = mount()
+    assert not lists.by_directory.is_known
+    assert lists.listings.last_listing("system") == Listing()
+    return lists
 
 
 def unlock(store: MemoryStore) -> None:
@@ -760,7 +760,7 @@ def unlock(store: MemoryStore) -> None:
 
 @pytest.mark.parametrize("is_used_before", [False, True])
 def test_stored_invoices_stay_listed_once_the_store_is_back(
-    locked: Shelf,
+    locked: Lists,
     mount: Mount,
     tenant: FakeTenant,
     store: MemoryStore,
@@ -779,7 +779,7 @@ def test_stored_invoices_stay_listed_once_the_store_is_back(
 
 
 def test_an_empty_listing_is_rejected_once_the_store_is_back(
-    locked: Shelf, tenant: FakeTenant, store: MemoryStore
+    locked: Lists, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     tenant.invoices_of["system"] = {}
     unlock(store)
@@ -787,7 +787,7 @@ def test_an_empty_listing_is_rejected_once_the_store_is_back(
 
 
 def test_an_empty_list_of_namespaces_is_rejected_once_the_store_is_back(
-    locked: Shelf, tenant: FakeTenant, store: MemoryStore
+    locked: Lists, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     tenant.invoices_of.clear()
     unlock(store)
@@ -795,7 +795,7 @@ def test_an_empty_list_of_namespaces_is_rejected_once_the_store_is_back(
 
 
 def test_a_namespace_with_final_invoices_stays_once_the_store_is_back(
-    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+    locked: Lists, mount: Mount, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     del tenant.invoices_of["system"]
     unlock(store)
@@ -806,7 +806,7 @@ def test_a_namespace_with_final_invoices_stays_once_the_store_is_back(
 
 @refused_lists
 def test_a_store_that_is_back_serves_while_the_api_is_down(
-    locked: Shelf, tenant: FakeTenant, store: MemoryStore, call: str
+    locked: Lists, tenant: FakeTenant, store: MemoryStore, call: str
 ) -> None:
     tenant.fail(call, Unreachable("away"))
     unlock(store)
@@ -815,7 +815,7 @@ def test_a_store_that_is_back_serves_while_the_api_is_down(
 
 
 def test_a_store_that_comes_back_during_a_request_shortens_no_listing(
-    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+    locked: Lists, mount: Mount, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     tenant.withdraw(final("old"))
     tenant.during("list", lambda: unlock(store))
@@ -824,7 +824,7 @@ def test_a_store_that_comes_back_during_a_request_shortens_no_listing(
 
 
 def test_a_store_that_comes_back_during_a_request_loses_no_namespace(
-    locked: Shelf, mount: Mount, tenant: FakeTenant, store: MemoryStore
+    locked: Lists, mount: Mount, tenant: FakeTenant, store: MemoryStore
 ) -> None:
     del tenant.invoices_of["system"]
     tenant.during("namespaces", lambda: unlock(store))

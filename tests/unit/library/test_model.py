@@ -467,9 +467,9 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self._model.failing or self._hidden is not None)
     @rule()
-    def mend(self) -> None:
+    def fix(self) -> None:
         self._model.failing.clear()
-        self._tenant.mend()
+        self._tenant.fix()
         if self._hidden is not None:
             self._tenant.invoices_of = self._hidden
             self._hidden = None

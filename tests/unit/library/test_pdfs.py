@@ -58,7 +58,7 @@ ACTIVE = replace(FINAL, name="active", active=True, status="pending")
 UNDATED = replace(FINAL, name="undated", period_start="", period_end="")
 
 
-class Desk:
+class Files:
     """The PDFs of one mount, requested with a distant deadline."""
 
     def __init__(self, parts: Parts) -> None:
@@ -106,7 +106,7 @@ class Desk:
         return self.pdfs.attributes(invoice)
 
 
-Mount = Callable[..., Desk]
+Mount = Callable[..., Files]
 
 
 @pytest.fixture
@@ -122,17 +122,17 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
     """Mount the tenant, as often as a test needs; all mounts share the store."""
     with ExitStack() as stack:
 
-        def mount(**changes: Any) -> Desk:
-            return Desk(stack.enter_context(running_parts(tenant, store, clock, **changes)))
+        def mount(**changes: Any) -> Files:
+            return Files(stack.enter_context(running_parts(tenant, store, clock, **changes)))
 
         yield mount
 
 
 @pytest.fixture
-def desk(mount: Mount) -> Desk:
-    desk = mount()
-    desk.list(FINAL, ACTIVE, UNDATED)
-    return desk
+def files(mount: Mount) -> Files:
+    files = mount()
+    files.list(FINAL, ACTIVE, UNDATED)
+    return files
 
 
 def is_unknown(attributes: Attributes) -> bool:
@@ -152,10 +152,10 @@ def digest(pdf: bytes) -> str:
 
 
 def test_before_the_first_download_the_size_is_an_upper_bound(
-    desk: Desk, tenant: FakeTenant
+    files: Files, tenant: FakeTenant
 ) -> None:
     for invoice in (FINAL, ACTIVE, UNDATED):
-        assert is_unknown(desk.stat(invoice))
+        assert is_unknown(files.stat(invoice))
     assert tenant.take_requests() == []
 
 
@@ -166,31 +166,33 @@ def test_after_the_download_size_and_blocks_are_exact(
     mount: Mount, tenant: FakeTenant, size_bytes: int, blocks: int
 ) -> None:
     tenant.bill(FINAL, pdf_of("", size_bytes))
-    desk = mount()
-    desk.read(FINAL)
-    assert desk.stat(FINAL).size_bytes == size_bytes
-    assert desk.stat(FINAL).blocks == blocks
+    files = mount()
+    files.read(FINAL)
+    assert files.stat(FINAL).size_bytes == size_bytes
+    assert files.stat(FINAL).blocks == blocks
 
 
 def test_drafts_beyond_the_memory_cache_count_as_not_downloaded(
     mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("invoicefs.library.downloads.MEMORY_CACHE_BYTES", 4000)
-    desk = mount(max_pdf_size_bytes=1024)
+    files = mount(max_pdf_size_bytes=1024)
     many = [replace(ACTIVE, name=f"active-{number}") for number in range(5)]
     for invoice in many:
         tenant.bill(invoice, pdf_of(invoice.name, 1000))
-        desk.read(invoice)
-    assert [desk.stat(invoice).blocks for invoice in many] == [0, 2, 2, 2, 2]
+        files.read(invoice)
+    assert [files.stat(invoice).blocks for invoice in many] == [0, 2, 2, 2, 2]
     tenant.take_requests()
-    assert desk.read(many[0]) == tenant.pdf(many[0])  # it is in the disk cache
+    assert files.read(many[0]) == tenant.pdf(many[0])  # it is in the disk cache
     assert tenant.take_requests() == []
 
 
-def test_attributes_come_from_a_single_record(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_attributes_come_from_a_single_record(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Mixed from before and after a download, a size was once 0 (measured)."""
     shown = Pdfs._shown
-    opens = iter([lambda: desk.read(FINAL)])
+    opens = iter([lambda: files.read(FINAL)])
 
     def shown_and_then_opened(self: Pdfs, invoice: Invoice) -> object:
         found = shown(self, invoice)
@@ -198,28 +200,28 @@ def test_attributes_come_from_a_single_record(desk: Desk, monkeypatch: pytest.Mo
         return found
 
     monkeypatch.setattr(Pdfs, "_shown", shown_and_then_opened)
-    assert is_unknown(desk.stat(FINAL))
-    assert is_exact(desk.stat(FINAL), desk.read(FINAL))
+    assert is_unknown(files.stat(FINAL))
+    assert is_exact(files.stat(FINAL), files.read(FINAL))
 
 
-def test_stat_reads_nothing_from_the_store(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.list(FINAL, ACTIVE, UNDATED)
-    pdfs = {invoice: desk.read(invoice) for invoice in (FINAL, ACTIVE)}
+def test_stat_reads_nothing_from_the_store(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.list(FINAL, ACTIVE, UNDATED)
+    pdfs = {invoice: files.read(invoice) for invoice in (FINAL, ACTIVE)}
     for name in ("record", "pdf", "listing", "namespaces"):
         monkeypatch.delattr(MemoryStore, name)
     for invoice, pdf in pdfs.items():
-        assert is_exact(desk.stat(invoice), pdf)
-    assert is_unknown(desk.stat(UNDATED))
+        assert is_exact(files.stat(invoice), pdf)
+    assert is_unknown(files.stat(UNDATED))
 
 
 def test_the_digest_is_known_only_while_the_content_is_current(
-    desk: Desk, store: MemoryStore
+    files: Files, store: MemoryStore
 ) -> None:
-    assert desk.pdfs.sha256(FINAL) is None
-    pdf = desk.read(FINAL)
+    assert files.pdfs.sha256(FINAL) is None
+    pdf = files.read(FINAL)
     store.pdfs.clear()
-    assert desk.pdfs.sha256(FINAL) == digest(pdf)
-    assert desk.pdfs.sha256(replace(FINAL, amount="2")) is None
+    assert files.pdfs.sha256(FINAL) == digest(pdf)
+    assert files.pdfs.sha256(replace(FINAL, amount="2")) is None
 
 
 def test_the_upper_bound_is_not_below_the_size_of_a_cached_pdf(
@@ -236,59 +238,59 @@ def test_the_upper_bound_is_not_below_the_size_of_a_cached_pdf(
     assert len(narrow.read(ACTIVE)) <= size_bytes
 
 
-def test_the_known_sizes_add_up(desk: Desk, mount: Mount, clock: CrowdClock) -> None:
-    assert desk.pdfs.known_size_bytes() == 0
-    desk.read(FINAL)
-    desk.read(ACTIVE)
+def test_the_known_sizes_add_up(files: Files, mount: Mount, clock: CrowdClock) -> None:
+    assert files.pdfs.known_size_bytes() == 0
+    files.read(FINAL)
+    files.read(ACTIVE)
     clock.advance(10 * ACTIVE_TTL_S)
-    assert desk.pdfs.known_size_bytes() == 2000
+    assert files.pdfs.known_size_bytes() == 2000
     after = mount()
     after.list(FINAL, ACTIVE, UNDATED)
     assert after.pdfs.known_size_bytes() == 2000
 
 
-def test_the_downloaded_size_is_known_after_it_has_expired(desk: Desk, clock: CrowdClock) -> None:
-    assert desk.pdfs.downloaded_bytes(ACTIVE) is None
-    desk.read(ACTIVE)
+def test_the_downloaded_size_is_known_after_it_has_expired(files: Files, clock: CrowdClock) -> None:
+    assert files.pdfs.downloaded_bytes(ACTIVE) is None
+    files.read(ACTIVE)
     clock.advance(ACTIVE_TTL_S)
-    assert desk.pdfs.downloaded_bytes(ACTIVE) == 1000
+    assert files.pdfs.downloaded_bytes(ACTIVE) == 1000
 
 
-def test_downloads_cache_hits_and_open_invoices_are_counted(desk: Desk) -> None:
+def test_downloads_cache_hits_and_open_invoices_are_counted(files: Files) -> None:
     for invoice in (FINAL, FINAL, ACTIVE):
-        desk.read(invoice)
-    with desk.opened(FINAL), desk.opened(FINAL):
-        assert desk.pdfs.open_count == 1
-    assert (desk.downloads.count, desk.downloads.hits) == (2, 2)
+        files.read(invoice)
+    with files.opened(FINAL), files.opened(FINAL):
+        assert files.pdfs.open_count == 1
+    assert (files.downloads.count, files.downloads.hits) == (2, 2)
 
 
 # Refresh.
 
 
 def test_a_refresh_downloads_drafts_once_and_no_final_invoice(
-    desk: Desk, tenant: FakeTenant, clock: CrowdClock
+    files: Files, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    desk.read(FINAL)
-    desk.read(ACTIVE)
+    files.read(FINAL)
+    files.read(ACTIVE)
     tenant.take_requests()
     clock.advance(1)
 
-    desk.downloads.expire_drafts(ACTIVE.namespace)
+    files.downloads.expire_drafts(ACTIVE.namespace)
 
-    assert is_unknown(desk.stat(ACTIVE))
-    assert not is_unknown(desk.stat(FINAL))
+    assert is_unknown(files.stat(ACTIVE))
+    assert not is_unknown(files.stat(FINAL))
     clock.advance(1)
     for _ in range(2):
-        desk.read(FINAL)
-        desk.read(ACTIVE)
+        files.read(FINAL)
+        files.read(ACTIVE)
     assert len(tenant.take_requests()) == 1
 
 
-def test_a_refresh_of_another_namespace_downloads_nothing(desk: Desk, tenant: FakeTenant) -> None:
-    desk.read(ACTIVE)
+def test_a_refresh_of_another_namespace_downloads_nothing(files: Files, tenant: FakeTenant) -> None:
+    files.read(ACTIVE)
     tenant.take_requests()
-    desk.downloads.expire_drafts("another")
-    desk.read(ACTIVE)
+    files.downloads.expire_drafts("another")
+    files.read(ACTIVE)
     assert tenant.take_requests() == []
 
 
@@ -304,17 +306,17 @@ def test_an_mtime_is_stable_when_the_store_cannot_be_written(
     jump_s: float,
 ) -> None:
     """As on a full disk: the store still has the earlier records."""
-    desk = mount()
-    desk.read(ACTIVE)
+    files = mount()
+    files.read(ACTIVE)
     store.keeps = False
     clock.jump(jump_s)
     changed = tenant.bill(replace(ACTIVE, amount="2"), pdf_of("changed"))
-    desk.read(changed)
-    mtime_ns = desk.stat(changed).mtime_ns
+    files.read(changed)
+    mtime_ns = files.stat(changed).mtime_ns
     clock.advance(ACTIVE_TTL_S)
-    desk.read(changed)
+    files.read(changed)
     assert tenant.take_requests() == ["pdf system/active"] * 3
-    assert desk.stat(changed).mtime_ns == mtime_ns
+    assert files.stat(changed).mtime_ns == mtime_ns
 
 
 # Freshness.
@@ -334,17 +336,17 @@ def test_a_final_invoice_is_downloaded_only_once(
 
 
 def test_a_draft_is_downloaded_again_after_its_ttl(
-    desk: Desk, mount: Mount, tenant: FakeTenant, clock: CrowdClock
+    files: Files, mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    desk.read(ACTIVE)
+    files.read(ACTIVE)
     clock.advance(ACTIVE_TTL_S - 0.001)
-    desk.read(ACTIVE)
+    files.read(ACTIVE)
     mount().read(ACTIVE)
     assert len(tenant.take_requests()) == 1
     clock.advance(0.001)
     second = pdf_of("second")
     tenant.bill(ACTIVE, second)
-    assert desk.read(ACTIVE) == second
+    assert files.read(ACTIVE) == second
     assert mount().read(ACTIVE) == second
     assert len(tenant.take_requests()) == 1
 
@@ -353,57 +355,57 @@ def test_a_draft_is_downloaded_again_after_its_ttl(
 @pytest.mark.parametrize("failure", NO_RESPONSES)
 def test_the_cached_pdf_is_served_while_the_api_gives_no_answer(
     mount: Mount,
-    desk: Desk,
+    files: Files,
     tenant: FakeTenant,
     clock: CrowdClock,
     caplog: pytest.LogCaptureFixture,
     failure: type[InvoicefsError],
     is_remount: bool,
 ) -> None:
-    stored = {invoice: desk.read(invoice) for invoice in (ACTIVE, FINAL)}
+    stored = {invoice: files.read(invoice) for invoice in (ACTIVE, FINAL)}
     clock.advance(ACTIVE_TTL_S)
     tenant.fail("pdf", failure("away"))
     tenant.bill(ACTIVE, pdf_of("second"))
-    desk = mount() if is_remount else desk
-    assert desk.read(ACTIVE) == stored[ACTIVE]
-    assert desk.read(replace(FINAL, amount="2")) == stored[FINAL]
+    files = mount() if is_remount else files
+    assert files.read(ACTIVE) == stored[ACTIVE]
+    assert files.read(replace(FINAL, amount="2")) == stored[FINAL]
     lines = [record.getMessage() for record in caplog.records]
     assert any("system/active" in line and "away" in line for line in lines)
-    tenant.mend()
+    tenant.fix()
     clock.advance(FAILURE_MEMORY_S)
-    assert desk.read(ACTIVE) == pdf_of("second")
+    assert files.read(ACTIVE) == pdf_of("second")
 
 
 # Open files.
 
 
 def test_an_open_file_never_changes(
-    desk: Desk, tenant: FakeTenant, clock: CrowdClock, store: MemoryStore
+    files: Files, tenant: FakeTenant, clock: CrowdClock, store: MemoryStore
 ) -> None:
-    with desk.opened(ACTIVE) as first:
-        as_opened = desk.stat(ACTIVE)
+    with files.opened(ACTIVE) as first:
+        as_opened = files.stat(ACTIVE)
         assert is_exact(as_opened, first.pdf[:])
         clock.advance(2 * ACTIVE_TTL_S)
         store.pdfs.clear()
         changed = tenant.bill(replace(ACTIVE, amount="2"), pdf_of("second", 5000))
         tenant.take_requests()
-        with desk.opened(ACTIVE) as second, desk.opened(changed) as third:
+        with files.opened(ACTIVE) as second, files.opened(changed) as third:
             assert first is second is third
-            assert desk.stat(ACTIVE) == as_opened
-            assert replace(desk.stat(changed), inode=as_opened.inode) == as_opened
-        assert desk.pdfs.pinned(ACTIVE.key) == ACTIVE
+            assert files.stat(ACTIVE) == as_opened
+            assert replace(files.stat(changed), inode=as_opened.inode) == as_opened
+        assert files.pdfs.pinned(ACTIVE.key) == ACTIVE
         assert tenant.take_requests() == []
-    assert desk.pdfs.pinned(ACTIVE.key) is None
-    assert is_unknown(desk.stat(changed))
-    assert desk.read(changed) == pdf_of("second", 5000)
-    assert desk.stat(changed).mtime_ns > as_opened.mtime_ns
+    assert files.pdfs.pinned(ACTIVE.key) is None
+    assert is_unknown(files.stat(changed))
+    assert files.read(changed) == pdf_of("second", 5000)
+    assert files.stat(changed).mtime_ns > as_opened.mtime_ns
 
 
-def test_an_open_file_has_not_changed_whatever_the_listing_says(desk: Desk) -> None:
+def test_an_open_file_has_not_changed_whatever_the_listing_says(files: Files) -> None:
     changed = replace(FINAL, amount="2")
-    with desk.opened(FINAL):
-        assert not desk.pdfs.has_changed(changed)
-    assert desk.pdfs.has_changed(changed)
+    with files.opened(FINAL):
+        assert not files.pdfs.has_changed(changed)
+    assert files.pdfs.has_changed(changed)
 
 
 def test_an_open_file_is_unaffected_by_downloads_of_another_mount(
@@ -423,8 +425,8 @@ def test_a_slow_open_gets_the_version_of_a_faster_one(
     mount: Mount, tenant: FakeTenant, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slow one has already read the earlier version from the store."""
-    desk = mount()
-    desk.read(FINAL)
+    files = mount()
+    files.read(FINAL)
     changed = tenant.bill(replace(FINAL, amount="2"), pdf_of("second"))
     read, is_reading, may_go_on = store.pdf, threading.Event(), threading.Event()
 
@@ -437,22 +439,22 @@ def test_a_slow_open_gets_the_version_of_a_faster_one(
 
     monkeypatch.setattr(store, "pdf", read_slowly)
     with ThreadPoolExecutor(1) as thread:
-        slow = thread.submit(desk.open, FINAL)
+        slow = thread.submit(files.open, FINAL)
         assert is_reading.wait(20)
-        fast = desk.open(changed)
+        fast = files.open(changed)
         may_go_on.set()
         assert fast.pdf == pdf_of("second")
         assert slow.result(20) is fast
-    assert is_exact(desk.stat(changed), fast.pdf)
+    assert is_exact(files.stat(changed), fast.pdf)
     for _ in range(2):
-        assert desk.pdfs.pinned(FINAL.key) == changed
-        desk.pdfs.release(FINAL)
-    assert desk.pdfs.pinned(FINAL.key) is None
+        assert files.pdfs.pinned(FINAL.key) == changed
+        files.pdfs.release(FINAL)
+    assert files.pdfs.pinned(FINAL.key) is None
 
 
 def test_concurrent_handles_share_one_version(mount: Mount, tenant: FakeTenant) -> None:
-    """Every download returns other bytes, and nothing is fresh for longer than it is open."""
-    desk = mount(active_ttl_s=0)
+    """Every download returns different bytes, and a draft is fresh only while it is open."""
+    files = mount(active_ttl_s=0)
     numbers = iter(range(1_000_000))
     tenant.during("pdf", lambda: _bill_something_new(tenant, next(numbers)))
     lock = threading.Lock()
@@ -461,20 +463,20 @@ def test_concurrent_handles_share_one_version(mount: Mount, tenant: FakeTenant) 
 
     def use() -> None:
         for _ in range(25):
-            content = desk.open(ACTIVE)
+            content = files.open(ACTIVE)
             with lock:
                 open_now.append(content)
                 versions = {opened.pdf for opened in open_now}
-            size_bytes = desk.stat(ACTIVE).size_bytes
+            size_bytes = files.stat(ACTIVE).size_bytes
             if len(versions) > 1 or size_bytes != len(content.pdf):
                 mixed.append((versions, size_bytes))
             with lock:
                 open_now.remove(content)
-            desk.pdfs.release(ACTIVE)
+            files.pdfs.release(ACTIVE)
 
     crowd(use, threads=6)
     assert mixed == []
-    assert desk.pdfs.pinned(ACTIVE.key) is None
+    assert files.pdfs.pinned(ACTIVE.key) is None
 
 
 def _bill_something_new(tenant: FakeTenant, number: int) -> None:
@@ -485,29 +487,31 @@ def _bill_something_new(tenant: FakeTenant, number: int) -> None:
 
 
 def test_concurrent_opens_make_one_request(
-    desk: Desk, tenant: FakeTenant, clock: CrowdClock
+    files: Files, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     with ThreadPoolExecutor(8) as threads, tenant.blocking("pdf") as gate:
-        opens = [threads.submit(desk.open, FINAL) for _ in range(8)]
+        opens = [threads.submit(files.open, FINAL) for _ in range(8)]
         clock.await_crowd(8)
         gate.open()
         contents = [future.result(20) for future in opens]
     assert {content.pdf for content in contents} == {tenant.pdf(FINAL)}
     assert tenant.take_requests() == ["pdf system/final"]
     for _ in range(8):
-        assert desk.pdfs.pinned(FINAL.key) is not None
-        desk.pdfs.release(FINAL)
-    assert desk.pdfs.pinned(FINAL.key) is None
+        assert files.pdfs.pinned(FINAL.key) is not None
+        files.pdfs.release(FINAL)
+    assert files.pdfs.pinned(FINAL.key) is None
 
 
 def test_a_download_begun_before_a_change_does_not_count_after_it(
-    desk: Desk, tenant: FakeTenant
+    files: Files, tenant: FakeTenant
 ) -> None:
     changed = replace(FINAL, amount="7")
     with ThreadPoolExecutor(2) as executor, tenant.blocking("pdf system/final") as gate:
-        before = executor.submit(desk.open, FINAL)
+        before = executor.submit(files.open, FINAL)
         gate.await_request()
-        after = executor.submit(desk.downloads.fetch, changed, Deadline.after(LONG_S, CrowdClock()))
+        after = executor.submit(
+            files.downloads.fetch, changed, Deadline.after(LONG_S, CrowdClock())
+        )
         gate.open()
         facts = after.result().record.content
         assert before.result().pdf == tenant.pdf(FINAL)
@@ -515,14 +519,14 @@ def test_a_download_begun_before_a_change_does_not_count_after_it(
     assert facts.version == changed.version
 
 
-def test_a_slow_download_blocks_no_other_invoice(desk: Desk, tenant: FakeTenant) -> None:
-    desk.read(FINAL)
+def test_a_slow_download_blocks_no_other_invoice(files: Files, tenant: FakeTenant) -> None:
+    files.read(FINAL)
     with ThreadPoolExecutor(1) as thread, tenant.blocking("pdf system/active") as gate:
-        slow = thread.submit(desk.read, ACTIVE)
+        slow = thread.submit(files.read, ACTIVE)
         gate.await_request()
-        assert is_unknown(desk.stat(ACTIVE))
-        assert desk.read(FINAL) == tenant.pdf(FINAL)
-        assert desk.read(UNDATED) == tenant.pdf(UNDATED)
+        assert is_unknown(files.stat(ACTIVE))
+        assert files.read(FINAL) == tenant.pdf(FINAL)
+        assert files.read(UNDATED) == tenant.pdf(UNDATED)
         gate.open()
         assert slow.result(20) == tenant.pdf(ACTIVE)
 
@@ -531,8 +535,8 @@ def test_two_mounts_download_an_invoice_once(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     one, other = mount(), mount()
-    for desk in (one, other):
-        desk.list(FINAL, ACTIVE, UNDATED)
+    for files in (one, other):
+        files.list(FINAL, ACTIVE, UNDATED)
     for invoice in (FINAL, ACTIVE, UNDATED):
         assert one.read(invoice) == other.read(invoice)
         assert one.stat(invoice) == other.stat(invoice)
@@ -550,11 +554,11 @@ def test_the_store_is_read_again_just_before_the_download(
 ) -> None:
     """Another mount may have stored the invoice between the first read and the download."""
     mount().read(FINAL)
-    desk = mount()
+    files = mount()
     tenant.take_requests()
     read, misses = store.record, [None]
     monkeypatch.setattr(store, "record", lambda invoice: misses.pop() if misses else read(invoice))
-    assert desk.read(FINAL) == tenant.pdf(FINAL)
+    assert files.read(FINAL) == tenant.pdf(FINAL)
     assert misses == []
     assert tenant.take_requests() == []
 
@@ -585,29 +589,29 @@ def test_a_stored_invoice_is_known_before_it_is_listed(mount: Mount) -> None:
 def test_evicted_invoices_are_reported_unless_they_are_in_memory(
     mount: Mount, store: MemoryStore, tenant: FakeTenant
 ) -> None:
-    desk = mount()
-    desk.list(FINAL, ACTIVE, UNDATED)
-    assert desk.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
+    files = mount()
+    files.list(FINAL, ACTIVE, UNDATED)
+    assert files.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
     for invoice in (FINAL, ACTIVE):
-        desk.read(invoice)
-    assert desk.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
+        files.read(invoice)
+    assert files.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
 
     store.pdfs.clear()
 
-    assert desk.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == (FINAL,)
+    assert files.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == (FINAL,)
     tenant.take_requests()
-    desk.read(ACTIVE)
+    files.read(ACTIVE)
     assert tenant.take_requests() == []
 
 
 def test_nothing_counts_as_evicted_if_the_store_cannot_be_read(
     mount: Mount, store: MemoryStore
 ) -> None:
-    desk = mount()
-    desk.read(FINAL)
+    files = mount()
+    files.read(FINAL)
     store.pdfs.clear()
     store.finds = False
-    assert desk.pdfs.evicted((FINAL,)) == ()
+    assert files.pdfs.evicted((FINAL,)) == ()
 
 
 def test_was_downloaded_makes_no_request(mount: Mount, tenant: FakeTenant) -> None:
@@ -615,21 +619,21 @@ def test_was_downloaded_makes_no_request(mount: Mount, tenant: FakeTenant) -> No
     assert tenant.take_requests() == []
 
 
-def test_a_store_that_keeps_nothing_costs_calls_only(
+def test_a_store_that_keeps_nothing_only_causes_more_requests(
     mount: Mount, tenant: FakeTenant, store: MemoryStore, clock: CrowdClock
 ) -> None:
     store.keeps = False
-    desk = mount()
-    desk.list(FINAL, UNDATED)
+    files = mount()
+    files.list(FINAL, UNDATED)
     first_listed_ns = clock.wall_ns()
     clock.advance(DAY_S)
     for invoice, mtime_ns in ((FINAL, FINAL_MTIME_NS), (UNDATED, first_listed_ns)):
-        with desk.opened(invoice) as content:
-            assert desk.read(invoice) == content.pdf == tenant.pdf(invoice)
-        assert is_exact(desk.stat(invoice), content.pdf)
-        assert desk.stat(invoice).mtime_ns == mtime_ns
-        assert desk.read(invoice) == content.pdf
-        assert desk.stat(invoice).mtime_ns == mtime_ns
+        with files.opened(invoice) as content:
+            assert files.read(invoice) == content.pdf == tenant.pdf(invoice)
+        assert is_exact(files.stat(invoice), content.pdf)
+        assert files.stat(invoice).mtime_ns == mtime_ns
+        assert files.read(invoice) == content.pdf
+        assert files.stat(invoice).mtime_ns == mtime_ns
     assert len(tenant.take_requests()) == 4
 
 
@@ -659,13 +663,13 @@ def test_an_invoice_can_be_read_whatever_its_record_says(
     mtime_ns: int,
 ) -> None:
     store.save_records({invoice: Record(mtime_ns, facts)})
-    desk = mount()
-    desk.list(invoice)
-    assert desk.stat(invoice).size_bytes > 0
-    assert desk.stat(invoice).mtime_ns == mtime_ns
-    assert desk.read(invoice) == tenant.pdf(invoice)
-    assert is_exact(desk.stat(invoice), tenant.pdf(invoice))
-    assert desk.stat(invoice).mtime_ns > mtime_ns
+    files = mount()
+    files.list(invoice)
+    assert files.stat(invoice).size_bytes > 0
+    assert files.stat(invoice).mtime_ns == mtime_ns
+    assert files.read(invoice) == tenant.pdf(invoice)
+    assert is_exact(files.stat(invoice), tenant.pdf(invoice))
+    assert files.stat(invoice).mtime_ns > mtime_ns
 
 
 def test_learning_keeps_a_concurrent_download_of_another_mount(
@@ -692,34 +696,34 @@ def test_learning_again_reads_no_record_of_a_downloaded_invoice(
     mount: Mount, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mount().read(FINAL)
-    desk = mount()
-    desk.list(FINAL)
+    files = mount()
+    files.list(FINAL)
     monkeypatch.setattr(store, "record", lambda _: pytest.fail("the store was read"))
-    desk.list(FINAL)
-    assert desk.stat(FINAL).size_bytes == 1000
+    files.list(FINAL)
+    assert files.stat(FINAL).size_bytes == 1000
 
 
 def test_a_download_that_could_be_stale_bypasses_http_caches(
-    desk: Desk, tenant: FakeTenant
+    files: Files, tenant: FakeTenant
 ) -> None:
     """A cache between mount and API once served the draft as the final invoice, for ever."""
     for invoice in (FINAL, ACTIVE):
-        desk.read(invoice)
+        files.read(invoice)
     assert [tenant.bypassed_caches[f"system/{invoice.name}"] for invoice in (FINAL, ACTIVE)] == [
         False,
         True,
     ]
     corrected = replace(FINAL, amount="17")
-    desk.list(corrected)
-    desk.read(corrected)
+    files.list(corrected)
+    files.read(corrected)
     assert tenant.bypassed_caches[f"system/{FINAL.name}"]
 
 
 def test_a_repeated_download_bypasses_http_caches(
-    desk: Desk, tenant: FakeTenant, clock: CrowdClock
+    files: Files, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    desk.read(FINAL)
-    desk.downloads.replace(FINAL, Deadline.after(LONG_S, clock))
+    files.read(FINAL)
+    files.downloads.replace(FINAL, Deadline.after(LONG_S, clock))
 
     assert tenant.bypassed_caches[f"system/{FINAL.name}"]
     assert tenant.take_requests().count(f"pdf system/{FINAL.name}") == 2

@@ -1,4 +1,4 @@
-"""What is downloaded ahead of sequential opens in a namespace, and what that never costs."""
+"""Which invoices sequential opens download ahead, and that this delays and repeats nothing."""
 
 import itertools
 from collections import Counter
@@ -29,8 +29,8 @@ from invoicefs.library.library import Library
 from invoicefs.model import Invoice
 from invoicefs.settings import Fetch
 from tests.support.fake_tenant import FakeTenant, Gate, pdf_of
+from tests.support.idle import Idle
 from tests.support.memory_store import MemoryStore
-from tests.support.rest import Rest
 from tests.support.running_library import (
     ACTIVE_TTL_S,
     FAILURE_MEMORY_S,
@@ -61,7 +61,9 @@ BY_NAME = sorted(BY_PERIOD, key=lambda invoice: invoice.name)
 BY_STRIDE = [BY_PERIOD[place * 5 % COUNT] for place in range(COUNT)]
 OTHERS = [replace(invoice, namespace="other") for invoice in BY_PERIOD]
 
-in_both_orders = pytest.mark.parametrize("walk", [BY_PERIOD, BY_NAME], ids=["by period", "by name"])
+in_both_orders = pytest.mark.parametrize(
+    "order", [BY_PERIOD, BY_NAME], ids=["by period", "by name"]
+)
 Mount = Callable[..., "Mounted"]
 Calls = Counter[str]
 
@@ -72,7 +74,7 @@ class Mounted:
 
     library: Library
     tenant: FakeTenant
-    rest: Rest
+    idle: Idle
 
     def read(self, *invoices: Invoice) -> None:
         """Open, read and close them one after the other; the bytes are right."""
@@ -81,15 +83,15 @@ class Mounted:
             self.library.release(opened)
             assert opened.content.pdf == self.tenant.pdf(invoice)
 
-    def walk(self, *invoices: Invoice) -> None:
+    def read_in_turn(self, *invoices: Invoice) -> None:
         """Do the same, and let read-ahead finish after each."""
         for invoice in invoices:
             self.read(invoice)
-            self.rest.await_()
+            self.idle.await_()
 
     def downloads(self) -> Calls:
         """Return the PDF requests since the last time, once there are no more in flight."""
-        self.rest.await_()
+        self.idle.await_()
         return Counter(call for call in self.tenant.take_requests() if call.startswith("pdf"))
 
 
@@ -129,13 +131,13 @@ def mounted(
     clock: CrowdClock,
     **changes: Any,
 ) -> Iterator[Mounted]:
-    rest = Rest(clock)
+    idle = Idle(clock)
     changes = {"read_ahead": READ_AHEAD, "parallel": PARALLEL, **changes}
     with running_library(tenant, store, clock, **changes) as library:
         for namespace in tenant.invoices_of:
             library.directory(f"/{namespace}")
         tenant.take_requests()
-        yield Mounted(library, tenant, rest)
+        yield Mounted(library, tenant, idle)
 
 
 def path(invoice: Invoice) -> str:
@@ -163,29 +165,29 @@ def reach(opens: int, read_ahead: int = READ_AHEAD) -> int:
 @in_both_orders
 @pytest.mark.parametrize("read_ahead", [1, 2, 3, 8, 16, 32])
 def test_the_window_doubles_with_each_open_up_to_read_ahead(
-    mount: Mount, walk: Sequence[Invoice], read_ahead: int
+    mount: Mount, order: Sequence[Invoice], read_ahead: int
 ) -> None:
     mounted, reached = mount(read_ahead), 0
-    for opens, invoice in enumerate(walk, start=1):
-        mounted.walk(invoice)
-        assert mounted.downloads() == once(walk[reached : reach(opens, read_ahead)])
+    for opens, invoice in enumerate(order, start=1):
+        mounted.read_in_turn(invoice)
+        assert mounted.downloads() == once(order[reached : reach(opens, read_ahead)])
         reached = reach(opens, read_ahead)
 
 
 @in_both_orders
-def test_a_walk_ends_at_the_end_of_the_folder(mount: Mount, walk: Sequence[Invoice]) -> None:
+def test_read_ahead_stops_at_the_end_of_the_folder(mount: Mount, order: Sequence[Invoice]) -> None:
     mounted = mount()
-    mounted.walk(*walk[-3:])
-    assert mounted.downloads() == once(walk[-3:])
+    mounted.read_in_turn(*order[-3:])
+    assert mounted.downloads() == once(order[-3:])
 
 
 @in_both_orders
 def test_files_may_stay_open_during_sequential_access(
-    mount: Mount, walk: Sequence[Invoice]
+    mount: Mount, order: Sequence[Invoice]
 ) -> None:
     mounted = mount()
-    opened = [mounted.library.open(path(invoice)) for invoice in walk[:3]]
-    assert mounted.downloads() == once(walk[:7])
+    opened = [mounted.library.open(path(invoice)) for invoice in order[:3]]
+    assert mounted.downloads() == once(order[:7])
     for invoice in opened:
         mounted.library.release(invoice)
 
@@ -225,27 +227,27 @@ def held(tenant: FakeTenant, invoices: Sequence[Invoice]) -> Iterator[Gate]:
     ],
     ids=str,
 )
-def test_opens_here_and_there_download_nothing_else(mount: Mount, places: list[int]) -> None:
+def test_non_sequential_opens_download_nothing_ahead(mount: Mount, places: list[int]) -> None:
     opened = [BY_PERIOD[place] for place in places]
     mounted = mount()
-    mounted.walk(*opened)
+    mounted.read_in_turn(*opened)
     assert mounted.downloads() == once(list(dict.fromkeys(opened)))
 
 
 @pytest.mark.parametrize("policy", [{"read_ahead": 0}, {"parallel": 1}, {"parallel": 2}], ids=str)
 @in_both_orders
 def test_there_is_no_read_ahead_if_it_is_off_or_has_no_slot(
-    mount: Mount, walk: Sequence[Invoice], policy: dict[str, int]
+    mount: Mount, order: Sequence[Invoice], policy: dict[str, int]
 ) -> None:
     mounted = mount(**policy)
-    for invoice in walk:
-        mounted.walk(invoice)
+    for invoice in order:
+        mounted.read_in_turn(invoice)
         assert mounted.downloads() == once([invoice])
 
 
 def test_stat_of_the_next_files_does_not_advance_read_ahead(mount: Mount) -> None:
     mounted = mount()
-    mounted.walk(*BY_PERIOD[:2])
+    mounted.read_in_turn(*BY_PERIOD[:2])
     for invoice in BY_PERIOD[2:12]:
         mounted.library.attributes(path(invoice))
     assert mounted.downloads() == once(BY_PERIOD[:4])
@@ -255,16 +257,16 @@ def test_a_stat_before_each_open_does_not_disturb_read_ahead(mount: Mount) -> No
     mounted = mount()
     for invoice in BY_PERIOD[:3]:
         mounted.library.attributes(path(invoice))
-        mounted.walk(invoice)
+        mounted.read_in_turn(invoice)
     assert mounted.downloads() == once(BY_PERIOD[: reach(3)])
 
 
 # Concurrent accesses.
 
 
-def test_the_next_place_of_another_namespace_is_not_a_step(mount: Mount) -> None:
+def test_sequential_access_does_not_span_namespaces(mount: Mount) -> None:
     mounted = mount()
-    mounted.walk(BY_PERIOD[0], OTHERS[1])
+    mounted.read_in_turn(BY_PERIOD[0], OTHERS[1])
     assert mounted.downloads() == once([BY_PERIOD[0], OTHERS[1]])
 
 
@@ -272,13 +274,13 @@ def test_concurrent_copies_in_different_orders_download_each_once(
     mount: Mount,
 ) -> None:
     mounted = mount()
-    walks = itertools.cycle([BY_PERIOD, BY_NAME, BY_STRIDE, OTHERS])
-    crowd(lambda: mounted.read(*next(walks)), threads=8)
+    orders = itertools.cycle([BY_PERIOD, BY_NAME, BY_STRIDE, OTHERS])
+    crowd(lambda: mounted.read(*next(orders)), threads=8)
     assert mounted.downloads() == once([*BY_PERIOD, *OTHERS])
 
 
 @pytest.mark.parametrize("is_ahead", [False, True])
-def test_64_readers_of_one_new_invoice_make_one_call(
+def test_64_readers_of_one_new_invoice_make_one_request(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_ahead: bool
 ) -> None:
     mounted = mount()
@@ -294,13 +296,13 @@ def test_64_readers_of_one_new_invoice_make_one_call(
     assert mounted.downloads()[pdf_call(BY_PERIOD[2])] == 1
 
 
-# Accesses that end early.
+# Slow access.
 
 
 def test_slow_sequential_access_is_read_ahead_too(mount: Mount, clock: CrowdClock) -> None:
     mounted = mount(list_ttl_s=1000)
     for invoice in BY_PERIOD[:3]:
-        mounted.walk(invoice)
+        mounted.read_in_turn(invoice)
         clock.advance(30)
     assert mounted.downloads() == once(BY_PERIOD[: reach(3)])
 
@@ -314,22 +316,22 @@ def test_hidden_invoices_are_not_downloaded_ahead(mount: Mount, tenant: FakeTena
             tenant.bill(replace(invoice, status="issued"))
     shown = BY_PERIOD[::3]
     mounted = mount(statuses=frozenset({"paid"}))
-    mounted.walk(*shown[:2])
+    mounted.read_in_turn(*shown[:2])
     assert mounted.downloads() == once(shown[:4])
-    mounted.walk(*shown[2:])
+    mounted.read_in_turn(*shown[2:])
     assert mounted.downloads() == once(shown[4:])
 
 
 @in_both_orders
 @pytest.mark.parametrize("is_remounted", [False, True])
 def test_sequential_access_to_cached_invoices_makes_no_request(
-    mount: Mount, walk: Sequence[Invoice], is_remounted: bool
+    mount: Mount, order: Sequence[Invoice], is_remounted: bool
 ) -> None:
     mounted = mount()
     mounted.read(*BY_PERIOD)
     mounted.downloads()
     mounted = mount() if is_remounted else mounted
-    mounted.walk(*walk)
+    mounted.read_in_turn(*order)
     assert mounted.downloads() == Counter()
 
 
@@ -337,23 +339,23 @@ def test_invoices_cached_by_another_mount_are_not_downloaded_ahead(mount: Mount)
     mounted, other = mount(), mount()
     other.read(*BY_STRIDE)
     other.downloads()
-    mounted.walk(*BY_PERIOD)
+    mounted.read_in_turn(*BY_PERIOD)
     assert mounted.downloads() == Counter()
 
 
 @in_both_orders
 @pytest.mark.parametrize("is_eager", [False, True])
 def test_evicted_invoices_are_downloaded_ahead_again(
-    mount: Mount, store: MemoryStore, walk: Sequence[Invoice], is_eager: bool
+    mount: Mount, store: MemoryStore, order: Sequence[Invoice], is_eager: bool
 ) -> None:
     mounted = mount(fetch=Fetch.ON_STAT if is_eager else Fetch.ON_OPEN)
-    mounted.walk(*walk)
+    mounted.read_in_turn(*order)
     mounted.downloads()
     store.pdfs.clear()
-    mounted.walk(*walk[:3])
-    assert mounted.downloads() == once(walk[: reach(3)])
-    mounted.walk(*walk[3:])
-    assert mounted.downloads() == once(walk[reach(3) :])
+    mounted.read_in_turn(*order[:3])
+    assert mounted.downloads() == once(order[: reach(3)])
+    mounted.read_in_turn(*order[3:])
+    assert mounted.downloads() == once(order[reach(3) :])
 
 
 def test_expired_drafts_are_downloaded_ahead(
@@ -366,14 +368,14 @@ def test_expired_drafts_are_downloaded_ahead(
     clock.advance(ACTIVE_TTL_S)
     for invoice in active:
         tenant.bill(invoice, pdf_of(f"later {invoice.key}"))
-    mounted.walk(*active[:3])
+    mounted.read_in_turn(*active[:3])
     assert mounted.downloads() == once(active[: reach(3)])
 
 
 def test_drafts_with_a_ttl_of_0_are_downloaded_once(mount: Mount, tenant: FakeTenant) -> None:
     active = [tenant.bill(replace(invoice, active=True)) for invoice in BY_PERIOD]
     mounted = mount(active_ttl_s=0)
-    mounted.walk(*active)
+    mounted.read_in_turn(*active)
     assert mounted.downloads() == once(active)
 
 
@@ -389,7 +391,7 @@ def test_changed_invoices_are_downloaded_ahead(
     clock.advance(LIST_TTL_S)
     mounted.library.directory("/system")
     mounted.downloads()
-    mounted.walk(*changed[:3])
+    mounted.read_in_turn(*changed[:3])
     assert mounted.downloads() == once(changed[: reach(3)])
 
 
@@ -424,16 +426,18 @@ with_any_failing_store = pytest.mark.parametrize(
 
 @in_both_orders
 @with_any_failing_store
-@pytest.mark.parametrize("way", [Mounted.read, Mounted.walk], ids=["in a hurry", "at leisure"])
+@pytest.mark.parametrize(
+    "way", [Mounted.read, Mounted.read_in_turn], ids=["in a hurry", "at leisure"]
+)
 def test_a_failing_store_causes_no_second_download(
     mount: Mount,
-    walk: Sequence[Invoice],
+    order: Sequence[Invoice],
     way: Callable[..., None],
 ) -> None:
     mounted = mount()
-    way(mounted, *walk)
+    way(mounted, *order)
     assert mounted.downloads() == once(BY_PERIOD)
-    way(mounted, *walk)
+    way(mounted, *order)
     assert mounted.downloads() <= once(BY_PERIOD)
 
 
@@ -448,10 +452,10 @@ def test_a_failed_read_ahead_fails_no_open(
 ) -> None:
     mounted = mount()
     tenant.fail(pdf_call(BY_PERIOD[2]), kind("at this moment"))
-    mounted.walk(*BY_PERIOD[:2])
+    mounted.read_in_turn(*BY_PERIOD[:2])
     assert mounted.downloads()[pdf_call(BY_PERIOD[2])] == 1
-    tenant.mend()
-    mounted.walk(*BY_PERIOD[2:])
+    tenant.fix()
+    mounted.read_in_turn(*BY_PERIOD[2:])
 
 
 @pytest.mark.parametrize("kind", [NotFound, Denied, TooLarge])
@@ -460,9 +464,9 @@ def test_an_open_does_not_repeat_a_request_just_refused_to_read_ahead(
 ) -> None:
     mounted = mount()
     tenant.fail(pdf_call(BY_PERIOD[2]), kind("the server said so"))
-    mounted.walk(*BY_PERIOD[:2])
+    mounted.read_in_turn(*BY_PERIOD[:2])
     mounted.downloads()
-    tenant.mend()
+    tenant.fix()
     clock.advance(FAILURE_MEMORY_S - 0.125)
     with pytest.raises(kind, match="the server said so"):
         mounted.read(BY_PERIOD[2])
@@ -488,7 +492,7 @@ def test_each_pdf_is_requested_twice_at_most_while_all_downloads_fail(
 
 
 @pytest.mark.parametrize("kind", [NotFound, Denied])
-def test_failures_of_some_invoices_cost_others_no_request(
+def test_failures_of_some_invoices_cause_no_extra_requests(
     mount: Mount, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     mounted, bad = mount(), BY_PERIOD[::5]
@@ -508,20 +512,17 @@ def test_a_rate_limit_delays_read_ahead_but_no_open(
 ) -> None:
     mounted, refused = mount(list_ttl_s=1000), BY_PERIOD[2]
     tenant.fail(pdf_call(refused), RateLimited("429", retry_after_s=60))
-    mounted.walk(*BY_PERIOD[:2])
-    tenant.mend()
+    mounted.read_in_turn(*BY_PERIOD[:2])
+    tenant.fix()
     before = mounted.downloads() - once([refused])
-    mounted.walk(*BY_PERIOD[2:10])
+    mounted.read_in_turn(*BY_PERIOD[2:10])
     assert mounted.downloads() + before == once(BY_PERIOD[:10])
 
     clock.advance(61)
     mounted.downloads()
-    mounted.walk(*BY_PERIOD[10:13])
+    mounted.read_in_turn(*BY_PERIOD[10:13])
     clock.advance(1)  # after a 429, requests are at most this far apart
     assert mounted.downloads() - once(BY_PERIOD[10:13])
-
-
-# Slots.
 
 
 # With --fetch on-stat.
@@ -530,10 +531,10 @@ def test_a_rate_limit_delays_read_ahead_but_no_open(
 @in_both_orders
 @pytest.mark.parametrize("read_ahead", [0, READ_AHEAD])
 def test_sequential_access_with_on_stat_downloads_each_once(
-    mount: Mount, walk: Sequence[Invoice], read_ahead: int
+    mount: Mount, order: Sequence[Invoice], read_ahead: int
 ) -> None:
     mounted = mount(read_ahead, fetch=Fetch.ON_STAT)
-    for invoice in walk:
+    for invoice in order:
         assert mounted.library.attributes(path(invoice)).size_bytes == SIZE_BYTES
         mounted.read(invoice)
     assert mounted.downloads() == once(BY_PERIOD)
@@ -552,7 +553,7 @@ _RUNS = st.lists(
 def test_only_the_window_after_two_neighbours_is_downloaded_and_once(
     runs: list[tuple[list[Invoice], int, int]], read_ahead: int
 ) -> None:
-    opened = [invoice for walk, start, length in runs for invoice in walk[start : start + length]]
+    opened = [invoice for order, start, length in runs for invoice in order[start : start + length]]
     tenant = FakeTenant()
     for invoice in BY_PERIOD:
         tenant.bill(invoice)
@@ -561,10 +562,10 @@ def test_only_the_window_after_two_neighbours_is_downloaded_and_once(
         downloads = mount.downloads()
     may_be_ahead = {
         invoice
-        for walk in (BY_PERIOD, BY_NAME)
-        for place, (before, after) in enumerate(itertools.pairwise(walk), start=2)
+        for order in (BY_PERIOD, BY_NAME)
+        for place, (before, after) in enumerate(itertools.pairwise(order), start=2)
         if before in opened and after in opened
-        for invoice in walk[place : place + read_ahead]
+        for invoice in order[place : place + read_ahead]
     }
     assert set(downloads.values()) <= {1}
     assert once(opened).keys() <= downloads.keys() <= once([*opened, *may_be_ahead]).keys()

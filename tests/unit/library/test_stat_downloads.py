@@ -89,7 +89,7 @@ def lazy(mount: Mount) -> Library:
     return mount()
 
 
-def look(library: Library, invoice: Invoice) -> int:
+def stat_size(library: Library, invoice: Invoice) -> int:
     """Return the size that stat shows."""
     return library.attributes(f"/{invoice.key}").size_bytes
 
@@ -110,7 +110,7 @@ def pdf_call(invoice: Invoice) -> str:
 def test_stat_shows_the_exact_size_after_one_download_with_on_stat(
     eager: Library, tenant: FakeTenant
 ) -> None:
-    assert [look(eager, INVOICES[0]) for _ in range(3)] == [1000] * 3
+    assert [stat_size(eager, INVOICES[0]) for _ in range(3)] == [1000] * 3
     assert read(eager, INVOICES[0]) == tenant.pdf(INVOICES[0])
     assert tenant.take_requests() == [pdf_call(INVOICES[0])]
 
@@ -142,7 +142,7 @@ def test_stat_has_one_deadline_for_the_listing_and_the_download(
 ) -> None:
     clock.advance(LIST_TTL_S)
     tenant.during("list", lambda: clock.advance(10))
-    look(eager, INVOICES[0])
+    stat_size(eager, INVOICES[0])
     assert tenant.deadlines_left_s[pdf_call(INVOICES[0])] == TIMEOUT_S - 10
 
 
@@ -152,10 +152,10 @@ def test_stat_downloads_an_expired_draft_where_listing_is_forbidden(
     unlisted = tenant.bill(Invoice("system", "unlisted"), pdf_of("first", 1000))
     tenant.fail("list", Denied("no"))
     clock.advance(LIST_TTL_S)
-    assert look(eager, unlisted) == 1000
+    assert stat_size(eager, unlisted) == 1000
     tenant.bill(unlisted, pdf_of("second", 5000))
     clock.advance(ACTIVE_TTL_S)
-    assert look(eager, unlisted) == 5000
+    assert stat_size(eager, unlisted) == 5000
 
 
 # Downloads that fail.
@@ -166,7 +166,7 @@ def test_stat_never_fails_because_a_download_failed(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail("pdf", kind("not now"))
-    assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+    assert stat_size(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
 
 
 @pytest.mark.parametrize("kind", [*NO_RESPONSES, Unauthenticated, RateLimited])
@@ -175,14 +175,14 @@ def test_stat_waits_for_a_failing_api_twice_not_once_per_invoice(
 ) -> None:
     tenant.fail("pdf", kind("not now"))
     looked_at = (INVOICES[0], OTHER, *INVOICES[::-3])
-    assert {look(eager, item) for item in looked_at} == {MAX_PDF_SIZE_BYTES}
+    assert {stat_size(eager, item) for item in looked_at} == {MAX_PDF_SIZE_BYTES}
     failed = tenant.take_requests()
     assert failed[0] == pdf_call(INVOICES[0])
     assert set(failed) <= {pdf_call(INVOICES[0]), pdf_call(OTHER)}  # no request in a cool-down
 
     clock.advance(FAILURE_MEMORY_S)
-    tenant.mend()
-    assert look(eager, INVOICES[5]) == 1000
+    tenant.fix()
+    assert stat_size(eager, INVOICES[5]) == 1000
 
 
 @pytest.mark.parametrize("kind", [Denied, Busy, Unavailable])
@@ -191,34 +191,34 @@ def test_a_temporary_failure_is_retried_after_the_failure_memory(
 ) -> None:
     tenant.fail("pdf", kind("not now"))
     for place in (0, 5):
-        look(eager, INVOICES[place])
+        stat_size(eager, INVOICES[place])
     tenant.take_requests()
     clock.advance(FAILURE_MEMORY_S - 1)
-    assert look(eager, INVOICES[8]) == MAX_PDF_SIZE_BYTES
+    assert stat_size(eager, INVOICES[8]) == MAX_PDF_SIZE_BYTES
     assert tenant.take_requests() == []
 
-    tenant.mend()
+    tenant.fix()
     clock.advance(1)
-    assert look(eager, INVOICES[0]) == 1000
+    assert stat_size(eager, INVOICES[0]) == 1000
 
 
 @pytest.mark.parametrize("kind", [*NO_RESPONSES, NotFound, Busy, TooLarge, *DENIALS])
-def test_a_failure_of_one_invoice_costs_no_other_its_size(
+def test_a_failure_of_one_invoice_hides_no_other_size(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail(pdf_call(INVOICES[0]), kind("this one"))
     for _ in range(3):
-        assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
-        assert look(eager, INVOICES[5]) == 1000
-    assert look(eager, OTHER) == 1000
+        assert stat_size(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+        assert stat_size(eager, INVOICES[5]) == 1000
+    assert stat_size(eager, OTHER) == 1000
 
 
-def test_failures_with_a_download_between_them_pause_no_other_invoice(
+def test_failures_separated_by_a_success_delay_no_other_invoice(
     eager: Library, tenant: FakeTenant
 ) -> None:
     for place in (0, 5):
         tenant.fail(pdf_call(INVOICES[place]), Unavailable("this one"))
-    sizes = [look(eager, INVOICES[place]) for place in (0, 2, 5, 8)]
+    sizes = [stat_size(eager, INVOICES[place]) for place in (0, 2, 5, 8)]
     assert sizes == [MAX_PDF_SIZE_BYTES, 1000, MAX_PDF_SIZE_BYTES, 1000]
 
 
@@ -228,8 +228,8 @@ def test_a_listing_that_uses_up_the_deadline_is_not_a_failed_download(
     clock.advance(LIST_TTL_S)
     tenant.during("list", lambda: clock.advance(TIMEOUT_S))
     tenant.fail("list", TimedOut("too late"))
-    assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
-    assert look(eager, INVOICES[0]) == 1000
+    assert stat_size(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+    assert stat_size(eager, INVOICES[0]) == 1000
     assert tenant.take_requests() == ["list system", pdf_call(INVOICES[0])]
 
 
@@ -239,29 +239,29 @@ def test_a_refused_pdf_is_requested_once_per_refusal_memory(
 ) -> None:
     tenant.fail(pdf_call(INVOICES[0]), kind("not yet"))
     for _ in range(int(REFUSAL_MEMORY_S)):
-        assert look(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
+        assert stat_size(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
         clock.advance(1)
     assert tenant.take_requests().count(pdf_call(INVOICES[0])) == 1
 
-    tenant.mend()
-    assert look(eager, INVOICES[0]) == 1000
+    tenant.fix()
+    assert stat_size(eager, INVOICES[0]) == 1000
 
 
 def test_a_refused_pdf_is_requested_again_when_the_listing_changes(
     eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     tenant.fail("pdf", NotFound("not paid yet"))
-    look(eager, INVOICES[0])
-    tenant.mend()
+    stat_size(eager, INVOICES[0])
+    tenant.fix()
     paid = tenant.bill(replace(INVOICES[0], status="paid"))
     clock.advance(FAILURE_MEMORY_S)
-    assert look(eager, paid) == MAX_PDF_SIZE_BYTES  # nobody knows yet
+    assert stat_size(eager, paid) == MAX_PDF_SIZE_BYTES  # nobody knows yet
     clock.advance(LIST_TTL_S - FAILURE_MEMORY_S - 0.001)
     eager.directory("/system")
-    assert look(eager, paid) == MAX_PDF_SIZE_BYTES
+    assert stat_size(eager, paid) == MAX_PDF_SIZE_BYTES
     clock.advance(0.001)
     eager.directory("/system")
-    assert look(eager, paid) == 1000
+    assert stat_size(eager, paid) == 1000
 
 
 def test_a_refused_pdf_is_requested_as_often_as_listings_by_default() -> None:
@@ -273,19 +273,19 @@ def test_the_reason_for_an_unknown_size_is_logged(
 ) -> None:
     tenant.fail("pdf", NotFound("the server answered 404"))
     caplog.set_level(logging.INFO)
-    look(eager, INVOICES[0])
+    stat_size(eager, INVOICES[0])
     assert [record.getMessage() for record in caplog.records] == [
         f"The size of {INVOICES[0].key} is not known: the server answered 404"
     ]
 
 
-def test_a_forbidden_namespace_costs_two_requests_and_no_other_its_sizes(
+def test_a_forbidden_namespace_causes_two_requests_and_affects_no_other(
     eager: Library, tenant: FakeTenant
 ) -> None:
     for invoice in INVOICES:
         tenant.fail(pdf_call(invoice), Denied("this namespace"))
-    assert {look(eager, item) for item in INVOICES[::-3]} == {MAX_PDF_SIZE_BYTES}
-    assert look(eager, OTHER) == 1000
+    assert {stat_size(eager, item) for item in INVOICES[::-3]} == {MAX_PDF_SIZE_BYTES}
+    assert stat_size(eager, OTHER) == 1000
     assert tenant.take_requests() == [*map(pdf_call, INVOICES[::-3][:2]), pdf_call(OTHER)]
 
 
@@ -306,9 +306,9 @@ def test_sequential_stats_are_read_ahead_in_their_order(
 ) -> None:
     walked = INVOICES[::order]
     for invoice in walked[:2]:
-        look(eager, invoice)
+        stat_size(eager, invoice)
     assert downloaded_ahead == walked[2:4]
-    look(eager, walked[2])
+    stat_size(eager, walked[2])
     assert downloaded_ahead == walked[2:7]
 
 
@@ -317,7 +317,7 @@ def test_read_ahead_of_stats_reaches_as_far_as_parallel(
 ) -> None:
     library = mount(fetch=Fetch.ON_STAT, parallel=3)
     for invoice in INVOICES[:5]:
-        look(library, invoice)
+        stat_size(library, invoice)
     assert downloaded_ahead == INVOICES[2:8]
 
 
@@ -328,18 +328,18 @@ def test_a_namespace_with_an_odd_name_is_read_ahead(
     clock.advance(LIST_TTL_S)
     eager.directory("/")
     for invoice in odd[:2]:
-        look(eager, invoice)
+        stat_size(eager, invoice)
     assert downloaded_ahead == odd[2:4]
 
 
-def test_what_is_not_listed_is_no_step_of_a_walk(
+def test_an_unlisted_invoice_is_not_part_of_sequential_access(
     downloaded_ahead: list[Invoice], eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     unlisted = tenant.bill(Invoice("system", "unlisted"))
     tenant.fail("list", Denied("no"))
     clock.advance(LIST_TTL_S)
-    look(eager, unlisted)
-    look(eager, INVOICES[1])
+    stat_size(eager, unlisted)
+    stat_size(eager, INVOICES[1])
     assert downloaded_ahead == []
 
 
@@ -349,7 +349,7 @@ def test_an_invoice_with_a_known_size_is_not_downloaded_ahead(
     read(eager, INVOICES[2])
     store.pdfs.clear()
     for invoice in INVOICES[:2]:
-        look(eager, invoice)
+        stat_size(eager, invoice)
     assert downloaded_ahead == INVOICES[3:4]
 
 
@@ -358,7 +358,7 @@ def test_a_download_ahead_has_the_deadline_of_an_operation(
 ) -> None:
     with tenant.blocking(pdf_call(INVOICES[2])) as gate:
         for invoice in INVOICES[:2]:
-            look(eager, invoice)
+            stat_size(eager, invoice)
         gate.await_request()
     assert tenant.deadlines_left_s[pdf_call(INVOICES[2])] == TIMEOUT_S
 
@@ -367,7 +367,7 @@ def test_sequential_stats_download_nothing_by_default(
     lazy: Library, downloaded_ahead: list[Invoice]
 ) -> None:
     for invoice in INVOICES:
-        look(lazy, invoice)
+        stat_size(lazy, invoice)
     assert downloaded_ahead == []
 
 
@@ -376,16 +376,16 @@ def test_read_ahead_stops_while_the_api_fails(
 ) -> None:
     tenant.fail("pdf", Unreachable("no route"))
     for invoice in INVOICES:
-        look(eager, invoice)
+        stat_size(eager, invoice)
     assert downloaded_ahead == INVOICES[2:4]
 
 
 def test_read_ahead_goes_on_while_a_stat_waits_for_its_download(
     eager: Library, tenant: FakeTenant
 ) -> None:
-    look(eager, INVOICES[0])
+    stat_size(eager, INVOICES[0])
     with ThreadPoolExecutor(1) as thread, tenant.blocking("pdf") as gate:
-        waiting = thread.submit(look, eager, INVOICES[1])
+        waiting = thread.submit(stat_size, eager, INVOICES[1])
         for _ in INVOICES[1:4]:
             gate.await_request()
         gate.open()

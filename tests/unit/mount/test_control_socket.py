@@ -1,4 +1,4 @@
-"""The control socket of a mount: who can connect, what it answers, how it takes bad input."""
+"""The control socket of a mount: permitted users, responses, and malformed requests."""
 
 import itertools
 import json

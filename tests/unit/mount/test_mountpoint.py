@@ -217,7 +217,7 @@ def test_nothing_else_can_be_reserved_and_the_error_says_why(
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Run as nobody where we are root, who may write everywhere, and else as ourselves."""
+    """Run as the user nobody if we are root, since root may write everywhere."""
     if os.getuid() != 0:
         yield
         return

@@ -130,7 +130,7 @@ class Disk:
     def until_read(self) -> None:
         assert self._hanging.acquire(timeout=HANG_S)
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         self._is_fixed.set()
 
 
@@ -138,7 +138,7 @@ class Disk:
 def hanging() -> Iterator[Disk]:
     hanging = Disk()
     yield hanging
-    hanging.mend()
+    hanging.fix()
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_reads_work_again_once_the_disk_answers(impatient: DiskThreads, hanging:
         with pytest.raises(TimedOut):
             impatient.run(hanging.read)
 
-    hanging.mend()
+    hanging.fix()
 
     contents = (run_if_in_time(impatient, lambda: "content") for _ in range(1000))
     assert "content" in contents  # on a busy machine not at the first attempt
@@ -177,7 +177,7 @@ def test_a_read_that_timed_out_in_the_queue_is_never_made(
         impatient.run(lambda: late.append("read"))
     before = set(threading.enumerate())
 
-    hanging.mend()
+    hanging.fix()
     impatient.close()
     for thread in before - {threading.main_thread()}:
         thread.join(HANG_S)
@@ -194,7 +194,7 @@ def test_close_does_not_wait_for_a_running_read(hanging: Disk) -> None:
         disk.close()
 
         assert not content.done()
-        hanging.mend()
+        hanging.fix()
         assert content.result(HANG_S) == "content"
 
 
@@ -212,7 +212,7 @@ def test_queued_reads_raise_timed_out_on_close(hanging: Disk) -> None:
         hanging.until_read()
 
         disk.close()
-        hanging.mend()
+        hanging.fix()
 
         errors = {type(read.exception(HANG_S)) for read in reads}
     # Reads that begin after `close` may raise `RuntimeError`.

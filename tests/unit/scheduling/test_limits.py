@@ -93,7 +93,7 @@ def test_a_429_affects_only_its_kind_of_request(set_stage: SetStage, parallel: i
     assert len(crowd(stage, kind="list")) == free_slots(parallel)
 
 
-def test_successes_of_another_kind_win_nothing_back(set_stage: SetStage) -> None:
+def test_successes_of_another_kind_restore_no_slots(set_stage: SetStage) -> None:
     stage = set_stage(parallel=12)
     succeed(stage, kind="pdf")
     refuse(stage, kind="pdf")
@@ -132,7 +132,7 @@ def test_a_background_429_does_not_limit_the_foreground(
 
 
 @pytest.mark.parametrize("error", [NotFound, ServerFault])
-def test_other_failures_do_not_halve_it(set_stage: SetStage, error: type[InvoicefsError]) -> None:
+def test_other_failures_halve_no_slots(set_stage: SetStage, error: type[InvoicefsError]) -> None:
     stage = set_stage(parallel=8)
     succeed(stage)
     for _ in range(10):

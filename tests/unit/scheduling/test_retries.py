@@ -173,16 +173,16 @@ def test_backoff_occupies_no_slot(set_stage: SetStage) -> None:
     assert call.attempts == 1
 
 
-@pytest.mark.parametrize("looks", range(1, 16))
+@pytest.mark.parametrize("readings", range(1, 16))
 def test_a_retry_due_between_two_clock_readings_is_not_missed(
-    set_stage: SetStage, looks: int
+    set_stage: SetStage, readings: int
 ) -> None:
     clock = LeapingClock()
     stage = set_stage(parallel=1, clock=clock)
 
     def call(_: Deadline) -> str:
         if not clock.has_been_armed:
-            clock.leap_after(looks, seconds=2.0)
+            clock.leap_after(readings, seconds=2.0)
             raise Unavailable("503", retry_after_s=1.0)
         return "content"
 
@@ -216,9 +216,9 @@ class LeapingClock(FakeClock):
         self._leapt_s = 0.0
         self.has_been_armed = False
 
-    def leap_after(self, looks: int, seconds: float) -> None:
+    def leap_after(self, readings: int, seconds: float) -> None:
         self.has_been_armed = True
-        self._readings_left, self._leap_s = looks, seconds
+        self._readings_left, self._leap_s = readings, seconds
 
     def monotonic_s(self) -> float:
         now_s = super().monotonic_s() + self._leapt_s
@@ -548,7 +548,7 @@ def test_the_background_does_not_request_a_key_that_just_failed(stage: Stage) ->
 def test_a_background_request_that_timed_out_in_the_queue_is_no_failure(
     set_stage: SetStage, parallel: int, running: int
 ) -> None:
-    """The next caller must not get its timeout, but a request."""
+    """The next caller must cause a request instead of getting the old timeout."""
     stage = set_stage(parallel=parallel)
     for n in range(running):
         stage.start(f"running {n}", stage.blocked_call())

@@ -255,7 +255,7 @@ def test_max_wait_of_a_promoted_request_begins_when_it_is_joined(set_stage: SetS
     assert caller.result(HANG_S) == "content"
 
 
-def test_background_does_not_make_a_foreground_call_wait_again(set_stage: SetStage) -> None:
+def test_the_background_does_not_affect_a_running_foreground_request(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
     stage.start("running", stage.blocked_call())
     call = stage.blocked_call()

@@ -1,4 +1,4 @@
-"""The store in real folders: what it saves, where, with which permissions, and despite what.
+"""The store in real folders: what it saves, where, with which permissions, and failures.
 
 Damaged, planted and foreign data is in `test_damage`.
 """
@@ -130,7 +130,7 @@ def test_an_empty_listing_is_not_a_miss(store: Store) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 50], ids=["most are requested", "few are requested"])
-def test_records_are_found_in_one_go(store: Store, others: int) -> None:
+def test_several_records_are_found_in_one_call(store: Store, others: int) -> None:
     known = {invoice(f"known-{number}"): Record(number) for number in range(3)}
     store.save_records({**known, **{invoice(f"other-{n}"): Record(1) for n in range(others)}})
     assert store.records([*known, *(invoice(f"new-{number}") for number in range(5))]) == known
@@ -310,7 +310,7 @@ def test_an_unusable_folder_is_reported_by_name(
 @pytest.mark.promise(
     "A cache that belongs to another user, or that others could write to or replace, is not used."
 )
-def test_a_folder_of_somebody_else_is_not_used(
+def test_a_folder_of_another_user_is_not_used(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.mkdir()

@@ -11,7 +11,7 @@ _ROUNDS = 3  # a thread may be about to give work to one that was idle before
 _DISK = "disk"  # threads that work only while another thread waits for them
 
 
-class Rest:
+class Idle:
     """Waits until the threads that were started after it was created are idle.
 
     They are those that make requests, and their callers.
