@@ -75,15 +75,20 @@ class Pins:
 
     def add(self, invoice: Invoice, content: Content) -> OpenContent:
         """Open an invoice with this content, or add a handle to the version that is open."""
-        new = self._pin(invoice, content)
+        in_memory = Pin(invoice, OpenContent(content.record, content.pdf))
         with self._lock:
-            # The version of an open that finished in the meantime takes precedence.
-            pin = self._pins.get(invoice.key, new)
-            if pin is new:
-                self._size_bytes += new.memory_bytes
-            opened = self._with_handle(pin)
-        if pin is not new and new.spilled is not None:
-            new.spilled.close()
+            if invoice.key in self._pins or self._has_room_for(in_memory):
+                return self._opened(in_memory)
+        spilled = self._spill(content.pdf)
+        if spilled is None:
+            new = in_memory
+        else:
+            new = Pin(invoice, OpenContent(content.record, spilled), spilled)
+        with self._lock:
+            is_superseded = invoice.key in self._pins
+            opened = self._opened(new)
+        if is_superseded and spilled is not None:
+            spilled.close()
         return opened
 
     def release(self, invoice: Invoice) -> None:
@@ -91,11 +96,16 @@ class Pins:
         if self._remove_handle(invoice):
             return_small_blocks()
 
-    def _pin(self, invoice: Invoice, content: Content) -> Pin:
-        has_room = self._size_bytes + len(content.pdf) <= MAX_PINNED_BYTES
-        spilled = None if has_room else self._spill(content.pdf)
-        pdf = content.pdf if spilled is None else spilled
-        return Pin(invoice, OpenContent(content.record, pdf), spilled)
+    def _has_room_for(self, pin: Pin) -> bool:
+        return self._size_bytes + pin.memory_bytes <= MAX_PINNED_BYTES
+
+    def _opened(self, new: Pin) -> OpenContent:
+        """Add a handle to the version that is open, or open this one."""
+        pin = self._pins.get(new.invoice.key)
+        if pin is None:
+            pin = new
+            self._size_bytes += new.memory_bytes
+        return self._with_handle(pin)
 
     def _remove_handle(self, invoice: Invoice) -> bool:
         """Remove one handle; returns whether none is open and much memory has been freed."""
