@@ -65,7 +65,7 @@ class Downloads:
         self._drafts = MemoryCache(limit_bytes)
         self._ahead = MemoryCache(limit_bytes)
         self._refreshed_ns: dict[str, int] = {}
-        self._was_last_evicted = False  # whether the last PDF read from the store was not there
+        self._was_last_evicted = False  # whether the last PDF sought in the store was missing
         self._lock = threading.Lock()
         self._count = 0
         self._hits = 0
@@ -120,7 +120,7 @@ class Downloads:
         elif self.in_memory(invoice) is None and self._drafts.has_room_for(facts.size_bytes):
             self._fresh_from_store(invoice)
 
-    def opened(self, invoice: Invoice) -> None:
+    def discard_ahead(self, invoice: Invoice) -> None:
         """Discard the content that was downloaded ahead: from now on the handle has it."""
         self._ahead.discard(invoice.key)
 
@@ -145,7 +145,7 @@ class Downloads:
         return content
 
     def fetch_or_stale(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """Return fresh content, or stale content if the API gives no answer."""
+        """Return fresh content, or stale content if the API gives no usable response."""
         try:
             return self.fetch(invoice, deadline)
         except NoResponse as error:
@@ -177,7 +177,10 @@ class Downloads:
         """Start a download as `start` does, and keep the content in memory until it is opened."""
 
         def download(until: Deadline) -> Content:
-            content = self._download_unless_fresh(invoice, until)
+            found = self._found_fresh(invoice)
+            if found is not None:
+                return found  # a program may have opened it in the meantime
+            content = self._download(invoice, until)
             self._ahead.put(invoice.key, content)
             return content
 
@@ -191,7 +194,7 @@ class Downloads:
         """Return key, kind and function of the job that downloads."""
 
         def download(deadline: Deadline) -> Content:
-            return self._download_unless_fresh(invoice, deadline)
+            return self._found_fresh(invoice) or self._download(invoice, deadline)
 
         return f"pdf/{invoice.key}", "pdf", download
 
@@ -218,13 +221,11 @@ class Downloads:
             self._request(invoice, deadline)
         return downloaded[0] if downloaded else found
 
-    def _download_unless_fresh(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """Download, unless another thread or mount has just done so; uses the store."""
-        if self._access.may_see(PDF, invoice.namespace):
-            found = self.in_memory(invoice) or self._fresh_from_store(invoice)
-            if found is not None:
-                return found
-        return self._download(invoice, deadline)
+    def _found_fresh(self, invoice: Invoice) -> Content | None:
+        """Return fresh content that another thread or mount has downloaded; uses the store."""
+        if not self._access.may_see(PDF, invoice.namespace):
+            return None
+        return self.in_memory(invoice) or self._fresh_from_store(invoice)
 
     def _download(
         self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool = False

@@ -144,7 +144,7 @@ class Pdfs:
         if opened is None:
             content = self._downloads.fetch_or_stale(invoice, deadline)
             opened = self._pins.add(invoice, content)
-            self._downloads.opened(invoice)
+            self._downloads.discard_ahead(invoice)
         return opened
 
     def release(self, invoice: Invoice) -> None:

@@ -29,6 +29,7 @@ from invoicefs.model import (
     StoredContent,
 )
 from tests.support.fake_tenant import FakeTenant, pdf_of
+from tests.support.idle import Idle
 from tests.support.memory_store import MemoryStore
 from tests.support.running_library import (
     ACTIVE_TTL_S,
@@ -374,6 +375,19 @@ def test_the_cached_pdf_is_served_while_the_api_gives_no_answer(
     tenant.fix()
     clock.advance(FAILURE_MEMORY_S)
     assert files.read(ACTIVE) == pdf_of("second")
+
+
+def test_read_ahead_keeps_no_cached_pdf_in_memory(mount: Mount, clock: CrowdClock) -> None:
+    """It does not know that the file has just been opened, so nothing would ever discard it."""
+    idle = Idle(clock)
+    files = mount()
+    files.list(FINAL)
+    files.read(FINAL)
+
+    files.downloads.start_ahead(FINAL, Deadline.after(LONG_S, clock))
+    idle.await_()
+
+    assert files.downloads.in_memory(FINAL) is None
 
 
 # Open files.
