@@ -11,7 +11,7 @@ every failure but `Denied`.
 
 from typing import Final
 
-TIMED_OUT: Final = "no answer within the timeout"
+TIMED_OUT: Final = "no response within the timeout"
 MOUNT_IS_ENDING: Final = "the mount is ending"
 
 

@@ -75,7 +75,7 @@ class NewFolder:
         self._missing = []
 
     def remove_if_new(self) -> None:
-        """Remove the folder, if it was missing, and the once missing folders above it, if empty."""
+        """Remove the folder if it was missing, and those missing above it that are empty now."""
         if not self._missing:
             return
         folder, *parents = self._missing

@@ -20,7 +20,7 @@ def return_large_blocks() -> None:
 
 
 def return_small_blocks() -> None:
-    """Return small blocks that glibc keeps to the system, see malloc_trim(3).
+    """Return to the system the free small blocks that glibc keeps, see malloc_trim(3).
 
     Otherwise glibc keeps free blocks between used ones: 50 MB after 600 invoices of 300 kB were
     open at the same time (measured).

@@ -133,10 +133,10 @@ class AccessKey(NamedTuple):
 
 
 class Order(enum.Enum):
-    """The orders in which programs go through the files of a folder.
+    """The orders in which programs access the files of a folder.
 
-    Measured: ``cp -r`` goes by inode; ``ls``, ``tar``, ``find`` and ``zip`` go as listed, which is
-    the same here; ``rsync`` and ``rclone`` go by name.
+    Measured: ``cp -r`` uses the order of inodes; ``ls``, ``tar``, ``find`` and ``zip`` that of the
+    directory, which is the same here; ``rsync`` and ``rclone`` that of names.
     """
 
     INODE = "inode"

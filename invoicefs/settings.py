@@ -48,7 +48,7 @@ class Settings:
     """Maximum total size of cached PDFs; the least recently stored are evicted first."""
 
     fetch: Fetch = Fetch.ON_OPEN
-    """When invoices are downloaded; with on-stat, ``stat`` always shows the exact size."""
+    """When invoices are downloaded; with on-stat, ``stat`` waits for that."""
 
     parallel: int = 8
     """Maximum number of concurrent requests; two of them are reserved for the foreground."""

@@ -24,7 +24,7 @@ _GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32  # see inflateInit2 in zlib.h
 _COMPRESSIONS: Final = frozenset({"gzip", "x-gzip", "deflate"})
 
 Read = Callable[[int], bytes]
-"""Returns up to a number of bytes, and none at the end."""
+"""A function that returns up to the given number of bytes, and none at the end of the body."""
 
 
 class BodyTooLarge(UnusableResponse):

@@ -260,11 +260,11 @@ class Api:
     def _redirected(self, request: "_Request", response: Response) -> "_Request":
         url = urljoin(response.url, response.headers["location"])
         if not _is_same_origin(url, self._url):
-            raise Misdirected("the server redirects to another host, which is never followed")
+            raise Misdirected("the server redirects to another host, which is not allowed")
         if not _is_same_resource(url, request.url, request.query):
             raise Misdirected("the server redirects to another invoice or namespace")
         if request.redirects == _MAX_REDIRECTS:
-            raise Misdirected("the server redirects in a circle")
+            raise Misdirected("the server redirects in a loop")
         return request._replace(url=url, query="", redirects=request.redirects + 1)
 
 

@@ -7,8 +7,8 @@ a final response, shifted every later response by one). So:
 1. Every 1xx response is skipped, except 101, which would change the protocol and is an error.
 2. What decides where the body ends (``Content-Length``, ``Transfer-Encoding``, chunk sizes) must be
    unambiguous; otherwise the response is refused at once, with a reason.
-3. Everything else is accepted as by curl (tried with curl 7.88): names that are not tokens,
-   blanks before a colon, bare CRs, folded lines, lines that end with LF alone.
+3. Everything else is accepted, as curl does (tested with 7.88): names that are not tokens,
+   whitespace before a colon, bare CRs, folded lines, lines that end with LF alone.
 4. `FramedResponse.has_ended` is only True after the announced end, with nothing unread behind it.
 
 ``http.client`` drops a header that it cannot parse and all that follow it, and mistakes the end of
@@ -36,7 +36,7 @@ _SWITCHING_PROTOCOLS = 101
 
 
 class NotHttp(http.client.HTTPException):
-    """The response is invalid; the message is the rest of a sentence after "the response"."""
+    """The response is invalid; the message continues a sentence that begins with "the response"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from invoicefs.model import (
 log = logging.getLogger(__name__)
 
 MAX_LISTED_VALUES: Final = 4_000_000
-"""The maximum in a list: 300 000 invoices have 2.4 million. It takes at most half a gigabyte."""
+"""The maximum in a list (300 000 invoices have 2.4 million); they take at most half a gigabyte."""
 
 MAX_VALUES: Final = 1000
 """The maximum in any other response."""
@@ -98,7 +98,7 @@ def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 AMBIGUOUS: Final = object()
-"""The value of a field that occurs with different values, or repeatedly although requested."""
+"""The value of a field that occurs with different values, or of a requested one that recurs."""
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_object_of, parse_int=str)
 

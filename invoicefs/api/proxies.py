@@ -48,7 +48,7 @@ def check_proxy(proxy: str) -> None:
 
 
 def _variable_of(proxy: str) -> str:
-    """Return the name of the environment variable that has this value."""
+    """Return the name of the environment variable that has this value, or a description."""
     found = (
         name
         for name, value in os.environ.items()

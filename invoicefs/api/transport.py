@@ -42,8 +42,8 @@ _CONNECT_TIMEOUT_S = 10.0
 class Response:
     """A response whose head has arrived. The names of `headers` are case-insensitive.
 
-    `read` returns up to a number of bytes of the body, still compressed, and none at its end. It
-    raises exceptions of `errors`.
+    `read` returns up to the given number of bytes of the body, still compressed, and none at its
+    end. It raises exceptions of `errors`.
     """
 
     url: str

@@ -38,15 +38,15 @@ _ALERTS = {
 
 
 def translated(error: Exception) -> NoResponse:
-    """Return the exception of the domain for a foreign one, with a message for users."""
+    """Return the domain's exception for one of the HTTP stack, with a message for users."""
     if type(error) is OSError and error.errno is None:
         # A bare `OSError` comes from requests itself, if the CA bundle cannot be found.
         return UntrustedServer(str(error))
-    kind, words = _judged(error)
+    kind, words = _classified(error)
     return kind(words)
 
 
-def _judged(error: BaseException) -> tuple[type[NoResponse], str]:
+def _classified(error: BaseException) -> tuple[type[NoResponse], str]:
     chain = tuple(_chain(error))
     if any(isinstance(link, ProxyUnreachable) for link in chain):
         return Unreachable, "the proxy cannot be reached"

@@ -43,7 +43,8 @@ def find(
     """Find all files below some paths, and those that have to be downloaded.
 
     A file that was never downloaded has no blocks (``du``). Files that were evicted still have
-    blocks: `evicted` returns them, and is called last, because a mount knows only listed ones.
+    blocks: `evicted` returns them, and is called last, because a mount only knows the files that
+    have been listed.
     """
     failures: list[Fetched] = []
     # The keys are unique, because a path may be inside another one.

@@ -53,7 +53,9 @@ def info(cache_dir: Path | None, url: str | None) -> None:
 
 
 @cache.command(epilog=examples("invoicefs cache verify --dry-run"))
-@click.option("--dry-run", "is_dry", is_flag=True, help="Report damage without removing.")
+@click.option(
+    "--dry-run", "is_dry", is_flag=True, help="Report damaged invoices without removing them."
+)
 @_store_options
 @click.pass_context
 def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dry: bool) -> None:

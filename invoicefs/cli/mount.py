@@ -96,7 +96,7 @@ def mount(
     log.info("%s", origins)
     if verbosity and not is_foreground:  # the log goes elsewhere
         warn(origins)
-    for file in credentials.open_files:
+    for file in credentials.exposed_files:
         warn(f"Others on this machine can read or change {file}: chmod 600 {file}")
     if call.helper and call.helper.is_fake:
         return
@@ -115,7 +115,7 @@ def mount(
 
 @click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))
 @click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
-@click.option("--lazy", is_flag=True, help="Detach now; end when no program uses the mount.")
+@click.option("--lazy", is_flag=True, help="Detach now; the mount ends when no program uses it.")
 def umount(mount_point: Path, lazy: bool) -> None:
     """Unmount MOUNTPOINT."""
     from invoicefs.mount.mountpoint import unmount

@@ -129,7 +129,7 @@ def _response(
     response = control_socket.send(mount.device, request, timeout_s=timeout_s)
     if response is None:
         raise UserError(
-            f"No mount of yours responds for {mount.path}: the mount may belong to another user, "
-            "or have lost its process."
+            f"No mount of yours responds at {mount.path}: it may belong to another user, or its "
+            "process may have ended."
         )
     return response

@@ -88,7 +88,7 @@ def load_p12_content(content: bytes, bundle: str, password: str | None) -> ssl.S
         if password is None:
             raise PasswordNeeded(f"{bundle} needs a password, or is not a P12 bundle.") from None
         raise UserError(
-            f"{bundle} does not open with this password, or is not a P12 bundle."
+            f"{bundle} cannot be opened with this password, or is not a P12 bundle."
         ) from None
     if found.key is None or found.cert is None:
         raise UserError(f"The P12 bundle {bundle} has no certificate with its private key.")
@@ -143,7 +143,7 @@ def _check_time_of_pem(file: Path) -> None:
 def _check_time(certificate: "Certificate", file: Path | str) -> None:
     now = datetime.now(UTC)
     if now >= (end := certificate.not_valid_after_utc):
-        raise UserError(f"The certificate in {file} has expired on {end:%Y-%m-%d}: {RENEWAL_HINT}.")
+        raise UserError(f"The certificate in {file} expired on {end:%Y-%m-%d}: {RENEWAL_HINT}.")
     if now < (begin := certificate.not_valid_before_utc):
         raise UserError(
             f"The certificate in {file} is not valid before {begin:%Y-%m-%d}: "

@@ -15,7 +15,7 @@ from invoicefs.credentials.certificates import (
     load_p12_content,
     load_pem,
 )
-from invoicefs.credentials.secret_files import is_open_to_others, read_file, read_secret
+from invoicefs.credentials.secret_files import is_exposed, read_file, read_secret
 from invoicefs.credentials.sources import OUR_VARIABLES, Choice, CredentialSource, Given
 from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
 from invoicefs.errors import Unauthenticated, UserError
@@ -42,7 +42,7 @@ class Credentials:
     ca_bundle: Path | None = None
     """Trust the certificates in this file instead of the public ones."""
 
-    open_files: tuple[Path, ...] = ()
+    exposed_files: tuple[Path, ...] = ()
     """Secret files that others on this machine can read or change."""
 
     def identity(self, token: str) -> str:
@@ -50,7 +50,7 @@ class Credentials:
         return f"token {token}" if token else f"certificate {self.certificate_digest}"
 
     def current_identity(self) -> str:
-        """Return what identifies the credential now; a changed token file is read again."""
+        """Return the identifier of the current credential; a changed token file is read again."""
         return self.identity(self.token.token() if self.token else "")
 
 
@@ -88,7 +88,8 @@ def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserE
 
 
 def _nothing_for(choice: Choice) -> str:
-    hint = f" (not for this host: {', '.join(choice.unfit)})" if choice.unfit else ""
+    others = ", ".join(choice.for_other_hosts)
+    hint = f" (not for this host: {others})" if others else ""
     return (
         f"There are no credentials for {choice.url}{hint}: give --token-file FILE or --p12 FILE, "
         f"or set {OUR_VARIABLES['token']}."
@@ -100,25 +101,27 @@ def _with_token(source: CredentialSource) -> Credentials:
         file = source.token_file
         token: Token = TokenFile(file.path)
         description = f"the token from {token.origin} ({file.origin})"
-        return Credentials(description, token, open_files=_open_files(file))
+        return Credentials(description, token, exposed_files=_exposed_files(file))
     assert source.token is not None
     token = FixedToken(source.token.text, f"the environment variable {source.token.origin}")
     return Credentials(f"the token from {token.origin}", token)
 
 
 def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Credentials:
-    password, open_files = _p12_password(source), _open_files(source.p12_password_file)
+    password, exposed_files = _p12_password(source), _exposed_files(source.p12_password_file)
     try:
         certificate = load_p12(bundle.path, password)
         if password is None:
-            open_files = _open_files(bundle)  # an unencrypted bundle is as secret as the key itself
+            exposed_files = _exposed_files(
+                bundle
+            )  # an unencrypted bundle is as secret as the key itself
     except PasswordNeeded:
         if ask is None:
             raise
         certificate = load_p12(bundle.path, ask(f"Password of {bundle.path}"))
     content = read_file(bundle.path, f"the file {bundle.path}")
     description = f"the certificate in {bundle.path} ({bundle.origin})"
-    return _with_certificate(description, content, certificate, open_files)
+    return _with_certificate(description, content, certificate, exposed_files)
 
 
 def _with_p12_content(source: CredentialSource, content: Given) -> Credentials:
@@ -135,18 +138,18 @@ def _with_pem(cert: Given, key: Given | None) -> Credentials:
     certificate = load_pem(cert.path, key.path if key else None)
     description = f"the certificate {cert.path} ({cert.origin})"
     content = read_file(cert.path, f"the file {cert.path}")
-    return _with_certificate(description, content, certificate, _open_files(key or cert))
+    return _with_certificate(description, content, certificate, _exposed_files(key or cert))
 
 
 def _with_certificate(
     description: str,
     content: bytes,
     certificate: ssl.SSLContext,
-    open_files: tuple[Path, ...] = (),
+    exposed_files: tuple[Path, ...] = (),
 ) -> Credentials:
     digest = hashlib.sha256(content).hexdigest()
     return Credentials(
-        description, certificate=certificate, certificate_digest=digest, open_files=open_files
+        description, certificate=certificate, certificate_digest=digest, exposed_files=exposed_files
     )
 
 
@@ -154,10 +157,10 @@ def _p12_password(source: CredentialSource) -> str | None:
     """Return the password that was given for a bundle, or None."""
     if source.p12_password_file:
         path = source.p12_password_file.path
-        # A file ends with a line feed; blanks before it belong to the password.
+        # A file ends with a line feed; whitespace before it belongs to the password.
         return read_secret(path, f"the password file {path}").rstrip("\r\n")
     return source.p12_password.text if source.p12_password else None
 
 
-def _open_files(file: Given | None) -> tuple[Path, ...]:
-    return (file.path,) if file and is_open_to_others(file.path) else ()
+def _exposed_files(file: Given | None) -> tuple[Path, ...]:
+    return (file.path,) if file and is_exposed(file.path) else ()

@@ -52,7 +52,7 @@ def read_secret(path: Path, what: str) -> str:
         raise UserError(f"{_capital(what)} is not a text file.") from None
 
 
-def is_open_to_others(path: Path) -> bool:
+def is_exposed(path: Path) -> bool:
     """Return whether everyone can read a file, or anyone but its owner can change it.
 
     That also requires that everyone can enter each folder above it, see path_resolution(7). A

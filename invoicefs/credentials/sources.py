@@ -99,7 +99,7 @@ class Choice:
     url: str
     url_origin: str
     source: CredentialSource
-    unfit: tuple[str, ...]
+    for_other_hosts: tuple[str, ...]
     """The origins of credentials for other hosts, for people."""
 
 
@@ -198,12 +198,14 @@ def _choices(sources: Sequence[CredentialSource], *, may_be_unencrypted: bool) -
             for source in having
             if source.fits(url, origin, may_be_unencrypted=may_be_unencrypted)
         ]
-        unfit = tuple(
+        for_other_hosts = tuple(
             source.url.origin for source in having if source.url and source not in fitting
         )
         credential = fitting[0] if fitting else CredentialSource()
         trusted = credential.ca_bundle or origin.ca_bundle
-        yield Choice(url, origin.url.origin, replace(credential, ca_bundle=trusted), unfit)
+        yield Choice(
+            url, origin.url.origin, replace(credential, ca_bundle=trusted), for_other_hosts
+        )
         if origin.is_ours:
             return
 

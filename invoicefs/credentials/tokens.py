@@ -87,7 +87,7 @@ def _read(path: Path) -> str:
 
 
 def _checked(text: str, origin: str) -> str:
-    """Return the token without surrounding blanks; it must be valid in an HTTP header."""
+    """Return the token without surrounding whitespace; it must be valid in an HTTP header."""
     token = text.strip()
     if not token:
         raise UserError(f"There is no API token in {origin}.")

@@ -230,7 +230,7 @@ def _dirent(entry: Entry) -> tuple[str, dict[str, int], int]:
 
 
 def _is_worth_logging(operation: str, error: InvoicefsError) -> bool:
-    """Return whether a failure is logged; a program that probes for names causes too many."""
+    """Return whether to log a failure; programs that probe for names would fill the log."""
     is_probing = isinstance(error, NotFound) and operation != "open"
     return not (is_probing or isinstance(error, Outdated | NameTooLong | NoAttribute))
 

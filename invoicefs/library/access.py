@@ -1,9 +1,9 @@
 """Access control of the store: a credential gets nothing that the API has not let it see.
 
 Mounts of one user share a store, even with different tokens. If one of them has downloaded an
-invoice, another need not be allowed to see it; only the API decides. So for each credential and
-namespace a verdict is recorded on listings, and one on PDFs. Without a verdict, the request is
-made, once per namespace, and its result decides.
+invoice, another need not be allowed to see it; only the API decides. So the API's
+verdicts on listings and on PDFs are recorded for each credential and namespace. Without a verdict,
+the request is made, once per namespace, and its result decides.
 
 Invariants:
 
@@ -15,7 +15,7 @@ Invariants:
    403 for one PDF says nothing about others.
 
 Threading: `_known` changes by single assignments. `note` is called by threads that may use the
-store; all others read it through `disk`.
+store; all other methods read the store through `disk`.
 """
 
 import enum
@@ -50,9 +50,9 @@ class _Request(NamedTuple):
 
 
 class Access:
-    """The verdicts on the credential of a mount; `credential` returns the current one.
+    """The verdicts for the credential of a mount; `credential` returns the current credential.
 
-    A credential is represented by any text that identifies it.
+    Each credential is represented by a text that identifies it.
     """
 
     def __init__(self, store: Store, disk: DiskThreads, credential: Callable[[], str]) -> None:
@@ -74,10 +74,10 @@ class Access:
             self._store.save_verdicts({self._key(request): after})
 
     def may_see(self, kind: str, namespace: str = "") -> bool:
-        """Return whether the API last allowed this; raises `TimedOut` if the disk hangs.
+        """Return whether such a request was last allowed; raises `TimedOut` if the disk hangs.
 
         As long as there is no verdict, every call reads the store, because another mount with the
-        same credential may have been allowed this in the meantime.
+        same credential may have been allowed such a request in the meantime.
         """
         request = _Request(self._credential(), kind, namespace)
         if self._known.get(request) is None:
@@ -85,7 +85,7 @@ class Access:
         return self._known[request] is Verdict.ALLOWED
 
     def has_seen(self, kind: str, namespace: str = "") -> bool:
-        """Return whether the API ever allowed this; raises `TimedOut` if the disk hangs."""
+        """Return whether such a request was ever allowed; raises `TimedOut` if the disk hangs."""
         request = _Request(self._credential(), kind, namespace)
         if request not in self._known:
             self._load(request)

@@ -45,7 +45,7 @@ from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
 
-_KERNEL_MEMORY_S = 5  # the kernel's entry_timeout is 1 s; the rest is for slow machines
+_KERNEL_CACHE_S = 5  # the kernel's entry_timeout is 1 s; the rest is for slow machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What ``statfs`` shows: the sum of all known sizes, and the number of names."""
+    """What ``statfs`` shows: the sum of all known sizes, and the number of inodes."""
 
     size_bytes: int
     files: int
@@ -202,7 +202,7 @@ class Library:
                 return Description(None, None)
 
     def usage(self) -> Usage:
-        """Return the sum of all known sizes, and the number of files; makes no request."""
+        """Return what ``statfs`` shows; makes no request."""
         files = 1 + self._namespaces.count + self._listings.invoice_count()
         return Usage(self._pdfs.known_size_bytes(), files)
 
@@ -313,7 +313,7 @@ class Library:
         """Return whether the kernel may still have the size from before the download."""
         facts = content.record.content
         age_ns = self._clock.wall_ns() - facts.fetched_ns if facts else 0
-        return not age_ns >= _KERNEL_MEMORY_S * NS_PER_S
+        return not age_ns >= _KERNEL_CACHE_S * NS_PER_S
 
     def _namespace_attributes(self, directory: str) -> Attributes:
         # A directory in which something is open exists, so a stat of it need not wait for the API.

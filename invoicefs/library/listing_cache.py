@@ -4,8 +4,9 @@ Snapshots are immutable and replaced in one step, so readers take no lock. `_loc
 snapshot from the store never replaces a later one from the API.
 
 The store may be unavailable when it is read, and available a moment later. `reread_namespaces` and
-`reread_listing` read it again, unless it is known to have the snapshot in memory. They are called
-just before a listing is replaced; otherwise a final invoice that only the store has would be lost.
+`reread_listing` read it again, unless the snapshot in memory is known to be on disk, too. They are
+called just before a listing is replaced; otherwise a final invoice that only the store has would be
+lost.
 """
 
 import threading
@@ -52,7 +53,10 @@ NO_NAMESPACES: Final = NamespaceSnapshot({})
 
 @dataclass(frozen=True, slots=True)
 class ListingSnapshot:
-    """A listing, the part of it that is shown, and when it came from the API, if not the store."""
+    """A listing, and the part of it that is shown.
+
+    `fetched_s` is when it came from the API, or None if it came from the store.
+    """
 
     everything: Listing
     shown: Listing

@@ -4,8 +4,8 @@ The disk cache may be full, locked or small, so a PDF that was just downloaded m
 moment later. PDFs that are about to be opened are therefore kept here as well, up to a total size;
 beyond it, the oldest are discarded first.
 
-Threading: `_lock` guards all fields of a `MemoryCache` and is not held during I/O. `get` takes no
-lock.
+Threading: `_lock` guards all fields of a `MemoryCache` and is not held during I/O. `get` and
+`has_room_for` take no lock.
 """
 
 import threading

@@ -18,7 +18,7 @@ MAX_FAILURES = 50
 
 
 class ControlServer:
-    """The control server of a mount; a request has its name, a case of `respond`, under ``ask``.
+    """The control server of a mount; the field ``ask`` of a request is a case of `respond`.
 
     Threading: called from the threads of the control socket; has no state of its own.
     """

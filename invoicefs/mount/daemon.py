@@ -37,57 +37,57 @@ def run_in_background(serve: Serve) -> None:
     Raises `UserError` with the reason if the child fails or ends before it is ready. If this
     process is killed while it waits, the child ends, and nothing is mounted.
     """
-    verdict_fd, child_verdict_fd = os.pipe()
+    report_fd, child_report_fd = os.pipe()
     child_life_fd, life_fd = os.pipe()
     with tempfile.TemporaryFile() as child_stderr:
         pid = os.fork()
         if pid == 0:
-            os.close(verdict_fd)
+            os.close(report_fd)
             os.close(life_fd)
-            _child(serve, child_verdict_fd, child_life_fd, child_stderr)
-        os.close(child_verdict_fd)
+            _child(serve, child_report_fd, child_life_fd, child_stderr)
+        os.close(child_report_fd)
         os.close(child_life_fd)
-        verdict = _wait_for_verdict(pid, verdict_fd)
+        report = _wait_for_report(pid, report_fd)
         child_stderr.seek(0)
         words = child_stderr.read().decode(errors="replace")
     os.close(life_fd)
-    if verdict == _READY:
+    if report == _READY:
         sys.stderr.write(words)
         return
     os.waitpid(pid, 0)
-    if verdict:
+    if report:
         sys.stderr.write(words)
-        raise UserError(verdict.decode(errors="replace"))
+        raise UserError(report.decode(errors="replace"))
     raise UserError(f"The mount failed: {words.strip() or 'the process ended without a message'}")
 
 
-def _wait_for_verdict(pid: int, verdict_fd: int) -> bytes:
+def _wait_for_report(pid: int, report_fd: int) -> bytes:
     """Return what the child reports; empty if it ends without a report."""
     try:
-        with open(verdict_fd, "rb") as verdict:
-            return verdict.read()
+        with open(report_fd, "rb") as report:
+            return report.read()
     except KeyboardInterrupt:
         os.kill(pid, signal.SIGTERM)
         raise
 
 
-def _child(serve: Serve, verdict_fd: int, life_fd: int, stderr: IO[bytes]) -> NoReturn:
+def _child(serve: Serve, report_fd: int, life_fd: int, stderr: IO[bytes]) -> NoReturn:
     """Become a daemon (daemon(7)) and serve; never returns into the parent's code."""
     code = 1
     try:
-        with open(verdict_fd, "wb", buffering=0) as verdict:
+        with open(report_fd, "wb", buffering=0) as report:
 
             def serve_for_command(on_ready: Callable[[], None]) -> None:
-                _end_with_command(life_fd, verdict)
+                _end_with_command(life_fd, report)
                 serve(on_ready)
 
-            code = _serve_and_report(serve_for_command, verdict, stderr)
+            code = _serve_and_report(serve_for_command, report, stderr)
     finally:
         sys.stderr.flush()
         os._exit(code)
 
 
-def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
+def _end_with_command(life_fd: int, report: IO[bytes]) -> None:
     """End this process if the command that waits for it ends first.
 
     SIGTERM ends the process or, once libfuse handles the signal, unmounts.
@@ -96,13 +96,13 @@ def _end_with_command(life_fd: int, verdict: IO[bytes]) -> None:
     def watch() -> None:
         os.read(life_fd, 1)
         os.close(life_fd)
-        if not verdict.closed:
+        if not report.closed:
             os.kill(os.getpid(), signal.SIGTERM)
 
     start_thread(watch, "command")
 
 
-def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> int:
+def _serve_and_report(serve: Serve, report: IO[bytes], stderr: IO[bytes]) -> int:
     os.chdir("/")  # so that no other filesystem is kept busy
     null_fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(null_fd, 0)
@@ -114,10 +114,10 @@ def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> in
         os.dup2(null_fd, 2)
         stderr.close()
         try:
-            verdict.write(_READY)
+            report.write(_READY)
         except BrokenPipeError:
             return  # the command was killed, so `_end_with_command` ends this process
-        verdict.close()
+        report.close()
 
     try:
         serve(on_ready)
@@ -128,6 +128,6 @@ def _serve_and_report(serve: Serve, verdict: IO[bytes], stderr: IO[bytes]) -> in
         reason = f"The mount failed unexpectedly: {type(error).__name__}: {error}"
     else:
         return 0
-    if not verdict.closed:
-        verdict.write(reason.encode(errors="replace"))
+    if not report.closed:
+        report.write(reason.encode(errors="replace"))
     return 1

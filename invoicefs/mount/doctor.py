@@ -30,14 +30,16 @@ def check_machine() -> Iterator[Finding]:
     yield _finding("/dev/fuse exists and you can open it", preflight.check_device)
     dead = [mount.path for mount in mountpoint.our_mounts() if mountpoint.is_dead(mount.path)]
     for path in dead:
-        yield Finding(False, f"{path} has lost its process: invoicefs umount --lazy {path}")
+        yield Finding(
+            False, f"the process of the mount {path} has ended: invoicefs umount --lazy {path}"
+        )
     if not dead:
-        yield Finding(True, "no mount has lost its process")
+        yield Finding(True, "the process of every mount is running")
 
 
 def check_tenant_access(settings: Settings, credentials: Credentials) -> Iterator[Finding]:
     """Check whether the tenant accepts the credential and the cache can be used."""
-    for path in credentials.open_files:
+    for path in credentials.exposed_files:
         yield Finding(False, f"Others can read or change {path}: chmod 600 {path}")
     yield _finding(
         f"the API accepts {credentials.description}", _health_check(settings, credentials)

@@ -223,5 +223,5 @@ def _parse_mount(line: str) -> Mount:
 
 
 def _unescape(text: str) -> str:
-    """Decode octal escapes, which mountinfo has for blanks and backslashes."""
+    """Decode octal escapes, which mountinfo uses for whitespace and backslashes."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -19,7 +19,7 @@ class ServiceManager:
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Return the one in NOTIFY_SOCKET; unset it, so that child processes do not inherit it."""
+        """Return the manager that NOTIFY_SOCKET names, and unset it for child processes."""
         return cls(os.environ.pop(_VARIABLE, ""))
 
     def notify_ready(self) -> None:

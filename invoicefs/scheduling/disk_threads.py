@@ -20,7 +20,7 @@ _THREADS = 2  # a read takes well under a millisecond; the second one is for slo
 
 
 class DiskThreads:
-    """Threads for short functions that read the store. Not to be called from one of them.
+    """Threads for short functions that read the store; `run` must not be called in one of them.
 
     Each thread calls `on_thread_end` before it ends. Raises `OutOfMemory` if a thread cannot start.
     """

@@ -56,7 +56,7 @@ class Job:
     outcome: Outcome | None = None
 
     def join(self, deadline: Deadline, priority: Priority, now_s: float) -> None:
-        """Add a caller that waits; the first foreground caller makes it a foreground job."""
+        """Add a caller; the first foreground caller makes it a foreground job."""
         self.deadline = max(self.deadline, deadline, key=lambda either: either.at_s)
         if priority < self.priority:
             self.priority = priority
@@ -77,7 +77,7 @@ class Job:
             return Outcome(error=_bare(error))
         except MemoryError:
             return Outcome(error=OutOfMemory(_NO_MEMORY))
-        except Exception as error:  # is raised, with its traceback, in the callers that wait for it
+        except Exception as error:  # the callers that wait for it raise it, with its traceback
             return Outcome(error=error)
 
 

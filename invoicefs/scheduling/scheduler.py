@@ -1,6 +1,6 @@
 """The scheduler of requests: a bounded pool of workers, with priorities, retries and rate limits.
 
-It knows neither invoices nor HTTP. A request is a function of a deadline. It has a key that
+It knows nothing about invoices or HTTP. A request is a function of a deadline. It has a key that
 identifies its result, and a kind that identifies the endpoint it puts load on.
 
 Invariants:
@@ -58,7 +58,7 @@ FOREGROUND_SLOTS = 2
 IDLE_WORKER_S = 30.0
 """How long a worker waits for a job before it ends and releases its resources."""
 
-MAX_RENEWALS = 3  # credential renewals per job; more than one, as other jobs may renew it as well
+MAX_RENEWALS = 3  # retries per job after a renewal; several, as the credential may be renewed again
 
 _SPREAD_S = 0.25  # so that jobs with the same Retry-After do not all retry at once
 _TRANSIENT_ERRORS = (RateLimited, Unavailable, Unreachable)
@@ -134,7 +134,7 @@ class Scheduler:
             self._join_or_queue(key, kind, call, deadline, Priority.BACKGROUND)
 
     def recent_failure(self, key: str, within_s: float) -> InvoicefsError | None:
-        """Return the error that the last job with this key ended with, unless it is older.
+        """Return the error of the last job with this key if it failed within the last `within_s`.
 
         Takes no lock, because every ``stat`` calls it.
         """
@@ -189,7 +189,7 @@ class Scheduler:
             self._ensure_worker()
             self._jobs[key] = job
             self._queue.append(job)
-            self._give_up_hopeless(now_s)
+            self._fail_hopeless_jobs(now_s)
             self._work.notify()
         return job
 
@@ -211,7 +211,7 @@ class Scheduler:
 
     def _take(self, now_s: float) -> Job | None:
         """Return the next job that may run, moved from the queue to those in flight."""
-        self._give_up_hopeless(now_s)
+        self._fail_hopeless_jobs(now_s)
         # Sorting is stable: first come, first served.
         for job in sorted(self._queue, key=lambda job: job.priority):
             if self._begin_s(job) <= now_s and self._has_slot_for(job):
@@ -243,7 +243,7 @@ class Scheduler:
         """Return the time at which the job's own backoff and the cool-downs have ended."""
         return max(job.not_before_s, self._throttles[job.kind].cool_until_s(job.priority))
 
-    def _give_up_hopeless(self, now_s: float) -> None:
+    def _fail_hopeless_jobs(self, now_s: float) -> None:
         """Fail the jobs that could only run after their deadline, or after `max_wait_s`."""
         for job in tuple(self._queue):
             if now_s >= job.deadline.at_s:
@@ -255,7 +255,7 @@ class Scheduler:
                 self._finish(job, Outcome(error=job.last_error or RateLimited(_COOLING_DOWN)))
 
     def _next_change_s(self, now_s: float) -> float | None:
-        """Return the seconds until a queued job may run or must fail; None if no time matters."""
+        """Return the seconds until a queued job may run or must fail; None if there is none."""
         times_s = [min(self._begin_s(job), job.deadline.at_s) for job in self._queue]
         later = [time_s for time_s in times_s if time_s > now_s]
         return min(later) - now_s if later else None
@@ -275,7 +275,7 @@ class Scheduler:
             job.last_error = error
             job.not_before_s = now_s + self._backoff_s(job, error)
             self._queue.append(job)
-            self._give_up_hopeless(now_s)
+            self._fail_hopeless_jobs(now_s)
         elif isinstance(error, CredentialRenewed) and job.renewals < MAX_RENEWALS:
             job.renewals += 1
             self._queue.append(job)

@@ -1,4 +1,4 @@
-"""Backoffs after failures, so that callers do not wait for the same failure one after the other.
+"""Backoffs, so that callers do not repeat a slow or failing operation one after the other.
 
 Threading: `_until_s` changes by single assignments.
 """
@@ -6,7 +6,8 @@ Threading: `_until_s` changes by single assignments.
 from invoicefs.clock import Clock
 
 BACKOFF_S = 5.0
-"""How long an operation is not tried again after a lock timeout or a failure to open."""
+"""How long an operation is not repeated after a lock timeout, a failure to open, or a check for a
+newer database."""
 
 
 class Backoffs:

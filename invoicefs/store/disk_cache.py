@@ -258,7 +258,7 @@ class DiskCache:
     def _log_failure(self, reason: str) -> None:
         """Log a line that is the same for all failures with one cause, so it appears only once."""
         log.warning(
-            "The cache %s fails (%s): what it cannot keep is downloaded again.",
+            "The cache %s fails (%s): values that cannot be cached are downloaded again.",
             self._parent,
             reason,
         )
@@ -316,7 +316,7 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
         try:
             written: int = super()._write(full_path, iterator, mode, encoding)
         except OSError as error:
-            reason = _why_no_folder(path.parent) or error
+            reason = _create_folder(path.parent) or error
             # Otherwise a full disk would keep partial files that no row of the database refers to.
             path.unlink(missing_ok=True)
             with suppress(OSError):  # the folder has other files
@@ -329,7 +329,7 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
         return written
 
 
-def _why_no_folder(folder: Path) -> OSError | None:
+def _create_folder(folder: Path) -> OSError | None:
     """Create a folder; returns the error that prevents it, which diskcache reports as ENOENT."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,12 @@
 Invariants:
 
 1. A value that cannot be written waits in memory, where reads find it, and is written with the next
-   one. `save_first` never replaces a valid value on disk.
+   one. `save_new` never replaces a valid value on disk.
 2. If the database becomes corrupt, the waiting values, the lists that this mount has, and all
    values loaded or saved as `kept` are written to the new one, unless another mount has already
    written them.
 
-Threading: `_lock` guards the replacement of `_waiting` and `_waiting_first`, which are never
+Threading: `_lock` guards the replacement of `_waiting` and `_waiting_new`, which are never
 modified in place; `_lists`, `_kept` and `_generation` change by single assignments.
 """
 
@@ -51,7 +51,7 @@ class Metadata:
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._lock = threading.Lock()
         self._waiting: Mapping[str, str] = {}
-        self._waiting_first: Mapping[str, str] = {}
+        self._waiting_new: Mapping[str, str] = {}
         self._lists: dict[str, _SavedList] = {}
         self._kept: dict[str, str] = {}
         self._cache = DiskCache(
@@ -71,7 +71,7 @@ class Metadata:
 
     def close(self) -> None:
         """Write the waiting values, and close the connections of the calling thread."""
-        if self._waiting or self._waiting_first:
+        if self._waiting or self._waiting_new:
             self._flush()
         self._cache.close()
 
@@ -86,11 +86,11 @@ class Metadata:
     def keys(self, at_most: int) -> set[str] | None:
         """Return all keys, or None if the disk has more than `at_most` or cannot be read."""
         keys = self._cache.keys(at_most)
-        return None if keys is None else keys | self._waiting.keys() | self._waiting_first.keys()
+        return None if keys is None else keys | self._waiting.keys() | self._waiting_new.keys()
 
     def load(self, key: str) -> object:
         """Return the value of a key, or None."""
-        stored = self._waiting.get(key) or self._cache.get(key) or self._waiting_first.get(key)
+        stored = self._waiting.get(key) or self._cache.get(key) or self._waiting_new.get(key)
         self._restore()
         return encoding.unsealed(key, stored)
 
@@ -100,10 +100,10 @@ class Metadata:
             self._waiting = {**self._waiting, **_sealed(values)}
         self._flush()
 
-    def save_first(self, values: Mapping[str, object]) -> None:
+    def save_new(self, values: Mapping[str, object]) -> None:
         """Save the values of those keys that have none."""
         with self._lock:
-            self._waiting_first = {**_sealed(values), **self._waiting_first}
+            self._waiting_new = {**_sealed(values), **self._waiting_new}
         self._flush()
 
     def load_kept(self, key: str) -> object:
@@ -119,7 +119,7 @@ class Metadata:
         self.save(values)
 
     def save_list(self, key: str, value: AnyList) -> None:
-        """Replace a list, unless it is on disk; if that fails, it is not saved until refreshed."""
+        """Replace a list, unless it is on disk; if that fails, only a refresh tries again."""
         saved = _SavedList(value, self._cache.generation)
         if self._lists.get(key) != saved and self._cache.set({key: saved.sealed(key)}):
             self._lists[key] = saved
@@ -138,13 +138,13 @@ class Metadata:
 
     def _flush(self) -> None:
         """Write the waiting values, as far as possible."""
-        waiting, first = self._waiting, self._waiting_first
+        waiting, first = self._waiting, self._waiting_new
         if waiting and self._cache.set(waiting):
             with self._lock:
                 self._waiting = _without(self._waiting, waiting)
         if first and self._cache.fill(first, _is_sealed):
             with self._lock:
-                self._waiting_first = _without(self._waiting_first, first)
+                self._waiting_new = _without(self._waiting_new, first)
         self._restore()
 
     def _restore(self) -> None:

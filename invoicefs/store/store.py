@@ -159,13 +159,13 @@ class Store:
 
     def add_records(self, records: Mapping[Invoice, Record]) -> None:
         """Save the records of those invoices that have none yet."""
-        self._meta.save_first(_record_values(records))
+        self._meta.save_new(_record_values(records))
 
     # Verdicts.
 
     def fingerprint_key(self, proposed: bytes) -> bytes:
         """Return the secret key of fingerprints; a store without one saves `proposed`."""
-        self._meta.save_first({_FINGERPRINT_KEY: proposed.hex()})
+        self._meta.save_new({_FINGERPRINT_KEY: proposed.hex()})
         stored = self._meta.load_kept(_FINGERPRINT_KEY)
         return bytes.fromhex(stored) if isinstance(stored, str) else proposed
 

@@ -41,7 +41,7 @@ def test_once_shows_the_tree_an_invoice_and_refusals_and_exits(tmp_path: Path) -
         "invoice-acme-2026-10.pdf",
         "Customer edge sites",
         "invoice-acme-2026-07.pdf is listed, but not paid",
-        "legal/ may not be listed",
+        "legal/ cannot be listed",
         "1 for namespaces",
     ):
         assert words in ended.text

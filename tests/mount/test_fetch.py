@@ -148,7 +148,7 @@ def test_after_ctrl_c_the_next_run_continues(sandbox: Sandbox, mounts: Mounts) -
 
     assert ended.code == 130
     assert "Traceback" not in ended.err
-    assert f"of {len(INVOICES)} were downloaded" in ended.err
+    assert f"of {len(INVOICES)} invoices were downloaded" in ended.err
     before = sandbox.count(Endpoint.PDF)
     assert before < len(INVOICES)
     assert (

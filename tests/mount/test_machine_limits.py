@@ -41,7 +41,7 @@ def test_too_large_a_parallel_is_refused_with_the_largest_that_fits(
     """Such a mount used to hang for ever, with "No route to host"."""
     _, refused = mounted_under(mounts, "-n 256", "--parallel", "300")
     assert refused.code == 1
-    fitting = refused.err.partition("give --parallel ")[2].partition(",")[0]
+    fitting = refused.err.partition("use --parallel ")[2].partition(",")[0]
 
     path, ended = mounted_under(mounts, "-n 256", "--parallel", fitting)
     ended.good()

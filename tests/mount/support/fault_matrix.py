@@ -216,19 +216,19 @@ class _Stage:
 
     def _archived(self, part: str) -> str:
         run("rsync", "-a", "--delete", f"{self._mount / part}/", self._archive / part)
-        return _judged(in_folder(self._archive / part), _CONTENTS)
+        return _classified(in_folder(self._archive / part), _CONTENTS)
 
     def _archived_from_the_root(self) -> str:
         others = [f"--exclude=/{part}" for part in _PARTS if part != "kept"]
         run("rsync", "-a", "--delete", *others, f"{self._mount.path}/", self._archive)
-        return _judged(in_folder(self._archive / "kept"), _CONTENTS)
+        return _classified(in_folder(self._archive / "kept"), _CONTENTS)
 
     def _copied(self) -> str:
         copy = self._copies / self._mount.path.name
         copy.parent.mkdir(exist_ok=True)
         # After a rate limit, requests are slower for a while.
         run("cp", "-r", self._mount.path, copy, timeout_s=3 * LIMIT_S).good()
-        return _judged(
+        return _classified(
             {part.name: in_folder(part) for part in copy.iterdir()},
             dict.fromkeys(_PARTS, _CONTENTS),
         )
@@ -274,7 +274,7 @@ def _opened(path: Path, invoice: SampleInvoice) -> str:
     return _tried(_OPEN, path, sha256(invoice.content() or b"").hexdigest())
 
 
-def _judged(found: object, expected: object) -> str:
+def _classified(found: object, expected: object) -> str:
     return RIGHT if found == expected else "wrong"
 
 

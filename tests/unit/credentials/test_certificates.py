@@ -185,9 +185,9 @@ def test_a_bundle_without_key_or_certificate_is_named_in_the_error(
     ("password", "words"),
     [
         (None, "needs a password"),
-        ("", "does not open with this password"),
-        (f"{PASSWORD}-wrong", "does not open with this password"),
-        (f"{PASSWORD}\udcff", "does not open with this password"),
+        ("", "cannot be opened with this password"),
+        (f"{PASSWORD}-wrong", "cannot be opened with this password"),
+        (f"{PASSWORD}\udcff", "cannot be opened with this password"),
     ],
 )
 def test_a_wrong_password_error_names_the_bundle(

@@ -583,7 +583,7 @@ def test_secret_files_open_to_others_are_named(
 
     credentials = find({"--url": A, **texts}).credentials(None)
 
-    assert credentials.open_files == tuple(public / file for file in files)
+    assert credentials.exposed_files == tuple(public / file for file in files)
 
 
 @pytest.mark.parametrize("url", ["F5XC_API_URL", "F5XC_TENANT_URL"])

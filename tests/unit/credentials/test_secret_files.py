@@ -11,7 +11,7 @@ import pytest
 
 from invoicefs.credentials.secret_files import (
     SECRET_BYTES,
-    is_open_to_others,
+    is_exposed,
     read_file,
     read_secret,
 )
@@ -86,7 +86,7 @@ def test_permissions_of_file_and_folder_decide_what_is_open_to_others(
     path = secret_file(public / "folder", mode)
     path.parent.chmod(folder_mode)
 
-    assert is_open_to_others(path) is is_open
+    assert is_exposed(path) is is_open
 
 
 def test_a_private_parent_folder_protects_a_file(
@@ -94,31 +94,31 @@ def test_a_private_parent_folder_protects_a_file(
 ) -> None:
     path = secret_file(public / "folder")
     monkeypatch.chdir(path.parent)
-    assert is_open_to_others(path)
-    assert is_open_to_others(Path("secret"))
+    assert is_exposed(path)
+    assert is_exposed(Path("secret"))
 
     public.chmod(0o700)
 
-    assert not is_open_to_others(path)
-    assert not is_open_to_others(Path("secret"))
+    assert not is_exposed(path)
+    assert not is_exposed(Path("secret"))
 
 
 def test_a_symlink_is_as_open_as_its_target(public: Path) -> None:
     (public / "link").symlink_to(secret_file(public / "folder"))
-    assert is_open_to_others(public / "link")
+    assert is_exposed(public / "link")
 
     (public / "folder").chmod(0o700)
-    assert not is_open_to_others(public / "link")
+    assert not is_exposed(public / "link")
 
 
 def test_a_missing_file_is_open_to_nobody(public: Path) -> None:
-    assert not is_open_to_others(public / "missing")
+    assert not is_exposed(public / "missing")
 
 
 def test_a_symlink_loop_is_open_to_nobody(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
-    assert not is_open_to_others(tmp_path / "loop")
+    assert not is_exposed(tmp_path / "loop")
 
 
 @pytest.mark.parametrize("size_bytes", [SECRET_BYTES + 1, 2**40])

@@ -441,7 +441,7 @@ def test_only_the_first_write_waits_for_a_lock(
     assert len(caplog.messages) == 2
     assert set(caplog.messages) == {
         f"The cache {folder} fails (another program has locked it):"
-        " what it cannot keep is downloaded again."
+        " values that cannot be cached are downloaded again."
     }
 
 
