@@ -1,6 +1,7 @@
 """The fault matrix: what programs see of every way in which the API can fail.
 
-The scenarios mostly wait, each on its own mount, so many of them run concurrently.
+The scenarios mostly wait, each on its own mount, so many of them run concurrently. All of their
+tests run in one worker; otherwise each worker would play every scenario.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,8 @@ from tests.mount.support.failures import API_FAILURES, Failure
 from tests.mount.support.fault_matrix import REFUSED, RIGHT, WITH_A_WARNING, Outcomes, Step, play
 
 _CONCURRENT = 12
+
+pytestmark = pytest.mark.xdist_group("fault matrix")
 
 
 @pytest.fixture(scope="module")
