@@ -32,7 +32,7 @@ class InvalidSetting(UsageError):
 
 
 class StoreUnusable(UserError):
-    """The folder of the store cannot be created, or is not private to this user."""
+    """The store cannot be used, or its folder cannot be created or made private to this user."""
 
 
 class NoResponse(InvoicefsError):
@@ -68,7 +68,7 @@ class BadRequest(ServerFault):
 
 
 class Misdirected(ServerFault):
-    """The server redirects to another host, or in a loop; neither is followed."""
+    """The server redirects to another host, namespace or invoice, or in a loop."""
 
 
 class UntrustedServer(NoResponse):

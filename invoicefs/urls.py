@@ -26,7 +26,7 @@ def normalise_url(pasted: str, *, may_be_unencrypted: bool = False) -> str:
     has_scheme = _SCHEME.match(text) is not None
     parts = _split(text if has_scheme else f"https://{text}", shown)
     if "@" in parts.netloc:
-        raise UsageError("The URL has a user name or password: remove it, the token is enough.")
+        raise UsageError("The URL has a user name or password: remove it; the token is enough.")
     host = (parts.hostname or "").lower().removesuffix(".")
     if parts.scheme not in ("http", "https") or not _is_host(host) or parts.port == 0:
         raise UsageError(f"{shown!r} is not a URL: write it like {URL_EXAMPLE}.")

@@ -64,7 +64,7 @@ class DeadlineGuard:
 
     @property
     def is_unanswered_on_reused_connection(self) -> bool:
-        """Whether it was sent on such a connection, and not a single byte of a response arrived."""
+        """Whether the request was sent on a reused connection, and no response has begun."""
         return self._is_reused and not self._has_response_begun
 
     def note_request(self, *, is_reused: bool) -> None:

@@ -2,8 +2,9 @@
 
 Every field is a proto3 field (vendor's OpenAPI document), so any of them may be absent, and an
 empty list is omitted altogether: ``{}`` is a valid, empty response. An invalid field is logged once
-for the whole list, and treated as absent. An item without a valid name is left out, but a list of
-only such items is refused, and so is one with an item that has two names.
+for the whole list; a value that is not text counts as absent, and an invoice whose `active` is not
+a boolean counts as a draft. An item without a valid name is left out, but a list of only such items
+is refused, and so is one with an item that has two names.
 
 A parsed response can take a hundred times its size in memory (measured: 60 MiB of ``[],[],…`` took
 1.3 GB and 30 s). So its values are counted before they are built, and long lists check their
@@ -39,10 +40,13 @@ from invoicefs.model import (
 log = logging.getLogger(__name__)
 
 MAX_LISTED_VALUES: Final = 4_000_000
-"""The maximum in a list (300 000 invoices have 2.4 million); they take at most half a gigabyte."""
+"""Maximum number of values in a list; they take at most half a gigabyte.
+
+300 000 invoices have 2.4 million values.
+"""
 
 MAX_VALUES: Final = 1000
-"""The maximum in any other response."""
+"""Maximum number of values in any other response."""
 
 PDF_TOO_LARGE: Final = "the PDF is larger than the max-pdf-size of this mount"
 

@@ -24,7 +24,7 @@ _OPTION = re.compile(r'(?:[^,"]|"[^"]*")+')
 class HelperCall(NamedTuple):
     """A run of the mount helper: source, mount point, and arguments for ``invoicefs mount``.
 
-    `is_fake` is mount's ``-f``: check everything, but do not mount.
+    `is_fake` is mount's ``-f``: check the options and the credential, but do not mount.
     """
 
     source: str

@@ -53,7 +53,7 @@ def all_statuses() -> tuple[tuple[Status, ...], Failures]:
     """Return the status of each mount of this user, and the failures of the others."""
     statuses, failures = [], []
     by_device: dict[str, Mount] = {}  # bind mounts share the device number
-    for mount in mountpoint.our_mounts():
+    for mount in mountpoint.invoicefs_mounts():
         by_device.setdefault(mount.device, mount)
     for mount in by_device.values():
         try:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
-@click.option("--json", "is_json", is_flag=True, help="Print a JSON array of all mounts.")
+@click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per mount.")
 @NO_CACHE_DIR
 @click.pass_context
 def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> None:

@@ -82,14 +82,14 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
 def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserError:
     """Return the error for a server that does not accept the credentials."""
     return UserError(
-        f"{url} does not accept {credentials.description}: {error}. It may be wrong, expired or "
-        f"revoked: {RENEWAL_HINT}."
+        f"{url} does not accept {credentials.description}: {error}. The credential may be "
+        f"wrong, expired or revoked: {RENEWAL_HINT}."
     )
 
 
 def _nothing_for(choice: Choice) -> str:
     others = ", ".join(choice.for_other_hosts)
-    hint = f" (not for this host: {others})" if others else ""
+    hint = f" (the credentials with {others} are for another host)" if others else ""
     return (
         f"There are no credentials for {choice.url}{hint}: give --token-file FILE or --p12 FILE, "
         f"or set {OUR_VARIABLES['token']}."
@@ -112,9 +112,8 @@ def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Crede
     try:
         certificate = load_p12(bundle.path, password)
         if password is None:
-            exposed_files = _exposed_files(
-                bundle
-            )  # an unencrypted bundle is as secret as the key itself
+            # An unencrypted bundle is as secret as the key itself.
+            exposed_files = _exposed_files(bundle)
     except PasswordNeeded:
         if ask is None:
             raise

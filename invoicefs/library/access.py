@@ -10,7 +10,7 @@ Invariants:
 1. A cached value is served only to a credential that `may_see` it, or that has just received it.
 2. A credential is recorded as a fingerprint, keyed with a secret of the store: neither the
    credential nor anything from which it could be guessed is written to disk.
-3. A 403 for a listing revokes the permission to see it. It stays recorded that it was once allowed
+3. A 403 for a listing revokes the permission to see it. The earlier permission stays on record
    (`has_seen`), because information that a credential has already received is no secret to it. A
    403 for one PDF says nothing about others.
 

@@ -98,7 +98,7 @@ class Downloads:
         return content if self._is_fresh(invoice, content.record) else None
 
     def is_wanted_ahead(self, invoice: Invoice) -> bool:
-        """Return whether the next open may have to wait for a download; memory only.
+        """Return whether a download ahead could save the next open from waiting; memory only.
 
         If the last PDF was evicted, the next one in sequence probably was, too.
         """

@@ -1,9 +1,9 @@
 """The core: directories, attributes and content, by the paths of the mount.
 
 It joins `Namespaces` and `Listings` (which invoices exist) with `Pdfs` (their attributes and
-content), and does not know FUSE. Each operation has one deadline for everything it does. Requests
-can only fail in `lookup`, `attributes`, `directory` and `open`: these return complete results, so
-reading open content makes no request.
+content), and does not know FUSE. Each operation has one deadline for everything it does. Of the
+methods for the kernel, only `lookup`, `attributes`, `directory` and `open` make requests; they
+return complete results, so reading open content makes no request.
 
 Threading: every method may be called from many threads at once, even from short-lived ones such as
 those of FUSE callbacks: the store is only read in the threads of `disk`. `_open_errors` changes by

@@ -103,12 +103,12 @@ class Pdfs:
         return self._is_exact(invoice, self._shown(invoice))
 
     def has_changed(self, invoice: Invoice) -> bool:
-        """Return whether the listing says that it has changed since it was downloaded."""
+        """Return whether, according to the listing, the invoice has changed since its download."""
         shown = self._shown(invoice)
         return not shown.is_pinned and self._freshness(invoice, shown) is Freshness.CHANGED
 
     def is_wanted_ahead(self, invoice: Invoice) -> bool:
-        """Return whether the next open may have to wait for a download."""
+        """Return whether a download ahead could save the next open from waiting."""
         return not self._shown(invoice).is_pinned and self._downloads.is_wanted_ahead(invoice)
 
     def downloaded_bytes(self, invoice: Invoice) -> int | None:

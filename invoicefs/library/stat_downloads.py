@@ -10,8 +10,8 @@ Two kinds of ``stat`` wait for a download:
 Invariants:
 
 1. A ``stat`` never fails because a download fails: it shows the upper bound instead.
-2. A ``stat`` waits for a failing API twice, not once per invoice: if two in a row have failed and
-   nothing was downloaded in between, the cause is not a single invoice. Then no ``stat`` waits for
+2. A failing API delays two ``stat`` calls, not one per invoice: if two downloads have failed and
+   none has succeeded in between, the cause is not a single invoice. Then no ``stat`` waits for
    a download during the next `FAILURE_MEMORY_S`; after a 403, this only applies to the namespace. A
    single failure does not make the size of any other invoice inexact.
 3. A PDF that the API does not have, or that is too large, is requested once per `REFUSAL_MEMORY_S`

@@ -28,7 +28,7 @@ def check_machine() -> Iterator[Finding]:
     yield _finding("libfuse 2 and its Python binding work", _check_binding)
     yield _finding("fusermount is installed", preflight.check_fusermount)
     yield _finding("/dev/fuse exists and you can open it", preflight.check_device)
-    dead = [mount.path for mount in mountpoint.our_mounts() if mountpoint.is_dead(mount.path)]
+    dead = [mount.path for mount in mountpoint.invoicefs_mounts() if mountpoint.is_dead(mount.path)]
     for path in dead:
         yield Finding(
             False, f"the process of the mount {path} has ended: invoicefs umount --lazy {path}"

@@ -63,7 +63,7 @@ def last_mount(real_path: str) -> Mount | None:
     return next((mount for mount in reversed(mounts()) if mount.path == real_path), None)
 
 
-def our_mounts() -> tuple[Mount, ...]:
+def invoicefs_mounts() -> tuple[Mount, ...]:
     """Return all mounts of invoicefs, of all users."""
     return tuple(mount for mount in mounts() if mount.filesystem_type == FILESYSTEM_TYPE)
 

@@ -1,6 +1,6 @@
 """Faults between a client and the API, for a `Sandbox` to inject.
 
-A `Fault` has the requests that it hits, and a `Behaviour` that responds to them: a function that
+A `Fault` says which requests it hits, and has a `Behaviour` that responds to them: a function that
 gets the `Exchange` and can write anything. The functions below return the usual ones.
 """
 

@@ -77,8 +77,8 @@ class Load:
 class Scheduler:
     """Makes requests in the foreground, with callers that wait, and in the background, without.
 
-    Each worker calls `on_worker_end` before it ends. It has more than 20 methods because the steps
-    of a job's life share one lock.
+    Each worker calls `on_worker_end` before it ends. The class has more than 20 methods because the
+    steps of a job's life share one lock.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Scheduler:
     ) -> None:
         """Queue `call` in the background, unless its key has a job or has just failed.
 
-        If `parallel` leaves no slot for the background, it is not made.
+        If `parallel` leaves no slot for the background, nothing is queued.
         """
         if self._most_background <= 0:
             return

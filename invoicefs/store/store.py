@@ -192,7 +192,7 @@ class Store:
         return self._pdfs.keys(at_most=_ANY_NUMBER)
 
     def save(self, invoice: Invoice, content: Content) -> None:
-        """Save a PDF and then its record, so that the record never refers to a missing PDF."""
+        """Save a PDF, then its record, which is saved even if the PDF cannot be."""
         facts = content.record.content
         if facts is not None:
             # A whole PDF is not replaced, because another thread may be reading its file.

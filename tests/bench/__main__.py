@@ -30,7 +30,7 @@ from tests.bench.tenant import ARCHIVE, COUNTS, PDF_BYTES
 _ROUNDS = 3
 _LATENCY_S = 0.05
 _PREFIX = "invoicefs-bench-"
-_MOST_FUNCTIONS = 15
+_MAX_FUNCTIONS = 15
 _KEYS = [row.key for row in ROWS]
 _EXPLANATION = f"""\
 Medians of alternating rounds; the archive has {COUNTS[ARCHIVE]} invoices of \
@@ -57,8 +57,13 @@ def _rounds(text: str) -> int:
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Compares invoicefs.")
-    parser.add_argument("--rounds", type=_rounds, default=_ROUNDS, help=f"rounds ({_ROUNDS})")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Compare invoicefs with other ways to get the same invoices.",
+    )
+    parser.add_argument(
+        "--rounds", type=_rounds, default=_ROUNDS, help=f"number of rounds (default: {_ROUNDS})"
+    )
     parser.add_argument("--quick", action="store_true", help="run one round only")
     parser.add_argument(
         *("--rows",),
@@ -115,7 +120,7 @@ def _compare(rows: Sequence[str], rounds: int) -> int:
     for note in (*_NOTES, *comparison.notes):
         _say(f"- {note}")
     _say(f"\n{description()}.")
-    return int(any(name == INVOICEFS.name for name, _ in comparison.out))
+    return int(any(name == INVOICEFS.name for name, _ in comparison.excluded))
 
 
 def _profile(row: str) -> int:
@@ -128,7 +133,7 @@ def _profile(row: str) -> int:
             _say(reason(error, stage.folder))
             return 1
         profiler = stage.profiler
-    for line in profile_lines(profiler.stacks, profiler.watched_s, _MOST_FUNCTIONS):
+    for line in profile_lines(profiler.stacks, profiler.watched_s, _MAX_FUNCTIONS):
         _say(line)
     return 0
 

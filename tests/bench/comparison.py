@@ -24,15 +24,15 @@ class Comparison:
     results: defaultdict[str, defaultdict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
-    out: dict[tuple[str, str], str] = field(default_factory=dict)
+    excluded: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def compare(self, stage: Stage, scenarios: Sequence[Scenario], rounds: int) -> None:
         """Let all contestants take their turns in each of the rounds."""
         for number in range(rounds):
             for scenario in scenarios:
                 for contestant in scenario.runs:
-                    if number < scenario.most_rounds.get(contestant, rounds):
-                        _tell(f"round {number + 1} of {rounds}: {scenario.name}: {contestant}")
+                    if number < scenario.max_rounds.get(contestant, rounds):
+                        _report(f"round {number + 1} of {rounds}: {scenario.name}: {contestant}")
                         self._take_turn(stage, scenario, contestant)
 
     @property
@@ -40,22 +40,22 @@ class Comparison:
         """A sentence for each contestant that is excluded from a scenario."""
         return [
             f"{contestant} is excluded from `{scenario}`: {reason}"
-            for (contestant, scenario), reason in self.out.items()
+            for (contestant, scenario), reason in self.excluded.items()
         ]
 
     def _take_turn(self, stage: Stage, scenario: Scenario, contestant: str) -> None:
         turn = (contestant, scenario.name)
         program = _program_of(contestant)
-        if program and turn not in self.out and shutil.which(program) is None:
-            self.out[turn] = f"{program} is not installed."
-        if turn in self.out:
+        if program and turn not in self.excluded and shutil.which(program) is None:
+            self.excluded[turn] = f"{program} is not installed."
+        if turn in self.excluded:
             return
         began_s = monotonic()
         try:
             self._note(contestant, scenario.runs[contestant](stage))
         except _FAILURES as error:
-            self.out[turn] = reason(error, stage.folder)
-        _tell(f"  {self.out.get(turn, f'{monotonic() - began_s:.1f} s')}")
+            self.excluded[turn] = reason(error, stage.folder)
+        _report(f"  {self.excluded.get(turn, f'{monotonic() - began_s:.1f} s')}")
 
     def _note(self, contestant: str, values: Values) -> None:
         for row, value in values.items():
@@ -80,5 +80,5 @@ def _program_of(name: str) -> str:
     return contestant.program if isinstance(contestant, Filesystem) else ""
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -49,7 +49,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Filesystem:
-    """A filesystem and the command that mounts it; without one it is not mounted.
+    """A filesystem and the command that mounts it; if that is None, it is not mounted.
 
     It serves the namespaces of the tenant as folders. The command runs as long as the mount, or
     `returns` when the mount is usable. `program` must be installed.

@@ -17,7 +17,7 @@ from fsspec import AbstractFileSystem
 from fsspec.fuse import run
 
 _UPPER_BOUND_BYTES = 16 * 1024 * 1024
-_MOST_INVOICES = 1_000_000
+_MAX_INVOICES = 1_000_000
 
 
 class InvoiceFiles(AbstractFileSystem):  # type: ignore[misc] # fsspec has no types
@@ -65,7 +65,7 @@ class InvoiceFiles(AbstractFileSystem):  # type: ignore[misc] # fsspec has no ty
         return {name: {"name": name, "size": 0, "type": "directory"} for name in names}
 
     def _files(self, folder: str) -> dict[str, dict[str, Any]]:
-        answer = self._get(f"/{folder}/usage/invoices/custom_list", limit=_MOST_INVOICES)
+        answer = self._get(f"/{folder}/usage/invoices/custom_list", limit=_MAX_INVOICES)
         paths = [f"{folder}/{invoice['name']}.pdf" for invoice in answer["invoices"]]
         return {
             path: {"name": path, "size": _UPPER_BOUND_BYTES, "type": "file", "mtime": 0}

@@ -19,14 +19,14 @@ class RunningServer:
 
     def forget_requests(self) -> None:
         """Reset the number of requests."""
-        self._ask("forget")
+        self._request("forget")
 
     @property
     def requests(self) -> int:
         """The number of requests since the last `forget_requests`."""
-        return int(self._ask("count"))
+        return int(self._request("count"))
 
-    def _ask(self, word: str) -> str:
+    def _request(self, word: str) -> str:
         self._program.say(word)
         return self._line()
 

@@ -46,13 +46,13 @@ _WITHOUT_SERVER = (BINDFS, LOCAL)
 class Scenario:
     """Rows that are measured together, for some contestants.
 
-    `most_rounds` limits the rounds of contestants that would take too long.
+    `max_rounds` limits the rounds of contestants that would take too long.
     """
 
     name: str
     rows: tuple[str, ...]
     runs: Mapping[str, Callable[[Stage], Values]]
-    most_rounds: Mapping[str, int] = field(default_factory=dict)
+    max_rounds: Mapping[str, int] = field(default_factory=dict)
 
 
 def _mounting(filesystem: Filesystem, stage: Stage) -> Values:
@@ -165,7 +165,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "ls -l",
         (rows.FIRST_LS, rows.SECOND_LS),
         _runs(_listing_with_stat, *_REMOTE, RCLONE_WITHOUT_SIZES, *_WITHOUT_SERVER),
-        most_rounds={HTTPDIRFS.name: 1},
+        max_rounds={HTTPDIRFS.name: 1},
     ),
     Scenario(
         "listing",
@@ -178,7 +178,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         "archive",
         (rows.COLD_CP, rows.WARM_CP, rows.WARM_READ, rows.MEMORY, rows.REQUESTS),
         {**_runs(_archive, *_REMOTE, *_WITHOUT_SERVER), **_PIPELINES},
-        most_rounds={HTTPDIRFS.name: 1},
+        max_rounds={HTTPDIRFS.name: 1},
     ),
     Scenario("rsync", (rows.COLD_RSYNC,), _runs(_archive_by_rsync, INVOICEFS, RCLONE, FSSPEC)),
 )

@@ -28,7 +28,7 @@ class Addresses:
     token: str
 
 
-def _obey(word: str, sandbox: Sandbox, files: PlainFiles) -> str:
+def _execute(word: str, sandbox: Sandbox, files: PlainFiles) -> str:
     match word:
         case "forget":
             sandbox.forget_calls()
@@ -47,7 +47,7 @@ def main(latency_s: float) -> None:
         addresses = Addresses(sandbox.url, files.url, sandbox.token)
         print(json.dumps(asdict(addresses)), flush=True)  # noqa: T201
         for line in iter(sys.stdin.readline, ""):
-            print(_obey(line.strip(), sandbox, files), flush=True)  # noqa: T201
+            print(_execute(line.strip(), sandbox, files), flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -112,4 +112,4 @@ def check_archive(folder: Path) -> None:
     files = _archived_files()
     found = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".pdf"}
     wrong = sorted(name for name in {*found, *files} if found.get(name) != files.get(name))
-    assert not wrong, f"{len(wrong)} of {len(files)} copies are wrong, like {wrong[0]}"
+    assert not wrong, f"{len(wrong)} of {len(files)} copies are wrong, such as {wrong[0]}"

@@ -1,4 +1,7 @@
-"""Takes the pictures of README, of the sample tenant: ``python -m tests.desktop.pictures``."""
+"""Takes the screenshots of the sample tenant for README.
+
+python -m tests.desktop.pictures
+"""
 
 import shutil
 from collections.abc import Iterator

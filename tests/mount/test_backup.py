@@ -25,10 +25,10 @@ class BackupProgram(Protocol):
     def __init__(self, folder: Path) -> None: ...
 
     def back_up(self, source: Path) -> Counter[str]:
-        """Make a backup; returns how many files are ``new``, ``changed`` and ``unmodified``."""
+        """Make a backup; return how many files are ``new``, ``changed`` and ``unmodified``."""
 
     def restore(self, target: Path) -> None:
-        """Write what is in the last backup below an empty folder."""
+        """Restore the last backup below an empty folder."""
 
 
 class Restic:
@@ -58,7 +58,7 @@ class Restic:
 
 
 class Borg:
-    """Does the same, but always reads the newest file again.
+    """Works like `Restic`, but always reads the newest file again.
 
     That file could have changed again within one tick of the clock. So, as its manual advises for
     large files, there is a small file that is newer than the invoices.

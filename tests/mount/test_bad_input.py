@@ -26,7 +26,7 @@ from tests.mount.support.tenants import NAMESPACE
 def refuse(
     mounts: Mounts, *arguments: Argument, path: Path | None = None, env: Environment | None = None
 ) -> str:
-    """Run a mount that must fail with status 1; returns its one-sentence error."""
+    """Run a mount that must fail with status 1; return its one-sentence error."""
     path = path or mounts.new_path()
     ended = mounts.command("mount", *arguments, path, env=env)
     assert ended.code == 1, ended.err
@@ -49,11 +49,8 @@ def assert_nothing_left(ended: Ended, path: Path) -> None:
 def test_a_wrong_token_is_an_error(mounts: Mounts) -> None:
     sentence = refuse(mounts, env={"INVOICEFS_TOKEN": "wrong-token"})
     assert "does not accept the token from the environment variable INVOICEFS_TOKEN" in sentence
-    assert "It may be wrong, expired or revoked" in sentence
+    assert "The credential may be wrong, expired or revoked" in sentence
     assert "wrong-token" not in sentence
-
-
-# The URL.
 
 
 # What the server at the URL sends.
@@ -114,12 +111,6 @@ def test_a_mount_point_inside_a_mount_is_refused(mounts: Mounts) -> None:
     assert mount.is_mounted
 
 
-# The cache.
-
-
-# Options.
-
-
 # The machine: a module that Python runs at startup hides a prerequisite.
 
 
@@ -158,9 +149,6 @@ def test_allow_other_is_refused_unless_fuse_conf_allows_it(unprivileged_mounts: 
     if "user_allow_other" in (line.strip() for line in lines):
         pytest.skip("this machine allows it")
     assert "user_allow_other" in refuse(unprivileged_mounts, "--allow-other")
-
-
-# Unmounting.
 
 
 # Signals during the first request.

@@ -49,7 +49,7 @@ MOUNTED_OR_NOT = pytest.mark.parametrize("is_mounted", [True, False], ids=["moun
 def test_info_and_clear_report_the_true_size_of_small_invoices(
     sandbox: Sandbox, mounts: Mounts, is_mounted: bool
 ) -> None:
-    """They are in the database itself, and in its journal while the cache is in use."""
+    """Small PDFs are in the database itself, and in its journal while the cache is in use."""
     sandbox.tenant = tenant(*(invoice(number, 4_000) for number in range(48)))
     sum_kib = 48 * 4_000 / 1024
     mount = mounts.mount("--list-ttl", "1h")

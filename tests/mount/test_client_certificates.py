@@ -68,7 +68,7 @@ def own_pem(_: Mounts, client: Identity, __: Path) -> Environment:
 
 def vesctl(mounts: Mounts, client: Identity, folder: Path) -> Environment:
     texts = {"server-urls": [f"{mounts.sandbox.url}/api"], "p12-bundle": str(client.p12(PASSWORD))}
-    (folder / "home" / ".vesconfig").write_text(json.dumps(texts))  # which is YAML
+    (folder / "home" / ".vesconfig").write_text(json.dumps(texts))  # JSON is also YAML
     return {"INVOICEFS_URL": None, "VES_P12_PASSWORD": PASSWORD}
 
 
@@ -118,7 +118,7 @@ def refused(mounts: Mounts, **variables: str) -> str:
     return ended.err
 
 
-def test_a_server_that_wants_a_certificate_is_named_as_such(without_token: Mounts) -> None:
+def test_a_server_that_requires_a_certificate_is_reported(without_token: Mounts) -> None:
     assert "client certificate" in refused(without_token, INVOICEFS_TOKEN="t")
     assert not without_token.sandbox.calls
 
@@ -141,7 +141,7 @@ def test_an_expired_certificate_is_an_error_before_any_request(
 def test_a_certificate_rejected_while_mounted_is_named_in_the_log(
     without_token: Mounts, authority: Authority, client: Identity, server: Sandbox
 ) -> None:
-    """Simulates expiry: from now on the server trusts only certificates of another authority."""
+    """Expiry is simulated: the server begins to trust only certificates of another authority."""
     mounts = without_token
     path, log = mounts.new_path(), mounts.folder / "mount.log"
     variables = {"INVOICEFS_CERT": str(client.pem())}

@@ -27,6 +27,7 @@ from tests.mount.support.damage import (
     DAMAGES,
     Choice,
     Damage,
+    corrupt,
     damage,
     databases,
     everything,
@@ -34,7 +35,6 @@ from tests.mount.support.damage import (
     missing,
     put_junk_next_to,
     rotated_within_kind,
-    spoil,
     value_files_and_databases,
 )
 from tests.mount.support.files import in_folder
@@ -273,7 +273,7 @@ def kernel_wait_channels(pid: int) -> set[str]:
 
 
 def stop_while_the_stat_helper_waits(mount: Mount, reader: Running) -> None:
-    """Stop the process while the stat helper waits for its answer."""
+    """Stop the mount process while the stat helper waits for its reply."""
     while reader.line():
         os.kill(mount.daemon, signal.SIGSTOP)
         if "request_wait_answer" in kernel_wait_channels(mount.stat_helper):
@@ -340,12 +340,12 @@ PlaceStore = Callable[[str], Path]
 def place_store(left_stores: Mapping[str, Path], mounts: Mounts) -> PlaceStore:
     """Put a copy of one of these caches where the next mount expects its cache."""
 
-    def lay(left: str) -> Path:
+    def place(left: str) -> Path:
         store = store_folder(mounts.cache / "invoicefs", mounts.sandbox.url)
         shutil.copytree(left_stores[left], store)
         return store
 
-    return lay
+    return place
 
 
 def check_warnings(mount: Mount, store: Path) -> None:
@@ -484,7 +484,7 @@ def test_damage_without_the_api_gives_right_bytes_or_errors(
 def test_a_corrupt_listing_without_the_api_is_an_error_not_a_shorter_one(
     sandbox: Sandbox, mounts: Mounts, place_store: PlaceStore
 ) -> None:
-    spoil(LONG_TEXT[:600].encode(), databases(place_store(unmounted)))
+    corrupt(LONG_TEXT[:600].encode(), databases(place_store(unmounted)))
     sandbox.close()
     mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
     assert listed(mounts, mount / NAMESPACE) is None
@@ -546,13 +546,13 @@ def test_concurrent_readers_get_right_bytes_during_damage(
     mounts: Mounts, place_store: PlaceStore, seed: int
 ) -> None:
     store, random = place_store(killed), Random(seed)  # noqa: S311 # a failure can be repeated
-    mount, answers = mounts.mount(), list[Given]()
+    mount, results = mounts.mount(), list[Given]()
     shares = [random.sample(NAMES * 20, 20 * len(NAMES)) for _ in range(READERS)]
     with readers_of(mounts, mount, shares) as readers:
         while line := readers[0].line():
-            answers.append(given(line))
+            results.append(given(line))
             damage_random_files(store, random)
         for reader in readers:
-            answers += report_of(reader)
-    assert len(answers) == READERS * 20 * len(NAMES)
-    assert set(answers) == set(DIGESTS.items())
+            results += report_of(reader)
+    assert len(results) == READERS * 20 * len(NAMES)
+    assert set(results) == set(DIGESTS.items())

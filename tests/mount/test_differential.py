@@ -33,14 +33,14 @@ SIZES = (100, 511, 512, 4095, 4096, 4097, 131_071, 131_072, 131_073, 1_500_001)
 
 _NOBODY = 65_534
 # Capabilities needed to run a program below another root, and to read that program.
-_LENT = "+sys_chroot,+dac_read_search"
+_EXTRA_CAPABILITIES = "+sys_chroot,+dac_read_search"
 _AS_NOBODY = (
     "setpriv",
     f"--reuid={_NOBODY}",
     f"--regid={_NOBODY}",
     "--clear-groups",
-    f"--inh-caps={_LENT}",
-    f"--ambient-caps={_LENT}",
+    f"--inh-caps={_EXTRA_CAPABILITIES}",
+    f"--ambient-caps={_EXTRA_CAPABILITIES}",
     "--",
 )
 

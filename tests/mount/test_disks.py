@@ -65,8 +65,8 @@ class Copier:
         self._folder = folder
         self._numbers = count()
 
-    def calls(self, mount: Mount) -> int:
-        """Copy everything and check it; returns the number of PDF requests."""
+    def requests(self, mount: Mount) -> int:
+        """Copy everything and check it; return the number of PDF requests."""
         before = self._sandbox.count(Endpoint.PDF)
         copy = self._folder / f"copy-{next(self._numbers)}"
         run("cp", "-r", mount / NAMESPACE, copy).good()
@@ -94,13 +94,13 @@ def test_a_disk_that_fills_up_costs_requests_and_one_warning(
 ) -> None:
     with disk.mounted(options):
         mount = mounts.mount()
-        assert copier.calls(mount) == len(CONTENTS)
-        assert 0 < copier.calls(mount) < len(CONTENTS)  # what was cached before stays cached
+        assert copier.requests(mount) == len(CONTENTS)
+        assert 0 < copier.requests(mount) < len(CONTENTS)  # what was cached before stays cached
         (warning,) = mount.warnings
         assert "the disk is full" in warning
         disk.change(ROOMY)
-        copier.calls(mount)
-        assert copier.calls(mount) == 0
+        copier.requests(mount)
+        assert copier.requests(mount) == 0
         assert mount.warnings == [warning]
         mounts.umount(mount)
 
@@ -143,10 +143,10 @@ def test_a_disk_unusable_at_mount_costs_requests_and_one_warning(
         break_(disk)
         mount = mounts.mount(words=words)
         for _ in range(2):
-            assert copier.calls(mount) == len(CONTENTS)
+            assert copier.requests(mount) == len(CONTENTS)
         assert len(mount.warnings) <= 1  # besides the one on stderr
         repair(disk)
-        eventually(lambda: copier.calls(mount) == 0)
+        eventually(lambda: copier.requests(mount) == 0)
         assert len(mount.warnings) <= 1
         mounts.umount(mount)
 
@@ -161,12 +161,12 @@ def test_a_disk_that_becomes_read_only_costs_requests_and_one_warning(
         run("mount", "-o", "remount,ro,bind", disk.path).good()
         try:
             for _ in range(2):
-                assert copier.calls(mount) == len(CONTENTS)
+                assert copier.requests(mount) == len(CONTENTS)
             (warning,) = mount.warnings
             assert "the disk is read-only" in warning
         finally:
             run("umount", "--lazy", disk.path).good()
-        eventually(lambda: copier.calls(mount) == 0)
+        eventually(lambda: copier.requests(mount) == 0)
         assert len(mount.warnings) == 1
         mounts.umount(mount)
 
@@ -175,9 +175,8 @@ def test_a_disk_that_becomes_read_only_costs_requests_and_one_warning(
 
 LOCK_DATABASES = """
 import sqlite3, sys
-connections = [sqlite3.connect(path, isolation_level=None) for path in sys.argv[2:]]
+connections = [sqlite3.connect(path, isolation_level=None) for path in sys.argv[1:]]
 for connection in connections:
-    connection.execute(f"PRAGMA locking_mode={sys.argv[1]}")
     connection.execute("BEGIN EXCLUSIVE")
 print("locked", flush=True)
 sys.stdin.readline()
@@ -185,12 +184,11 @@ sys.stdin.readline()
 
 
 @contextmanager
-def locked(mounts: Mounts, *, is_for_readers_too: bool = False) -> Iterator[None]:
+def locked(mounts: Mounts) -> Iterator[None]:
     """Have another process lock both databases of the cache."""
     (store,) = (mounts.cache / "invoicefs").iterdir()
     databases = [database(store, cache) for cache in ("pdf", "meta")]
-    mode = "EXCLUSIVE" if is_for_readers_too else "NORMAL"
-    with started(sys.executable, "-I", "-c", LOCK_DATABASES, mode, *databases) as holder:
+    with started(sys.executable, "-I", "-c", LOCK_DATABASES, *databases) as holder:
         assert holder.line() == "locked"
         yield
         holder.go_on()
@@ -212,11 +210,8 @@ def test_a_cache_locked_while_mounted_costs_requests_and_one_warning(
     sandbox.tenant = TENANT
     with locked(mounts):
         run("cat", folder / names[2]).good()  # it appears in the listing
-        assert copier.calls(mount) == len(CONTENTS) - 3 + 1
+        assert copier.requests(mount) == len(CONTENTS) - 3 + 1
         assert sandbox.count(Endpoint.PDF, name=first.removesuffix(".pdf")) == 1
         assert len(mount.warnings) == 1
-    eventually(lambda: copier.calls(mount) == 0)
+    eventually(lambda: copier.requests(mount) == 0)
     assert len(mount.warnings) == 1
-
-
-# Databases that cannot be read.

@@ -1,7 +1,7 @@
 """The fault matrix: what programs see of every way in which the API can fail.
 
 The scenarios mostly wait, each on its own mount, so many of them run concurrently. All of their
-tests run in one worker; otherwise each worker would play every scenario.
+tests run in one worker; otherwise each worker would run every scenario.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.mount.support.failures import API_FAILURES, Failure
-from tests.mount.support.fault_matrix import REFUSED, RIGHT, WITH_A_WARNING, Outcomes, Step, play
+from tests.mount.support.fault_matrix import (
+    REFUSED,
+    RIGHT,
+    WITH_A_WARNING,
+    Outcomes,
+    Step,
+    outcomes_of,
+)
 
 _CONCURRENT = 12
 
@@ -22,7 +29,10 @@ def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str,
     """The outcomes of all failures, by their names."""
     folders = {failure.name: tmp_path_factory.mktemp("failure") for failure in API_FAILURES}
     with ThreadPoolExecutor(_CONCURRENT) as threads:
-        yield {item.name: threads.submit(play, item, folders[item.name]) for item in API_FAILURES}
+        yield {
+            item.name: threads.submit(outcomes_of, item, folders[item.name])
+            for item in API_FAILURES
+        }
 
 
 def expected(failure: Failure) -> Outcomes:

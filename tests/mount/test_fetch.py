@@ -60,14 +60,14 @@ def test_a_second_fetch_downloads_nothing_again(sandbox: Sandbox, mounts: Mounts
     "`invoicefs fetch PATH` downloads everything below it, several invoices at the same time,"
     " and a second run downloads only what is missing."
 )
-@pytest.mark.parametrize("is_mounted_anew", [False, True], ids=["same mount", "mounted anew"])
+@pytest.mark.parametrize("is_remounted", [False, True], ids=["same mount", "remounted"])
 def test_invoices_cleared_from_the_cache_are_downloaded_again(
-    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, is_mounted_anew: bool
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, is_remounted: bool
 ) -> None:
     mount = mounts.mount()
     mounts.command("fetch", mount / NAMESPACE).good()
     mounts.command("cache", "clear").good()
-    if is_mounted_anew:
+    if is_remounted:
         mounts.umount(mount)
         mount = mounts.mount(path=mount.path)
     link = tmp_path / "link"
@@ -120,10 +120,10 @@ def test_a_failed_download_is_explained_and_succeeds_in_a_later_run(
     assert closed == f"{mount / 'closed'}: Permission denied"
     sandbox.heal()
 
-    def runs_to_its_end() -> bool:  # recent failures are remembered for some seconds
+    def fetch_succeeds() -> bool:  # a recent failure is repeated for some seconds
         return mounts.command("fetch", mount / NAMESPACE).code == 0
 
-    eventually(runs_to_its_end)
+    eventually(fetch_succeeds)
     assert sandbox.count(Endpoint.PDF, NAMESPACE, BAD.name) == 2
     assert sandbox.count(Endpoint.PDF, NAMESPACE) == len(INVOICES) + 1
 
@@ -173,10 +173,10 @@ def test_again_replaces_the_cached_copy_and_keeps_open_files(
     path = mount / NAMESPACE / file_name(corrected)
     before = path.stat()
 
-    with open(path, "rb") as is_open:
+    with open(path, "rb") as open_file:
         ended = mounts.command("fetch", "--again", path).good()
         assert ended.lines[-1] == "1 downloaded, 0 already cached, 0 failed."
-        assert is_open.read() == INVOICES[0].content()
+        assert open_file.read() == INVOICES[0].content()
     assert run("cat", path).good().out == corrected.content()
     assert path.stat().st_mtime > before.st_mtime
     assert sandbox.count() == sandbox.count(Endpoint.PDF, name=corrected.name) == 1

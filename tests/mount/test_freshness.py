@@ -18,7 +18,7 @@ NUMBER = 5
 FINAL = replace(invoice(NUMBER), pdf=NEW)
 NAME = file_name(FINAL)
 
-ALWAYS_ASK = ("--list-ttl", "0s")
+ALWAYS_REFRESH = ("--list-ttl", "0s")
 
 
 def draft(pdf: bytes, amount: str = "100") -> SampleInvoice:
@@ -38,7 +38,7 @@ def test_an_invoice_that_becomes_final_shows_its_new_size_for_one_request(
     sandbox: Sandbox, mounts: Mounts, new: bytes
 ) -> None:
     sandbox.tenant = tenant(draft(OLD))
-    path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
+    path = mounts.mount(*ALWAYS_REFRESH) / NAMESPACE / NAME
     assert run("cat", path).good().out == OLD
     (before,) = stat_of(path)
     sandbox.tenant = tenant(replace(FINAL, pdf=new))
@@ -56,7 +56,7 @@ def test_an_invoice_that_becomes_final_shows_its_new_size_for_one_request(
 )
 def test_the_time_is_kept_if_only_the_listing_changed(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(draft(OLD))
-    path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
+    path = mounts.mount(*ALWAYS_REFRESH) / NAMESPACE / NAME
     run("cat", path).good()
     before = stat_of(path)
     sandbox.tenant = tenant(replace(FINAL, pdf=OLD))
@@ -87,7 +87,7 @@ Archive = Callable[[Mounts, Path], list[str]]
 
 
 def by_rsync(mounts: Mounts, source: Path, *options: str) -> list[str]:
-    """The names of the files that are copied."""
+    """Run rsync; return the names of the files that it copied."""
     argv: Sequence[Argument] = (
         "rsync",
         "-a",
@@ -159,12 +159,12 @@ def test_the_next_archive_run_copies_what_changed_and_then_nothing(
 ) -> None:
     mounts, others = unprivileged_mounts, [invoice(number) for number in range(3)]
     sandbox.tenant = tenant(draft(OLD), *others)
-    mount = mounts.mount(*ALWAYS_ASK)
+    mount = mounts.mount(*ALWAYS_REFRESH)
     assert len(archive(mounts, mount / NAMESPACE)) == 4
     assert archive(mounts, mount / NAMESPACE) == []
     if is_remounted:
         mounts.umount(mount)
-        mount = mounts.mount(*ALWAYS_ASK)
+        mount = mounts.mount(*ALWAYS_REFRESH)
     sandbox.tenant = tenant(CHANGED[change], *others)
     assert archive(mounts, mount / NAMESPACE) == [NAME]
     assert archived(mounts) == contents(sandbox.tenant)
@@ -192,7 +192,7 @@ def test_a_second_plain_cp_fails_but_rsync_and_cp_ruf_work(
     assert archived(mounts) == contents(sandbox.tenant)
 
 
-# New, vanished and hidden invoices.
+# Hidden invoices.
 
 
 @pytest.mark.promise(
@@ -228,7 +228,7 @@ sys.stdout.buffer.write(first + os.pread(handle, size, size // 2))
 @pytest.mark.promise("An open file never changes.")
 def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(draft(OLD))
-    path = mounts.mount(*ALWAYS_ASK) / NAMESPACE / NAME
+    path = mounts.mount(*ALWAYS_REFRESH) / NAMESPACE / NAME
     with started(sys.executable, "-I", "-c", READ_IN_HALVES, path) as reader:
         assert reader.line() == "half"
         (before,) = stat_of(path)

@@ -115,7 +115,7 @@ def test_generic_options_are_accepted_and_the_mount_is_read_only(
     "respect them."
 )
 def test_fstab_options_for_file_managers_reach_the_mount_table(machine: Machine) -> None:
-    """GIO reads them there, through libmount."""
+    """GIO reads these options from the mount table, through libmount."""
     options = f"x-gvfs-show,x-gvfs-name=Invoices,{machine.options}"
     machine.write_fstab(f"{machine.url} {machine.path} invoicefs {options} 0 0")
 
@@ -195,7 +195,7 @@ AUTOMOUNTER = """if True:
 
 @pytest.mark.promise("With `x-systemd.automount`, the folder is mounted when it is first accessed.")
 def test_an_automount_is_mounted_on_the_first_access(machine: Machine) -> None:
-    """It used to hang: the process left the automounter's process group before mounting."""
+    """Access used to hang: the process left the automounter's process group before mounting."""
     if "autofs" not in Path("/proc/filesystems").read_text():
         missing("the kernel has no autofs")
     source = machine.folder / "automounter.py"
@@ -282,7 +282,7 @@ def test_a_helper_that_others_can_replace_is_not_linked(
     ended = install_helper(machine, str(installed))
 
     assert ended.code == 1
-    assert f"others than root can write to {path}" in ended.err
+    assert f"users other than root can write to {path}" in ended.err
 
 
 def test_a_file_that_pip_did_not_install_is_not_linked(machine: Machine) -> None:

@@ -255,12 +255,12 @@ def test_the_mount_of_root_disappears_with_its_process(mounts: Mounts) -> None:
 
 def test_a_slow_download_blocks_nothing_else(mounts: Mounts, gate: Gate) -> None:
     folder = mounts.mount("--parallel", "2", "--list-ttl", "0s") / NAMESPACE
-    stored, other = NAMES[1], NAMES[2]
-    run("cat", folder / stored).good()
+    cached, other = NAMES[1], NAMES[2]
+    run("cat", folder / cached).good()
     with started("cat", folder / NAMES[0]) as reader:
         assert gate.arrived.wait(LIMIT_S)
         assert run("ls", "-l", folder.parent, folder).good()
-        assert run("cat", folder / stored).good().out == CONTENTS[stored]
+        assert run("cat", folder / cached).good().out == CONTENTS[cached]
         assert run("cat", folder / other).good().out == CONTENTS[other]
         assert run("stat", folder / NAMES[0]).good()
         assert run("df", folder).good()

@@ -21,7 +21,7 @@ from tests.mount.support.mounts import Mount, Mounts
 from tests.mount.support.programs import Ended, run
 from tests.mount.support.tenants import NAMESPACE, file_name, invoice, tenant
 
-ALWAYS_ASK = ("--list-ttl", "0s", "--max-wait", "0s")
+ALWAYS_REFRESH = ("--list-ttl", "0s", "--max-wait", "0s")
 
 INVOICES = tuple(invoice(number) for number in range(3))
 NAMES = [file_name(item) for item in INVOICES]
@@ -60,7 +60,7 @@ FAILURES: dict[str, tuple[Behaviour, str]] = {
 }
 # Successful responses that list fewer invoices than before.
 SHORTER: dict[str, Behaviour] = {
-    "empty answer": faults.json_body({}),
+    "empty response": faults.json_body({}),
     "empty list": listing(),
     "shorter list": listing(INVOICES[0]),
     "list of something else": faults.json_body({"invoices": [5, None, {"nome": "x"}]}),
@@ -95,7 +95,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounts]:
 @pytest.fixture(scope="module")
 def live(made: Mounts) -> Mount:
     """A mount that listed every namespace before the listings began to fail."""
-    mount = made.mount(*ALWAYS_ASK)
+    mount = made.mount(*ALWAYS_REFRESH)
     for folder in NAMESPACE_OF.values():
         assert ls(mount / folder).good().lines == NAMES
     break_listings(made.sandbox)
@@ -106,7 +106,7 @@ def live(made: Mounts) -> Mount:
 def remounted(live: Mount, made: Mounts) -> Mount:
     """Another mount with the same cache, made after the listings began to fail."""
     assert live.is_mounted
-    return made.mount(*ALWAYS_ASK)
+    return made.mount(*ALWAYS_REFRESH)
 
 
 @pytest.mark.promise(
@@ -136,7 +136,7 @@ def test_a_failing_listing_shows_the_last_good_one_after_a_remount(
 )
 def test_a_new_invoice_appears(sandbox: Sandbox, mounts: Mounts) -> None:
     sandbox.tenant = tenant(*INVOICES)
-    mount = mounts.mount(*ALWAYS_ASK)
+    mount = mounts.mount(*ALWAYS_REFRESH)
     assert ls(mount / NAMESPACE).good().lines == NAMES
     sandbox.tenant = tenant(invoice(9), *INVOICES)
     assert ls(mount / NAMESPACE).good().lines == [*NAMES, file_name(invoice(9))]
@@ -199,8 +199,8 @@ def test_names_are_readable_in_any_locale(sandbox: Sandbox, mounts: Mounts) -> N
 # The archive.
 
 ARCHIVE_FAILURES: dict[str, Fault] = {
-    "all calls 500": Fault(faults.status(500)),
-    "all calls {}": Fault(faults.json_body({})),
+    "all requests 500": Fault(faults.status(500)),
+    "all requests {}": Fault(faults.json_body({})),
     "lists 403": Fault(faults.status(403), Endpoint.INVOICES),
     "lists empty": Fault(listing(), Endpoint.INVOICES),
     "lists shorter": Fault(listing(INVOICES[1]), Endpoint.INVOICES),
@@ -221,7 +221,7 @@ def test_rsync_delete_deletes_nothing_while_the_api_fails(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path, case: str
 ) -> None:
     sandbox.tenant = TWO_NAMESPACES
-    mount, archive = mounts.mount(*ALWAYS_ASK), tmp_path / "archive"
+    mount, archive = mounts.mount(*ALWAYS_REFRESH), tmp_path / "archive"
     run("rsync", "-a", f"{mount.path}/", archive).good()
     before = archived(archive)
     assert set(before) == {f"{folder}/{name}" for folder in (NAMESPACE, "other") for name in NAMES}
@@ -230,7 +230,7 @@ def test_rsync_delete_deletes_nothing_while_the_api_fails(
         run("rsync", "-a", "--delete", f"{mount.path}/", archive)
         assert archived(archive) == before
     mounts.umount(mount)
-    mounts.command("mount", *ALWAYS_ASK, mount.path).good()
+    mounts.command("mount", *ALWAYS_REFRESH, mount.path).good()
     run("rsync", "-a", "--delete", f"{mounts.at(mount.path).path}/", archive)
     assert archived(archive) == before
 

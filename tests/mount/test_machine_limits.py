@@ -25,7 +25,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def mounted_under(mounts: Mounts, limit: str, *options: str) -> tuple[Path, Ended]:
-    """Mount under a limit of the shell; returns the mount point and how the command ended."""
+    """Mount under a limit of the shell; return the mount point and the result of the command."""
     path = mounts.new_path()
     words = " ".join([*options, str(path)])
     source = LIMITED.format(limit=limit, python=sys.executable, words=words)
@@ -108,7 +108,7 @@ def test_a_failed_mount_leaves_no_cache_behind(sandbox: Sandbox, mounts: Mounts)
 
 @NEEDS_ROOT
 def test_a_mount_process_cannot_be_dumped(unprivileged_mounts: Mounts) -> None:
-    """It has a token in its memory. See PR_SET_DUMPABLE in prctl(2) for the owner of its files."""
+    """A mount has a token in memory. See PR_SET_DUMPABLE in prctl(2) for the owner of its files."""
     daemon = unprivileged_mounts.mount().daemon
 
     assert Path(f"/proc/{daemon}/mem").stat().st_uid == 0

@@ -39,7 +39,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def opened(*paths: Path) -> list[str]:
-    """Try to open the paths; returns "opened" or the error message for each."""
+    """Try to open the paths; return "opened" or the error message for each."""
     return python(TRY_TO_OPEN, *paths).good().lines
 
 
@@ -47,7 +47,7 @@ def opened(*paths: Path) -> list[str]:
 
 
 def cached_and_uncached(mount: Mount) -> tuple[list[Path], list[Path]]:
-    """Download one half; returns the cached paths, and those that are not cached or unknown."""
+    """Download one half; return the cached paths, and those that are not cached or unknown."""
     folder = mount / NAMESPACE
     paths = [folder / name for name in NAMES]
     run("cat", *paths[:4]).good()
@@ -66,10 +66,10 @@ def test_without_a_network_the_cache_is_served_and_nothing_seems_absent(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
     mount = mounts.mount("--list-ttl", "1s", "--max-wait", "0s", *WITHOUT_READ_AHEAD)
-    stored, others = cached_and_uncached(mount)
+    cached, others = cached_and_uncached(mount)
     sandbox.go_away()
     for _ in range(2):
-        assert set(opened(*stored)) == {"opened"}
+        assert set(opened(*cached)) == {"opened"}
         eventually(lambda: set(opened(*others)) == {"No route to host"})  # the listing has expired
         assert run("ls", mount / NAMESPACE).good().lines == NAMES
     sandbox.tenant = tenant(*TENANT.by_name[NAMESPACE].invoices, invoice(8))

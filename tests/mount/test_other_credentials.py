@@ -18,7 +18,7 @@ OTHER = {"INVOICEFS_TOKEN": "other-token"}
 
 
 @pytest.fixture
-def stored(sandbox: Sandbox, mounts: Mounts, tmp_path: Path) -> Mount:
+def cached(sandbox: Sandbox, mounts: Mounts, tmp_path: Path) -> Mount:
     """A mount that has cached everything; the API now accepts only another token."""
     mount = mounts.mount("--list-ttl", "1h")
     run("cp", "-r", mount / NAMESPACE, tmp_path / "first").good()
@@ -36,7 +36,7 @@ def mounted_with_other_token(mounts: Mounts, *options: str) -> Path:
 @pytest.mark.promise(
     "A token that the API denies access does not get what another token has downloaded."
 )
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("cached")
 def test_a_refused_token_is_not_shown_what_another_one_downloaded(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
@@ -59,7 +59,7 @@ def test_a_refused_token_is_not_shown_what_another_one_downloaded(
     "download of everything."
 )
 def test_a_renewed_token_costs_one_listing_and_one_pdf_per_namespace(
-    sandbox: Sandbox, mounts: Mounts, stored: Mount, tmp_path: Path
+    sandbox: Sandbox, mounts: Mounts, cached: Mount, tmp_path: Path
 ) -> None:
     folder = mounted_with_other_token(mounts)
     for number in range(2):
@@ -67,13 +67,13 @@ def test_a_renewed_token_costs_one_listing_and_one_pdf_per_namespace(
         assert in_folder(tmp_path / str(number)) == CONTENTS
 
     assert sandbox.count(Endpoint.INVOICES) == sandbox.count(Endpoint.PDF) == 1
-    assert run("cat", stored / NAMESPACE / NAMES[3]).good().out == CONTENTS[NAMES[3]]
+    assert run("cat", cached / NAMESPACE / NAMES[3]).good().out == CONTENTS[NAMES[3]]
 
 
 @pytest.mark.promise(
     "A token that the API denies access does not get what another token has downloaded."
 )
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("cached")
 def test_without_the_api_a_token_gets_only_what_it_was_allowed_before(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:

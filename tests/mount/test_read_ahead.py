@@ -69,7 +69,7 @@ def copytree(folder: Path, target: Path) -> Command:
 
 
 def rclone(folder: Path, target: Path) -> Command:
-    """One file at a time. It trusts the size from before the open, and retries at the end."""
+    """Copy one file at a time. rclone trusts the size before the open, and retries at the end."""
     return ("rclone", "copy", "--transfers=1", folder, target)
 
 
@@ -88,12 +88,12 @@ def copied(mount: Mount, program: Program, copy: Path, namespace: str = NAMESPAC
 
 
 def downloads(sandbox: Sandbox) -> Mapping[str, int]:
-    """How often the PDF of each file was sent; requests that failed do not count."""
+    """The number of times each PDF was sent; failed requests do not count."""
     return Counter(_file_of(call) for call in pdf_requests(sandbox) if call.status == 200)
 
 
 def requests_by_file(sandbox: Sandbox) -> Mapping[str, int]:
-    """How often the PDF of each file was requested."""
+    """The number of requests for the PDF of each file."""
     return Counter(map(_file_of, pdf_requests(sandbox)))
 
 
@@ -126,7 +126,7 @@ def paths(mount: Mount, *places: int) -> list[Path]:
 def test_a_program_that_copies_a_folder_gets_read_ahead(
     sandbox: Sandbox, mounts: Mounts, copy: Path, program: Program
 ) -> None:
-    """It opens one file at a time, yet several requests are in flight at once."""
+    """The program opens one file at a time, yet several requests are in flight at once."""
     sandbox.latency_s = SHORT_LATENCY_S
     mount = mounts.mount()
     sandbox.forget_calls()

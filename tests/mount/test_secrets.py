@@ -83,14 +83,14 @@ def test_neither_token_nor_invoice_leaks_outside_the_cache(
 
     traces = traces_of_processes(mount)
     traces += [
-        Trace("what cat says", run("cat", mount / NAMESPACE / file_name(item)).err.encode())
+        Trace("the output of cat", run("cat", mount / NAMESPACE / file_name(item)).err.encode())
         for item in INVOICES
     ]
     planted.sandbox.heal()
     traces += [*traces_of_attributes(mount), *traces_of_processes(mount)]
     traces += traces_of_files(tmp_path / "tmp")
-    told = planted.command("status", "--json").good().out + planted.command("status").good().out
-    traces.append(Trace("status", told))
+    shown = planted.command("status", "--json").good().out + planted.command("status").good().out
+    traces.append(Trace("status", shown))
     planted.umount(mount)
     token_file.unlink()
     logged = Trace("the log", mount.log.read_bytes())
@@ -119,7 +119,7 @@ def test_an_unusable_secret_is_not_repeated(
 
 
 def test_an_unexpected_failure_is_logged_without_secrets(planted: Mounts, tmp_path: Path) -> None:
-    """With its traceback, at the highest verbosity."""
+    """The log has its traceback, at the highest verbosity."""
     source = """if True:
         import sys
         from invoicefs.api import client as api

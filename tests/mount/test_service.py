@@ -169,7 +169,7 @@ def test_the_system_units_use_only_known_options() -> None:
     mount = unit("srv-invoices.mount")["Mount"]
     found = list(arguments_of(mount["Options"], takes_value(mount_command)))
 
-    assert "_netdev" in mount["Options"].split(",")  # otherwise it is mounted before the network
+    assert "_netdev" in mount["Options"].split(",")  # or it is mounted before the network is up
     assert mount["Type"] == "invoicefs"
     assert "--allow-other" in found
     assert mount["Where"] == unit("srv-invoices.automount")["Automount"]["Where"]

@@ -36,8 +36,8 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def status(mounts: Mounts, *arguments: str | Path) -> list[dict[str, Any]]:
-    ask = mounts.command if arguments else mounts.alone
-    found = json.loads(ask("status", "--json", *arguments).good().out)
+    command = mounts.command if arguments else mounts.alone
+    found = json.loads(command("status", "--json", *arguments).good().out)
     assert isinstance(found, list)
     return found
 
@@ -107,8 +107,8 @@ def test_status_shows_all_mounts_of_the_user_and_no_others(
     assert [shown["mount_point"] for shown in status(mounts)] == [str(item.path) for item in mine]
     found = json.loads(unprivileged_mounts.alone("status", "--json").good().out)
     assert [match["mount_point"] for match in found] == [str(theirs.path)]
-    for asking, path in ((unprivileged_mounts, mine[0].path), (mounts, theirs.path)):
-        refused = asking.command("status", path)
+    for other, path in ((unprivileged_mounts, mine[0].path), (mounts, theirs.path)):
+        refused = other.command("status", path)
         assert (refused.code, "No mount of yours" in refused.err) == (1, True)
 
 
@@ -139,7 +139,7 @@ def test_a_mount_that_does_not_respond_is_reported_and_hides_no_other(mounts: Mo
         ended = mounts.alone("status", "--json")
 
     assert ended.code == 1
-    assert [load["mount_point"] for load in json.loads(ended.out)] == [str(alive.path)]
+    assert [shown["mount_point"] for shown in json.loads(ended.out)] == [str(alive.path)]
     assert ended.err.startswith(f"invoicefs: {silent.path}: ")
 
 
@@ -173,7 +173,7 @@ def test_a_mount_responds_while_a_download_waits(sandbox: Sandbox, mounts: Mount
     assert found["calls"]["running"] == 1
 
 
-# Refreshing
+# Refreshing.
 
 
 @pytest.mark.promise(

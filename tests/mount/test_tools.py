@@ -132,13 +132,13 @@ def test_cpio_pads_a_never_opened_file_with_zeros_and_warns(
     missing = UPPER_BOUND_BYTES - len(pdf)
     warning = f"cpio: File {place.name} shrunk by {missing} bytes, padding with zeros\n"
     assert ended.err == warning
-    is_padded = copy == pdf + bytes(missing)  # in words: pytest would print the bytes
+    is_padded = copy == pdf + bytes(missing)  # a bool, because pytest would print the bytes
     assert is_padded
     assert stage.pdf_requests(place) == 1
 
 
-def said(place: Place, line: str) -> bytes:
-    """What a program prints for the file in the mount or the ordinary one."""
+def output_of(place: Place, line: str) -> bytes:
+    """Return the output of a program, with FILE for the path of either file."""
     out = place.run(*line.split()).good().out
     for path in (place.source, place.ordinary_source):
         out = out.replace(bytes(path), b"FILE")
@@ -161,9 +161,9 @@ def test_a_reader_prints_the_same_as_for_an_ordinary_file(
     stage: Stage, room: Path, reader: Reader, subject: str
 ) -> None:
     place = stage.never_opened(subject, room)
-    text = said(place, reader.line)
+    text = output_of(place, reader.line)
     assert reader.words.encode() in text
-    assert text == said(place, reader.line.replace("SOURCE", "ORDINARY"))
+    assert text == output_of(place, reader.line.replace("SOURCE", "ORDINARY"))
     assert stage.pdf_requests(place) == 1
 
 

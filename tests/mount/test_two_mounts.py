@@ -30,13 +30,13 @@ def mounted_concurrently(mounts: Mounts, count: int) -> list[Mount]:
         return list(threads.map(lambda path: mounts.mount(path=path), paths))
 
 
-with_two_and_five = pytest.mark.parametrize("count", [5])
+with_five_mounts = pytest.mark.parametrize("count", [5])
 
 
 @pytest.mark.promise(
     "Several mounts may share a cache: what one has downloaded, the others read from the disk."
 )
-@with_two_and_five
+@with_five_mounts
 def test_mounts_with_a_shared_cache_download_each_invoice_once(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path, count: int
 ) -> None:
@@ -49,7 +49,7 @@ def test_mounts_with_a_shared_cache_download_each_invoice_once(
     assert [mount.warnings for mount in made] == [[]] * count
 
 
-@with_two_and_five
+@with_five_mounts
 def test_mounts_that_download_concurrently_do_not_interfere(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path, count: int
 ) -> None:

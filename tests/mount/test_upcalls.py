@@ -116,8 +116,8 @@ def assert_at_most(counts: Counter[str], stats: int, opens: int = 0) -> None:
 
 def test_each_missing_feature_is_requested_once(never_opened: Mount, tmp_path: Path) -> None:
     counts = upcalls(never_opened, use_missing_features, tmp_path)
-    asked = {name: counts[name] for name in ("ACCESS", "FLUSH", "GETXATTR", "LISTXATTR")}
-    assert asked == dict.fromkeys(asked, 1), counts
+    requested = {name: counts[name] for name in ("ACCESS", "FLUSH", "GETXATTR", "LISTXATTR")}
+    assert requested == dict.fromkeys(requested, 1), counts
 
 
 def header(opcode: int, length: int) -> str:

@@ -95,8 +95,8 @@ def _phase(mounts: Mounts, mount: Mount, number: int, phase_s: float) -> Phase:
         report,
         calls=len(mounts.sandbox.calls),
         peak_requests=mounts.sandbox.peak_concurrency,
-        most_threads=max(sample.threads for sample in samples),
-        most_memory_bytes=max(sample.memory_bytes for sample in samples),
+        peak_threads=max(sample.threads for sample in samples),
+        peak_memory_bytes=max(sample.memory_bytes for sample in samples),
         rest=gauges_at_rest(mount.daemon),
     )
 
@@ -116,7 +116,7 @@ def _row(number: int, phase: Phase) -> str:
         name_of_phase(number),
         *(phase.report.operations, phase.calls, phase.peak_requests),
         *(rest.threads, rest.descriptors, rest.connections, f"{rest.memory_bytes / MIB:.1f}"),
-        *(phase.most_threads, f"{phase.most_memory_bytes / MIB:.1f}"),
+        *(phase.peak_threads, f"{phase.peak_memory_bytes / MIB:.1f}"),
     )
 
 

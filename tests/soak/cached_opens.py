@@ -64,7 +64,7 @@ def main(folder: str) -> None:
         path.read_bytes()
     threading.Event().wait(_AFTER_DOWNLOAD_S)
     for path in paths:
-        path.stat()  # refreshes an expired list
+        path.stat()  # refreshes an expired listing
     with ThreadPoolExecutor(_THREADS) as pool:
         # Each thread has invoices of its own: an open one needs no lookup in the cache.
         shares = [paths[number::_THREADS] for number in range(_THREADS)]

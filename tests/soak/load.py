@@ -7,7 +7,7 @@ the global interpreter lock.
 
 It executes each line of stdin and prints the same word in response:
 
-- ``work``: once all threads together have made some more operations.
+- ``work``: once all threads together have performed some more operations.
 - ``ending``: errors are expected from now on, because the caller ends the mount.
 
 At the end of stdin the threads stop, and a `Report` is printed.
@@ -59,7 +59,7 @@ class Load:
         for thread in self._threads:
             thread.start()
 
-    def obey(self, word: str) -> None:
+    def execute(self, word: str) -> None:
         """Execute one line of stdin."""
         match word:
             case "work":
@@ -102,10 +102,10 @@ def _sum(counters: Sequence[Counter[str]]) -> dict[str, int]:
 
 
 def main(folder: str, threads: str, seed: str) -> None:
-    """Load the mount on this folder until stdin ends."""
+    """Put the mount on this folder under load until stdin ends."""
     load = Load(Path(folder), int(threads), seed)
     for line in iter(sys.stdin.readline, ""):
-        load.obey(line.strip())
+        load.execute(line.strip())
         print(line.strip(), flush=True)  # noqa: T201
     print(json.dumps(asdict(load.stop())))  # noqa: T201
 

@@ -16,7 +16,7 @@ class RunningLoad:
         self._program = program
 
     def work(self) -> None:
-        """Wait until all threads together have made some more operations."""
+        """Wait until all threads together have performed some more operations."""
         self._say("work")
 
     def expect_the_end(self) -> None:

@@ -10,16 +10,17 @@ PARALLEL = 8
 MIB = 1024 * 1024
 
 _ALARMING = ("WARNING", "ERROR", "Traceback")
-_MOST_SENTENCES = 5  # of one kind
-# What each worker thread adds: two caches, each with a database and its log, and a connection to
-# the API. On a slow machine the warm-up may need fewer than --parallel workers.
+_MAX_SENTENCES = 5  # of one kind
+# Each worker thread adds a connection to the API and, for each of two caches, a connection with
+# descriptors for the database and its log. On a slow machine the warm-up may need fewer than
+# --parallel workers.
 _OF_ONE_WORKER: Mapping[str, int] = {"threads": 1, "descriptors": 5, "SQLite connections": 2}
 
 # After the warm-up, the memory at rest is 30 to 35 MiB. Its growth slows down until the page
 # caches of SQLite are full: 5 to 14 % in all (measured, in runs of half a minute to three).
 # A leak of one response body in a hundred, 200 kB each, adds 2 MB per 1000 requests, which exceeds
 # this limit within the 2500 requests of a minute, and by far in a longer soak.
-_MOST_GROWTH = 1.2
+_MAX_GROWTH = 1.2
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Phase:
     report: Report
     calls: int
     peak_requests: int
-    most_threads: int
-    most_memory_bytes: int
+    peak_threads: int
+    peak_memory_bytes: int
     rest: Gauges
 
 
@@ -74,12 +75,12 @@ def _leaks(phases: Sequence[Phase]) -> Iterator[str]:
         if last > first + missing_workers * _OF_ONE_WORKER[name]:
             yield f"At rest the mount has {last} {name}, and had {first} after the warm-up."
     growth = after.memory_bytes / before.memory_bytes
-    if growth > _MOST_GROWTH:
+    if growth > _MAX_GROWTH:
         count = sum(phase.calls for phase in phases[1:])
         yield f"At rest the mount has {growth:.2f} times the memory it had {count} requests before."
 
 
 def _shortened(sentences: Sequence[str]) -> Iterator[str]:
-    yield from sentences[:_MOST_SENTENCES]
-    if len(sentences) > _MOST_SENTENCES:
-        yield f"... and {len(sentences) - _MOST_SENTENCES} more like that."
+    yield from sentences[:_MAX_SENTENCES]
+    if len(sentences) > _MAX_SENTENCES:
+        yield f"... and {len(sentences) - _MAX_SENTENCES} more like that."

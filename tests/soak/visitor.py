@@ -51,7 +51,7 @@ class Visitor:
         self._paths = tuple(truth.files)
         self._random = Random(seed)  # noqa: S311 # the same on every run
         self._may_end = may_end
-        self._exposed_files: list[_OpenFile] = []
+        self._open_files: list[_OpenFile] = []
         self.count = 0
         self.wrong: Counter[str] = Counter()
         self.errors: Counter[str] = Counter()
@@ -88,9 +88,9 @@ class Visitor:
         path = self._any_path()
         handle = os.open(self._folder / path, os.O_RDONLY)
         until = self.count + self._random.randrange(1, _MAX_OPEN_FOR)
-        self._exposed_files.append(_OpenFile(path, handle, until))
-        if len(self._exposed_files) > _MAX_OPEN_FILES:
-            os.close(self._exposed_files.pop(0).handle)
+        self._open_files.append(_OpenFile(path, handle, until))
+        if len(self._open_files) > _MAX_OPEN_FILES:
+            os.close(self._open_files.pop(0).handle)
 
     def read_open_file(self) -> None:
         file = self._any_open_file()
@@ -161,15 +161,15 @@ class Visitor:
             raise WrongAnswerError(f"{path} is open and has a size of {size_bytes} bytes in fstat")
 
     def _close_files(self, is_over: Callable[[_OpenFile], bool]) -> None:
-        for file in tuple(filter(is_over, self._exposed_files)):
-            self._exposed_files.remove(file)
+        for file in tuple(filter(is_over, self._open_files)):
+            self._open_files.remove(file)
             os.close(file.handle)
 
     def _any_path(self) -> str:
         return self._random.choice(self._paths)
 
     def _any_open_file(self) -> _OpenFile | None:
-        return self._random.choice(self._exposed_files) if self._exposed_files else None
+        return self._random.choice(self._open_files) if self._open_files else None
 
 
 _WEIGHTS: dict[Callable[[Visitor], None], int] = {

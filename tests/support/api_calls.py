@@ -48,7 +48,7 @@ def ample() -> Deadline:
 def ask(
     api: Api, endpoint: Endpoint, deadline: Deadline | None = None
 ) -> NamespaceList | tuple[Invoice, ...] | bytes:
-    """Make a request; the last two are for namespace ``system`` and its invoice ``i``."""
+    """Make a request: for invoices, to namespace ``system``; for a PDF, to its invoice ``i``."""
     deadline = deadline or ample()
     match endpoint:
         case Endpoint.NAMESPACES:

@@ -198,13 +198,13 @@ class Stage:
             self.clock.wake_all()
         self.until_all_wait()
 
-    def play(
-        self, until: "Future[Any]", *, step_s: float = 0.125, at_most_s: float = 60.0
+    def advance_until_done(
+        self, caller: "Future[Any]", *, step_s: float = 0.125, at_most_s: float = 60.0
     ) -> float:
         """Let time pass in steps until a caller has its result; return the time then."""
         last_s = self.clock.monotonic_s() + at_most_s
         self.settle()
-        while not until.done():
+        while not caller.done():
             assert self.clock.monotonic_s() < last_s, "the caller waits for too long"
             self.clock.advance(step_s)
             self.settle()

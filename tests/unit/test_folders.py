@@ -16,11 +16,11 @@ NOBODY = 65_534
 
 
 @pytest.fixture
-def way(tmp_path: Path) -> Path:
-    """Return the parent, of two levels, of the folder to use; the folders above are private."""
-    way = tmp_path / "above" / "parent"
-    way.mkdir(parents=True, mode=0o755)
-    return way
+def parent(tmp_path: Path) -> Path:
+    """Return the parent of the folder to use; its own parent is new too, in a private folder."""
+    parent = tmp_path / "above" / "parent"
+    parent.mkdir(parents=True, mode=0o755)
+    return parent
 
 
 def test_missing_folders_are_created_private(tmp_path: Path) -> None:
@@ -32,45 +32,47 @@ def test_missing_folders_are_created_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["parent", "above"])
 @pytest.mark.parametrize("mode", [0o777, 0o757, 0o722, 0o702])
-def test_a_parent_writable_by_others_is_refused(way: Path, place: str, mode: int) -> None:
+def test_a_parent_writable_by_others_is_refused(parent: Path, place: str, mode: int) -> None:
     """With a 0777 grandparent 9 of 10 invoices were forged in a running mount."""
-    (way if place == "parent" else way.parent).chmod(mode)
+    (parent if place == "parent" else parent.parent).chmod(mode)
 
     with pytest.raises(PermissionError, match=f"others can write to .*{place}"):
-        make_private_folder(way / "store")
+        make_private_folder(parent / "store")
 
 
 @as_root
 @pytest.mark.parametrize("place", ["parent", "above"])
-def test_a_parent_of_another_user_is_refused(way: Path, place: str) -> None:
-    os.chown(way if place == "parent" else way.parent, NOBODY, NOBODY)
+def test_a_parent_of_another_user_is_refused(parent: Path, place: str) -> None:
+    os.chown(parent if place == "parent" else parent.parent, NOBODY, NOBODY)
 
     with pytest.raises(PermissionError, match=f"{place} belongs to another user"):
-        make_private_folder(way / "store")
+        make_private_folder(parent / "store")
 
 
-def test_a_sticky_parent_of_root_is_accepted(way: Path) -> None:
-    way.chmod(0o1777)
+def test_a_sticky_parent_of_root_is_accepted(parent: Path) -> None:
+    parent.chmod(0o1777)
 
     if os.geteuid() == 0:
-        make_private_folder(way / "store")
+        make_private_folder(parent / "store")
 
 
 @as_root
-def test_a_sticky_parent_of_another_user_is_refused(way: Path) -> None:
-    way.chmod(0o1777)
-    os.chown(way, NOBODY, NOBODY)
+def test_a_sticky_parent_of_another_user_is_refused(parent: Path) -> None:
+    parent.chmod(0o1777)
+    os.chown(parent, NOBODY, NOBODY)
 
     with pytest.raises(PermissionError):
-        make_private_folder(way / "store")
+        make_private_folder(parent / "store")
 
 
 @as_root
-def test_a_sticky_parent_of_our_own_is_refused(way: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = way / "store"
+def test_a_sticky_parent_of_our_own_is_refused(
+    parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = parent / "store"
     store.mkdir(mode=0o700)
-    way.chmod(0o1777)
-    for folder in (way, store):
+    parent.chmod(0o1777)
+    for folder in (parent, store):
         os.chown(folder, NOBODY, NOBODY)
     monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
 
@@ -83,41 +85,41 @@ def test_a_sticky_parent_of_our_own_is_refused(way: Path, monkeypatch: pytest.Mo
     [("ann", [], True), ("ann", ["ann"], True), ("ann", ["ann", "bob"], False), ("dev", [], False)],
 )
 def test_a_group_counts_as_others_unless_it_is_the_owners_private_group(
-    way: Path,
+    parent: Path,
     monkeypatch: pytest.MonkeyPatch,
     group: str,
     members: list[str],
     is_private: bool,
 ) -> None:
-    way.chmod(0o775)
+    parent.chmod(0o775)
     monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_name="ann"))
     found = SimpleNamespace(gr_name=group, gr_mem=members)
     monkeypatch.setattr(grp, "getgrgid", lambda _: found)
 
     if is_private:
-        make_private_folder(way / "store")
+        make_private_folder(parent / "store")
     else:
         with pytest.raises(PermissionError, match="others can write to"):
-            make_private_folder(way / "store")
+            make_private_folder(parent / "store")
 
 
 @pytest.mark.parametrize("link", [lambda target: target, lambda target: os.path.relpath(target)])
 def test_the_parents_of_a_link_target_are_checked(
-    tmp_path: Path, way: Path, link: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, parent: Path, link: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "link").symlink_to(link(way))
+    (tmp_path / "link").symlink_to(link(parent))
     make_private_folder(tmp_path / "link" / "store")
-    way.parent.chmod(0o777)
+    parent.parent.chmod(0o777)
 
     with pytest.raises(PermissionError, match="above"):
         make_private_folder(tmp_path / "link" / "store")
 
 
 @as_root
-def test_a_link_of_another_user_is_not_followed(tmp_path: Path, way: Path) -> None:
+def test_a_link_of_another_user_is_not_followed(tmp_path: Path, parent: Path) -> None:
     link = tmp_path / "link"
-    link.symlink_to(way)
+    link.symlink_to(parent)
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
 
     with pytest.raises(PermissionError, match="link belongs to another user"):
@@ -145,7 +147,7 @@ def test_folders_created_by_a_failed_mount_are_removed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_that_is_too_long_is_nothing_to_remove(tmp_path: Path) -> None:
+def test_a_folder_with_a_name_that_is_too_long_needs_no_removal(tmp_path: Path) -> None:
     new = NewFolder(tmp_path / ("n" * 300))
     new.remove_if_new()
 

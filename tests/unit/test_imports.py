@@ -64,7 +64,7 @@ IMPORTER = {
 
 
 class Import(NamedTuple):
-    """A module imports another one, or a library."""
+    """An import of a module or a library by a module."""
 
     importer: str
     imported: str
@@ -80,7 +80,7 @@ def modules(package: Path) -> dict[str, ast.Module]:
 
 
 def home_of(importer: str) -> str:
-    """The package that a module is in, where that imports a library as a whole; else the module."""
+    """Return the package of a module if `IMPORTER` names that package, else the module."""
     package = importer.partition(".")[0]
     return package if package in IMPORTER.values() else importer
 
@@ -179,7 +179,7 @@ def test_there_are_no_cycles() -> None:
     graph.prepare()  # raises CycleError
 
 
-def test_nothing_of_the_product_imports_the_sandbox_except_the_demo() -> None:
+def test_only_the_demo_imports_the_sandbox() -> None:
     importers = {
         importer
         for importer, imported in INNER
@@ -194,7 +194,7 @@ def test_each_third_party_library_is_imported_by_exactly_one_module() -> None:
 
 
 @pytest.mark.parametrize(("importer", "imported"), sorted(LAZY))
-def test_what_is_slow_or_may_be_missing_is_imported_only_where_it_is_needed(
+def test_slow_and_optional_imports_are_made_only_where_they_are_needed(
     importer: str, imported: str
 ) -> None:
     assert Import(importer, imported, is_lazy=True) in IMPORTS

@@ -25,7 +25,7 @@ print(resident_bytes() - before_bytes)
 
 @pytest.mark.parametrize("is_prepared", [True, False])
 def test_large_blocks_are_returned_to_the_system(is_prepared: bool) -> None:
-    """Without the call they are not, which shows that the test measures it."""
+    """Without `return_large_blocks` they are not, which shows that the test can fail."""
     source = GROWTH.format(prepare="return_large_blocks()" if is_prepared else "")
     ended = subprocess.run(
         [sys.executable, "-c", source], capture_output=True, check=True, timeout=60

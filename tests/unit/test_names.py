@@ -72,34 +72,34 @@ def relatives(draw: st.DrawFn) -> tuple[str, str]:
 @unhurried
 @given(invoice_names)
 def test_a_file_name_is_valid_and_short_enough(name: str) -> None:
-    called = file_name(name)
+    filename = file_name(name)
 
-    assert called.endswith(SUFFIX)
-    assert len(called.encode("utf-8")) <= NAME_MAX_BYTES
-    assert not re.search("[/\x00-\x1f\x7f-\x9f]", called)
-    assert called not in (".", "..")
+    assert filename.endswith(SUFFIX)
+    assert len(filename.encode("utf-8")) <= NAME_MAX_BYTES
+    assert not re.search("[/\x00-\x1f\x7f-\x9f]", filename)
+    assert filename not in (".", "..")
 
 
 @unhurried
 @given(invoice_names)
 def test_a_file_name_is_decoded_unless_it_was_cut(name: str) -> None:
-    called = file_name(name)
+    filename = file_name(name)
 
-    if len(called.encode()) < 248 or not CUT.fullmatch(called):
-        assert invoice_name(called) == name
+    if len(filename.encode()) < 248 or not CUT.fullmatch(filename):
+        assert invoice_name(filename) == name
     else:
-        assert invoice_name(called) is None
-        assert called.endswith(f"~{hash_digits(name)}.pdf")
+        assert invoice_name(filename) is None
+        assert filename.endswith(f"~{hash_digits(name)}.pdf")
 
 
 @unhurried
 @given(
     st.one_of(invoice_names, invoice_names.map(file_name), st.text(characters).map("{}.pdf".format))
 )
-def test_a_file_name_is_decoded_only_to_the_name_that_encodes_to_it(called: str) -> None:
-    name = invoice_name(called)
+def test_a_file_name_is_decoded_only_to_the_name_that_encodes_to_it(filename: str) -> None:
+    name = invoice_name(filename)
 
-    assert name is None or file_name(name) == called
+    assert name is None or file_name(name) == filename
 
 
 @unhurried
@@ -118,7 +118,7 @@ def test_two_related_names_have_different_file_names(pair: tuple[str, str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "called"),
+    ("name", "filename"),
     [
         ("invoice-acme-2026-08", "invoice-acme-2026-08.pdf"),
         ("Rechnung ä €😀", "Rechnung ä €😀.pdf"),
@@ -137,13 +137,13 @@ def test_two_related_names_have_different_file_names(pair: tuple[str, str]) -> N
         ("short~0123456789", "short~0123456789.pdf"),
     ],
 )
-def test_only_characters_invalid_in_file_names_are_encoded(name: str, called: str) -> None:
-    assert file_name(name) == called
-    assert invoice_name(called) == name
+def test_only_characters_invalid_in_file_names_are_encoded(name: str, filename: str) -> None:
+    assert file_name(name) == filename
+    assert invoice_name(filename) == name
 
 
 @pytest.mark.parametrize(
-    "called",
+    "filename",
     [
         ".pdf",
         "a.PDF",
@@ -157,8 +157,8 @@ def test_only_characters_invalid_in_file_names_are_encoded(name: str, called: st
         "x" * 240 + "~0123456789.pdf",
     ],
 )
-def test_a_file_name_that_no_name_encodes_to_is_no_invoice(called: str) -> None:
-    assert invoice_name(called) is None
+def test_a_file_name_that_no_name_encodes_to_is_no_invoice(filename: str) -> None:
+    assert invoice_name(filename) is None
 
 
 # Cutting
@@ -171,11 +171,11 @@ def test_a_long_name_is_cut_between_characters_to_nearly_the_limit(
 ) -> None:
     name = "y" * surplus_bytes + character * 300
 
-    called = file_name(name)
+    filename = file_name(name)
 
-    kept, _, end = called.rpartition("~")
+    kept, _, end = filename.rpartition("~")
     assert end == f"{hash_digits(name)}.pdf"
-    assert NAME_MAX_BYTES - 3 <= len(called.encode("utf-8")) <= NAME_MAX_BYTES
+    assert NAME_MAX_BYTES - 3 <= len(filename.encode("utf-8")) <= NAME_MAX_BYTES
     assert file_name(name + "z").rpartition("~")[0] == kept
 
 
@@ -211,14 +211,14 @@ def test_no_request_is_made_for_an_unlisted_hidden_file(name: str) -> None:
 
 @unhurried
 @given(st.text(characters))
-def test_no_request_is_made_for_a_name_that_no_invoice_can_have(called: str) -> None:
-    if invoice_name(called) is None:
-        assert not can_be_unlisted_invoice(called)
+def test_no_request_is_made_for_a_name_that_no_invoice_can_have(filename: str) -> None:
+    if invoice_name(filename) is None:
+        assert not can_be_unlisted_invoice(filename)
 
 
-@pytest.mark.parametrize("called", ["invoice-acme-2026-08.pdf", "a%2Fb.pdf", "a.b.pdf", "ä.pdf"])
-def test_a_possible_invoice_name_may_be_requested(called: str) -> None:
-    assert can_be_unlisted_invoice(called)
+@pytest.mark.parametrize("filename", ["invoice-acme-2026-08.pdf", "a%2Fb.pdf", "a.b.pdf", "ä.pdf"])
+def test_a_possible_invoice_name_may_be_requested(filename: str) -> None:
+    assert can_be_unlisted_invoice(filename)
 
 
 # Namespaces
@@ -268,21 +268,21 @@ def test_a_namespace_has_up_to_63_letters_digits_and_inner_dashes(name: str) -> 
 @unhurried
 @given(invoice_names)
 def test_a_directory_name_is_valid_and_short_enough(namespace: str) -> None:
-    called = directory_name(namespace)
+    directory = directory_name(namespace)
 
-    if called is not None:
-        assert 0 < len(called.encode("utf-8")) <= NAME_MAX_BYTES
-        assert not re.search("[/\x00-\x1f\x7f-\x9f]", called)
-        assert called not in (".", "..")
+    if directory is not None:
+        assert 0 < len(directory.encode("utf-8")) <= NAME_MAX_BYTES
+        assert not re.search("[/\x00-\x1f\x7f-\x9f]", directory)
+        assert directory not in (".", "..")
 
 
 @unhurried
 @given(short_names, short_names)
 def test_two_namespaces_have_different_directories(one: str, other: str) -> None:
     assume(one != other)
-    called = directory_name(one)
+    directory = directory_name(one)
 
-    assert called is None or called != directory_name(other)
+    assert directory is None or directory != directory_name(other)
 
 
 @pytest.mark.parametrize("namespace", ["", ".", "..", "x" * 256, "/" * 86])

@@ -1,4 +1,4 @@
-"""The promises in tests/README.md: each sentence names the tests that hold it, and they quote it.
+"""The promises in tests/README.md: each sentence names its tests, and they quote it.
 
 A test quotes with ``@pytest.mark.promise("...")``. The sentences are the items of the lists in the
 section "Promises", each with its tests in brackets; markup and line breaks do not count.

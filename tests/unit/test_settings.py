@@ -507,7 +507,7 @@ def test_normalising_is_idempotent_and_removes_slashes_and_api_at_the_end(
 
 @unhurried
 @given(url_like)
-def test_a_base_url_is_encrypted_or_local_and_has_no_credentials(url: str) -> None:
+def test_a_base_url_uses_https_or_is_local_and_has_no_credentials(url: str) -> None:
     try:
         base = normalise_url(url)
     except UsageError:

@@ -12,8 +12,8 @@ GOOD = Phase(
     Report(operations=9000, wrong={}, errors={}, endings={}),
     calls=1000,
     peak_requests=PARALLEL,
-    most_threads=200,
-    most_memory_bytes=60 * MIB,
+    peak_threads=200,
+    peak_memory_bytes=60 * MIB,
     rest=Gauges(threads=20, descriptors=60, connections=22, memory_bytes=40 * MIB),
 )
 

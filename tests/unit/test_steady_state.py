@@ -100,7 +100,7 @@ def store() -> WatchedStore:
 def mounted(
     tenant: FakeTenant, store: MemoryStore, clock: FakeClock, **changes: Any
 ) -> Iterator[InvoiceFilesystem]:
-    """Return the adapter as libfuse uses it, with everything listed."""
+    """Yield the adapter as libfuse uses it, with everything listed."""
     changes = {"read_ahead": 16, **changes}
     with running_library(tenant, store, clock, **changes) as library:
 

@@ -100,7 +100,7 @@ def check_requests(sandbox: Sandbox) -> None:
 
 @pytest.mark.skipif(
     not vendor.PATH.exists(),
-    reason="the vendor's OpenAPI document is not at hand: set INVOICEFS_VENDOR_OPENAPI to its path",
+    reason="the vendor's OpenAPI document is missing: set INVOICEFS_VENDOR_OPENAPI to its path",
 )
 @EVERY_ENDPOINT
 def test_query_parameters_are_in_the_vendors_document(
@@ -170,7 +170,9 @@ def test_a_namespace_name_reaches_the_server_unchanged(
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_name_that_no_path_can_hold_is_not_found(sandbox: Sandbox, api: Api, name: str) -> None:
+def test_a_name_that_cannot_be_in_a_path_is_not_found(
+    sandbox: Sandbox, api: Api, name: str
+) -> None:
     with pytest.raises(NotFound):
         api.invoices(name, ample())
     with pytest.raises(NotFound):
@@ -405,7 +407,7 @@ def test_a_redirect_to_another_origin_is_refused(
 
 
 @EVERY_ENDPOINT
-def test_a_redirect_to_another_host_is_refused_after_others(
+def test_a_redirect_to_another_host_is_refused_after_other_redirects(
     sandbox: Sandbox, other_host: Sandbox, api: Api, endpoint: Endpoint
 ) -> None:
     sandbox.inject(Fault(faults.redirect(), times=2), Fault(faults.redirect(other_host.url)))

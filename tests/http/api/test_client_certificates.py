@@ -39,7 +39,7 @@ PASSWORD = "hush-hush"
 
 @pytest.fixture
 def tls(of_server: Identity, authority: Authority) -> ssl.SSLContext:
-    """For a server that requires a client certificate."""
+    """The context of a server that requires a client certificate."""
     return of_server.for_server(clients=authority)
 
 

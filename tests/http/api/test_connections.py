@@ -54,7 +54,7 @@ def says(*parts: bytes) -> Say:
     def say(connection: socket.socket) -> None:
         for part in parts[:-1]:
             connection.sendall(part)
-            # A client that takes the first part for the whole sends its next request now, or never.
+            # A client that mistakes the first part for the whole answer sends its next request now.
             select.select([connection], [], [], 0.05)
         connection.sendall(parts[-1])
 
@@ -71,9 +71,9 @@ def resets(connection: socket.socket) -> None:
 
 
 def script(*conversations: Sequence[Say]) -> tuple[Converse, list[int]]:
-    """Every connection gets the next conversation, which has an answer for every request.
+    """Return a server that plays one conversation per connection, with one answer per request.
 
-    The list counts the requests per connection.
+    The list, also returned, counts the requests per connection.
     """
     waiting: queue.Queue[Sequence[Say]] = queue.Queue()
     for conversation in conversations:
@@ -129,7 +129,7 @@ EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
 def test_interim_answers_are_skipped_and_the_connection_is_reused(
     serve: Serve, connect: Connect, first: Say
 ) -> None:
-    """An interim answer was once taken for the final one, which shifted all later answers."""
+    """An interim answer was once mistaken for the final one, which shifted all later answers."""
     converse, counts = script([first, says(pdf(OTHER))])
     api = connect(url(serve(converse)))
 

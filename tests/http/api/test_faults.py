@@ -346,8 +346,8 @@ def failure_with_secret_token(
 def assert_token_is_not_revealed(error: InvoicefsError, caplog: pytest.LogCaptureFixture) -> None:
     """Assert that no part of the token is in the message or in our own log."""
     ours = [record.getMessage() for record in caplog.records if "invoicefs" in record.name]
-    told = "\n".join([str(error), *ours])
-    assert not [start for start in range(len(SECRET) - 7) if SECRET[start : start + 8] in told]
+    texts = "\n".join([str(error), *ours])
+    assert not [start for start in range(len(SECRET) - 7) if SECRET[start : start + 8] in texts]
 
 
 # Faults

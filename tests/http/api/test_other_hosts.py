@@ -78,7 +78,7 @@ def tunnel(received: bytearray, shown: list[object], tls: ssl.SSLContext | None)
 
 
 def relayed(client: socket.socket, server: socket.socket) -> bytes:
-    """Relay in both directions; return the next bytes of the client, or none at the end."""
+    """Relay in both directions; return the next bytes from the client, or none at the end."""
     while True:
         for source in select.select([client, server], [], [])[0]:
             data: bytes = source.recv(65536)

@@ -98,7 +98,7 @@ def note_of(error: BaseException | None) -> str:
     return str(note)
 
 
-# Every request is a line
+# Every request logs one line
 
 
 @EVERY_ENDPOINT

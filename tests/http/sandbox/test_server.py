@@ -53,7 +53,7 @@ VALID_REQUESTS = pytest.mark.parametrize(
 )
 NEEDS_VENDOR_DOCUMENT = pytest.mark.skipif(
     not vendor.PATH.exists(),
-    reason="the vendor's OpenAPI document is not at hand: set INVOICEFS_VENDOR_OPENAPI to its path",
+    reason="the vendor's OpenAPI document is missing: set INVOICEFS_VENDOR_OPENAPI to its path",
 )
 
 Get = Callable[..., requests.Response]

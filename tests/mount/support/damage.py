@@ -122,7 +122,7 @@ def put_junk_next_to(files: Sequence[Path]) -> None:
         (folder / "lost+found" / "#12345").write_bytes(b"%PDF-1.4\n")
 
 
-def spoil(text: bytes, files: Sequence[Path]) -> None:
+def corrupt(text: bytes, files: Sequence[Path]) -> None:
     """Flip a bit in each occurrence of this text; fail if there is none."""
     assert any(text in path.read_bytes() for path in files)
     for path in files:

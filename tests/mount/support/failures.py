@@ -1,6 +1,6 @@
 """The ways in which the API can fail, how to cause each, and what programs then see.
 
-Each `Failure` is a row of the fault matrix. `fault_matrix` plays each of them on a real mount, and
+Each `Failure` is a row of the fault matrix. `fault_matrix` causes each of them on a real mount, and
 tests/README.md has the table that `table` returns.
 """
 
@@ -98,7 +98,7 @@ class Target:
 class Failure(ABC):
     """One way to fail, and the errnos that programs see.
 
-    `listing` is the errno for a list that was never fetched; an earlier list is shown instead,
+    `listing` is the errno for a listing that is not cached; a cached one is shown all the same,
     unless `hides_lists`. `opening` is the errno for a new invoice. If it `recovers`, programs see
     no error when only one request fails. `blocks_mounting`: mounting a new tenant is refused.
     """

@@ -1,4 +1,4 @@
-"""Plays one failure of the API on a real mount, and returns what programs see.
+"""Causes one failure of the API on a real mount, and returns what programs see.
 
 The tenant has one folder for each purpose: `kept` is archived before the failure, `known` is
 listed before it, `never` and `once` are not, and invoices in `spare` can be opened throughout.
@@ -39,16 +39,16 @@ class Step(Enum):
     MOUNT = "mounting a new tenant"
     NEW_ROOT = "the namespaces of a new tenant"
     ROOT = "the namespaces"
-    NEW_LIST = "a list that was never fetched"
-    LIST = "a list that was fetched before"
+    NEW_LIST = "a listing that is not cached"
+    LIST = "a cached listing"
     ARCHIVE = "the archive after rsync --delete"
     OPEN = "opening a new invoice"
     STAT = "stat of a new invoice"
     CACHED = "opening a cached invoice"
     OPEN_MEANWHILE = "opening another new invoice meanwhile"
-    OPEN_WHILE_LISTS_FAIL = "opening new invoices while lists fail"
+    OPEN_WHILE_LISTS_FAIL = "opening new invoices while listings fail"
     ROOT_ONCE = "the namespaces, when one request fails"
-    LIST_ONCE = "a new list, when one request fails"
+    LIST_ONCE = "a new listing, when one request fails"
     OPEN_ONCE = "opening, when one request fails"
     AFTERWARDS = "everything, after the failure"
     STORE = "everything, after a remount without the API"
@@ -76,7 +76,7 @@ _STAT = "os.stat(sys.argv[1]).st_size"
 _OPEN = "hashlib.sha256(open(sys.argv[1], 'rb').read()).hexdigest()"
 
 
-def play(failure: Failure, folder: Path) -> Outcomes:
+def outcomes_of(failure: Failure, folder: Path) -> Outcomes:
     """Return the outcome of each step that applies: `RIGHT`, an errno, or words.
 
     `folder` must be empty.
@@ -85,11 +85,11 @@ def play(failure: Failure, folder: Path) -> Outcomes:
         world = World(sandbox, folder)
         if failure.needs_tls:
             world.use_tls(is_trusted=True)
-        found = _play_new_tenant(failure, world, folder) if failure.affects_lists else {}
-        return found | _play_known_tenant(failure, world, folder)
+        found = _outcomes_of_new_tenant(failure, world, folder) if failure.affects_lists else {}
+        return found | _outcomes_of_known_tenant(failure, world, folder)
 
 
-def _play_new_tenant(failure: Failure, world: World, folder: Path) -> dict[Step, str]:
+def _outcomes_of_new_tenant(failure: Failure, world: World, folder: Path) -> dict[Step, str]:
     with closing(_mounts(world, folder / "new")) as mounts:
         path = mounts.new_path()
         with _failing(failure, world, Endpoint.NAMESPACES):
@@ -100,11 +100,11 @@ def _play_new_tenant(failure: Failure, world: World, folder: Path) -> dict[Step,
             return found | {Step.NEW_ROOT: _listed(path, _PARTS)}
 
 
-def _play_known_tenant(failure: Failure, world: World, folder: Path) -> dict[Step, str]:
+def _outcomes_of_known_tenant(failure: Failure, world: World, folder: Path) -> dict[Step, str]:
     with closing(_mounts(world, folder / "known")) as mounts:
         stage = _Stage(failure, world, mounts, folder)
-        # State that outlives an act by some seconds must not affect the next one: a cool-down after
-        # many failures, and the 401 for a list, which makes downloads fail, too.
+        # State that outlives some steps by seconds must not affect the next ones: a cool-down after
+        # many failures, and the 401 for a listing, which makes downloads fail, too.
         found = stage.with_single_failures()
         found |= stage.with_failing_downloads()
         if failure.affects_lists:
@@ -116,7 +116,7 @@ class _Stage:
     """A mount without failures so far, and an archive that was made from it."""
 
     def __init__(self, failure: Failure, world: World, mounts: Mounts, folder: Path) -> None:
-        self._ailment = failure
+        self._failure = failure
         self._world = world
         self._mounts = mounts
         self._archive = folder / "archive"
@@ -134,7 +134,7 @@ class _Stage:
     def with_single_failures(self) -> dict[Step, str]:
         once = self._mount / "known" / file_name(_ONCE)
         opening = self._during_one_request(lambda: _opened(once, _ONCE), Endpoint.PDF, "known")
-        if not self._ailment.affects_lists:
+        if not self._failure.affects_lists:
             return {Step.OPEN_ONCE: opening}
         return {
             Step.OPEN_ONCE: opening,
@@ -154,7 +154,7 @@ class _Stage:
                 Step.STAT: _tried(_STAT, bad, str(2 * _MIB)),
                 Step.CACHED: _opened(self._mount / "kept" / file_name(_BAD), _BAD),
             }
-            if not self._ailment.affects_all_requests:
+            if not self._failure.affects_all_requests:
                 found[Step.OPEN_MEANWHILE] = self._opened_meanwhile()
             return found
 
@@ -167,7 +167,7 @@ class _Stage:
             new, old = (self._listed(part) for part in ("never", "known"))
             archives += [self._archived(part) for part in ("never", "kept")]
             found = {Step.ROOT: root, Step.NEW_LIST: new, Step.LIST: old}
-            if not self._ailment.affects_all_requests:
+            if not self._failure.affects_all_requests:
                 found[Step.OPEN_WHILE_LISTS_FAIL] = self._opened_meanwhile()
         return {**found, Step.ARCHIVE: _worst(archives)}
 
@@ -188,13 +188,13 @@ class _Stage:
     def _failing(
         self, endpoint: Endpoint, *namespaces: str, name: str | None = None
     ) -> Iterator[None]:
-        with _failing(self._ailment, self._world, endpoint, *namespaces, name=name):
+        with _failing(self._failure, self._world, endpoint, *namespaces, name=name):
             yield
 
     def _during_one_request(
         self, use: Callable[[], str], endpoint: Endpoint, namespace: str | None = None
     ) -> str:
-        return self._ailment.during_one_request(self._world, use, Target(endpoint, namespace))
+        return self._failure.during_one_request(self._world, use, Target(endpoint, namespace))
 
     def _wait_for_refresh(self) -> None:
         """Wait until the list of namespaces is requested again."""
@@ -261,7 +261,7 @@ def _options(failure: Failure) -> tuple[str, ...]:
 
 
 def _tried(expression: str, path: Path, expected: str) -> str:
-    """`RIGHT` if a Python expression about a path has the expected value; else an errno."""
+    """Return `RIGHT` if an expression about a path has the expected value, else what it printed."""
     printed = python(_TRY.format(expression=expression), path).good().text.rstrip("\n")
     return RIGHT if printed == expected else printed
 

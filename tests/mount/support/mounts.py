@@ -34,7 +34,7 @@ Environment = Mapping[str, str | None]
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 FUSERMOUNT = shutil.which("fusermount3") or "fusermount"
 CHECKOUT = Path(invoicefs.__file__).parents[1]
-_LOOKER = os.fsencode(stat_helper.__file__)
+_STAT_HELPER = os.fsencode(stat_helper.__file__)
 _COMMANDS = {b"invoicefs", b"mount.invoicefs"}
 
 
@@ -69,7 +69,7 @@ class Mount:
     @property
     def stat_helper(self) -> int:
         """The helper that checks the mount from outside."""
-        (pid,) = [pid for pid in self.pids if _LOOKER in argv_of(pid)]
+        (pid,) = [pid for pid in self.pids if _STAT_HELPER in argv_of(pid)]
         return pid
 
     @property
@@ -91,15 +91,15 @@ class Mount:
         try:
             self.wait_until_ended()
         except AssertionError:
-            run("umount", "--force", self.path)  # unblocks all that wait for an answer, itself too
+            run("umount", "--force", self.path)  # unblocks all processes that wait for the mount
             raise
 
 
 _ALONE = """
 import os, subprocess, sys
-from invoicefs.mount.mountpoint import our_mounts
+from invoicefs.mount.mountpoint import invoicefs_mounts
 folder, *command = sys.argv[1:]
-for mount in our_mounts():
+for mount in invoicefs_mounts():
     if not mount.path.startswith(f"{folder}/"):
         subprocess.run(["umount", "--lazy", mount.path], check=True)
 os.execvp(command[0], command)
@@ -244,7 +244,7 @@ def is_mounted(path: Path) -> bool:
 
 
 def processes_of(path: Path) -> tuple[int, ...]:
-    """Return the processes that serve a mount or will; those of the command first."""
+    """Return the processes that serve a mount or are about to; those of the command first."""
     found = {pid: _role(pid, path) for pid in map(int, filter(str.isdigit, os.listdir("/proc")))}
     ours = [(role, pid) for pid, role in found.items() if role is not None]
     return tuple(pid for _, pid in sorted(ours))  # by role, because process ids wrap around
@@ -273,7 +273,7 @@ def _role(pid: int, path: Path) -> Role | None:
     argv = argv_of(pid)
     if os.fsencode(path) not in argv:
         return None
-    if os.path.basename(argv[0]).startswith(b"fusermount") or _LOOKER in argv:
+    if os.path.basename(argv[0]).startswith(b"fusermount") or _STAT_HELPER in argv:
         return Role.HELPER
     return Role.COMMAND if _COMMANDS & set(map(os.path.basename, argv)) else None
 

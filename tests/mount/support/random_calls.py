@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from random import Random
 
 from tests.mount.support.drawing import SLOTS, Draw
-from tests.mount.support.syscalls import Calls, EmptySlot, lose_capabilities
+from tests.mount.support.syscalls import Calls, EmptySlot, drop_capabilities
 
 # More open files make more calls succeed; and reading matters most.
 _OFTEN = {"open": 8, "openat": 4, "read": 4, "pread": 4, "stat": 4, "getdents": 2}
@@ -108,7 +108,7 @@ def main(folder: str, seed: str, count: str) -> None:
     os.chroot(folder)
     os.chdir("/")
     if os.getuid() != 0:
-        lose_capabilities()
+        drop_capabilities()
     for call in to_make:
         # Unbuffered: if a call ends the program, the last line shows what came before it.
         os.write(sys.stdout.fileno(), f"{call} = {outcome(calls, call)}\n".encode())

@@ -406,7 +406,7 @@ class Calls:
             return _call("inotify_add_watch", notifier, path, mask)
 
 
-def lose_capabilities() -> None:
+def drop_capabilities() -> None:
     """Drop the capabilities that an ordinary user was granted."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
     _call("capset", header, (ctypes.c_uint32 * 6)())

@@ -94,10 +94,10 @@ _READING = {
     "mmap shared": "write(mmap.mmap(fd, 0, mmap.MAP_SHARED, mmap.PROT_READ))",
     "mmap private": "write(mmap.mmap(fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE))",
     "pread in random order": """
-places = list(range(0, os.fstat(fd).st_size, 7001))
-random.Random(1).shuffle(places)
-parts = {place: os.pread(fd, 7001, place) for place in places}
-write(b"".join(parts[place] for place in sorted(parts)))
+offsets = list(range(0, os.fstat(fd).st_size, 7001))
+random.Random(1).shuffle(offsets)
+parts = {offset: os.pread(fd, 7001, offset) for offset in offsets}
+write(b"".join(parts[offset] for offset in sorted(parts)))
 """,
     "readv": """
 buffers = [bytearray(1), bytearray(4095), bytearray(70_000)]
@@ -105,10 +105,10 @@ while size := os.readv(fd, buffers):
     write(b"".join(buffers)[:size])
 """,
     "preadv": """
-buffers, place = [bytearray(100_000), bytearray(3)], 0
-while size := os.preadv(fd, buffers, place):
+buffers, offset = [bytearray(100_000), bytearray(3)], 0
+while size := os.preadv(fd, buffers, offset):
     write(b"".join(buffers)[:size])
-    place += size
+    offset += size
 """,
     "splice": "while os.splice(fd, 1, 1 << 16): pass",
 }

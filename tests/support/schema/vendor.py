@@ -21,7 +21,7 @@ _PATHS = {
 
 
 class VendorDocument:
-    """What the document says about the three calls."""
+    """What the document says about the three endpoints."""
 
     def __init__(self) -> None:
         self._document = json.loads(PATH.read_bytes())

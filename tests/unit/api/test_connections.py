@@ -1,4 +1,4 @@
-"""What is extended in urllib3: these tests fail when its internals move."""
+"""The internals of urllib3 that are extended: these tests fail if they change."""
 
 import inspect
 
@@ -14,7 +14,7 @@ from invoicefs.api import connections
     "name",
     [name for name in vars(connections._Watched) if name not in {"idle", "end_exchange"}],
 )
-def test_what_a_connection_overrides_exists_in_urllib3(name: str) -> None:
+def test_every_method_that_a_connection_overrides_exists_in_urllib3(name: str) -> None:
     is_own = name.startswith("__") or name in {
         "_response",
         "_was_used",

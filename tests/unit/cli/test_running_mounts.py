@@ -17,7 +17,7 @@ def test_a_mount_of_this_user_that_does_not_answer_is_reported(
     """Such a mount was not shown when another user's program had taken its socket name."""
     uid = os.geteuid() + uid_difference
     mount = Mount("no:device", str(tmp_path), FILESYSTEM_TYPE, "source", uid)
-    monkeypatch.setattr(mountpoint, "our_mounts", lambda: (mount,))
+    monkeypatch.setattr(mountpoint, "invoicefs_mounts", lambda: (mount,))
     statuses, failures = running_mounts.all_statuses()
 
     assert not statuses

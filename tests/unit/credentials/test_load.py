@@ -317,7 +317,7 @@ def test_a_credential_never_goes_to_another_host(
 
 @pytest.mark.parametrize("own", ["--url", "INVOICEFS_URL"])
 @pytest.mark.parametrize(
-    ("url", "is_fit"),
+    ("url", "is_used"),
     [
         ("", True),
         (A, True),
@@ -327,13 +327,13 @@ def test_a_credential_never_goes_to_another_host(
         ("https://a.example.b", False),
     ],
 )
-def test_our_url_takes_a_credential_for_the_same_host_or_for_none(
-    find: Find, own: str, url: str, is_fit: bool
+def test_our_url_is_used_with_a_credential_for_the_same_host_or_for_none(
+    find: Find, own: str, url: str, is_used: bool
 ) -> None:
     tenant = find({own: A, "F5XC_API_URL": url, "F5XC_API_TOKEN": "t"})
 
     assert (tenant.url, tenant.url_origin) == (A, own)
-    assert used(tenant.credentials(lambda _: "asked")) == ("t" if is_fit else "asked")
+    assert used(tenant.credentials(lambda _: "asked")) == ("t" if is_used else "asked")
 
 
 def test_the_missing_credentials_error_names_those_of_other_hosts(
@@ -344,7 +344,7 @@ def test_the_missing_credentials_error_names_those_of_other_hosts(
         find({**others, "--url": A}).credentials(None)
 
     said = str(raised.value)
-    for part in (A, "--token-file", "--p12", "INVOICEFS_TOKEN", "not for this host"):
+    for part in (A, "--token-file", "--p12", "INVOICEFS_TOKEN", "for another host"):
         assert part in said
     assert f"server-urls in {tmp_path}/.vesconfig" in said
     assert [url for url in URLS if url in said] == ["F5XC_API_URL", "server-urls"]

@@ -324,7 +324,7 @@ def test_a_partial_list_of_namespaces_is_no_proof_of_absence(
     try:
         assert lists.namespace("empty") == "empty"
     except NotFound:
-        pytest.fail("a partial list was taken for proof that a namespace is missing")
+        pytest.fail("a partial list was treated as proof that a namespace is missing")
     except InvoicefsError:
         pass
 

@@ -79,7 +79,7 @@ DAYS = ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "2099-01-01T00:00:00Z", 
 # Few of each, so that the same ones recur.
 namespaces = st.sampled_from(["one", "two"])
 keys = st.sampled_from(["one/a", "one/b", "two/a"])
-troubles = st.one_of(
+failures = st.one_of(
     st.tuples(st.sampled_from(["namespaces", "list"]), st.sampled_from(FAILURES)),
     st.tuples(st.just("pdf"), st.sampled_from(PDF_FAILURES)),
 )
@@ -125,23 +125,23 @@ class Model:
     listed_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, tuple[InvoicefsError, float]] = field(default_factory=dict)
     cooling_until_s: dict[str, float] = field(default_factory=dict)
-    paused_until_s: dict[str, float] = field(default_factory=dict)
+    suppressed_until_s: dict[str, float] = field(default_factory=dict)
     downloads: int = 0
     downloads_at_failure: dict[str, int] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
-    recalled: set[str] = field(default_factory=set)  # namespaces
-    held: dict[str, Copy] = field(default_factory=dict)  # drafts in memory
+    loaded: set[str] = field(default_factory=set)  # namespaces
+    in_memory: dict[str, Copy] = field(default_factory=dict)  # drafts
 
     def remount(self) -> None:
         self.listed_s.clear()
         self.failed.clear()
         self.cooling_until_s.clear()
-        self.paused_until_s.clear()
+        self.suppressed_until_s.clear()
         self.downloads = 0
         self.downloads_at_failure.clear()
         self.pins.clear()
-        self.recalled.clear()
-        self.held.clear()
+        self.loaded.clear()
+        self.in_memory.clear()
 
     def evict(self) -> None:
         self.stored.clear()
@@ -176,7 +176,7 @@ class Model:
         return {f"{name}.pdf" for name in self._listing(namespace)}
 
     def stat(self, key: str) -> tuple[int, int, int]:
-        """Size, blocks and mtime."""
+        """Return size, blocks and mtime."""
         pin = self.pins.get(key)
         if pin:
             return len(pin.pdf), -(-len(pin.pdf) // 512), pin.mtime_ns
@@ -189,7 +189,7 @@ class Model:
         return len(copy.pdf), -(-len(copy.pdf) // 512), mtime_ns
 
     def open(self, key: str) -> tuple[bytes, int]:
-        """Bytes and mtime."""
+        """Return bytes and mtime."""
         if key not in self.pins:
             pdf = self._best(key, self._find(key))
             self.pins[key] = Pin(pdf, self.mtimes_ns[key])
@@ -221,7 +221,7 @@ class Model:
         return listing[name]
 
     def _listing(self, namespace: str) -> dict[str, Invoice]:
-        self._recall(namespace)
+        self._load_last_listing(namespace)
         if not self._is_younger(namespace, LIST_TTL_S):
             try:
                 self._fetch_listing(namespace)
@@ -239,7 +239,7 @@ class Model:
     def _answer_namespaces(self) -> frozenset[str]:
         found = frozenset(self.tenant.invoices_of)
         for vanished in self.namespaces - found:
-            self._recall(vanished)
+            self._load_last_listing(vanished)
         if self.namespaces and not found:
             raise UnusableResponse
         return found
@@ -253,24 +253,24 @@ class Model:
         for name, invoice in found.items():
             if invoice.natural_mtime_ns is None:
                 self.mtimes_ns.setdefault(f"{namespace}/{name}", self.clock.wall_ns())
-        self._hold_active(namespace)
+        self._update_memory_cache(namespace)
         return self.listings[namespace]
 
-    def _recall(self, namespace: str) -> None:
-        """When a namespace is first used, its last listing is read from the store."""
-        if namespace not in self.recalled and namespace in self.listings:
-            self._hold_active(namespace)
-        self.recalled.add(namespace)
+    def _load_last_listing(self, namespace: str) -> None:
+        """Read the last listing of a namespace from the store when it is first used."""
+        if namespace not in self.loaded and namespace in self.listings:
+            self._update_memory_cache(namespace)
+        self.loaded.add(namespace)
 
-    def _hold_active(self, namespace: str) -> None:
+    def _update_memory_cache(self, namespace: str) -> None:
         for name, invoice in self.listings[namespace].items():
             key = f"{namespace}/{name}"
             copy = self.copies.get(key)
             if copy and self._is_fresh(copy, invoice):
                 if copy.pdf in self.stored:
-                    self._hold(key, invoice, copy)
+                    self._keep_in_memory(key, invoice, copy)
             elif invoice.active:
-                self.held.pop(key, None)
+                self.in_memory.pop(key, None)
 
     def _answer_listing(self, namespace: str) -> dict[str, Invoice]:
         if namespace not in self.tenant.invoices_of:
@@ -287,32 +287,34 @@ class Model:
     # PDFs.
 
     def _download_on_stat(self, key: str, invoice: Invoice) -> None:
-        """A stat downloads what it must, unless that has just failed."""
+        """Download what a stat needs, unless that has just failed."""
         copy, version_key = self.copies.get(key), f"{key}/{invoice.version}"
         has_changed = copy is not None and copy.version != invoice.version
         is_wanted = not self._is_exact(key, invoice) if self.is_eager else has_changed
         now_s = self.clock.monotonic_s()
-        pauses = ("", invoice.namespace, version_key)
-        if is_wanted and now_s >= max(self.paused_until_s.get(scope, now_s) for scope in pauses):
+        scopes = ("", invoice.namespace, version_key)
+        if is_wanted and now_s >= max(
+            self.suppressed_until_s.get(scope, now_s) for scope in scopes
+        ):
             try:
                 self._fetch_pdf(key, invoice)
             except (NotFound, TooLarge):
-                self._pause(version_key, REFUSAL_MEMORY_S)
+                self._suppress(version_key, REFUSAL_MEMORY_S)
             except InvoicefsError as error:
                 scope = invoice.namespace if type(error) is Denied else ""
-                self._pause(version_key, FAILURE_MEMORY_S)
+                self._suppress(version_key, FAILURE_MEMORY_S)
                 if self.downloads_at_failure.get(scope) == self.downloads:
-                    self._pause(scope, FAILURE_MEMORY_S)
+                    self._suppress(scope, FAILURE_MEMORY_S)
                 self.downloads_at_failure[scope] = self.downloads
 
-    def _pause(self, what: str, pause_s: float) -> None:
-        self.paused_until_s[what] = self.clock.monotonic_s() + pause_s
+    def _suppress(self, scope: str, duration_s: float) -> None:
+        self.suppressed_until_s[scope] = self.clock.monotonic_s() + duration_s
 
     def _is_exact(self, key: str, invoice: Invoice) -> bool:
         copy = self.copies.get(key)
         if copy is None or not self._is_fresh(copy, invoice):
             return False
-        return not invoice.active or self.held.get(key) is copy
+        return not invoice.active or self.in_memory.get(key) is copy
 
     def _best(self, key: str, invoice: Invoice) -> bytes:
         try:
@@ -326,7 +328,7 @@ class Model:
     def _fetch_pdf(self, key: str, invoice: Invoice) -> bytes:
         copy = self.copies.get(key)
         if copy and self._is_fresh(copy, invoice) and self._is_available(key, copy):
-            self._hold(key, invoice, copy)
+            self._keep_in_memory(key, invoice, copy)
             return copy.pdf
         pdf = self._call(f"pdf {key}", lambda: self._answer_pdf(invoice))
         now_ns, natural_ns = self.clock.wall_ns(), invoice.natural_mtime_ns
@@ -336,16 +338,16 @@ class Model:
         self.copies[key] = Copy(pdf, invoice.version, now_ns)
         self.stored.add(pdf)
         self.damaged.discard(pdf)
-        self._hold(key, invoice, self.copies[key])
+        self._keep_in_memory(key, invoice, self.copies[key])
         self.downloads += 1
         return pdf
 
     def _is_available(self, key: str, copy: Copy) -> bool:
-        return copy.pdf in self.stored or self.held.get(key) is copy
+        return copy.pdf in self.stored or self.in_memory.get(key) is copy
 
-    def _hold(self, key: str, invoice: Invoice, copy: Copy) -> None:
+    def _keep_in_memory(self, key: str, invoice: Invoice, copy: Copy) -> None:
         if invoice.active:
-            self.held[key] = copy
+            self.in_memory[key] = copy
 
     def _answer_pdf(self, invoice: Invoice) -> bytes:
         if not self.tenant.has(invoice):
@@ -459,9 +461,9 @@ class LibraryMachine(RuleBasedStateMachine):
         elif (invoice := self._listed(key)) is not None:
             self._tenant.withdraw(invoice)
 
-    @rule(trouble=troubles)
-    def fail(self, trouble: tuple[str, InvoicefsError]) -> None:
-        call, failure = trouble
+    @rule(request_and_failure=failures)
+    def fail(self, request_and_failure: tuple[str, InvoicefsError]) -> None:
+        call, failure = request_and_failure
         self._model.failing[call] = failure
         self._tenant.fail(call, failure)
 
@@ -547,7 +549,7 @@ class LibraryMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._opened)
     @rule()
     def check_open_files(self) -> None:
-        """An open file never changes, and makes no request."""
+        """Check that open files never change and that their attributes need no request."""
         for key, opened in self._opened:
             attributes = self._library.open_attributes(opened)
             pin = self._model.pins[key]

@@ -194,15 +194,15 @@ def test_files_may_stay_open_during_sequential_access(
 
 def test_an_open_does_not_wait_for_read_ahead(mount: Mount, tenant: FakeTenant) -> None:
     mounted = mount()
-    with held(tenant, BY_PERIOD[2:]) as gate:
+    with blocked(tenant, BY_PERIOD[2:]) as gate:
         mounted.read(*BY_PERIOD[:2])
         gate.await_request()
         mounted.read(BY_PERIOD[1], OTHERS[5])
 
 
 @contextmanager
-def held(tenant: FakeTenant, invoices: Sequence[Invoice]) -> Iterator[Gate]:
-    """Stop the requests for these invoices at one gate, which opens at the end of the block."""
+def blocked(tenant: FakeTenant, invoices: Sequence[Invoice]) -> Iterator[Gate]:
+    """Block the requests for these invoices at one gate, which opens at the end of the block."""
     gate = Gate()
     for invoice in invoices:
         tenant.during(pdf_call(invoice), gate.pass_through)
@@ -284,7 +284,7 @@ def test_64_readers_of_one_new_invoice_make_one_request(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, is_ahead: bool
 ) -> None:
     mounted = mount()
-    with ThreadPoolExecutor(64) as threads, held(tenant, BY_PERIOD[2:3]) as gate:
+    with ThreadPoolExecutor(64) as threads, blocked(tenant, BY_PERIOD[2:3]) as gate:
         if is_ahead:
             mounted.read(*BY_PERIOD[:2])
             gate.await_request()
@@ -521,7 +521,7 @@ def test_a_rate_limit_delays_read_ahead_but_no_open(
     clock.advance(61)
     mounted.downloads()
     mounted.read_in_turn(*BY_PERIOD[10:13])
-    clock.advance(1)  # after a 429, requests are at most this far apart
+    clock.advance(1)  # longer than the interval between requests after this 429
     assert mounted.downloads() - once(BY_PERIOD[10:13])
 
 

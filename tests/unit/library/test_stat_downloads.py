@@ -174,8 +174,8 @@ def test_stat_waits_for_a_failing_api_twice_not_once_per_invoice(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
     tenant.fail("pdf", kind("not now"))
-    looked_at = (INVOICES[0], OTHER, *INVOICES[::-3])
-    assert {stat_size(eager, item) for item in looked_at} == {MAX_PDF_SIZE_BYTES}
+    invoices = (INVOICES[0], OTHER, *INVOICES[::-3])
+    assert {stat_size(eager, item) for item in invoices} == {MAX_PDF_SIZE_BYTES}
     failed = tenant.take_requests()
     assert failed[0] == pdf_call(INVOICES[0])
     assert set(failed) <= {pdf_call(INVOICES[0]), pdf_call(OTHER)}  # no request in a cool-down
@@ -255,7 +255,7 @@ def test_a_refused_pdf_is_requested_again_when_the_listing_changes(
     tenant.fix()
     paid = tenant.bill(replace(INVOICES[0], status="paid"))
     clock.advance(FAILURE_MEMORY_S)
-    assert stat_size(eager, paid) == MAX_PDF_SIZE_BYTES  # nobody knows yet
+    assert stat_size(eager, paid) == MAX_PDF_SIZE_BYTES  # the listing has not expired yet
     clock.advance(LIST_TTL_S - FAILURE_MEMORY_S - 0.001)
     eager.directory("/system")
     assert stat_size(eager, paid) == MAX_PDF_SIZE_BYTES

@@ -71,7 +71,7 @@ def test_closing_removes_the_socket(device: str) -> None:
 def test_a_taken_socket_name_is_used_as_soon_as_it_is_free(
     serve: Serve, device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mount that was ending still had the name, and the next with its number got no socket."""
+    """A mount that was ending once kept its name, and the next with its number got no socket."""
     monkeypatch.setattr(control, "_RETRY_PAUSE_S", 0.01)
     with closing(ControlSocket(echo)) as before:
         before.open(device)
@@ -125,7 +125,7 @@ def test_another_user_gets_no_answer(serve: Serve) -> None:
 
 @as_root
 def test_answers_from_another_user_are_rejected(device: str) -> None:
-    """The status command of root printed the bytes of that user."""
+    """The status command, run by root, once printed the bytes that another user had sent."""
     answering = """
 channel.listen()
 print("ready", flush=True)

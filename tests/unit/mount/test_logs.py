@@ -346,7 +346,7 @@ def test_an_unwritable_log_file_leaves_logging_unchanged(tmp_path: Path) -> None
     ],
 )
 def test_control_characters_are_escaped_in_the_log(log_file: Path, name: str, shown: str) -> None:
-    """A namespace forged lines of the log and moved the cursor when it was read."""
+    """A namespace name once forged log lines, and moved the cursor when the log was read."""
     configure_log_file(log_file)
     log.warning("The list of %s fails", name)
 

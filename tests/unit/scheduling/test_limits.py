@@ -12,7 +12,7 @@ from tests.support.scheduler_stage import Call, SetStage, Stage
 
 COOL_DOWN_S = 60.0  # longer than any request waits to be retried
 ENOUGH = 100
-A_DISTANCE_S = 1.0  # the largest distance between requests after a 429
+LONG_INTERVAL_S = 1.0  # longer than the interval between requests after a 429 here
 
 with_any_number_of_slots = pytest.mark.parametrize("parallel", [3, 4, 5, 8, 12])
 _numbers = count()
@@ -48,7 +48,7 @@ def crowd(stage: Stage, kind: str = "pdf", calls: int = 30) -> list[Call]:
     return [call for call in started if call.attempts]
 
 
-def free_slots(parallel: int) -> int:
+def background_slots(parallel: int) -> int:
     """Return how many slots the background may use."""
     return parallel - FOREGROUND_SLOTS
 
@@ -61,7 +61,7 @@ def half(slots: int) -> int:
 def test_the_background_gains_all_slots_but_two(set_stage: SetStage, parallel: int) -> None:
     stage = set_stage(parallel=parallel)
     succeed(stage)
-    assert len(crowd(stage)) == free_slots(parallel)
+    assert len(crowd(stage)) == background_slots(parallel)
 
 
 @with_any_number_of_slots
@@ -69,7 +69,7 @@ def test_a_background_429_halves_the_background_slots(set_stage: SetStage, paral
     stage = set_stage(parallel=parallel)
     succeed(stage)
     refuse(stage)
-    assert 1 <= len(crowd(stage)) <= half(free_slots(parallel))
+    assert 1 <= len(crowd(stage)) <= half(background_slots(parallel))
 
 
 @with_any_number_of_slots
@@ -81,7 +81,7 @@ def test_enough_successes_restore_all_background_slots(
     for _ in range(refusals):
         refuse(stage)
     succeed(stage)
-    assert len(crowd(stage)) == free_slots(parallel)
+    assert len(crowd(stage)) == background_slots(parallel)
 
 
 @with_any_number_of_slots
@@ -90,7 +90,7 @@ def test_a_429_affects_only_its_kind_of_request(set_stage: SetStage, parallel: i
     succeed(stage, kind="pdf")
     succeed(stage, kind="list")
     refuse(stage, kind="pdf")
-    assert len(crowd(stage, kind="list")) == free_slots(parallel)
+    assert len(crowd(stage, kind="list")) == background_slots(parallel)
 
 
 def test_successes_of_another_kind_restore_no_slots(set_stage: SetStage) -> None:
@@ -98,7 +98,7 @@ def test_successes_of_another_kind_restore_no_slots(set_stage: SetStage) -> None
     succeed(stage, kind="pdf")
     refuse(stage, kind="pdf")
     succeed(stage, kind="list")
-    assert len(crowd(stage, kind="pdf")) <= half(free_slots(12))
+    assert len(crowd(stage, kind="pdf")) <= half(background_slots(12))
 
 
 @with_any_number_of_slots
@@ -109,7 +109,7 @@ def test_all_kinds_of_request_share_the_background_slots(
     for kind in ("pdf", "list"):
         succeed(stage, kind=kind)
     running = [*crowd(stage, "pdf"), *crowd(stage, "list")]
-    assert len(running) == free_slots(parallel)
+    assert len(running) == background_slots(parallel)
 
 
 @with_any_number_of_slots
@@ -138,7 +138,7 @@ def test_other_failures_halve_no_slots(set_stage: SetStage, error: type[Invoicef
     for _ in range(10):
         start(stage, stage.call(error("the server said so")))
     stage.settle()
-    assert len(crowd(stage)) == free_slots(8)
+    assert len(crowd(stage)) == background_slots(8)
 
 
 @settings(deadline=None, max_examples=30)
@@ -156,21 +156,21 @@ def test_requests_in_flight_are_bounded_whatever_the_responses(
             stage.release_all()
             stage.pass_time(1.0)
         assert stage.most_running <= parallel
-        assert len(crowd(stage)) <= max(0, free_slots(parallel))
+        assert len(crowd(stage)) <= max(0, background_slots(parallel))
 
 
 # The pace.
 
 
 def paced_stage(set_stage: SetStage, max_wait_s: float) -> Stage:
-    """Return a stage that is paced after a 429, on which a request has just begun."""
+    """Return a stage that paces requests after a 429 and has just made one."""
     stage = set_stage(parallel=8, max_wait_s=max_wait_s)
     stage.fetch("before", stage.call())
     call = stage.call(RateLimited("429", retry_after_s=COOL_DOWN_S))
     start(stage, call)
     call.until_begun()
     stage.settle()
-    stage.pass_time(A_DISTANCE_S)
+    stage.pass_time(LONG_INTERVAL_S)
     stage.fetch("first", stage.call())
     return stage
 
@@ -181,7 +181,7 @@ def test_foreground_requests_are_paced(set_stage: SetStage) -> None:
     caller = stage.caller("second", call)
     stage.settle()
     assert call.attempts == 0
-    stage.play(until=caller)
+    stage.advance_until_done(caller)
     assert caller.result() == "content"
 
 
@@ -196,11 +196,11 @@ def test_pacing_fails_no_request(set_stage: SetStage) -> None:
     stage = paced_stage(set_stage, max_wait_s=2.0)
     callers = [stage.caller(f"caller {number}", stage.call()) for number in range(10)]
     for caller in callers:
-        stage.play(until=caller)
+        stage.advance_until_done(caller)
     assert {caller.result() for caller in callers} == {"content"}
 
 
-def test_pressure_counts_running_and_queued_requests(set_stage: SetStage) -> None:
+def test_load_counts_running_and_queued_requests(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3)
     assert stage.scheduler.load() == Load(0, 0, {})
 
@@ -209,10 +209,10 @@ def test_pressure_counts_running_and_queued_requests(set_stage: SetStage) -> Non
     load = stage.scheduler.load()
     assert (load.running, load.waiting) == (len(running), 5 - len(running))
     assert load.cool_downs_s == {}
-    assert len(running) == free_slots(3)
+    assert len(running) == background_slots(3)
 
 
-def test_pressure_includes_remaining_cool_downs(set_stage: SetStage) -> None:
+def test_load_includes_remaining_cool_downs(set_stage: SetStage) -> None:
     stage = set_stage(parallel=3, max_wait_s=5.0)
     stage.caller("limited", stage.call(RateLimited("429", retry_after_s=4.0), "content"))
     stage.settle()

@@ -44,7 +44,7 @@ def test_transient_errors_are_retried(stage: Stage, error: type[InvoicefsError])
     call = stage.call(error("the server said so"), error("the server said so"), "content")
     caller = stage.caller("a", call)
 
-    stage.play(until=caller)
+    stage.advance_until_done(caller)
 
     assert caller.result(HANG_S) == "content"
     assert call.attempts == 3
@@ -60,7 +60,7 @@ def test_retries_end_within_max_wait(
     call = stage.call(last)
     caller = stage.caller("a", call)
 
-    answered_s = stage.play(until=caller)
+    answered_s = stage.advance_until_done(caller)
 
     assert caller.exception(HANG_S) is last
     assert answered_s <= MAX_WAIT_S
@@ -70,7 +70,7 @@ def test_retries_end_within_max_wait(
 @pytest.mark.parametrize("error", RETRIED)
 def test_backoff_does_not_get_shorter(stage: Stage, error: type[InvoicefsError]) -> None:
     call = stage.call(error("the server said so"))
-    stage.play(until=stage.caller("a", call))
+    stage.advance_until_done(stage.caller("a", call))
 
     pauses_s = [
         later - before for before, later in zip(call.began_s, call.began_s[1:], strict=False)
@@ -92,7 +92,7 @@ def test_retry_after_is_honoured(
     stage.pass_time(2.875)
     assert call.attempts == 1
 
-    answered_s = stage.play(until=caller)
+    answered_s = stage.advance_until_done(caller)
 
     assert caller.result(HANG_S) == "content"
     assert 3.0 <= answered_s <= 3.0 + 2 * A_MOMENT_S
@@ -107,7 +107,7 @@ def test_retry_after_zero_does_not_disable_backoff(
     stage.settle()
     assert call.attempts == 1
 
-    stage.play(until=caller)
+    stage.advance_until_done(caller)
 
     assert call.attempts <= 1 + MAX_WAIT_S / A_MOMENT_S
 
@@ -135,7 +135,7 @@ def test_max_wait_counts_from_the_start_of_the_request(
     stage.pass_time(MAX_WAIT_S - 1.5)
     call.release_all()
 
-    stage.play(until=caller)
+    stage.advance_until_done(caller)
 
     assert call.attempts == attempts
 
@@ -155,7 +155,7 @@ def test_jitter_spreads_retries(error: InvoicefsError) -> None:
     def second_attempt_s(jitter: float) -> float:
         with Stage(jitter=jitter) as stage:
             call = stage.call(error, "content")
-            stage.play(until=stage.caller("a", call), step_s=1 / 64)
+            stage.advance_until_done(stage.caller("a", call), step_s=1 / 64)
         return call.began_s[1]
 
     early_s, late_s = second_attempt_s(0.0), second_attempt_s(0.999)
@@ -258,7 +258,7 @@ def test_an_outage_does_not_reset_the_limit_of_renewals(stage: Stage) -> None:
     call = stage.call(*renewed, Unavailable("503"), CredentialRenewed("401 again"), "content")
     caller = stage.caller("a", call)
 
-    stage.play(until=caller)
+    stage.advance_until_done(caller)
 
     assert isinstance(caller.exception(HANG_S), CredentialRenewed)
     assert call.attempts == MAX_RENEWALS + 2
@@ -268,13 +268,13 @@ def test_an_outage_does_not_reset_the_limit_of_renewals(stage: Stage) -> None:
 
 
 def begin_cool_down(stage: Stage, seconds: float, kind: str = "pdf") -> None:
-    """Let a foreground request be refused, for longer than any caller waits."""
+    """Start a cool-down by refusing a foreground request."""
     with pytest.raises(RateLimited):
         stage.fetch("limited", stage.call(RateLimited("429", retry_after_s=seconds)), kind)
 
 
 def begin_background_cool_down(stage: Stage, seconds: float, kind: str = "pdf") -> None:
-    """Let a background request be refused, for longer than any stays queued."""
+    """Start a background cool-down by refusing a background request."""
     call = stage.call(RateLimited("429", retry_after_s=seconds))
     stage.start("limited", call, kind)
     call.until_begun()
@@ -367,7 +367,7 @@ def test_a_429_with_retry_after_zero_starts_a_cool_down(stage: Stage) -> None:
     stage.settle()
 
     assert other.attempts == 0
-    stage.play(until=caller)
+    stage.advance_until_done(caller)
     assert other.attempts == 1
 
 
@@ -416,7 +416,7 @@ def cool_down_s(*, side_by_side: int) -> float:
             call.release_all()
             stage.settle()
         began_s = stage.clock.monotonic_s()
-        return stage.play(until=stage.caller("a", stage.call()), step_s=1 / 64) - began_s
+        return stage.advance_until_done(stage.caller("a", stage.call()), step_s=1 / 64) - began_s
 
 
 def test_the_foreground_requests_a_key_refused_in_the_background(stage: Stage) -> None:
@@ -481,7 +481,7 @@ def test_the_five_seconds_begin_with_the_last_attempt(
     stage: Stage, error: type[InvoicefsError]
 ) -> None:
     caller = stage.caller("a", stage.call(error("the server said so")))
-    stage.play(until=caller)
+    stage.advance_until_done(caller)
     stage.clock.advance(4.5)
     again = stage.call()
 

@@ -30,7 +30,7 @@ def admit(throttle: Throttle, *began_s: float) -> None:
         throttle.succeed(BACKGROUND, time_s)
 
 
-def distance_s(throttle: Throttle, now_s: float) -> float:
+def interval_s(throttle: Throttle, now_s: float) -> float:
     """Return how long after a request that begins now the next one may begin."""
     throttle.begin(now_s)
     return throttle.next_in_pace_s - now_s
@@ -94,75 +94,75 @@ def test_slots_are_reset_after_a_minute_without_requests(throttle: Throttle) -> 
 
 def test_requests_are_not_paced_before_a_429(throttle: Throttle) -> None:
     admit(throttle, *range(1, 100))
-    assert distance_s(throttle, 100.0) == 0.0
+    assert interval_s(throttle, 100.0) == 0.0
 
 
-def test_a_429_spaces_requests_wider_than_they_were_admitted(throttle: Throttle) -> None:
+def test_a_429_spaces_requests_further_apart_than_before(throttle: Throttle) -> None:
     admit(throttle, *TEN_REQUESTS_S)
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
     # Ten requests in one second, including the cool-down, and a quarter on top.
-    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
+    assert interval_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
 def test_the_pace_does_not_depend_on_the_order_of_responses(throttle: Throttle) -> None:
     admit(throttle, *reversed(TEN_REQUESTS_S))
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
-    assert distance_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
+    assert interval_s(throttle, 12.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
 def test_old_requests_do_not_affect_the_pace(throttle: Throttle) -> None:
     admit(throttle, 10.0, *(1000.0 + time_s for time_s in TEN_REQUESTS_S))
     throttle.refuse(BACKGROUND, 1010.4, 1010.5, retry_after_s=0.5)
-    assert distance_s(throttle, 1012.0) == pytest.approx(1.25 * 1.0 / 10)
+    assert interval_s(throttle, 1012.0) == pytest.approx(1.25 * 1.0 / 10)
 
 
 def test_a_429_without_admitted_requests_sets_no_pace(throttle: Throttle) -> None:
     throttle.refuse(FOREGROUND, 10.0, 11.0, retry_after_s=60.0)
-    assert distance_s(throttle, 71.0) == 0.0
+    assert interval_s(throttle, 71.0) == 0.0
 
 
-def test_another_429_doubles_the_distance_up_to_250_ms(throttle: Throttle) -> None:
+def test_another_429_doubles_the_interval_up_to_250_ms(throttle: Throttle) -> None:
     admit(throttle, *TEN_REQUESTS_S)
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.4)
-    before_s = distance_s(throttle, 11.0)
+    before_s = interval_s(throttle, 11.0)
     throttle.refuse(FOREGROUND, 11.0, 11.1, None)
-    assert distance_s(throttle, 12.0) == pytest.approx(2 * before_s)
+    assert interval_s(throttle, 12.0) == pytest.approx(2 * before_s)
     for number in range(10):
         throttle.refuse(FOREGROUND, 23.0 + number, 23.5 + number, None)
-    assert distance_s(throttle, 40.0) == 0.25
+    assert interval_s(throttle, 40.0) == 0.25
 
 
 def test_a_strict_limit_is_respected_once_it_is_known(throttle: Throttle) -> None:
     now_s = 10.0
     for _ in range(8):  # one request a second is admitted, and the next one refused
         admit(throttle, now_s)
-        before_s = distance_s(throttle, now_s)
+        before_s = interval_s(throttle, now_s)
         throttle.refuse(FOREGROUND, now_s + 0.4, now_s + 0.5, retry_after_s=0.5)
         now_s += 1.0
         assert before_s <= 0.25
-    assert distance_s(throttle, now_s) == pytest.approx(1.25)
+    assert interval_s(throttle, now_s) == pytest.approx(1.25)
     throttle.refuse(FOREGROUND, now_s, now_s + 0.1, retry_after_s=60.0)
-    assert distance_s(throttle, now_s + 61) == pytest.approx(1.25)
+    assert interval_s(throttle, now_s + 61) == pytest.approx(1.25)
 
 
-def test_a_later_429_does_not_reduce_a_known_distance(throttle: Throttle) -> None:
+def test_a_later_429_does_not_reduce_a_known_interval(throttle: Throttle) -> None:
     admit(throttle, *[10.0 + number for number in range(8)])
     throttle.refuse(BACKGROUND, 17.5, 17.5, retry_after_s=0.5)
-    before_s = distance_s(throttle, 18.0)
+    before_s = interval_s(throttle, 18.0)
     throttle.refuse(FOREGROUND, 60.0, 60.0, None)
-    assert distance_s(throttle, 70.0) == before_s
+    assert interval_s(throttle, 70.0) == before_s
 
 
-def test_successes_reduce_the_distance_faster_and_faster(
+def test_successes_reduce_the_interval_faster_and_faster(
     throttle: Throttle,
 ) -> None:
     admit(throttle, *TEN_REQUESTS_S)
     throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=0.5)
-    distances_s = [distance_s(throttle, 12.0)]
+    intervals_s = [interval_s(throttle, 12.0)]
     for _ in range(4):
         admit(throttle, *[12.0] * 25)
-        distances_s.append(distance_s(throttle, 12.0))
-    gains = [before / after for before, after in pairwise(distances_s)]
+        intervals_s.append(interval_s(throttle, 12.0))
+    gains = [before / after for before, after in pairwise(intervals_s)]
     assert 1 < gains[0] < 1.25
     assert gains == sorted(gains)
-    assert distances_s[0] > 10 * distances_s[-1]
+    assert intervals_s[0] > 10 * intervals_s[-1]

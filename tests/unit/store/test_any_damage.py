@@ -149,7 +149,7 @@ def keeps_all(folder: Path) -> bool:
 
 
 def check_that_everything_can_be_saved(folder: Path) -> None:
-    """Damage found late costs what was saved before it, but only once for each cache."""
+    """Check that everything can be saved: damage found late loses values once per cache at most."""
     assert any(keeps_all(folder) for _ in range(1 + len(("pdf", "meta"))))
 
 
