@@ -15,7 +15,7 @@ from pathlib import Path
 import diskcache
 import pytest
 
-from invoicefs.model import Listing, Record
+from invoicefs.model import AccessKey, Listing, Record
 from invoicefs.store.backoffs import BACKOFF_S
 from invoicefs.store.store import Store
 from tests.support.fake_clock import FakeClock
@@ -632,6 +632,23 @@ def test_lists_are_saved_again_in_the_new_database(open_: OpenStore, folder: Pat
     later = open_()
     assert later.namespaces() == ("system",)
     assert later.listing("system") == listing
+
+
+def test_verdicts_and_the_fingerprint_key_are_saved_again_in_the_new_database(
+    open_: OpenStore, folder: Path
+) -> None:
+    access = AccessKey("fingerprint", "pdf", "system")
+    first = open_()
+    first.fingerprint_key(b"first")
+    first.save_verdicts({access: "allowed"})
+    store = open_()
+    assert store.fingerprint_key(b"another") == b"first"
+    assert store.verdict(access) == "allowed"
+    overwrite_in_use(folder)
+    store.record(invoice())  # finds the damage
+    later = open_()
+    assert later.fingerprint_key(b"another") == b"first"
+    assert later.verdict(access) == "allowed"
 
 
 def test_lists_saved_by_another_mount_stay_in_the_new_database(
