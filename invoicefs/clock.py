@@ -1,7 +1,7 @@
 """Time as a dependency, so that tests can move it instead of sleeping.
 
 There are two clocks, because they fail differently: ages and deadlines within a process use
-monotonic seconds, which never go back when NTP steps the clock or a laptop was suspended; times
+monotonic seconds, which never go back when NTP steps the clock or a laptop is suspended; times
 that survive a remount (of a download, an mtime) use wall-clock nanoseconds.
 """
 

@@ -55,7 +55,9 @@ def make_private_folder(folder: Path) -> None:
     for parent in reversed((folder, *folder.parents)):
         parent.mkdir(mode=0o700, exist_ok=True)
     status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+    if stat.S_ISLNK(status.st_mode):
+        raise PermissionError(errno.EPERM, "it is a symbolic link")
+    if status.st_uid != os.geteuid():
         raise PermissionError(errno.EPERM, "it belongs to another user")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(errno.EPERM, "others can write into it")

@@ -60,7 +60,7 @@ class Settings:
     """Maximum duration of every operation, including everything it does."""
 
     max_wait_s: float = 5.0
-    """Maximum time of an operation that is spent waiting for retries; part of `timeout_s`."""
+    """Maximum time that an operation spends waiting for retries; part of `timeout_s`."""
 
     list_ttl_s: float = 60.0
     """How long a listing is used before it is refreshed."""

@@ -40,7 +40,7 @@ class Alarm:
         self._is_closed = False
 
     def set(self, at_s: float, function: Callable[[], object]) -> Entry:
-        """Schedule a call of a function; raises `OutOfMemory` if no thread can start."""
+        """Schedule a function call; raises `OutOfMemory` if no thread can start."""
         with self._changed:
             if self._thread is None:
                 self._thread = start_thread(self._call_until_closed, "alarm")

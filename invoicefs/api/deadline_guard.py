@@ -7,8 +7,8 @@ down its sockets at the deadline. A thread that waits on them then sees the end 
 once.
 
 A guard keeps duplicates of the descriptors: the TLS handshake detaches the socket from its
-connection, and the last response of a connection takes it over. Shutting down one descriptor shuts
-down the connection behind all of them.
+connection, and the last response of a connection takes over the socket. Shutting down one
+descriptor shuts down the connection behind all of them.
 
 Threading: a guard is entered by one thread and fired by that of the `Alarm`. `_lock` guards
 `_duplicates`; shutting down a socket does not block.

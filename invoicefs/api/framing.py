@@ -9,7 +9,7 @@ a final response, shifted every later response by one). So:
    unambiguous; otherwise the response is refused at once, with a reason.
 3. Everything else is accepted, as curl does (tested with 7.88): names that are not tokens,
    whitespace before a colon, bare CRs, folded lines, lines that end with LF alone.
-4. `FramedResponse.has_ended` is only True after the announced end, with nothing unread behind it.
+4. `FramedResponse.has_ended` is only True after the announced end, with nothing unread after it.
 
 ``http.client`` drops a header that it cannot parse and all that follow it, and mistakes the end of
 the stream for the end of the headers: hence the head is read here.
@@ -136,7 +136,7 @@ def body_of(head: Head, stream: io.BufferedReader) -> "Body":
 
 
 class Body(io.RawIOBase):
-    """The bytes of a body, and nothing behind them.
+    """The bytes of a body, and nothing after them.
 
     A read raises `http.client.IncompleteRead` if the stream ends too early, and `NotHttp` if chunks
     are invalid. Closing it closes the stream.
@@ -196,7 +196,7 @@ def _chunks(stream: io.BufferedReader) -> Iterator[int]:
         if size_bytes == 0:
             break
         yield size_bytes
-        # A chunk must have the line end of its size, so a CR in it is not mistaken for a line end.
+        # A chunk ends with the same line end as its size, so a CR in it is not mistaken for one.
         end = stream.readline(len(line_end))
         if not line_end.startswith(end):
             raise NotHttp("has a chunk whose size is wrong")
@@ -235,7 +235,7 @@ class FramedResponse(http.client.HTTPResponse):
         self._body: Body | None = None  # a proxy's response to CONNECT has none
         self._on_first_byte = on_first_byte
         self.has_ended = False
-        """The announced end was reached, and nothing is unread behind it."""
+        """The announced end was reached, and nothing is unread after it."""
 
     def begin(self) -> None:
         """Read the head."""

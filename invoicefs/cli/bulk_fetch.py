@@ -83,7 +83,7 @@ def downloader(open_error: OpenError) -> Download:
 
 
 def replacing_downloader(download_again: Callable[[str], None]) -> Download:
-    """Return a function that downloads a file even if it is cached, by `download_again`.
+    """Return a function that downloads a file, even if it is cached, with `download_again`.
 
     `download_again` may raise `UserError`, which becomes the failure of the outcome.
     """

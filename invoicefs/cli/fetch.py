@@ -35,7 +35,7 @@ _SHORTEST_BAR = 10
 @NO_CACHE_DIR
 @click.pass_context
 def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> None:
-    """Download all invoices below PATH... now, several at the same time.
+    """Download all invoices below each PATH now, several at the same time.
 
     Invoices that are already cached are not downloaded unless --again is given. Exits with status 1
     if a download failed; run the same command again to continue.

@@ -10,8 +10,8 @@ An attribute with the name of a FUSE operation becomes that callback, so fields 
 first of each with ENOSYS, and the kernel sends no more of them (measured: 169 upcalls -> 43 for an
 ``ls -l`` of 20 files). ``--xattr`` mounts `XattrFilesystem` instead.
 
-Threading: callbacks come from many threads at once. `_lock` guards `_handles` and `_next_handle`,
-and is not held during calls to the library.
+Threading: callbacks come from many threads at once. `_lock` guards changes to `_handles` and
+`_next_handle`, and is not held during calls to the library.
 """
 
 import errno

@@ -1,9 +1,9 @@
 """Access control of the store: a credential gets nothing that the API has not let it see.
 
 Mounts of one user share a store, even with different tokens. If one of them has downloaded an
-invoice, another need not be allowed to see it; only the API decides. So the API's
-verdicts on listings and on PDFs are recorded for each credential and namespace. Without a verdict,
-the request is made, once per namespace, and its result decides.
+invoice, another is not necessarily allowed to see it; only the API decides. So the API's verdicts
+on listings and on PDFs are recorded for each credential and namespace. Without a verdict, the
+request is made, once per namespace, and its result decides.
 
 Invariants:
 

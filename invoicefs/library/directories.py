@@ -33,7 +33,7 @@ def namespace_entry(namespace: str) -> Entry:
 
 
 def directory_attributes(inode: int, mtime_ns: int, links: int) -> Attributes:
-    """Return what ``stat`` shows of a directory."""
+    """Return what ``stat`` shows for a directory."""
     return Attributes(
         inode=inode,
         mtime_ns=mtime_ns,

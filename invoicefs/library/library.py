@@ -152,7 +152,7 @@ class Library:
         return self._attributes(path, waits=False)
 
     def attributes(self, path: str) -> Attributes:
-        """Return what ``stat`` shows of a path."""
+        """Return what ``stat`` shows for a path."""
         return self._attributes(path, waits=True)
 
     def directory(self, path: str) -> tuple[Entry, ...]:
@@ -186,7 +186,7 @@ class Library:
         self._pdfs.release(opened.invoice)
 
     def open_attributes(self, opened: OpenInvoice) -> Attributes:
-        """Return what ``fstat`` shows of an open invoice."""
+        """Return what ``fstat`` shows for an open invoice."""
         return self._pdfs.attributes(opened.invoice)
 
     def open_error(self, path: str) -> str | None:

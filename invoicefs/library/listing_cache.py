@@ -109,7 +109,7 @@ class ListingCache:
     def replace_namespaces(
         self, found: tuple[str, ...], *, fetched_s: float, is_partial: bool
     ) -> NamespaceSnapshot:
-        """Replace the list of namespaces by a newer one, also in the store; uses the store."""
+        """Replace the list of namespaces, also in the store; uses the store."""
         self._store.save_namespaces(found)
         fresh = replace(NamespaceSnapshot.of(found), fetched_s=fetched_s, is_partial=is_partial)
         with self._lock:
@@ -143,7 +143,7 @@ class ListingCache:
     def replace_listing(
         self, namespace: str, listing: Listing, *, fetched_s: float
     ) -> ListingSnapshot:
-        """Replace the listing of a namespace by a newer one, also in the store; uses the store."""
+        """Replace the listing of a namespace, also in the store; uses the store."""
         known = self.listing(namespace)
         if known is not None and known.everything.invoices == listing.invoices:
             listing = known.everything  # keeps what was derived from it, and is not saved again

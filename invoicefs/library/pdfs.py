@@ -163,11 +163,11 @@ class Pdfs:
         return record.content is not None
 
     def evicted(self, invoices: Iterable[Invoice]) -> tuple[Invoice, ...]:
-        """Return the invoices that were downloaded once and that an open would download again.
+        """Return the invoices whose downloaded content is neither in the store nor fresh in memory.
 
         Returns none if the store cannot be read.
         """
-        # Records are read first: a PDF downloaded in between is in the store when that is read.
+        # Records are read before the store: a PDF downloaded in between is in the store by then.
         records = [(invoice, self._records.get(invoice)) for invoice in invoices]
         digests = self._disk.run(self._store.digests)
         if digests is None:

@@ -1,6 +1,6 @@
 """Read-ahead: invoices are downloaded in the background before a program opens them.
 
-An archiving program opens one file after the other, and each needs a slow request: without
+An archiving program opens one file after another, and each needs a slow request: without
 read-ahead it would take the sum of all request times. So during sequential access, the next
 invoices are downloaded while the program processes the current one. Programs do not announce their
 order, so the order of inodes (``cp -r``, ``tar``, ``find``) and the order of names (``rsync``,

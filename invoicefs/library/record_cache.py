@@ -50,8 +50,8 @@ class RecordCache:
     def reread(self, invoice: Invoice) -> Record:
         """Return the record of an invoice, after reading the store again; uses the store.
 
-        Another mount may have written a newer one. If the store has an older one, because it could
-        not be written, the one in memory is used. Without a record, a new one is returned that
+        Another mount may have written a newer one. If the store has an older one, because a
+        write has failed, the one in memory is used. Without a record, a new one is returned that
         describes no content.
         """
         stored = self._store.record(invoice)

@@ -59,7 +59,7 @@ class ControlSocket:
         self._opening: threading.Thread | None = None
 
     def open(self, device: str) -> None:
-        """Start serving the mount with a device number, now or as soon as the name is free."""
+        """Start serving the mount with this device number, now or as soon as the name is free."""
         try:
             if not self._try_open(device):
                 self._opening = start_thread(lambda: self._open_later(device), "control-name")
@@ -153,7 +153,7 @@ class _Handler(socketserver.StreamRequestHandler):
 def send(
     device: str, request: Message, *, timeout_s: float | None = IDLE_TIMEOUT_S
 ) -> Message | None:
-    """Send a request to the mount with a device number, and return the response.
+    """Send a request to the mount with this device number, and return the response.
 
     Returns None if no mount of this user is listening. Raises `UserError` with the message of a
     failed request, or if there is no response in time; without a timeout, it waits for ever.

@@ -49,6 +49,6 @@ def _refuse_or_warn(error: InvoicefsError, library: Library, url: str, warn: War
     if is_unusable and not library.is_known:
         raise UserError(f"{url} cannot be used: {error}. Check the URL and the network.") from error
     if isinstance(error, NoResponse):
-        warn(f"{url} cannot be reached now ({error}): cached listings and invoices are shown.")
+        warn(f"{url} cannot be used now ({error}): cached listings and invoices are shown.")
     else:
         warn(f"The namespaces cannot be listed now: {error}. Open invoices by their full path.")

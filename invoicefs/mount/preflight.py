@@ -9,7 +9,7 @@ from typing import Final
 
 from invoicefs.errors import UserError
 
-_DESCRIPTORS_PER_WORKER: Final = 10  # a connection, its duplicate, and three for each database
+_DESCRIPTORS_PER_WORKER: Final = 10  # a connection twice, three for each of 2 databases, a reserve
 _OTHER_DESCRIPTORS: Final = 100
 _FUSE_DEVICE: Final = Path("/dev/fuse")
 _FUSE_CONF: Final = Path("/etc/fuse.conf")

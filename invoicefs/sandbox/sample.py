@@ -26,7 +26,7 @@ _PRODUCTS = (
 
 
 def sample_tenant() -> SampleTenant:
-    """Return a tenant: 36 months of invoices, a few more in two namespaces, and one forbidden.
+    """Return a tenant: a namespace of 36 monthly invoices, two small ones, and a forbidden one.
 
     The newest invoice of each namespace is a draft. In namespace ``system``, that of 2026-07 is
     issued but not paid, and its PDF request gets a 404. Requests in ``legal`` get a 403.

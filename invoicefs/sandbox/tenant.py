@@ -88,7 +88,7 @@ class SampleNamespace:
         return tuple(json.dumps(invoice.listed()).encode() for invoice in self.invoices)
 
     def with_invoices(self, *invoices: SampleInvoice) -> "SampleNamespace":
-        """Return the namespace with these invoices added, or replacing those with their names."""
+        """Return the namespace with these invoices added, or replacing those of the same name."""
         changed = {invoice.name: invoice for invoice in invoices}
         kept = tuple(changed.pop(invoice.name, invoice) for invoice in self.invoices)
         return replace(self, invoices=(*changed.values(), *kept))
@@ -116,7 +116,7 @@ class SampleTenant:
         return json.dumps({"items": items}).encode()
 
     def with_invoices(self, namespace: str, *invoices: SampleInvoice) -> "SampleTenant":
-        """Return the tenant with these invoices added to a namespace, or replaced in it by name.
+        """Return the tenant with these invoices added to a namespace; see its `with_invoices`.
 
         Raises `KeyError` for a namespace that the tenant does not have.
         """

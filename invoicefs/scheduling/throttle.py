@@ -59,7 +59,7 @@ class _CoolDown:
 
 
 class Throttle:
-    """The limits of a kind of request; `max_slots` is the maximum of background slots."""
+    """The limits of a kind of request; `max_slots` is the maximum number of background slots."""
 
     def __init__(self, max_slots: int, jitter: Callable[[], float]) -> None:
         self._max_slots = max_slots

@@ -1,4 +1,4 @@
-"""Backoffs, so that callers do not repeat a slow or failing operation one after the other.
+"""Backoffs, so that callers do not repeat a slow or failing operation one after another.
 
 Threading: `_until_s` changes by single assignments.
 """

@@ -11,7 +11,7 @@ Pickled values are neither written nor read, because diskcache unpickles any fil
 Threading: diskcache keeps one SQLite connection per thread. Call this from long-lived threads, not
 from FUSE callbacks (there it reopened the database every time: 600 us instead of 70, measured), and
 call `close` before each of these threads ends. `_lock` guards the replacement of the database, and
-`_abandoned`, the old databases, on which other threads may have connections. `_writing` is held
+`_abandoned`, the old databases, to which other threads may have connections. `_writing` is held
 during a write. SQLite only allows one write at a time anyway, but its own queue is unfair: one of
 ten threads may wait for more than two seconds (measured).
 """
@@ -256,7 +256,7 @@ class DiskCache:
         self._generation += 1
 
     def _log_failure(self, reason: str) -> None:
-        """Log a line that is the same for all failures with one cause, so it appears only once."""
+        """Log the same line for all failures with the same cause, so that it appears only once."""
         log.warning(
             "The cache %s fails (%s): values that cannot be cached are downloaded again.",
             self._parent,

@@ -1,6 +1,6 @@
 """The numbered folders of a database: `NAME-1`, then `NAME-2` once the first is corrupt, and so on.
 
-A path is never reused: other threads and mounts may still have SQLite connections open on the
+A path is never reused: other threads and mounts may still have open SQLite connections to the
 corrupt database, which delete its -wal by path when they close.
 """
 

@@ -71,7 +71,7 @@ def verify(folder: Path, *, is_dry: bool) -> VerifyResult:
 
 
 def clear(folder: Path, *, everything: bool) -> None:
-    """Remove all PDFs, and records and listings if `everything`; raises `StoreUnusable`."""
+    """Remove all PDFs and, if `everything`, all other values; raises `StoreUnusable`."""
     with _opened(folder) as store:
         is_clear = store.clear(everything=everything)
     if not is_clear:

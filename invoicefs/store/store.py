@@ -62,8 +62,8 @@ def store_folder(cache_dir: Path, url: str) -> Path:
 def open_store(folder: Path, size_limit_bytes: int, clock: Clock) -> "Store":
     """Open the store in a folder, which is created if it is missing.
 
-    Raises `StoreUnusable` if the folder cannot be created, or be made private to this user. It is
-    not raised if the disk is full or read-only: see `Store.failure`.
+    Raises `StoreUnusable` if the folder cannot be created or made private to this user, or if its
+    path contains a variable, but not if the disk is full or read-only: see `Store.failure`.
     """
     if os.path.expandvars(folder) != str(folder):  # diskcache would expand the variable
         raise StoreUnusable(f"The cache folder {folder} contains a variable: give its full path.")

@@ -49,7 +49,7 @@ def test_odd_responses_corrupt_neither_an_archive_nor_the_cache(
     mounts.umount(mount)
     sandbox.go_away()
 
-    again = mounts.mount(words="cannot be reached now")
+    again = mounts.mount(words="cannot be used now")
     run("cp", "-r", again / NAMESPACE, tmp_path / "stored").good()
     assert in_folder(tmp_path / "stored") == CONTENTS
 

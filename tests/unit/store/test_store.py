@@ -325,7 +325,7 @@ def test_a_folder_of_another_user_is_not_used(
 def test_a_symlink_to_a_folder_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "link").symlink_to("other")
-    with pytest.raises(StoreUnusable):
+    with pytest.raises(StoreUnusable, match="it is a symbolic link"):
         open_store(tmp_path / "link", MIB, SystemClock())
     assert not list((tmp_path / "other").iterdir())
 
