@@ -177,12 +177,8 @@ class Downloads:
         """Start a download as `start` does, and keep the content in memory until it is opened."""
 
         def download(until: Deadline) -> Content:
-            found = self._found_fresh(invoice)
-            if found is not None:
-                return found  # a program may have opened it in the meantime
-            content = self._download(invoice, until)
-            self._ahead.put(invoice.key, content)
-            return content
+            # What is found may have been opened in the meantime, so it is not kept in memory.
+            return self._found_fresh(invoice) or self._download(invoice, until, is_ahead=True)
 
         key, kind, _ = self._job(invoice)
         self._scheduler.start(key, kind, download, deadline)
@@ -228,13 +224,21 @@ class Downloads:
         return self.in_memory(invoice) or self._fresh_from_store(invoice)
 
     def _download(
-        self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool = False
+        self,
+        invoice: Invoice,
+        deadline: Deadline,
+        *,
+        bypass_caches: bool = False,
+        is_ahead: bool = False,
     ) -> Content:
         """Download and save, even if there is cached content; uses the store."""
         has_changed = self.freshness(invoice, self._records.get(invoice)) is Freshness.CHANGED
         bypass_caches = bypass_caches or invoice.active or has_changed
         pdf = self._api.invoice_pdf(invoice, deadline, bypass_caches=bypass_caches)
         content = Content(self._record_of(invoice, pdf), pdf)
+        if is_ahead:
+            # An open discards it again, so it is put here before an open can find it in the store.
+            self._ahead.put(invoice.key, content)
         self._store.save(invoice, content)
         self._records.replace(invoice, content.record)
         if invoice.active:

@@ -22,6 +22,7 @@ from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.record_cache import RecordCache
 from invoicefs.model import (
     Attributes,
+    Content,
     Invoice,
     Listing,
     OpenContent,
@@ -388,6 +389,32 @@ def test_read_ahead_keeps_no_cached_pdf_in_memory(mount: Mount, clock: CrowdCloc
     idle.await_()
 
     assert files.downloads.in_memory(FINAL) is None
+
+
+class OpenedWhileSaved(MemoryStore):
+    """A store in which an invoice is opened just after it was saved."""
+
+    open: Callable[[Invoice], object] = repr
+
+    def save(self, invoice: Invoice, content: Content) -> None:
+        super().save(invoice, content)
+        self.open(invoice)
+
+
+def test_read_ahead_keeps_nothing_in_memory_that_is_opened_while_it_is_saved(
+    tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    idle, store = Idle(clock), OpenedWhileSaved()
+    with running_parts(tenant, store, clock) as parts:
+        files = Files(parts)
+        files.list(FINAL)
+        store.open = files.read
+
+        files.downloads.start_ahead(FINAL, Deadline.after(LONG_S, clock))
+        idle.await_()
+
+        assert tenant.take_requests()
+        assert files.downloads.in_memory(FINAL) is None
 
 
 # Open files.
