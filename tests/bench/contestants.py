@@ -37,7 +37,7 @@ class Place:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The whole environment of the command, so without any proxies."""
+        """The complete environment of the command, which contains no proxies."""
         return {
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.home / "cache"),

@@ -1,4 +1,4 @@
-"""Mounts of any filesystem, which end with the run in any case.
+"""Mounts of any filesystem, which are always unmounted when the run ends.
 
 Only the mounts below the folder of this run are ended, and the processes that have such a mount
 point among their arguments.

@@ -27,9 +27,6 @@ class BackupProgram(Protocol):
     def back_up(self, source: Path) -> Counter[str]:
         """Make a backup; return how many files are ``new``, ``changed`` and ``unmodified``."""
 
-    def restore(self, target: Path) -> None:
-        """Restore the last backup below an empty folder."""
-
 
 class Restic:
     """Regards a file as unmodified if its time, size and inode are the same."""
@@ -49,9 +46,6 @@ class Restic:
         files = Counter({kind: n for kind in kinds if (n := summary[f"files_{kind}"])})
         assert not summary["data_blobs"] or set(files) - {"unmodified"}, summary
         return files
-
-    def restore(self, target: Path) -> None:
-        self._run("restore", "latest", "--target", target)
 
     def _run(self, *arguments: str | Path) -> list[str]:
         return run("restic", "--no-cache", *arguments, env=self._environment).good().lines
@@ -87,11 +81,8 @@ class Borg:
             if file["path"].endswith(".pdf")
         )
 
-    def restore(self, target: Path) -> None:
-        self._run("extract", f"::{self._last}", cwd=target)
-
-    def _run(self, *arguments: str | Path, cwd: Path | None = None) -> list[str]:
-        return run("borg", *arguments, env=self._environment, cwd=cwd).good().err.splitlines()
+    def _run(self, *arguments: str | Path) -> list[str]:
+        return run("borg", *arguments, env=self._environment).good().err.splitlines()
 
 
 @pytest.fixture(params=[Restic, Borg], ids=["restic", "borg"])

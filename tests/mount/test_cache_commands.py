@@ -20,7 +20,7 @@ SUM_KIB = sum(map(len, CONTENTS.values())) / 1024
 
 @pytest.fixture
 def read(mounts: Mounts) -> Mount:
-    """A mount of which every invoice has been read."""
+    """A mount whose invoices have all been read."""
     mount = mounts.mount("--list-ttl", "1h")
     run("cat", *(mount / NAMESPACE / name for name in CONTENTS)).good()
     return mount

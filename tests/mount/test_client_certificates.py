@@ -27,7 +27,7 @@ Place = Callable[[Mounts, Identity, Path], Environment]
 def server(authority: Authority) -> Iterator[Sandbox]:
     """A server that requires a client certificate."""
     tls = authority.issue("server", hosts=["IP:127.0.0.1"]).for_server(clients=authority)
-    tls.maximum_version = ssl.TLSVersion.TLSv1_2  # a refused client is told why
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2  # a refused client gets the reason
     with Sandbox(TENANT, tls=tls) as server:
         yield server
 

@@ -71,26 +71,26 @@ for name in names:
     try:
         with open(f"{folder}/{name}", "rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # drop the page cache
-            given = hashlib.sha256(file.read()).hexdigest()
+            result = hashlib.sha256(file.read()).hexdigest()
     except OSError as error:
-        given, has_failed = errno.errorcode[error.errno], True
-    print(name, given, flush=True)
+        result, has_failed = errno.errorcode[error.errno], True
+    print(name, result, flush=True)
 sys.exit(has_failed)
 """
 
-Given = tuple[str, str]  # a name, and the result of opening it
+OpenResult = tuple[str, str]  # a name, and the result of opening it
 
 
-def given(line: str) -> Given:
-    name, given = line.split()
-    return name, given
+def result(line: str) -> OpenResult:
+    name, result = line.split()
+    return name, result
 
 
-def report_of(reader: Running) -> list[Given]:
+def report_of(reader: Running) -> list[OpenResult]:
     """The results that a reader has yet to print; fails if it ends before its last file."""
     ended = reader.end()
     assert ended.err == ""
-    return [given(line) for line in ended.lines]
+    return [result(line) for line in ended.lines]
 
 
 def open_results(mounts: Mounts, mount: Mount, names: Sequence[str]) -> dict[str, str]:
@@ -137,7 +137,7 @@ class Moment:
         if next(self._numbers) != self._number:
             faults.honest(exchange)
             return
-        self._bring_to_the_point(exchange)
+        self._advance_to_the_point(exchange)
         self._has_come.set()
         self._is_over.wait(LIMIT_S)
 
@@ -147,12 +147,12 @@ class Moment:
     def close(self) -> None:
         self._is_over.set()
 
-    def _bring_to_the_point(self, exchange: Exchange) -> None:
+    def _advance_to_the_point(self, exchange: Exchange) -> None:
         if self._point is Point.HALF_ANSWERED:
             exchange.begin(exchange.honest, Sent.HALF_BODY)
         elif self._point is Point.ANSWERED:
             exchange.answer(exchange.honest)
-            exchange.wait(self._later_s)  # meanwhile it is verified, cached and read
+            exchange.wait(self._later_s)  # meanwhile the PDF is verified, cached and read
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def shares_of(complete: set[str], random: Random) -> Iterator[list[str]]:
 
 def copy_until_killed(
     sandbox: Sandbox, mounts: Mounts, mount: Mount, random: Random, complete: set[str]
-) -> list[Given]:
+) -> list[OpenResult]:
     """The results of the readers, before and after the process is killed."""
     moment = Moment(random)
     sandbox.inject(Fault(moment, Endpoint.PDF))
@@ -214,8 +214,8 @@ def test_an_invoice_read_before_a_crash_is_never_downloaded_again(
         mount = mounts.mount(path=path)
         report = copy_until_killed(sandbox, mounts, mount, random, complete)
         assert mount.is_mounted  # and dead: the next command has to unmount it
-        read = {name for name, given in report if given == CHAIN_DIGESTS[name]}
-        assert {given for name, given in report if given != CHAIN_DIGESTS[name]} <= DEAD
+        read = {name for name, result in report if result == CHAIN_DIGESTS[name]}
+        assert {result for name, result in report if result != CHAIN_DIGESTS[name]} <= DEAD
         assert complete.isdisjoint(downloads(sandbox))
         twice = [name for name, calls in downloads(sandbox).items() if calls > 1]
         assert (twice, mount.warnings) == ([], [])
@@ -295,9 +295,9 @@ def test_a_crash_ends_every_waiting_call_and_that_of_the_helper(
         os.kill(mount.daemon, signal.SIGKILL)
         mount.wait_until_ended()
         for reader in readers:
-            given = {given for _, given in report_of(reader)}
+            result = {result for _, result in report_of(reader)}
             # The helper of root's mount unmounts it, and then the path does not exist.
-            assert given <= {*CHAIN_DIGESTS.values(), *DEAD, "ENOENT"}
+            assert result <= {*CHAIN_DIGESTS.values(), *DEAD, "ENOENT"}
 
 
 # Power loss. Each test damages its own copy of a complete cache.
@@ -314,7 +314,7 @@ unmounted, killed = "unmounted", "killed"
 
 
 def leave_store(folder: Path, end: Callable[[Mounts, Mount], None]) -> Path:
-    """Read everything, the second half after a checkpoint, and end the mount in this way."""
+    """Read one half, unmount (a checkpoint), read the other half, and call `end`."""
     with Sandbox(TENANT) as sandbox, closing(Mounts(sandbox, folder)) as mounts:
         for names, end_mount in (NAMES[:3], Mounts.umount), (NAMES[3:], end):
             mount = mounts.mount("--read-ahead", "0")
@@ -423,7 +423,7 @@ def test_junk_in_the_cache_costs_no_invoice(
 
 # Damage while the API is unreachable.
 
-GONE_DAMAGES = [
+DAMAGES_WITHOUT_API = [
     *product([everything], DAMAGES),
     (journals, missing),
     (journals, rotated_within_kind),
@@ -442,9 +442,9 @@ def listed(mounts: Mounts, folder: Path) -> list[str] | None:
 
 def check_that_nothing_is_lost(mounts: Mounts, mount: Mount) -> None:
     """Check that every result is right or says that the API is unreachable."""
-    given = open_results(mounts, mount, NAMES)
-    assert {name: given[name] for name in NAMES} == {
-        name: given[name] if given[name] == "EHOSTUNREACH" else DIGESTS[name] for name in NAMES
+    result = open_results(mounts, mount, NAMES)
+    assert {name: result[name] for name in NAMES} == {
+        name: result[name] if result[name] == "EHOSTUNREACH" else DIGESTS[name] for name in NAMES
     }
     assert listed(mounts, mount.path) in ([NAMESPACE], None)
     assert listed(mounts, mount / NAMESPACE) in (NAMES, None)
@@ -459,7 +459,7 @@ def check_that_an_archive_keeps_all(mounts: Mounts, mount: Mount) -> None:
     assert in_folder(archive / NAMESPACE) == CONTENTS
 
 
-@pytest.mark.parametrize(("chosen", "what_happens"), GONE_DAMAGES)
+@pytest.mark.parametrize(("chosen", "what_happens"), DAMAGES_WITHOUT_API)
 def test_damage_without_the_api_gives_right_bytes_or_errors(
     sandbox: Sandbox,
     mounts: Mounts,
@@ -546,11 +546,11 @@ def test_concurrent_readers_get_right_bytes_during_damage(
     mounts: Mounts, place_store: PlaceStore, seed: int
 ) -> None:
     store, random = place_store(killed), Random(seed)  # noqa: S311 # a failure can be repeated
-    mount, results = mounts.mount(), list[Given]()
+    mount, results = mounts.mount(), list[OpenResult]()
     shares = [random.sample(NAMES * 20, 20 * len(NAMES)) for _ in range(READERS)]
     with readers_of(mounts, mount, shares) as readers:
         while line := readers[0].line():
-            results.append(given(line))
+            results.append(result(line))
             damage_random_files(store, random)
         for reader in readers:
             results += report_of(reader)

@@ -128,8 +128,8 @@ def archived(mounts: Mounts) -> dict[str, bytes]:
 
 CHANGED = {
     "another amount": draft(NEW, amount="101"),
-    "final and as long": replace(FINAL, pdf=NEW),
-    "final and longer": replace(FINAL, pdf=NEW + NEW),
+    "final, same size": replace(FINAL, pdf=NEW),
+    "final, longer": replace(FINAL, pdf=NEW + NEW),
 }
 
 
@@ -140,13 +140,13 @@ CHANGED = {
 @pytest.mark.parametrize(
     ("is_remounted", "change", "archive"),
     [
-        (False, "final and as long", by_rsync_a),
-        (False, "final and as long", by_rsync_au),
-        (False, "final and as long", by_cp_ruf),
-        (False, "final and as long", by_cp_auf),
-        (False, "final and longer", by_rsync_a),
+        (False, "final, same size", by_rsync_a),
+        (False, "final, same size", by_rsync_au),
+        (False, "final, same size", by_cp_ruf),
+        (False, "final, same size", by_cp_auf),
+        (False, "final, longer", by_rsync_a),
         (False, "another amount", by_rsync_a),
-        (True, "final and as long", by_rsync_a),
+        (True, "final, same size", by_rsync_a),
         (True, "another amount", by_rsync_a),
     ],
 )

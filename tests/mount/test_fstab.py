@@ -169,7 +169,7 @@ def test_a_failed_mount_exits_with_the_status_of_mount(
     assert ended.err.count("\n") == 1
 
 
-# What systemd does for x-systemd.automount, see "autofs" in the kernel's documentation: every
+# This is what systemd does for x-systemd.automount; see "autofs" in the kernel documentation. Every
 # process that accesses the folder waits until it is mounted, except those of the automounter.
 AUTOMOUNTER = """if True:
     import ctypes, fcntl, os, struct, subprocess, sys

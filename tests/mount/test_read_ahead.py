@@ -82,8 +82,8 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
-def copied(mount: Mount, program: Program, copy: Path, namespace: str = NAMESPACE) -> Ended:
-    """Copy a namespace to a new folder."""
+def copy_namespace(mount: Mount, program: Program, copy: Path, namespace: str = NAMESPACE) -> Ended:
+    """Run a program that copies a namespace to the path `copy`."""
     return run(*program(mount / namespace, copy))
 
 
@@ -130,7 +130,7 @@ def test_a_program_that_copies_a_folder_gets_read_ahead(
     sandbox.latency_s = SHORT_LATENCY_S
     mount = mounts.mount()
     sandbox.forget_calls()
-    copied(mount, program, copy).good()
+    copy_namespace(mount, program, copy).good()
     assert in_folder(copy) == CONTENTS
     assert downloads(sandbox) == requests_by_file(sandbox) == ONCE
     assert 1 < sandbox.peak_concurrency <= PARALLEL
@@ -254,7 +254,7 @@ def test_a_small_or_locked_cache_costs_no_second_download(
     sandbox.tenant = tenant(*LARGE)
     sandbox.latency_s = 0.01
     with store(mounts) as mount:
-        copied(mount, program, copy).good()
+        copy_namespace(mount, program, copy).good()
     assert in_folder(copy) == contents(sandbox.tenant)
     assert requests_by_file(sandbox) == ONCE
 
@@ -272,14 +272,14 @@ def test_an_aborted_copy_wastes_at_most_one_read_ahead_window(
     gate = Gate()
     sandbox.inject(*(Fault(gate, Endpoint.PDF, name=item.name) for item in INVOICES[20:]))
     mount = mounts.mount()
-    with started(*cp(mount / NAMESPACE, tmp_path / "broken off")) as program:
-        eventually(lambda: len(list((tmp_path / "broken off").glob("*.pdf"))) >= 20)
+    with started(*cp(mount / NAMESPACE, tmp_path / "aborted")) as program:
+        eventually(lambda: len(list((tmp_path / "aborted").glob("*.pdf"))) >= 20)
         program.process.kill()
         gate.open()
         program.process.wait(LIMIT_S)
     opened = 20 + 1  # the one that it waited for
     assert len(requests_by_file(sandbox)) <= opened + READ_AHEAD
-    copied(mount, cp, tmp_path / "copy").good()
+    copy_namespace(mount, cp, tmp_path / "copy").good()
     assert in_folder(tmp_path / "copy") == CONTENTS
     assert requests_by_file(sandbox) == ONCE
 
@@ -299,7 +299,7 @@ def test_a_copy_keeps_within_a_rate_limit(
     sandbox.latency_s = latency_s
     mount = mounts.mount()
     sandbox.throttle(RateLimit(per_second=20, burst=5, retry_after=retry_after))
-    copied(mount, cp, copy).good()
+    copy_namespace(mount, cp, copy).good()
     assert in_folder(copy) == CONTENTS
     assert downloads(sandbox) == ONCE
     assert refusals(sandbox) <= 0.05 * len(sandbox.calls)
@@ -314,19 +314,19 @@ def test_a_copy_keeps_within_a_rate_limit(
 def test_a_copy_beyond_a_rate_limit_fails_per_file_and_reruns_finish_it(
     sandbox: Sandbox, mounts: Mounts, copy: Path, retry_after: bool
 ) -> None:
-    """The server allows one request a second, which is longer than ``--max-wait`` allows."""
+    """The server allows one request a second, so the wait is longer than ``--max-wait``."""
     few = INVOICES[:7]
     sandbox.tenant = tenant(*few)
     mount = mounts.mount("--max-wait", "200ms")
     run("ls", mount / NAMESPACE).good()
     sandbox.throttle(RateLimit(per_second=1, burst=4, retry_after=retry_after))
-    first = copied(mount, cp, copy)
+    first = copy_namespace(mount, cp, copy)
     assert first.code == 1
     refused = [line for line in first.err.splitlines() if "Resource temporarily unavail" in line]
     assert len(refused) == len(first.err.splitlines()) == len(few) - len(in_folder(copy))
 
     def archived() -> bool:
-        ended = copied(mount, rsync, copy)
+        ended = copy_namespace(mount, rsync, copy)
         assert ended.code in (0, 23), ended.err
         return ended.code == 0
 

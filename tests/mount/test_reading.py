@@ -340,9 +340,9 @@ def test_attributes_are_the_same_after_a_remount(
     "invoice is a draft."
 )
 def test_times_are_those_of_the_billing_period(mount: Mount) -> None:
-    final, active = stat_of(
+    final, draft = stat_of(
         mount / NAMESPACE / "invoice-acme-2026-08.pdf",
         mount / NAMESPACE / "invoice-acme-2026-10.pdf",
     )
     assert final.mtime == final.ctime == "2026-08-31 23:59:59.999999999 +0000"
-    assert active.mtime == active.ctime == "2026-10-01 00:00:00.000000000 +0000"
+    assert draft.mtime == draft.ctime == "2026-10-01 00:00:00.000000000 +0000"

@@ -104,7 +104,7 @@ def unit(name: str) -> RawConfigParser:
 
 @pytest.fixture
 def service(sandbox: Sandbox, mounts: Mounts, manager: Manager) -> Iterator[Callable[[], Running]]:
-    """Start what the user unit starts, in a home prepared as README says."""
+    """Return a function that starts what the user unit starts, in a home as README.md describes."""
     home = mounts.folder / "home"
     unit_of_user = unit("invoicefs.service")["Service"]
     assert unit_of_user["Type"] == "notify"

@@ -101,12 +101,12 @@ def _phase(mounts: Mounts, mount: Mount, number: int, phase_s: float) -> Phase:
     )
 
 
-def _samples(mount: Mount, ends_s: float, pause_s: float) -> Iterator[Gauges]:
+def _samples(mount: Mount, ends_s: float, interval_s: float) -> Iterator[Gauges]:
     """Yield the gauges of the mount under load: now, and at intervals."""
     never = threading.Event()
     yield gauges(mount.daemon)
     while monotonic() < ends_s:
-        never.wait(pause_s)
+        never.wait(interval_s)
         yield gauges(mount.daemon)
 
 

@@ -88,7 +88,7 @@ class Identity:
         return file
 
     def p12(self, password: str, *options: str) -> Path:
-        """Write a P12 bundle of the same; `options` are those of ``openssl pkcs12 -export``."""
+        """Write all of that as a P12 bundle; `options` are those of ``openssl pkcs12 -export``."""
         file = self.certificate.with_suffix(".p12")
         files = ("-in", self.pem(), "-out", file)
         _openssl("pkcs12 -export", *files, "-passout", f"pass:{password}", *options)
@@ -97,16 +97,16 @@ class Identity:
     def key_as(self, *options: str) -> Path:
         """Write the key in another form; `options` are those of ``openssl pkey``.
 
-        Like ``-traditional``, ``-outform DER``, and ``-aes256 -passout pass:secret``.
+        For example ``-traditional``, ``-outform DER``, or ``-aes256 -passout pass:secret``.
         """
         file = self.key.with_suffix(".other")
         _openssl("pkey", "-in", self.key, "-out", file, *options)
         return file
 
     def for_server(self, clients: "Authority | None" = None) -> ssl.SSLContext:
-        """Return a server's context; `clients`, if given, has to have issued client certificates.
+        """Return a server's context, which requires certificates issued by `clients`, if given.
 
-        With ``verify_mode = ssl.CERT_OPTIONAL`` they need not. With ``maximum_version =
+        With ``verify_mode = ssl.CERT_OPTIONAL`` none is required. With ``maximum_version =
         ssl.TLSVersion.TLSv1_2`` a refused client gets the reason: in TLS 1.3 that is sent after
         the handshake, and may be lost together with the connection.
         """

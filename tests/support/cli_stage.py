@@ -1,4 +1,4 @@
-"""Runs a command to its end, with the mount replaced by a note of how it was called."""
+"""Runs a command to completion, with the mount replaced by a record of its arguments."""
 
 import io
 import os

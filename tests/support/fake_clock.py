@@ -37,7 +37,7 @@ class FakeClock:
     def wait(self, condition: threading.Condition, timeout_s: float | None) -> None:
         """Wait on a held condition until it is notified or the timeout has passed in `advance`."""
         with self._lock:
-            # The timeout counts from the last time that this thread has read, not from now.
+            # The timeout counts from the time that this thread last read, not from now.
             seen_ns = getattr(self._seen, "ns", self._elapsed_ns)
             wait = _Wait(condition, seen_ns, timeout_s)
             if wait.is_over(self._elapsed_ns) and (wait.is_empty or seen_ns < self._elapsed_ns):

@@ -50,7 +50,8 @@ class FakeTenant:
     A request is written ``namespaces``, ``list NAMESPACE`` or ``pdf NAMESPACE/NAME``. Failures,
     gates and hooks are set for one request or, by its first word, for all of a kind.
 
-    Threading: `_lock` guards `_calls`; everything else is set up by the test before it matters.
+    Threading: `_lock` guards `_calls` and `deadlines_left_s`; a test sets failures, gates and hooks
+    before the requests that they affect.
     """
 
     def __init__(self) -> None:
@@ -114,7 +115,7 @@ class FakeTenant:
             del self._hooks[call]
 
     def take_requests(self) -> list[str]:
-        """Return the requests since the last time, in their order."""
+        """Return the requests since the last call, in their order."""
         with self._lock:
             taken, self._calls = self._calls, []
         return taken

@@ -65,13 +65,13 @@ class Call:
 
     def release_one(self) -> None:
         """Release the attempt that is blocked."""
-        self._stage.held.discard(self._thread)
+        self._stage.blocked_threads.discard(self._thread)
         self._gate.release()
 
     def release_all(self) -> None:
         """Release this and all further attempts."""
         self._is_blocked = False
-        self._stage.held.discard(self._thread)
+        self._stage.blocked_threads.discard(self._thread)
         self._gate.release(100)
 
 
@@ -95,7 +95,7 @@ class Stage:
             timeout_s=max(max_wait_s, TIMEOUT_S),
         )
         self.scheduler = Scheduler(settings, self.clock, lambda: jitter, on_worker_end)
-        self.held: set[threading.Thread] = set()
+        self.blocked_threads: set[threading.Thread] = set()
         self.running = 0
         self.most_running = 0
         self._lock = threading.Lock()
@@ -126,7 +126,7 @@ class Stage:
             self.running += 1
             self.most_running = max(self.most_running, self.running)
             if is_blocked:
-                self.held.add(thread)
+                self.blocked_threads.add(thread)
         try:
             yield
         finally:
@@ -201,7 +201,7 @@ class Stage:
     def advance_until_done(
         self, caller: "Future[Any]", *, step_s: float = 0.125, at_most_s: float = 60.0
     ) -> float:
-        """Let time pass in steps until a caller has its result; return the time then."""
+        """Let time pass in steps until a caller has its result; return the current time."""
         last_s = self.clock.monotonic_s() + at_most_s
         self.settle()
         while not caller.done():
@@ -223,7 +223,7 @@ class Stage:
         """Return when every thread waits, or was notified and is about to continue."""
         busy = self.threads()
         for _ in range(int(HANG_S * 1000)):
-            busy = self.threads() - self.clock.waiting() - self.held
+            busy = self.threads() - self.clock.waiting() - self.blocked_threads
             if not busy:
                 return
             with contextlib.suppress(RuntimeError):  # a thread that is just being started

@@ -311,7 +311,7 @@ def names_of(listing: Listing) -> list[str]:
 
 @unhurried
 @given(st.lists(invoices, max_size=5), st.randoms(use_true_random=False))
-def test_a_listing_is_sorted_by_inode_whatever_the_order_of_the_answer(
+def test_a_listing_is_sorted_by_inode_whatever_the_order_of_the_response(
     found: list[Invoice], random: Any
 ) -> None:
     found = list({invoice.name: invoice for invoice in found}.values())

@@ -605,7 +605,7 @@ def test_the_values_at_the_limits_are_accepted(fields: dict[str, Any]) -> None:
     ("umask", "file_mode", "directory_mode"),
     [(0o000, 0o444, 0o755), (0o022, 0o444, 0o755), (0o077, 0o400, 0o700), (0o777, 0, 0)],
 )
-def test_the_umask_takes_permissions_away(umask: int, file_mode: int, directory_mode: int) -> None:
+def test_the_umask_removes_permissions(umask: int, file_mode: int, directory_mode: int) -> None:
     made = Settings(TENANT, umask=umask)
 
     assert (made.file_mode, made.directory_mode) == (file_mode, directory_mode)

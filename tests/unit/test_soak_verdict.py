@@ -22,7 +22,7 @@ def sentences(*phases: Phase, log: str = "") -> list[str]:
     return list(broken_promises(phases, log))
 
 
-def test_a_soak_without_a_failure_has_no_verdicts() -> None:
+def test_a_soak_without_a_failure_breaks_no_promise() -> None:
     assert sentences(GOOD, GOOD) == []
 
 

@@ -43,7 +43,7 @@ class WatchedStore(MemoryStore):
             setattr(self, name, self._noting(name, getattr(self, name)))
 
     def take_uses(self) -> list[str]:
-        """Return the calls since the last time."""
+        """Return the uses since the last call of this method."""
         taken, self._uses = self._uses, []
         return taken
 
@@ -132,14 +132,14 @@ def read(adapter: InvoiceFilesystem, *invoices: Invoice) -> None:
 
 
 def not_sequential(invoices: list[Invoice]) -> list[Invoice]:
-    """Return them in an order that is not sequential."""
+    """Return the invoices in an order that is not sequential."""
     return [invoices[place * 5 % len(invoices)] for place in range(len(invoices))]
 
 
 def in_memory_only(
     tenant: FakeTenant, store: WatchedStore, idle: Idle, use: Callable[[], None]
 ) -> None:
-    """Check that the second use makes no request and no call of the store."""
+    """Check that the second use makes no request and no call to the store."""
     use()  # fills what is computed once
     idle.await_()
     tenant.take_requests()

@@ -1,4 +1,4 @@
-"""`Api` makes requests that the API understands, only to its own server, and returns the answers.
+"""`Api` makes requests that the API understands, only to its own server, and returns the responses.
 
 Errors and faults are tested in `test_faults`, deadlines in `test_deadlines`.
 """
@@ -95,7 +95,7 @@ def check_requests(sandbox: Sandbox) -> None:
         schema.check_request(call.endpoint, call.path, call.query, call.headers)
 
 
-# Requests and answers
+# Requests and responses
 
 
 @pytest.mark.skipif(
@@ -126,7 +126,7 @@ def test_headers_carry_the_token_and_the_user_agent(
 
 
 @EVERY_ENDPOINT
-def test_an_answer_may_be_chunked(sandbox: Sandbox, api: Api, endpoint: Endpoint) -> None:
+def test_a_response_may_be_chunked(sandbox: Sandbox, api: Api, endpoint: Endpoint) -> None:
     def in_chunks(exchange: Exchange) -> None:
         headers = {"Content-Length": None, "Transfer-Encoding": "chunked"}
         body = exchange.begin(replace(exchange.honest, headers=headers), after=0)
@@ -443,7 +443,7 @@ def test_the_path_prefix_of_a_gateway_is_kept(connect: Connect, endpoint: Endpoi
 # Connections and threads
 
 
-def test_concurrent_requests_get_their_own_answers(sandbox: Sandbox, api: Api) -> None:
+def test_concurrent_requests_get_their_own_responses(sandbox: Sandbox, api: Api) -> None:
     invoices = [SampleInvoice(f"i{number}", plain_pdf(f"{number}")) for number in range(24)]
     sandbox.tenant = tenant_with(*invoices)
     together = threading.Barrier(8, timeout=10)

@@ -1,4 +1,4 @@
-"""A connection is reused only if its answer has provably ended and it is still alive.
+"""A connection is reused only if its response has provably ended and it is still alive.
 
 The servers here send literal bytes, from a script for every connection.
 """
@@ -54,7 +54,7 @@ def says(*parts: bytes) -> Say:
     def say(connection: socket.socket) -> None:
         for part in parts[:-1]:
             connection.sendall(part)
-            # A client that mistakes the first part for the whole answer sends its next request now.
+            # A client that mistakes the first part for the whole response sends its next request.
             select.select([connection], [], [], 0.05)
         connection.sendall(parts[-1])
 
@@ -71,7 +71,7 @@ def resets(connection: socket.socket) -> None:
 
 
 def script(*conversations: Sequence[Say]) -> tuple[Converse, list[int]]:
-    """Return a server that plays one conversation per connection, with one answer per request.
+    """Return a server that plays one conversation per connection, one response per request.
 
     The list, also returned, counts the requests per connection.
     """
@@ -104,7 +104,7 @@ def fetch(api: object, name: str) -> bytes | InvoicefsError:
         return error
 
 
-# Answers that have not ended
+# Responses that have not ended
 
 EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
 
@@ -126,10 +126,10 @@ EARLY = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
         says(b"HTTP/1.1 199 x\r\nX-B\xc3\xbcro: 1\r\n\r\n", pdf(ONE)),
     ],
 )
-def test_interim_answers_are_skipped_and_the_connection_is_reused(
+def test_interim_responses_are_skipped_and_the_connection_is_reused(
     serve: Serve, connect: Connect, first: Say
 ) -> None:
-    """An interim answer was once mistaken for the final one, which shifted all later answers."""
+    """An interim response was once mistaken for the final one, which shifted all later ones."""
     converse, counts = script([first, says(pdf(OTHER))])
     api = connect(url(serve(converse)))
 
@@ -158,7 +158,7 @@ def test_interim_answers_are_skipped_and_the_connection_is_reused(
         says(http(b"x" * 100_000, 500)),
     ],
 )
-def test_a_connection_with_bytes_after_its_answer_is_not_reused(
+def test_a_connection_with_bytes_after_its_response_is_not_reused(
     serve: Serve, connect: Connect, first: Say
 ) -> None:
     redirected = [says(pdf(OTHER))]

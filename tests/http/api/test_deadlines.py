@@ -45,7 +45,7 @@ from tests.support.api_calls import (
 )
 
 SHORT_S = 0.2
-DROPS = 150  # pieces of a trickling answer: sending them takes far longer than the deadline
+DROPS = 150  # pieces of a trickling response: sending them takes far longer than the deadline
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def byte_by_byte(headers: dict[str, str | None]) -> Behaviour:
     return behave
 
 
-def interim_answers(exchange: Exchange) -> None:
+def interim_responses(exchange: Exchange) -> None:
     for _ in range(DROPS):
         exchange.wait(0.02)
         exchange.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -88,10 +88,10 @@ def interim_answers(exchange: Exchange) -> None:
         pytest.param(byte_by_byte({"Connection": "close"}), id="last body of a connection"),
         pytest.param(byte_by_byte({"Connection": "close", "Content-Length": None}), id="no length"),
         pytest.param(chunked_byte_by_byte, id="chunks"),
-        pytest.param(interim_answers, id="interim answers"),
+        pytest.param(interim_responses, id="interim responses"),
     ],
 )
-def test_a_trickling_answer_is_cut_off_at_the_deadline(
+def test_a_trickling_response_is_cut_off_at_the_deadline(
     sandbox: Sandbox, api: Api, behaviour: Behaviour
 ) -> None:
     ends: queue.Queue[str] = queue.Queue()

@@ -73,7 +73,7 @@ def kind(error: InvoicefsError) -> type[BaseException]:
 
 
 def raw(*parts: bytes) -> Behaviour:
-    """Send these bytes instead of an answer, and close the connection."""
+    """Send these bytes instead of a response, and close the connection."""
 
     def behave(exchange: Exchange) -> None:
         exchange.write(b"".join(parts))
@@ -87,7 +87,7 @@ def chunked(*parts: bytes) -> Behaviour:
 
 
 def cut_error(status: int, after: Sent) -> Behaviour:
-    """Send a truncated error answer."""
+    """Send a truncated error response."""
     error = Answer(status, b'{"message": "words"}', {"Retry-After": "7"})
 
     def behave(exchange: Exchange) -> None:
@@ -131,8 +131,8 @@ def test_every_status_has_its_exception(
     error = failure_of(api, endpoint)
 
     assert type(error) is expected
-    is_taken_for_the_limit = expected is BadRequest and endpoint is Endpoint.INVOICES
-    assert sandbox.count() == (6 if is_taken_for_the_limit else 1)
+    is_attributed_to_the_limit = expected is BadRequest and endpoint is Endpoint.INVOICES
+    assert sandbox.count() == (6 if is_attributed_to_the_limit else 1)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +327,7 @@ def test_a_token_in_an_error_body_is_not_revealed(
         faults.redirect(f"http://[{SECRET}/"),
     ],
 )
-def test_a_token_anywhere_in_an_answer_is_not_revealed(
+def test_a_token_anywhere_in_a_response_is_not_revealed(
     sandbox: Sandbox, connect: Connect, caplog: pytest.LogCaptureFixture, behaviour: Behaviour
 ) -> None:
     sandbox.inject(Fault(behaviour))
@@ -401,7 +401,7 @@ def test_a_lost_connection_is_unreachable(
         ),
     ],
 )
-def test_a_malformed_answer_is_unusable(
+def test_a_malformed_response_is_unusable(
     sandbox: Sandbox, api: Api, endpoint: Endpoint, behaviour: Behaviour
 ) -> None:
     sandbox.inject(Fault(behaviour))

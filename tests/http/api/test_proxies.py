@@ -151,23 +151,23 @@ def test_a_socks_proxy_is_used_and_its_connection_reused(
     [
         pytest.param(stalls, id="silent from the first"),
         pytest.param(socks(stalls), id="silent server"),
-        pytest.param(socks(serves(SLOW)), id="half an answer"),
+        pytest.param(socks(serves(SLOW)), id="half a response"),
         pytest.param(socks(dribbles), id="a header without end"),
     ],
 )
 def test_requests_through_a_socks_proxy_end_at_their_deadline(
     connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, converse: Converse
 ) -> None:
-    """Eight slow answers once kept all connections, and every later open failed."""
-    is_well = threading.Event()
-    well = socks(serves(EMPTY_LIST))
-    port = serve(lambda client: (well if is_well.is_set() else converse)(client))
+    """Eight slow responses once occupied all connections, and every later open failed."""
+    is_working = threading.Event()
+    working = socks(serves(EMPTY_LIST))
+    port = serve(lambda client: (working if is_working.is_set() else converse)(client))
     monkeypatch.setenv("ALL_PROXY", f"socks5h://127.0.0.1:{port}")
     api = connect(TENANT)
 
     for _ in range(9):  # more than the pool has slots
         assert type(failure_of(api, deadline=within(0.1))) is TimedOut
-    is_well.set()
+    is_working.set()
 
     assert api.namespaces(ample()) == NamespaceList(())
 

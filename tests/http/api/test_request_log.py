@@ -71,7 +71,7 @@ def logged_lines(caplog: pytest.LogCaptureFixture) -> LoggedLines:
 
 
 def with_id(then: Behaviour) -> Behaviour:
-    """Add a request id to whatever part of the answer is sent."""
+    """Add a request id to whatever part of the response is sent."""
 
     def behave(exchange: Exchange) -> None:
         exchange.honest = replace(exchange.honest, headers={"X-Request-Id": ID})

@@ -38,7 +38,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @contextmanager
 def request(sandbox: Sandbox, path: str = PDF) -> Iterator[socket.socket]:
-    """Send one request on a new connection, which is closed after the answer."""
+    """Send one request on a new connection, which is closed after the response."""
     host, _, port = sandbox.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         lines = (
@@ -113,7 +113,7 @@ def test_a_fault_hits_the_requests_that_it_names(
     assert sandbox.calls[0].status == (503 if is_hit else 200)
 
 
-# Other answers
+# Other responses
 
 
 def test_pdfs_can_be_sent_in_other_or_invalid_base64(sandbox: Sandbox) -> None:
@@ -132,11 +132,11 @@ def test_pdfs_can_be_sent_in_other_or_invalid_base64(sandbox: Sandbox) -> None:
     assert "*" in encoded(faults.bad_base64())
 
 
-# The honest answer, badly delivered
+# The honest response, badly delivered
 
 
 @PARTS
-def test_a_reset_answer_ends_in_a_connection_reset(sandbox: Sandbox, after: Sent | int) -> None:
+def test_a_reset_response_ends_in_a_connection_reset(sandbox: Sandbox, after: Sent | int) -> None:
     part = first_part(answer(sandbox), after)
     sandbox.inject(Fault(faults.reset(after)))
 
@@ -146,7 +146,7 @@ def test_a_reset_answer_ends_in_a_connection_reset(sandbox: Sandbox, after: Sent
             stream.read(1)
 
 
-def test_a_dribbled_answer_is_complete(sandbox: Sandbox) -> None:
+def test_a_dribbled_response_is_complete(sandbox: Sandbox) -> None:
     whole = answer(sandbox)
     sandbox.inject(Fault(faults.dribble(0)))
 
@@ -171,7 +171,7 @@ def test_closing_does_not_wait_for_requests_in_progress(
     assert {*threading.enumerate()} < before  # the accepting thread has ended, too
 
 
-def test_an_answer_is_made_on_arrival_and_sent_after_the_latency(sandbox: Sandbox) -> None:
+def test_a_response_is_made_on_arrival_and_sent_after_the_latency(sandbox: Sandbox) -> None:
     arrived = threading.Event()
 
     def content() -> bytes:

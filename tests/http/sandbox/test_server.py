@@ -94,14 +94,14 @@ def pdf_of(response: requests.Response) -> bytes:
 
 
 @VALID_REQUESTS
-def test_answers_and_requests_match_the_schemas(
+def test_responses_and_requests_match_the_schemas(
     sandbox: Sandbox, get: Get, endpoint: Endpoint, path: str, query: dict[str, str]
 ) -> None:
     response = get(path, query)
 
     assert response.status_code == 200
     assert response.headers["Content-Type"] == "application/json"
-    schema.check_answer(endpoint, response.json())
+    schema.check_response(endpoint, response.json())
     (call,) = sandbox.calls
     assert (call.method, call.endpoint, call.status) == ("GET", endpoint, 200)
     schema.check_request(endpoint, call.path, call.query, call.headers)
@@ -109,12 +109,12 @@ def test_answers_and_requests_match_the_schemas(
 
 @NEEDS_VENDOR_DOCUMENT
 @VALID_REQUESTS
-def test_answers_and_requests_match_the_vendors_document(
+def test_responses_and_requests_match_the_vendors_document(
     sandbox: Sandbox, get: Get, endpoint: Endpoint, path: str, query: dict[str, str]
 ) -> None:
     document = vendor.VendorDocument()
 
-    document.check_answer(endpoint, get(path, query).json())
+    document.check_response(endpoint, get(path, query).json())
 
     assert set(sandbox.calls[0].query) <= document.query_names(endpoint)
 
@@ -122,9 +122,9 @@ def test_answers_and_requests_match_the_vendors_document(
 @NEEDS_VENDOR_DOCUMENT
 def test_our_schemas_name_the_fields_of_the_vendors_document() -> None:
     document = vendor.VendorDocument()
-    namespace = schema.answer_schema(Endpoint.NAMESPACES)["properties"]["items"]["items"]
-    invoice = schema.answer_schema(Endpoint.INVOICES)["properties"]["invoices"]["items"]
-    pdf = schema.answer_schema(Endpoint.PDF)
+    namespace = schema.response_schema(Endpoint.NAMESPACES)["properties"]["items"]["items"]
+    invoice = schema.response_schema(Endpoint.INVOICES)["properties"]["invoices"]["items"]
+    pdf = schema.response_schema(Endpoint.PDF)
 
     vendors_namespace = document.schema("namespaceListResponseItem")
     vendors_invoice = document.schema("invoiceInvoiceType")
@@ -149,9 +149,9 @@ def test_our_schemas_name_the_fields_of_the_vendors_document() -> None:
         (Endpoint.PDF, {"pdf": "JVBERi0_"}),
     ],
 )
-def test_the_schemas_refuse_other_answers(endpoint: Endpoint, answer: object) -> None:
+def test_the_schemas_refuse_other_responses(endpoint: Endpoint, answer: object) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        schema.check_answer(endpoint, answer)
+        schema.check_response(endpoint, answer)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ def with_many_bits_flipped(files: Sequence[Path]) -> None:
 
 
 def rotated(files: Sequence[Path]) -> None:
-    """Each file gets the content of the next."""
+    """Give each file the content of the next one."""
     contents = [path.read_bytes() for path in files]
     for path, content in zip(files, [*contents[1:], *contents[:1]], strict=True):
         path.write_bytes(content)

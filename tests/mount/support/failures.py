@@ -119,7 +119,7 @@ class Failure(ABC):
 
     @abstractmethod
     def end(self, world: World) -> None:
-        """Make no request fail any more."""
+        """End the failure for all requests."""
 
     @abstractmethod
     def during_one_request(self, world: World, use: Callable[[], T], target: Target) -> T:

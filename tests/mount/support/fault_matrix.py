@@ -34,7 +34,7 @@ WITH_A_WARNING = "with a warning"
 
 
 class Step(Enum):
-    """What is tried during the failure, and after it."""
+    """An action that is tried during or after the failure."""
 
     MOUNT = "mounting a new tenant"
     NEW_ROOT = "the namespaces of a new tenant"
@@ -62,7 +62,7 @@ _TENANT = SampleTenant("acme", tuple(SampleNamespace(part, _INVOICES) for part i
 _CONTENTS = contents(_TENANT, "known")
 _BAD, _ONCE = _INVOICES[:2]
 _MIB = 1024 * 1024
-_REFRESHES_LISTINGS = ("--list-ttl", "0s", "--parallel", "1", "--max-pdf-size", "2MiB")
+_COMMON_OPTIONS = ("--list-ttl", "0s", "--parallel", "1", "--max-pdf-size", "2MiB")
 
 _TRY = """
 import errno, hashlib, os, sys
@@ -180,7 +180,7 @@ class _Stage:
         now = self._copied()
         self._mounts.umount(self._mount)
         self._world.sandbox.inject(Fault(faults.reset()))
-        options = (*_REFRESHES_LISTINGS, "--max-wait", "0s")
+        options = (*_COMMON_OPTIONS, "--max-wait", "0s")
         self._mount = self._mounts.mount(*options, words="cannot be reached")
         return {Step.AFTERWARDS: now, Step.STORE: self._copied()}
 
@@ -257,7 +257,7 @@ def _mounts(world: World, folder: Path) -> Mounts:
 
 
 def _options(failure: Failure) -> tuple[str, ...]:
-    return (*_REFRESHES_LISTINGS, "--timeout", f"{failure.timeout_s}s", "--max-wait", "2s")
+    return (*_COMMON_OPTIONS, "--timeout", f"{failure.timeout_s}s", "--max-wait", "2s")
 
 
 def _tried(expression: str, path: Path, expected: str) -> str:

@@ -1,4 +1,4 @@
-"""Mounts made by the real command, which end with the test in any case."""
+"""Mounts made by the real command, which are always unmounted when the test ends."""
 
 import os
 import shutil
@@ -142,7 +142,7 @@ class Mounts:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The whole environment of the command, so without any proxies."""
+        """The complete environment of the command, which contains no proxies."""
         return {
             "HOME": str(self.folder / "home"),
             "XDG_CACHE_HOME": str(self.cache),
@@ -218,7 +218,7 @@ class Mounts:
         return self.at(path)
 
     def at(self, path: Path) -> Mount:
-        """Return the mount on this path, which one of these mounts has made."""
+        """Return the mount on a path that `mount` did not create; `close` unmounts it, too."""
         self._paths.append(path)
         return Mount(path, self.folder / f"{path.name}.log", processes_of(path))
 
@@ -239,7 +239,7 @@ class Mounts:
 
 
 def is_mounted(path: Path) -> bool:
-    """Whether an invoicefs is mounted on a path; does not access it."""
+    """Whether invoicefs is mounted on a path; does not access it."""
     return path in _our_mounts()
 
 

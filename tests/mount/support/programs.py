@@ -64,7 +64,7 @@ class Running:
         return self.process.poll() is not None
 
     def line(self, timeout_s: float = LIMIT_S) -> str:
-        """Wait for the next line of its stdout; empty if it ends before."""
+        """Wait for the next line of its stdout; empty if it ends first."""
         stream = self.process.stdout
         assert stream is not None
         assert select.select([stream], [], [], timeout_s)[0], f"{self.argv} prints nothing"

@@ -1,7 +1,7 @@
-"""The promises of the API as JSON Schemas: the request and the answer of each endpoint.
+"""The promises of the API as JSON Schemas: the request and the response of each endpoint.
 
 They restate the vendor's OpenAPI document and are stricter: a field that the document does not
-name is an error here. `vendor` checks answers against the document itself.
+name is an error here. `vendor` checks responses against the document itself.
 """
 
 import json
@@ -18,8 +18,8 @@ from invoicefs.sandbox import Endpoint
 _FOLDER = Path(__file__).parent
 
 
-def check_answer(endpoint: Endpoint, answer: object) -> None:
-    """Raise `jsonschema.ValidationError` unless this is the JSON of a good answer."""
+def check_response(endpoint: Endpoint, answer: object) -> None:
+    """Raise `jsonschema.ValidationError` unless this is the JSON of a good response."""
     _validator(f"{endpoint.value}.answer.json").validate(answer)
 
 
@@ -35,8 +35,8 @@ def check_request(
     _validator(f"{endpoint.value}.request.json").validate(request)
 
 
-def answer_schema(endpoint: Endpoint) -> Any:
-    """The schema of an answer."""
+def response_schema(endpoint: Endpoint) -> Any:
+    """The schema of a response."""
     return _read(f"{endpoint.value}.answer.json")
 
 

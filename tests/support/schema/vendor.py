@@ -26,8 +26,8 @@ class VendorDocument:
     def __init__(self) -> None:
         self._document = json.loads(PATH.read_bytes())
 
-    def check_answer(self, endpoint: Endpoint, answer: object) -> None:
-        """Raise `jsonschema.ValidationError` unless the document allows this answer."""
+    def check_response(self, endpoint: Endpoint, answer: object) -> None:
+        """Raise `jsonschema.ValidationError` unless the document allows this response."""
         content = self._operation(endpoint)["responses"]["200"]["content"]
         reference = content["application/json"]["schema"]
         Draft202012Validator({**self._document, **reference}).validate(answer)

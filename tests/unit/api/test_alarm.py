@@ -1,4 +1,4 @@
-"""One thread calls every function at its time, and a cancelled one not at all."""
+"""One thread calls each function at its time, and never calls a cancelled one."""
 
 import queue
 import threading

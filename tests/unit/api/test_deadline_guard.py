@@ -46,7 +46,7 @@ Answer = Callable[[socket.socket], None]
 
 
 def send(answer: bytes, then: Callable[[], object] = lambda: None) -> Answer:
-    """Send an answer, or the beginning of one, and call `then`."""
+    """Send a response, or the beginning of one, and call `then`."""
 
     def send(connection: socket.socket) -> None:
         connection.sendall(answer)
@@ -64,7 +64,7 @@ def send_and_close(answer: bytes) -> Answer:
 
 
 class Server:
-    """Gives one answer after another, over any number of connections, then no more.
+    """Sends one response after another, over any number of connections, then no more.
 
     Threading: `_lock` guards everything but the event.
     """

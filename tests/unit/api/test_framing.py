@@ -1,4 +1,4 @@
-"""The end of an answer is unambiguous, or the answer is refused at once with a readable message.
+"""The end of a response is unambiguous, or the response is refused with a readable message.
 
 The accepted rows are those that curl 7.88 accepts.
 """
@@ -24,7 +24,7 @@ ACCEPTED = {
     "100 to 199": b"".join(b"HTTP/1.1 %d x\r\n\r\n" % status for status in (100, 102, 103, 199))
     + (OK + LENGTH + b"\r\nhi"),
     "103 with a length": b"HTTP/1.1 103 x\r\nContent-Length: 5\r\n\r\n" + OK + LENGTH + b"\r\nhi",
-    "1000 interim answers": b"HTTP/1.1 102 x\r\n\r\n" * 1000 + OK + LENGTH + b"\r\nhi",
+    "1000 interim responses": b"HTTP/1.1 102 x\r\n\r\n" * 1000 + OK + LENGTH + b"\r\nhi",
     "UTF-8 in a name": OK + "X-Büro: 1\r\n".encode() + LENGTH + b"\r\nhi",
     "blank before a colon": OK + b"X-Customer : a\r\n" + LENGTH + b"\r\nhi",
     "blank before the colon of the length": OK + b"Content-Length : 2\r\n\r\nhi",
@@ -72,7 +72,7 @@ REFUSED = {
     "SSH": b"SSH-2.0-OpenSSH_9.2\r\n",
     "an empty line first": b"\r\n" + OK + LENGTH + b"\r\nhi",
     "headers without end": OK + b"X-A: a\r\n" * 40_000,
-    "interim answers without end": b"HTTP/1.1 103 x\r\n\r\n" * 20_000,
+    "interim responses without end": b"HTTP/1.1 103 x\r\n\r\n" * 20_000,
     "two lengths": OK + LENGTH + b"Content-Length: 3\r\n\r\nhi!",
     "a list of two lengths": OK + b"Content-Length: 2, 3\r\n\r\nhi!",
     "a negative length": OK + b"Content-Length: -2\r\n\r\nhi",
@@ -99,7 +99,7 @@ def stream_of(raw: bytes) -> Any:
 
 
 def read(raw: bytes, then: Callable[[bytes], None] = lambda _: None) -> bytes:
-    """Return the body of an answer; `then` gets the rest of the stream."""
+    """Return the body of a response; `then` gets the rest of the stream."""
     stream = stream_of(raw)
     body = body_of(read_head(stream, nothing), stream)
     content = body.readall()
@@ -110,7 +110,7 @@ def read(raw: bytes, then: Callable[[bytes], None] = lambda _: None) -> bytes:
 
 
 @pytest.mark.parametrize("raw", ACCEPTED.values(), ids=ACCEPTED)
-def test_answers_that_curl_accepts_are_read_to_their_exact_end(raw: bytes) -> None:
+def test_responses_that_curl_accepts_are_read_to_their_exact_end(raw: bytes) -> None:
     left: list[bytes] = []
 
     assert read(raw + NEXT, left.append) == b"hi"
@@ -118,14 +118,14 @@ def test_answers_that_curl_accepts_are_read_to_their_exact_end(raw: bytes) -> No
 
 
 @pytest.mark.parametrize("raw", REFUSED.values(), ids=REFUSED)
-def test_an_ambiguous_answer_is_refused_with_a_readable_message(raw: bytes) -> None:
+def test_an_ambiguous_response_is_refused_with_a_readable_message(raw: bytes) -> None:
     with pytest.raises(NotHttp) as refused:
         read(raw + NEXT)
     assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("status", [204, 304])
-def test_an_answer_without_a_body_ends_with_its_head(status: int) -> None:
+def test_a_response_without_a_body_ends_with_its_head(status: int) -> None:
     left: list[bytes] = []
 
     assert read(b"HTTP/1.1 %d x\r\n" % status + LENGTH + b"\r\nhi", left.append) == b""
@@ -137,7 +137,7 @@ def test_a_body_without_a_length_ends_with_the_stream() -> None:
 
 
 @given(st.sampled_from(sorted(ACCEPTED)), st.data())
-def test_an_answer_truncated_anywhere_raises(name: str, data: st.DataObject) -> None:
+def test_a_response_truncated_anywhere_raises(name: str, data: st.DataObject) -> None:
     raw = ACCEPTED[name]
     cut = raw[: data.draw(st.integers(0, len(raw) - 1))]
 

@@ -173,7 +173,7 @@ def test_a_list_of_300_000_invoices_is_within_the_limit() -> None:
 
 @pytest.mark.parametrize("key", ["pdf", "items", "invoices"])
 @pytest.mark.parametrize("second", ["null", "same"])
-def test_a_repeated_key_makes_the_answer_unusable(key: str, second: str) -> None:
+def test_a_repeated_key_makes_the_response_unusable(key: str, second: str) -> None:
     value = json.dumps({"pdf": standard(PDF)}.get(key, [LINE]))
     body = f'{{"{key}": {value}, "{key}": {value if second == "same" else "null"}}}'
     answer = parse_json(body.encode())
@@ -417,7 +417,7 @@ def test_an_invoice_without_a_name_is_counted_logged_and_skipped(
 @pytest.mark.parametrize(
     "item", [b"%s", b'{"name": %s}', b'{"name": "a", "amount": %s}', b'{"name": "a", "active": %s}']
 )
-def test_an_answer_of_any_depth_is_parsed(item: bytes) -> None:
+def test_a_response_of_any_depth_is_parsed(item: bytes) -> None:
     """A value that can be parsed may be too deep to be shown in the log."""
     for depth in (*range(1, 60), *range(900, 1000), 2000, 10_000):
         answer = parse_json(body_of(item, depth))
@@ -650,7 +650,7 @@ def test_an_incomplete_pdf_is_unusable(content: bytes) -> None:
         {"message": "not ready"},
     ],
 )
-def test_an_answer_without_a_pdf_is_unusable(answer: object) -> None:
+def test_a_response_without_a_pdf_is_unusable(answer: object) -> None:
     with pytest.raises(UnusableResponse):
         parse_pdf(answer, LIMIT_BYTES)
 

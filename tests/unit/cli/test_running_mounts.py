@@ -1,4 +1,4 @@
-"""The mounts that commands talk to, and how those that do not answer are reported."""
+"""The mounts that commands address, and how those that do not respond are reported."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, Mount
 
 
 @pytest.mark.parametrize(("uid_difference", "is_reported"), [(0, True), (1, False)])
-def test_a_mount_of_this_user_that_does_not_answer_is_reported(
+def test_a_mount_of_this_user_that_does_not_respond_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid_difference: int, is_reported: bool
 ) -> None:
     """Such a mount was not shown when another user's program had taken its socket name."""

@@ -262,7 +262,7 @@ def test_an_impossible_file_name_is_shown_in_the_error(load: Load) -> None:
 # Certificates of servers
 
 
-def test_a_ca_bundle_may_hold_one_certificate_or_several(
+def test_a_ca_bundle_may_contain_one_certificate_or_several(
     authority: Authority, tmp_path: Path
 ) -> None:
     several = tmp_path / "several.pem"

@@ -147,7 +147,7 @@ def used(credentials: Credentials) -> str:
 
 
 @pytest.mark.promise(
-    "The first source that has a credential wins: options, variables of its own, those of "
+    "The first source that has a credential wins: options, the variables of invoicefs, those of "
     "other clients and of Terraform, `~/.vesconfig`, a prompt."
 )
 @unread

@@ -84,7 +84,7 @@ def test_a_stat_returns_after_the_process_was_killed(helper: StatHelper) -> None
         helper.stat("/file")
 
 
-def test_a_stat_without_an_answer_times_out(
+def test_a_stat_without_a_response_times_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stat_helper, "STAT_TIMEOUT_S", 0.001)

@@ -53,7 +53,7 @@ def mounted_by(
 
 
 def read_all(library: Library) -> int:
-    """List and read all invoices; returns how many, and raises the first error."""
+    """List and read all invoices; return their number, or raise the first error."""
     paths = [
         f"/{folder.name}/{file.name}"
         for folder in library.directory("/")
@@ -96,7 +96,7 @@ def test_a_refused_request_is_not_served_from_the_cache(
 ) -> None:
     tenant.fail(refused, Denied("no"))
     with mounted_by("second", tenant, store, clock) as library:
-        for _ in range(2):  # the second time it is a remembered failure
+        for _ in range(2):  # the second time, the recent failure is raised again
             with pytest.raises(Denied):
                 read_all(library)
 

@@ -13,11 +13,11 @@ windows = st.integers(1, 16)
 
 def steps(positions: list[int], largest_window: int) -> list[list[int]]:
     """Return the places to download ahead after each visit."""
-    pattern, named = AccessPattern(), []
+    pattern, ahead = AccessPattern(), []
     for position in positions:
         pattern = pattern.step(position, largest_window)
-        named.append(list(pattern.ahead))
-    return named
+        ahead.append(list(pattern.ahead))
+    return ahead
 
 
 def test_the_window_doubles_up_to_its_maximum() -> None:
@@ -59,8 +59,8 @@ def test_a_sequential_access_is_forgotten_after_several_jumps() -> None:
 def test_only_places_within_the_window_are_downloaded_ahead(
     positions: list[int], largest_window: int
 ) -> None:
-    for position, named in zip(positions, steps(positions, largest_window), strict=True):
-        assert all(position < place <= position + largest_window for place in named)
+    for position, ahead in zip(positions, steps(positions, largest_window), strict=True):
+        assert all(position < place <= position + largest_window for place in ahead)
 
 
 @given(places, st.integers(2, 40), windows)
@@ -69,8 +69,8 @@ def test_a_sequential_access_names_each_place_ahead_once_and_in_order(
 ) -> None:
     positions = list(range(start, start + length))
 
-    named = [place for step in steps(positions, largest_window) for place in step]
+    ahead = [place for step in steps(positions, largest_window) for place in step]
 
-    assert named[0] == start + 2
-    assert all(after == before + 1 for before, after in pairwise(named))
-    assert named[-1] >= positions[-1]
+    assert ahead[0] == start + 2
+    assert all(after == before + 1 for before, after in pairwise(ahead))
+    assert ahead[-1] >= positions[-1]

@@ -355,7 +355,7 @@ def test_the_first_stat_downloads_the_pdf_where_listing_is_forbidden(
 
 
 @pytest.mark.usefixtures("_forbidden")
-def test_a_missing_name_is_remembered_where_listing_is_forbidden(
+def test_a_missing_name_is_requested_once_where_listing_is_forbidden(
     library: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     for _ in range(3):

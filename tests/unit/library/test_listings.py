@@ -41,7 +41,7 @@ CUT_NAME = "x" * 240 + "~0123456789.pdf"  # the form of a name that was cut to 2
 
 failures = pytest.mark.parametrize("failure", [*NO_RESPONSES, *OTHER_REFUSALS])
 denials = pytest.mark.parametrize("denial", DENIALS)
-refused_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
+both_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
 
 
 class Lists:
@@ -123,7 +123,7 @@ def draft(name: str, namespace: str = "system") -> Invoice:
 # How often listings are requested.
 
 
-@refused_lists
+@both_lists
 def test_a_listing_is_requested_once_per_ttl(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
 ) -> None:
@@ -184,16 +184,16 @@ def test_counting_makes_no_request(mount: Mount, tenant: FakeTenant) -> None:
     assert tenant.take_requests() == []
 
 
-@refused_lists
+@both_lists
 def test_concurrent_listings_make_one_request(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
 ) -> None:
     lists = mount()
     with ThreadPoolExecutor(8) as threads, tenant.blocking(call) as gate:
-        answers = [threads.submit(lists.use, call) for _ in range(8)]
+        futures = [threads.submit(lists.use, call) for _ in range(8)]
         clock.await_crowd(8)
         gate.open()
-        assert len({str(answer.result(20)) for answer in answers}) == 1
+        assert len({str(future.result(20)) for future in futures}) == 1
     assert len(tenant.take_requests()) == 1
 
 
@@ -266,7 +266,7 @@ def test_a_denied_listing_raises_although_one_is_cached(
             lists.names()
 
 
-def test_404_for_the_list_of_namespaces_is_an_unusable_answer(
+def test_404_for_the_list_of_namespaces_is_an_unusable_response(
     mount: Mount, tenant: FakeTenant
 ) -> None:
     """ENOENT for the mount point itself would let rsync --delete empty the archive."""
@@ -804,7 +804,7 @@ def test_a_namespace_with_final_invoices_stays_once_the_store_is_back(
     assert set(mount().namespaces()) == {"empty", "system"}
 
 
-@refused_lists
+@both_lists
 def test_a_store_that_is_back_serves_while_the_api_is_down(
     locked: Lists, tenant: FakeTenant, store: MemoryStore, call: str
 ) -> None:

@@ -109,7 +109,7 @@ class Pin:
 
 @dataclass
 class Model:
-    """What the library must do; a remount resets the last nine fields."""
+    """The expected behaviour of the library; a remount resets the last nine fields."""
 
     tenant: FakeTenant
     clock: FakeClock
@@ -371,7 +371,7 @@ class Model:
         self.calls.append(call)
         try:
             if isinstance(self.failing.get(kind), CredentialRenewed):
-                self.calls.extend([call] * MAX_RENEWALS)  # at once
+                self.calls.extend([call] * MAX_RENEWALS)  # it is retried at once
             if kind in self.failing:
                 raise self.failing[kind]
             return answer()

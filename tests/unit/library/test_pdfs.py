@@ -56,7 +56,7 @@ FINAL = Invoice(
     period_end="2026-02-01T00:00:00Z",
 )
 FINAL_MTIME_NS = 1_769_904_000 * NS_PER_S  # the end of its period
-ACTIVE = replace(FINAL, name="active", active=True, status="pending")
+DRAFT = replace(FINAL, name="active", active=True, status="pending")
 UNDATED = replace(FINAL, name="undated", period_start="", period_end="")
 
 
@@ -114,7 +114,7 @@ Mount = Callable[..., Files]
 @pytest.fixture
 def tenant() -> FakeTenant:
     tenant = FakeTenant()
-    for invoice in (FINAL, ACTIVE, UNDATED):
+    for invoice in (FINAL, DRAFT, UNDATED):
         tenant.bill(invoice, pdf_of(invoice.name, 1000))
     return tenant
 
@@ -133,7 +133,7 @@ def mount(tenant: FakeTenant, store: MemoryStore, clock: CrowdClock) -> Iterator
 @pytest.fixture
 def files(mount: Mount) -> Files:
     files = mount()
-    files.list(FINAL, ACTIVE, UNDATED)
+    files.list(FINAL, DRAFT, UNDATED)
     return files
 
 
@@ -156,7 +156,7 @@ def digest(pdf: bytes) -> str:
 def test_before_the_first_download_the_size_is_an_upper_bound(
     files: Files, tenant: FakeTenant
 ) -> None:
-    for invoice in (FINAL, ACTIVE, UNDATED):
+    for invoice in (FINAL, DRAFT, UNDATED):
         assert is_unknown(files.stat(invoice))
     assert tenant.take_requests() == []
 
@@ -179,7 +179,7 @@ def test_drafts_beyond_the_memory_cache_count_as_not_downloaded(
 ) -> None:
     monkeypatch.setattr("invoicefs.library.downloads.MEMORY_CACHE_BYTES", 4000)
     files = mount(max_pdf_size_bytes=1024)
-    many = [replace(ACTIVE, name=f"active-{number}") for number in range(5)]
+    many = [replace(DRAFT, name=f"active-{number}") for number in range(5)]
     for invoice in many:
         tenant.bill(invoice, pdf_of(invoice.name, 1000))
         files.read(invoice)
@@ -192,7 +192,7 @@ def test_drafts_beyond_the_memory_cache_count_as_not_downloaded(
 def test_attributes_come_from_a_single_record(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Mixed from before and after a download, a size was once 0 (measured)."""
+    """When it was mixed from before and after a download, the size was once 0 (measured)."""
     shown = Pdfs._shown
     opens = iter([lambda: files.read(FINAL)])
 
@@ -207,8 +207,8 @@ def test_attributes_come_from_a_single_record(
 
 
 def test_stat_reads_nothing_from_the_store(files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
-    files.list(FINAL, ACTIVE, UNDATED)
-    pdfs = {invoice: files.read(invoice) for invoice in (FINAL, ACTIVE)}
+    files.list(FINAL, DRAFT, UNDATED)
+    pdfs = {invoice: files.read(invoice) for invoice in (FINAL, DRAFT)}
     for name in ("record", "pdf", "listing", "namespaces"):
         monkeypatch.delattr(MemoryStore, name)
     for invoice, pdf in pdfs.items():
@@ -230,36 +230,36 @@ def test_the_upper_bound_is_not_below_the_size_of_a_cached_pdf(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     """A mount with a smaller --max-pdf-size may have to serve what an earlier one cached."""
-    tenant.bill(ACTIVE, pdf_of("large", 2000))
-    mount().read(ACTIVE)
+    tenant.bill(DRAFT, pdf_of("large", 2000))
+    mount().read(DRAFT)
     clock.advance(ACTIVE_TTL_S)
     tenant.fail("pdf", Unreachable("away"))
     narrow = mount(max_pdf_size_bytes=1024)
-    narrow.list(ACTIVE)
-    size_bytes = narrow.stat(ACTIVE).size_bytes
-    assert len(narrow.read(ACTIVE)) <= size_bytes
+    narrow.list(DRAFT)
+    size_bytes = narrow.stat(DRAFT).size_bytes
+    assert len(narrow.read(DRAFT)) <= size_bytes
 
 
 def test_the_known_sizes_add_up(files: Files, mount: Mount, clock: CrowdClock) -> None:
     assert files.pdfs.known_size_bytes() == 0
     files.read(FINAL)
-    files.read(ACTIVE)
+    files.read(DRAFT)
     clock.advance(10 * ACTIVE_TTL_S)
     assert files.pdfs.known_size_bytes() == 2000
     after = mount()
-    after.list(FINAL, ACTIVE, UNDATED)
+    after.list(FINAL, DRAFT, UNDATED)
     assert after.pdfs.known_size_bytes() == 2000
 
 
 def test_the_downloaded_size_is_known_after_it_has_expired(files: Files, clock: CrowdClock) -> None:
-    assert files.pdfs.downloaded_bytes(ACTIVE) is None
-    files.read(ACTIVE)
+    assert files.pdfs.downloaded_bytes(DRAFT) is None
+    files.read(DRAFT)
     clock.advance(ACTIVE_TTL_S)
-    assert files.pdfs.downloaded_bytes(ACTIVE) == 1000
+    assert files.pdfs.downloaded_bytes(DRAFT) == 1000
 
 
 def test_downloads_cache_hits_and_open_invoices_are_counted(files: Files) -> None:
-    for invoice in (FINAL, FINAL, ACTIVE):
+    for invoice in (FINAL, FINAL, DRAFT):
         files.read(invoice)
     with files.opened(FINAL), files.opened(FINAL):
         assert files.pdfs.open_count == 1
@@ -273,26 +273,26 @@ def test_a_refresh_downloads_drafts_once_and_no_final_invoice(
     files: Files, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     files.read(FINAL)
-    files.read(ACTIVE)
+    files.read(DRAFT)
     tenant.take_requests()
     clock.advance(1)
 
-    files.downloads.expire_drafts(ACTIVE.namespace)
+    files.downloads.expire_drafts(DRAFT.namespace)
 
-    assert is_unknown(files.stat(ACTIVE))
+    assert is_unknown(files.stat(DRAFT))
     assert not is_unknown(files.stat(FINAL))
     clock.advance(1)
     for _ in range(2):
         files.read(FINAL)
-        files.read(ACTIVE)
+        files.read(DRAFT)
     assert len(tenant.take_requests()) == 1
 
 
 def test_a_refresh_of_another_namespace_downloads_nothing(files: Files, tenant: FakeTenant) -> None:
-    files.read(ACTIVE)
+    files.read(DRAFT)
     tenant.take_requests()
     files.downloads.expire_drafts("another")
-    files.read(ACTIVE)
+    files.read(DRAFT)
     assert tenant.take_requests() == []
 
 
@@ -309,10 +309,10 @@ def test_an_mtime_is_stable_when_the_store_cannot_be_written(
 ) -> None:
     """As on a full disk: the store still has the earlier records."""
     files = mount()
-    files.read(ACTIVE)
+    files.read(DRAFT)
     store.keeps = False
     clock.jump(jump_s)
-    changed = tenant.bill(replace(ACTIVE, amount="2"), pdf_of("changed"))
+    changed = tenant.bill(replace(DRAFT, amount="2"), pdf_of("changed"))
     files.read(changed)
     mtime_ns = files.stat(changed).mtime_ns
     clock.advance(ACTIVE_TTL_S)
@@ -340,22 +340,22 @@ def test_a_final_invoice_is_downloaded_only_once(
 def test_a_draft_is_downloaded_again_after_its_ttl(
     files: Files, mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
-    files.read(ACTIVE)
+    files.read(DRAFT)
     clock.advance(ACTIVE_TTL_S - 0.001)
-    files.read(ACTIVE)
-    mount().read(ACTIVE)
+    files.read(DRAFT)
+    mount().read(DRAFT)
     assert len(tenant.take_requests()) == 1
     clock.advance(0.001)
     second = pdf_of("second")
-    tenant.bill(ACTIVE, second)
-    assert files.read(ACTIVE) == second
-    assert mount().read(ACTIVE) == second
+    tenant.bill(DRAFT, second)
+    assert files.read(DRAFT) == second
+    assert mount().read(DRAFT) == second
     assert len(tenant.take_requests()) == 1
 
 
 @pytest.mark.parametrize("is_remount", [False, True])
 @pytest.mark.parametrize("failure", NO_RESPONSES)
-def test_the_cached_pdf_is_served_while_the_api_gives_no_answer(
+def test_the_cached_pdf_is_served_while_the_api_does_not_respond(
     mount: Mount,
     files: Files,
     tenant: FakeTenant,
@@ -364,18 +364,18 @@ def test_the_cached_pdf_is_served_while_the_api_gives_no_answer(
     failure: type[InvoicefsError],
     is_remount: bool,
 ) -> None:
-    stored = {invoice: files.read(invoice) for invoice in (ACTIVE, FINAL)}
+    stored = {invoice: files.read(invoice) for invoice in (DRAFT, FINAL)}
     clock.advance(ACTIVE_TTL_S)
     tenant.fail("pdf", failure("away"))
-    tenant.bill(ACTIVE, pdf_of("second"))
+    tenant.bill(DRAFT, pdf_of("second"))
     files = mount() if is_remount else files
-    assert files.read(ACTIVE) == stored[ACTIVE]
+    assert files.read(DRAFT) == stored[DRAFT]
     assert files.read(replace(FINAL, amount="2")) == stored[FINAL]
     lines = [record.getMessage() for record in caplog.records]
     assert any("system/active" in line and "away" in line for line in lines)
     tenant.fix()
     clock.advance(FAILURE_MEMORY_S)
-    assert files.read(ACTIVE) == pdf_of("second")
+    assert files.read(DRAFT) == pdf_of("second")
 
 
 def test_read_ahead_keeps_no_cached_pdf_in_memory(mount: Mount, clock: CrowdClock) -> None:
@@ -423,20 +423,20 @@ def test_read_ahead_keeps_nothing_in_memory_that_is_opened_while_it_is_saved(
 def test_an_open_file_never_changes(
     files: Files, tenant: FakeTenant, clock: CrowdClock, store: MemoryStore
 ) -> None:
-    with files.opened(ACTIVE) as first:
-        as_opened = files.stat(ACTIVE)
+    with files.opened(DRAFT) as first:
+        as_opened = files.stat(DRAFT)
         assert is_exact(as_opened, first.pdf[:])
         clock.advance(2 * ACTIVE_TTL_S)
         store.pdfs.clear()
-        changed = tenant.bill(replace(ACTIVE, amount="2"), pdf_of("second", 5000))
+        changed = tenant.bill(replace(DRAFT, amount="2"), pdf_of("second", 5000))
         tenant.take_requests()
-        with files.opened(ACTIVE) as second, files.opened(changed) as third:
+        with files.opened(DRAFT) as second, files.opened(changed) as third:
             assert first is second is third
-            assert files.stat(ACTIVE) == as_opened
+            assert files.stat(DRAFT) == as_opened
             assert replace(files.stat(changed), inode=as_opened.inode) == as_opened
-        assert files.pdfs.pinned(ACTIVE.key) == ACTIVE
+        assert files.pdfs.pinned(DRAFT.key) == DRAFT
         assert tenant.take_requests() == []
-    assert files.pdfs.pinned(ACTIVE.key) is None
+    assert files.pdfs.pinned(DRAFT.key) is None
     assert is_unknown(files.stat(changed))
     assert files.read(changed) == pdf_of("second", 5000)
     assert files.stat(changed).mtime_ns > as_opened.mtime_ns
@@ -504,24 +504,24 @@ def test_concurrent_handles_share_one_version(mount: Mount, tenant: FakeTenant) 
 
     def use() -> None:
         for _ in range(25):
-            content = files.open(ACTIVE)
+            content = files.open(DRAFT)
             with lock:
                 open_now.append(content)
                 versions = {opened.pdf for opened in open_now}
-            size_bytes = files.stat(ACTIVE).size_bytes
+            size_bytes = files.stat(DRAFT).size_bytes
             if len(versions) > 1 or size_bytes != len(content.pdf):
                 mixed.append((versions, size_bytes))
             with lock:
                 open_now.remove(content)
-            files.pdfs.release(ACTIVE)
+            files.pdfs.release(DRAFT)
 
     crowd(use, threads=6)
     assert mixed == []
-    assert files.pdfs.pinned(ACTIVE.key) is None
+    assert files.pdfs.pinned(DRAFT.key) is None
 
 
 def _bill_something_new(tenant: FakeTenant, number: int) -> None:
-    tenant.bill(ACTIVE, pdf_of(str(number), 100 + number))
+    tenant.bill(DRAFT, pdf_of(str(number), 100 + number))
 
 
 # Concurrency.
@@ -563,13 +563,13 @@ def test_a_download_begun_before_a_change_does_not_count_after_it(
 def test_a_slow_download_blocks_no_other_invoice(files: Files, tenant: FakeTenant) -> None:
     files.read(FINAL)
     with ThreadPoolExecutor(1) as thread, tenant.blocking("pdf system/active") as gate:
-        slow = thread.submit(files.read, ACTIVE)
+        slow = thread.submit(files.read, DRAFT)
         gate.await_request()
-        assert is_unknown(files.stat(ACTIVE))
+        assert is_unknown(files.stat(DRAFT))
         assert files.read(FINAL) == tenant.pdf(FINAL)
         assert files.read(UNDATED) == tenant.pdf(UNDATED)
         gate.open()
-        assert slow.result(20) == tenant.pdf(ACTIVE)
+        assert slow.result(20) == tenant.pdf(DRAFT)
 
 
 def test_two_mounts_download_an_invoice_once(
@@ -577,16 +577,16 @@ def test_two_mounts_download_an_invoice_once(
 ) -> None:
     one, other = mount(), mount()
     for files in (one, other):
-        files.list(FINAL, ACTIVE, UNDATED)
-    for invoice in (FINAL, ACTIVE, UNDATED):
+        files.list(FINAL, DRAFT, UNDATED)
+    for invoice in (FINAL, DRAFT, UNDATED):
         assert one.read(invoice) == other.read(invoice)
         assert one.stat(invoice) == other.stat(invoice)
     assert len(tenant.take_requests()) == 3
     clock.advance(ACTIVE_TTL_S)
-    tenant.bill(ACTIVE, pdf_of("second"))
-    assert other.read(ACTIVE) == pdf_of("second")
-    assert one.read(ACTIVE) == pdf_of("second")
-    assert one.stat(ACTIVE) == other.stat(ACTIVE)
+    tenant.bill(DRAFT, pdf_of("second"))
+    assert other.read(DRAFT) == pdf_of("second")
+    assert one.read(DRAFT) == pdf_of("second")
+    assert one.stat(DRAFT) == other.stat(DRAFT)
     assert len(tenant.take_requests()) == 1
 
 
@@ -606,9 +606,9 @@ def test_the_store_is_read_again_just_before_the_download(
 
 def test_concurrent_downloads_of_two_mounts_agree(mount: Mount, tenant: FakeTenant) -> None:
     one, other = mount(), mount()
-    desks = iter([one, other])
+    mounts = iter([one, other])
     with tenant.blocking("pdf") as gate, ThreadPoolExecutor(2) as threads:
-        opens = [threads.submit(next(desks).read, FINAL) for _ in range(2)]
+        opens = [threads.submit(next(mounts).read, FINAL) for _ in range(2)]
         gate.await_request()
         gate.await_request()
         gate.open()
@@ -624,24 +624,24 @@ def test_a_stored_invoice_is_known_before_it_is_listed(mount: Mount) -> None:
     assert not mount().pdfs.was_downloaded(FINAL)
     mount().read(FINAL)
     assert mount().pdfs.was_downloaded(FINAL)
-    assert not mount().pdfs.was_downloaded(ACTIVE)
+    assert not mount().pdfs.was_downloaded(DRAFT)
 
 
 def test_evicted_invoices_are_reported_unless_they_are_in_memory(
     mount: Mount, store: MemoryStore, tenant: FakeTenant
 ) -> None:
     files = mount()
-    files.list(FINAL, ACTIVE, UNDATED)
-    assert files.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
-    for invoice in (FINAL, ACTIVE):
+    files.list(FINAL, DRAFT, UNDATED)
+    assert files.pdfs.evicted((FINAL, DRAFT, UNDATED)) == ()
+    for invoice in (FINAL, DRAFT):
         files.read(invoice)
-    assert files.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == ()
+    assert files.pdfs.evicted((FINAL, DRAFT, UNDATED)) == ()
 
     store.pdfs.clear()
 
-    assert files.pdfs.evicted((FINAL, ACTIVE, UNDATED)) == (FINAL,)
+    assert files.pdfs.evicted((FINAL, DRAFT, UNDATED)) == (FINAL,)
     tenant.take_requests()
-    files.read(ACTIVE)
+    files.read(DRAFT)
     assert tenant.take_requests() == []
 
 
@@ -685,12 +685,12 @@ any_number = st.one_of(st.integers(), st.integers(-(10**30), 10**30))
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    st.sampled_from([FINAL, ACTIVE, UNDATED]),
+    st.sampled_from([FINAL, DRAFT, UNDATED]),
     st.builds(
         StoredContent,
         size_bytes=any_number.filter(lambda size_bytes: size_bytes > 0),
         sha256=st.sampled_from(["ab" * 32, "", "\0"]),
-        version=st.sampled_from([FINAL.version, ACTIVE.version, UNDATED.version, ""]),
+        version=st.sampled_from([FINAL.version, DRAFT.version, UNDATED.version, ""]),
         fetched_ns=any_number,
     ),
     any_number,
@@ -748,9 +748,9 @@ def test_a_download_that_could_be_stale_bypasses_http_caches(
     files: Files, tenant: FakeTenant
 ) -> None:
     """A cache between mount and API once served the draft as the final invoice, for ever."""
-    for invoice in (FINAL, ACTIVE):
+    for invoice in (FINAL, DRAFT):
         files.read(invoice)
-    assert [tenant.bypassed_caches[f"system/{invoice.name}"] for invoice in (FINAL, ACTIVE)] == [
+    assert [tenant.bypassed_caches[f"system/{invoice.name}"] for invoice in (FINAL, DRAFT)] == [
         False,
         True,
     ]

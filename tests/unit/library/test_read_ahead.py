@@ -45,7 +45,7 @@ SIZE_BYTES = 1000
 READ_AHEAD = 16
 PARALLEL = 8
 
-COUNT = 47  # a prime, so every stride leads through all of them
+COUNT = 47  # a prime, so every stride visits all of them
 # Neighbours in one order are far apart in the other.
 BY_PERIOD = [
     Invoice(
@@ -77,7 +77,7 @@ class Mounted:
     idle: Idle
 
     def read(self, *invoices: Invoice) -> None:
-        """Open, read and close them one after the other; the bytes are right."""
+        """Open, read and close the invoices one after the other, and check their bytes."""
         for invoice in invoices:
             opened = self.library.open(path(invoice))
             self.library.release(opened)
@@ -90,7 +90,7 @@ class Mounted:
             self.idle.await_()
 
     def downloads(self) -> Calls:
-        """Return the PDF requests since the last time, once there are no more in flight."""
+        """Return the PDF requests since the last call, once no more are in flight."""
         self.idle.await_()
         return Counter(call for call in self.tenant.take_requests() if call.startswith("pdf"))
 
@@ -146,10 +146,10 @@ def path(invoice: Invoice) -> str:
 
 def once(invoices: Sequence[Invoice]) -> Calls:
     """Return one PDF request for each of these."""
-    return Counter(pdf_call(invoice) for invoice in invoices)
+    return Counter(pdf_request(invoice) for invoice in invoices)
 
 
-def pdf_call(invoice: Invoice) -> str:
+def pdf_request(invoice: Invoice) -> str:
     return f"pdf {invoice.namespace}/{invoice.name}"
 
 
@@ -205,7 +205,7 @@ def blocked(tenant: FakeTenant, invoices: Sequence[Invoice]) -> Iterator[Gate]:
     """Block the requests for these invoices at one gate, which opens at the end of the block."""
     gate = Gate()
     for invoice in invoices:
-        tenant.during(pdf_call(invoice), gate.pass_through)
+        tenant.during(pdf_request(invoice), gate.pass_through)
     try:
         yield gate
     finally:
@@ -293,7 +293,7 @@ def test_64_readers_of_one_new_invoice_make_one_request(
         gate.open()
         for reader in readers:
             reader.result(HANG_S)
-    assert mounted.downloads()[pdf_call(BY_PERIOD[2])] == 1
+    assert mounted.downloads()[pdf_request(BY_PERIOD[2])] == 1
 
 
 # Slow access.
@@ -427,7 +427,7 @@ with_any_failing_store = pytest.mark.parametrize(
 @in_both_orders
 @with_any_failing_store
 @pytest.mark.parametrize(
-    "way", [Mounted.read, Mounted.read_in_turn], ids=["in a hurry", "at leisure"]
+    "way", [Mounted.read, Mounted.read_in_turn], ids=["without waiting", "waiting for read-ahead"]
 )
 def test_a_failing_store_causes_no_second_download(
     mount: Mount,
@@ -451,9 +451,9 @@ def test_a_failed_read_ahead_fails_no_open(
     mount: Mount, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
     mounted = mount()
-    tenant.fail(pdf_call(BY_PERIOD[2]), kind("at this moment"))
+    tenant.fail(pdf_request(BY_PERIOD[2]), kind("at this moment"))
     mounted.read_in_turn(*BY_PERIOD[:2])
-    assert mounted.downloads()[pdf_call(BY_PERIOD[2])] == 1
+    assert mounted.downloads()[pdf_request(BY_PERIOD[2])] == 1
     tenant.fix()
     mounted.read_in_turn(*BY_PERIOD[2:])
 
@@ -463,18 +463,18 @@ def test_an_open_does_not_repeat_a_request_just_refused_to_read_ahead(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
     mounted = mount()
-    tenant.fail(pdf_call(BY_PERIOD[2]), kind("the server said so"))
+    tenant.fail(pdf_request(BY_PERIOD[2]), kind("the server said so"))
     mounted.read_in_turn(*BY_PERIOD[:2])
     mounted.downloads()
     tenant.fix()
     clock.advance(FAILURE_MEMORY_S - 0.125)
     with pytest.raises(kind, match="the server said so"):
         mounted.read(BY_PERIOD[2])
-    assert pdf_call(BY_PERIOD[2]) not in mounted.downloads()
+    assert pdf_request(BY_PERIOD[2]) not in mounted.downloads()
 
     clock.advance(0.125)
     mounted.read(BY_PERIOD[2])
-    assert mounted.downloads()[pdf_call(BY_PERIOD[2])] == 1
+    assert mounted.downloads()[pdf_request(BY_PERIOD[2])] == 1
 
 
 @pytest.mark.parametrize("kind", [Unavailable, Unreachable, ServerFault])
@@ -497,7 +497,7 @@ def test_failures_of_some_invoices_cause_no_extra_requests(
 ) -> None:
     mounted, bad = mount(), BY_PERIOD[::5]
     for invoice in bad:
-        tenant.fail(pdf_call(invoice), kind("this one"))
+        tenant.fail(pdf_request(invoice), kind("this one"))
     for invoice in BY_PERIOD:
         if invoice in bad:
             with pytest.raises(kind, match="this one"):
@@ -511,7 +511,7 @@ def test_a_rate_limit_delays_read_ahead_but_no_open(
     mount: Mount, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
     mounted, refused = mount(list_ttl_s=1000), BY_PERIOD[2]
-    tenant.fail(pdf_call(refused), RateLimited("429", retry_after_s=60))
+    tenant.fail(pdf_request(refused), RateLimited("429", retry_after_s=60))
     mounted.read_in_turn(*BY_PERIOD[:2])
     tenant.fix()
     before = mounted.downloads() - once([refused])

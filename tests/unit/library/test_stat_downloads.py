@@ -100,7 +100,7 @@ def read(library: Library, invoice: Invoice) -> bytes:
     return opened.content.pdf[:]
 
 
-def pdf_call(invoice: Invoice) -> str:
+def pdf_request(invoice: Invoice) -> str:
     return f"pdf {invoice.namespace}/{invoice.name}"
 
 
@@ -112,7 +112,7 @@ def test_stat_shows_the_exact_size_after_one_download_with_on_stat(
 ) -> None:
     assert [stat_size(eager, INVOICES[0]) for _ in range(3)] == [1000] * 3
     assert read(eager, INVOICES[0]) == tenant.pdf(INVOICES[0])
-    assert tenant.take_requests() == [pdf_call(INVOICES[0])]
+    assert tenant.take_requests() == [pdf_request(INVOICES[0])]
 
 
 @pytest.mark.parametrize("is_eager", [False, True])
@@ -134,7 +134,7 @@ def test_stat_downloads_an_invoice_that_has_changed_since_its_download(
     assert (after[0].size_bytes, after[0].blocks) == (5000, 10)
     assert after[0].mtime_ns == clock.wall_ns() > before.mtime_ns
     assert read(library, changed) == tenant.pdf(changed)
-    assert tenant.take_requests() == [pdf_call(changed)]
+    assert tenant.take_requests() == [pdf_request(changed)]
 
 
 def test_stat_has_one_deadline_for_the_listing_and_the_download(
@@ -143,7 +143,7 @@ def test_stat_has_one_deadline_for_the_listing_and_the_download(
     clock.advance(LIST_TTL_S)
     tenant.during("list", lambda: clock.advance(10))
     stat_size(eager, INVOICES[0])
-    assert tenant.deadlines_left_s[pdf_call(INVOICES[0])] == TIMEOUT_S - 10
+    assert tenant.deadlines_left_s[pdf_request(INVOICES[0])] == TIMEOUT_S - 10
 
 
 def test_stat_downloads_an_expired_draft_where_listing_is_forbidden(
@@ -177,8 +177,8 @@ def test_stat_waits_for_a_failing_api_twice_not_once_per_invoice(
     invoices = (INVOICES[0], OTHER, *INVOICES[::-3])
     assert {stat_size(eager, item) for item in invoices} == {MAX_PDF_SIZE_BYTES}
     failed = tenant.take_requests()
-    assert failed[0] == pdf_call(INVOICES[0])
-    assert set(failed) <= {pdf_call(INVOICES[0]), pdf_call(OTHER)}  # no request in a cool-down
+    assert failed[0] == pdf_request(INVOICES[0])
+    assert set(failed) <= {pdf_request(INVOICES[0]), pdf_request(OTHER)}  # none in a cool-down
 
     clock.advance(FAILURE_MEMORY_S)
     tenant.fix()
@@ -206,7 +206,7 @@ def test_a_temporary_failure_is_retried_after_the_failure_memory(
 def test_a_failure_of_one_invoice_hides_no_other_size(
     eager: Library, tenant: FakeTenant, kind: type[InvoicefsError]
 ) -> None:
-    tenant.fail(pdf_call(INVOICES[0]), kind("this one"))
+    tenant.fail(pdf_request(INVOICES[0]), kind("this one"))
     for _ in range(3):
         assert stat_size(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
         assert stat_size(eager, INVOICES[5]) == 1000
@@ -217,7 +217,7 @@ def test_failures_separated_by_a_success_delay_no_other_invoice(
     eager: Library, tenant: FakeTenant
 ) -> None:
     for place in (0, 5):
-        tenant.fail(pdf_call(INVOICES[place]), Unavailable("this one"))
+        tenant.fail(pdf_request(INVOICES[place]), Unavailable("this one"))
     sizes = [stat_size(eager, INVOICES[place]) for place in (0, 2, 5, 8)]
     assert sizes == [MAX_PDF_SIZE_BYTES, 1000, MAX_PDF_SIZE_BYTES, 1000]
 
@@ -230,18 +230,18 @@ def test_a_listing_that_uses_up_the_deadline_is_not_a_failed_download(
     tenant.fail("list", TimedOut("too late"))
     assert stat_size(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
     assert stat_size(eager, INVOICES[0]) == 1000
-    assert tenant.take_requests() == ["list system", pdf_call(INVOICES[0])]
+    assert tenant.take_requests() == ["list system", pdf_request(INVOICES[0])]
 
 
 @pytest.mark.parametrize("kind", [NotFound, TooLarge])
 def test_a_refused_pdf_is_requested_once_per_refusal_memory(
     eager: Library, tenant: FakeTenant, clock: CrowdClock, kind: type[InvoicefsError]
 ) -> None:
-    tenant.fail(pdf_call(INVOICES[0]), kind("not yet"))
+    tenant.fail(pdf_request(INVOICES[0]), kind("not yet"))
     for _ in range(int(REFUSAL_MEMORY_S)):
         assert stat_size(eager, INVOICES[0]) == MAX_PDF_SIZE_BYTES
         clock.advance(1)
-    assert tenant.take_requests().count(pdf_call(INVOICES[0])) == 1
+    assert tenant.take_requests().count(pdf_request(INVOICES[0])) == 1
 
     tenant.fix()
     assert stat_size(eager, INVOICES[0]) == 1000
@@ -283,10 +283,10 @@ def test_a_forbidden_namespace_causes_two_requests_and_affects_no_other(
     eager: Library, tenant: FakeTenant
 ) -> None:
     for invoice in INVOICES:
-        tenant.fail(pdf_call(invoice), Denied("this namespace"))
+        tenant.fail(pdf_request(invoice), Denied("this namespace"))
     assert {stat_size(eager, item) for item in INVOICES[::-3]} == {MAX_PDF_SIZE_BYTES}
     assert stat_size(eager, OTHER) == 1000
-    assert tenant.take_requests() == [*map(pdf_call, INVOICES[::-3][:2]), pdf_call(OTHER)]
+    assert tenant.take_requests() == [*map(pdf_request, INVOICES[::-3][:2]), pdf_request(OTHER)]
 
 
 # Read-ahead.
@@ -294,22 +294,22 @@ def test_a_forbidden_namespace_causes_two_requests_and_affects_no_other(
 
 @pytest.fixture
 def downloaded_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
-    """Return what was queued in the background; it is not downloaded."""
-    given: list[Invoice] = []
-    monkeypatch.setattr(Downloads, "start", lambda _self, invoice, _: given.append(invoice))
-    return given
+    """Return the invoices that are queued in the background; they are not downloaded."""
+    queued: list[Invoice] = []
+    monkeypatch.setattr(Downloads, "start", lambda _self, invoice, _: queued.append(invoice))
+    return queued
 
 
 @pytest.mark.parametrize("order", [1, -1], ids=["by period", "by name"])
 def test_sequential_stats_are_read_ahead_in_their_order(
     downloaded_ahead: list[Invoice], eager: Library, order: int
 ) -> None:
-    walked = INVOICES[::order]
-    for invoice in walked[:2]:
+    ordered = INVOICES[::order]
+    for invoice in ordered[:2]:
         stat_size(eager, invoice)
-    assert downloaded_ahead == walked[2:4]
-    stat_size(eager, walked[2])
-    assert downloaded_ahead == walked[2:7]
+    assert downloaded_ahead == ordered[2:4]
+    stat_size(eager, ordered[2])
+    assert downloaded_ahead == ordered[2:7]
 
 
 def test_read_ahead_of_stats_reaches_as_far_as_parallel(
@@ -356,11 +356,11 @@ def test_an_invoice_with_a_known_size_is_not_downloaded_ahead(
 def test_a_download_ahead_has_the_deadline_of_an_operation(
     eager: Library, tenant: FakeTenant
 ) -> None:
-    with tenant.blocking(pdf_call(INVOICES[2])) as gate:
+    with tenant.blocking(pdf_request(INVOICES[2])) as gate:
         for invoice in INVOICES[:2]:
             stat_size(eager, invoice)
         gate.await_request()
-    assert tenant.deadlines_left_s[pdf_call(INVOICES[2])] == TIMEOUT_S
+    assert tenant.deadlines_left_s[pdf_request(INVOICES[2])] == TIMEOUT_S
 
 
 def test_sequential_stats_download_nothing_by_default(

@@ -35,7 +35,7 @@ def test_requests_are_counted_by_kind_and_result() -> None:
     assert snapshot == {"pdf": {"200": 2, "404": 1}, "invoices": {"200": 1}}
 
 
-def test_a_failure_is_remembered_with_its_last_time_and_count(
+def test_a_failure_is_recorded_with_its_last_time_and_count(
     failures: RecentFailures, clock: FakeClock
 ) -> None:
     log(failures, "a")

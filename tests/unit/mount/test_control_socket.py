@@ -53,7 +53,7 @@ def address_of(device: str) -> str:
     return f"\0invoicefs/{device}"
 
 
-def test_every_mount_answers_on_its_own_socket(serve: Serve) -> None:
+def test_every_mount_responds_on_its_own_socket(serve: Serve) -> None:
     one, two = (serve(lambda _, name=name: {"is": name}, next(DEVICES)) for name in ("one", "two"))
 
     assert send(one, {}) == {"is": "one"}
@@ -71,7 +71,7 @@ def test_closing_removes_the_socket(device: str) -> None:
 def test_a_taken_socket_name_is_used_as_soon_as_it_is_free(
     serve: Serve, device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mount that was ending once kept its name, and the next with its number got no socket."""
+    """A mount that was ending once kept its socket name, so the next one got no socket."""
     monkeypatch.setattr(control, "_RETRY_PAUSE_S", 0.01)
     with closing(ControlSocket(echo)) as before:
         before.open(device)
@@ -115,7 +115,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 
 @as_root
-def test_another_user_gets_no_answer(serve: Serve) -> None:
+def test_another_user_gets_no_response(serve: Serve) -> None:
     asking = 'channel.sendall(b"{}\\n"); print(channel.recv(1000))'
     with as_nobody("connect", serve(), asking) as other:
         received, _ = other.communicate(timeout=20)
@@ -124,7 +124,7 @@ def test_another_user_gets_no_answer(serve: Serve) -> None:
 
 
 @as_root
-def test_answers_from_another_user_are_rejected(device: str) -> None:
+def test_responses_from_another_user_are_rejected(device: str) -> None:
     """The status command, run by root, once printed the bytes that another user had sent."""
     answering = """
 channel.listen()

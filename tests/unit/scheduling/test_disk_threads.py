@@ -12,7 +12,7 @@ from invoicefs.scheduling.disk_threads import DiskThreads
 
 HANG_S = 20.0
 FEW = 4
-"""Upper bound for threads: each that reads the store keeps a connection to its database."""
+"""Upper bound for threads: each thread that reads the store keeps a database connection."""
 
 
 @pytest.fixture
@@ -88,14 +88,14 @@ def test_reads_wait_for_a_free_thread(disk: DiskThreads) -> None:
     def read() -> None:
         with contextlib.suppress(threading.BrokenBarrierError):
             more_than_few.wait(0.05)
-            at_one_time.append(FEW + 1)
+            overlaps.append(FEW + 1)
 
-    at_one_time: list[int] = []
+    overlaps: list[int] = []
     with ThreadPoolExecutor(2 * FEW) as callers:
         for _ in range(2 * FEW):
             callers.submit(disk.run, read)
 
-    assert at_one_time == []
+    assert overlaps == []
 
 
 def test_a_slow_read_does_not_delay_another(disk: DiskThreads) -> None:
@@ -148,7 +148,7 @@ def impatient() -> Iterator[DiskThreads]:
     disk.close()
 
 
-def test_reads_work_again_once_the_disk_answers(impatient: DiskThreads, hanging: Disk) -> None:
+def test_reads_work_again_once_the_disk_responds(impatient: DiskThreads, hanging: Disk) -> None:
     for _ in range(FEW):
         with pytest.raises(TimedOut):
             impatient.run(hanging.read)

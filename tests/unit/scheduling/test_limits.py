@@ -144,13 +144,13 @@ def test_other_failures_halve_no_slots(set_stage: SetStage, error: type[Invoicef
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 12), st.lists(st.sampled_from(["content", "429", "404"]), max_size=40))
 def test_requests_in_flight_are_bounded_whatever_the_responses(
-    parallel: int, answers: list[str]
+    parallel: int, responses: list[str]
 ) -> None:
     with Stage(parallel=parallel) as stage:
-        for answer in answers:
-            outcome = {"429": RateLimited("429"), "404": NotFound("404")}.get(answer, answer)
+        for response in responses:
+            outcome = {"429": RateLimited("429"), "404": NotFound("404")}.get(response, response)
             start(stage, stage.blocked_call(outcome, "content"))
-            if answer == "content":
+            if response == "content":
                 stage.caller(f"caller {next(_numbers)}", stage.blocked_call())
         for _ in range(5):
             stage.release_all()

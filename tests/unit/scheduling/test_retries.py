@@ -1,4 +1,4 @@
-"""How the server is spared: retries with backoff, cool-downs, and recent failures."""
+"""How the load on the server is limited: backoff, cool-downs, and recent failures."""
 
 import math
 
@@ -72,12 +72,12 @@ def test_backoff_does_not_get_shorter(stage: Stage, error: type[InvoicefsError])
     call = stage.call(error("the server said so"))
     stage.advance_until_done(stage.caller("a", call))
 
-    pauses_s = [
+    backoffs_s = [
         later - before for before, later in zip(call.began_s, call.began_s[1:], strict=False)
     ]
 
-    assert pauses_s == sorted(pauses_s)
-    assert pauses_s[0] > 0
+    assert backoffs_s == sorted(backoffs_s)
+    assert backoffs_s[0] > 0
 
 
 @pytest.mark.parametrize("error", [RateLimited, Unavailable])

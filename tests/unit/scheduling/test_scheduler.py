@@ -434,7 +434,7 @@ def test_retries_have_the_deadline_of_callers_that_joined(stage: Stage) -> None:
 
 
 class Unexpected(Exception):
-    """An exception that is no `InvoicefsError`."""
+    """An exception that is not an `InvoicefsError`."""
 
 
 @pytest.mark.parametrize("parallel", [1, 3])
@@ -485,21 +485,21 @@ def test_unexpected_exceptions_keep_their_traceback(stage: Stage) -> None:
     assert call_that_breaks.__name__ in frames
 
 
-class Answer:
+class Response:
     """A large response."""
 
 
 @pytest.mark.parametrize("background", [False, True], ids=["foreground", "background"])
-def test_a_remembered_failure_does_not_keep_its_response_alive(
+def test_a_recent_failure_does_not_keep_its_response_alive(
     stage: Stage, *, background: bool
 ) -> None:
-    answers: list[weakref.ref[Answer]] = []
+    responses: list[weakref.ref[Response]] = []
 
     def call(_: Deadline) -> None:
-        answer = Answer()
-        answers.append(weakref.ref(answer))
+        response = Response()
+        responses.append(weakref.ref(response))
         try:
-            raise ValueError(answer)
+            raise ValueError(response)
         except ValueError as error:
             raise NotFound("404") from error
 
@@ -511,15 +511,15 @@ def test_a_remembered_failure_does_not_keep_its_response_alive(
     stage.settle()
     gc.collect()
 
-    assert answers[0]() is None
+    assert responses[0]() is None
 
 
 def test_result_is_not_kept_alive(stage: Stage) -> None:
-    answer = stage.fetch("a", lambda _: Answer())
+    response = stage.fetch("a", lambda _: Response())
     stage.settle()
-    alive = weakref.ref(answer)
+    alive = weakref.ref(response)
 
-    del answer
+    del response
     gc.collect()
 
     assert alive() is None

@@ -284,7 +284,7 @@ def test_planted_pickle_is_never_loaded(
 def test_a_plain_diskcache_loads_the_planted_pickle(
     store: Store, tmp_path: Path, folder: Path
 ) -> None:
-    """Shows that the test above can fail."""
+    """Check that the test above can fail."""
     trap = tmp_path / "sprung"
     store.save_namespaces(("system",))
     plant_in_the_row(folder, "meta", pickle.dumps(Bait(trap)))
