@@ -29,7 +29,7 @@ from invoicefs.urls import URL_EXAMPLE
 def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
     """Check everything that a mount needs, and say how to fix each problem.
 
-    Accepts the options of mount, except -o, -v, --foreground and --log-file, and their variables.
+    Accepts the options of mount and their variables, except -o, -v, --foreground and --log-file.
     Exits with status 1 if there is a problem.
     """
     from invoicefs.credentials.load import read_credentials

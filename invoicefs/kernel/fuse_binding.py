@@ -61,7 +61,7 @@ def _options(settings: Settings, source: str) -> dict[str, bool | int | str]:
     """Return the mount options, see mount.fuse(8).
 
     `attr_timeout` is 0 because with 1 s ``tar`` still got the size from before the download
-    (measured). `auto_cache` invalidates the page cache when size or mtime have changed.
+    (measured). `auto_cache` invalidates the page cache when size or mtime has changed.
     """
     options: dict[str, bool | int | str] = {
         "ro": True,

@@ -74,10 +74,11 @@ class Access:
             self._store.save_verdicts({self._key(request): after})
 
     def may_see(self, kind: str, namespace: str = "") -> bool:
-        """Return whether such a request was last allowed; raises `TimedOut` if the disk hangs.
+        """Return whether the verdict on such requests is `ALLOWED`.
 
         As long as there is no verdict, every call reads the store, because another mount with the
-        same credential may have been allowed such a request in the meantime.
+        same credential may have been allowed such a request in the meantime. Raises `TimedOut` if
+        the disk hangs.
         """
         request = _Request(self._credential(), kind, namespace)
         if self._known.get(request) is None:

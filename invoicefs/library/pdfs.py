@@ -165,7 +165,7 @@ class Pdfs:
     def evicted(self, invoices: Iterable[Invoice]) -> tuple[Invoice, ...]:
         """Return the invoices whose downloaded content is neither in the store nor fresh in memory.
 
-        Returns none if the store cannot be read.
+        Returns an empty tuple if the store cannot be read.
         """
         # Records are read before the store: a PDF downloaded in between is in the store by then.
         records = [(invoice, self._records.get(invoice)) for invoice in invoices]

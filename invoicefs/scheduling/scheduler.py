@@ -334,7 +334,8 @@ class Scheduler:
         with self._lock:
             idle_since_s = self._clock.monotonic_s()
             while not self._is_closed:
-                # Both use the same time; a job that became ready in between would be missed.
+                # `_take` and `_next_change_s` get the same time: otherwise a job that becomes ready
+                # in between would be missed.
                 now_s = self._clock.monotonic_s()
                 job = self._take(now_s)
                 if job is not None:

@@ -150,5 +150,5 @@ class Throttle:
 
 
 def jittered(wait_s: float, jitter: Callable[[], float]) -> float:
-    """Return half of a wait or more, at random: requests that began together retry separately."""
+    """Return between half and all of a wait, at random, so that retries are spread out."""
     return wait_s * (1 + jitter()) / 2

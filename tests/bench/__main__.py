@@ -36,7 +36,7 @@ _EXPLANATION = f"""\
 Medians of alternating rounds; the archive has {COUNTS[ARCHIVE]} invoices of \
 {PDF_BYTES // 1000} kB, and each request has a latency of {_LATENCY_S * 1000:.0f} ms. `6.3x` \
 is 6.3 times what invoicefs takes: more than 1x is in favour of invoicefs. Numbers without x \
-are counts."""
+or a unit are counts, or the ratio of two rows."""
 _NOTES = (
     "The pipelines are `curl | jq -r .pdf | base64 -d` for each name that `curl | jq` lists. All "
     "filesystems but invoicefs and fsspec.fuse get plain files from a server of the same latency.",
