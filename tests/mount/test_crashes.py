@@ -378,7 +378,7 @@ def check_that_no_invoice_is_lost(sandbox: Sandbox, mounts: Mounts, store: Path)
     check_warnings(mount, store)
     mount.kill()
     sandbox.close()
-    mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
+    mount = mounts.mount(*API_IS_GONE, words="cannot be used now")
     assert open_results(mounts, mount, NAMES) == DIGESTS
 
 
@@ -472,7 +472,7 @@ def test_damage_without_the_api_gives_right_bytes_or_errors(
     path = mounts.new_path()
     ended = mounts.command("mount", *API_IS_GONE, "--log-file", mounts.folder / "mnt.log", path)
     if ended.code == 0:
-        assert "cannot be reached" in ended.err
+        assert "cannot be used now" in ended.err
         check_that_nothing_is_lost(mounts, mounts.at(path))
         check_that_an_archive_keeps_all(mounts, mounts.at(path))
     else:
@@ -486,7 +486,7 @@ def test_a_corrupt_listing_without_the_api_is_an_error_not_a_shorter_one(
 ) -> None:
     corrupt(LONG_TEXT[:600].encode(), databases(place_store(unmounted)))
     sandbox.close()
-    mount = mounts.mount(*API_IS_GONE, words="cannot be reached")
+    mount = mounts.mount(*API_IS_GONE, words="cannot be used now")
     assert listed(mounts, mount / NAMESPACE) is None
     check_that_nothing_is_lost(mounts, mount)
     check_that_an_archive_keeps_all(mounts, mount)

@@ -95,7 +95,7 @@ def test_a_mount_serves_the_cache_while_the_api_is_unreachable(
     run("cat", mount / NAMESPACE / NAMES[0]).good()
     mounts.umount(mount)
     sandbox.close()
-    again = mounts.mount("--max-wait", "0s", words="cannot be reached")
+    again = mounts.mount("--max-wait", "0s", words="cannot be used now")
     assert run("ls", again / NAMESPACE).good().lines == NAMES
     assert run("cat", again / NAMESPACE / NAMES[0]).good().out == CONTENTS[NAMES[0]]
 

@@ -181,7 +181,7 @@ class _Stage:
         self._mounts.umount(self._mount)
         self._world.sandbox.inject(Fault(faults.reset()))
         options = (*_COMMON_OPTIONS, "--max-wait", "0s")
-        self._mount = self._mounts.mount(*options, words="cannot be reached")
+        self._mount = self._mounts.mount(*options, words="cannot be used now")
         return {Step.AFTERWARDS: now, Step.STORE: self._copied()}
 
     @contextmanager
