@@ -334,8 +334,7 @@ class Scheduler:
         with self._lock:
             idle_since_s = self._clock.monotonic_s()
             while not self._is_closed:
-                # `_take` and `_next_change_s` get the same time: otherwise a job that becomes ready
-                # in between would be missed.
+                # With two readings, a job that becomes ready between them would be missed.
                 now_s = self._clock.monotonic_s()
                 job = self._take(now_s)
                 if job is not None:
