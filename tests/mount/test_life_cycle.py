@@ -58,7 +58,7 @@ def test_the_mount_table_shows_type_source_and_safe_options(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:
     path = mounts.mount().path
-    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    lines = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
     (fields,) = [line.split() for line in lines if line.split()[4] == str(path)]
     assert {"ro", "nosuid", "nodev"} <= set(fields[5].split(","))
     after = fields[fields.index("-") + 1 :]
