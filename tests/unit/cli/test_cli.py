@@ -100,6 +100,9 @@ def test_help_of_mount_names_every_option_and_its_variable(run: Run) -> None:
             name = option.opts[-1].removeprefix("--")
             assert option.envvar == f"INVOICEFS_{name.replace('-', '_').upper()}"
             assert {f"--{name}", option.envvar} <= words
+    text = " ".join(ended.out.split())
+    assert "--fetch [on-open|on-stat]" in text
+    assert "INVOICEFS_FETCH; default: on-open]" in text
 
 
 @pytest.mark.parametrize("command", cli.cli.commands)

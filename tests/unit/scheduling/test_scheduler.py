@@ -223,17 +223,15 @@ def test_background_requests_are_dropped_without_background_slots(
     assert stage.fetch("a", stage.call("of the caller")) == "of the caller"
 
 
-def test_joining_ends_the_backoff_of_a_background_request(stage: Stage) -> None:
-    call = stage.call(Unavailable("503", retry_after_s=4.0), "content")
-    stage.start("a", call)
-    stage.settle()
-    assert call.attempts == 1
-
-    assert stage.fetch("a", stage.call("of the caller")) == "content"
-
-
-def test_joining_ends_the_background_cool_down_of_a_request(stage: Stage) -> None:
-    call = stage.call(RateLimited("429", retry_after_s=4.0), "content")
+@pytest.mark.parametrize(
+    "failure",
+    [Unavailable("503", retry_after_s=4.0), RateLimited("429", retry_after_s=4.0)],
+    ids=["backoff", "cool-down"],
+)
+def test_joining_ends_the_wait_of_a_background_request(
+    stage: Stage, failure: InvoicefsError
+) -> None:
+    call = stage.call(failure, "content")
     stage.start("a", call)
     stage.settle()
     assert call.attempts == 1

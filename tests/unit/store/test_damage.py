@@ -464,6 +464,17 @@ def replace_databases(folder: Path, alien: Callable[[Path], None]) -> None:
         alien(path)
 
 
+def reopened_with(alien: Callable[[Path], None], open_: OpenStore, folder: Path) -> Store:
+    """Open a store that was used for everything, and whose databases were replaced since."""
+    first = open_()
+    use_for_everything(first)
+    first.close()
+    replace_databases(folder, alien)
+    second = open_()
+    assert loaded(second, invoice()) is None
+    return second
+
+
 def count_damage_reports(caplog: pytest.LogCaptureFixture) -> int:
     return sum("damaged" in record.getMessage() for record in caplog.records)
 
@@ -475,12 +486,7 @@ def test_an_unusable_database_is_set_aside(
     alien: Callable[[Path], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first = open_()
-    use_for_everything(first)
-    first.close()
-    replace_databases(folder, alien)
-    second = open_()
-    assert loaded(second, invoice()) is None
+    second = reopened_with(alien, open_, folder)
     second.save_namespaces(("lost",))  # may be the first to find the damage
     second.save(invoice("lost"), content_of(pdf_of("lost")))
     use_for_everything(second)
@@ -501,12 +507,7 @@ def test_an_empty_or_missing_database_is_created_again(
     alien: Callable[[Path], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    first = open_()
-    use_for_everything(first)
-    first.close()
-    replace_databases(folder, alien)
-    second = open_()
-    assert loaded(second, invoice()) is None
+    second = reopened_with(alien, open_, folder)
     use_for_everything(second)
     second.close()
     assert count_damage_reports(caplog) <= 2
