@@ -1,19 +1,18 @@
 """A wrapper of ``diskcache`` that treats failures as cache misses; the only module that imports it.
 
 Anything missing, corrupt, truncated or written by another program is a miss. If a write fails, the
-value is not cached, and a line is logged; no invoice is lost. A corrupt database is abandoned and a
-new one is created. A database that cannot be opened, because the disk is full or another program
-has locked it, is tried again after a backoff, when it is next needed. Nothing is raised.
+value is not cached, and a line is logged; no invoice is lost. A corrupt database is abandoned for a
+new one. A database that cannot be opened, because the disk is full or another program has locked
+it, is tried again after a backoff, when it is next needed. Nothing is raised.
 
 Pickled values are neither written nor read, because diskcache unpickles any file in its folder
 (CVE-2025-69872). File names in the database that point outside the folder are refused, too.
 
-Threading: diskcache keeps one SQLite connection per thread. Call this from long-lived threads, not
-from FUSE callbacks (there it reopened the database every time: 600 us instead of 70, measured), and
-call `close` before each of these threads ends. `_lock` guards the replacement of the database, and
-`_abandoned`, the old databases, to which other threads may have connections. `_writing` is held
-during a write. SQLite only allows one write at a time anyway, but its own queue is unfair: one of
-ten threads may wait for more than two seconds (measured).
+Threading: diskcache keeps one SQLite connection per thread. Call this from long-lived threads, and
+`close` before each of them ends. `_lock` guards the replacement of the database, and `_abandoned`,
+the old databases, to which other threads may have connections. `_writing` is held during a write.
+SQLite only allows one write at a time anyway, but its own queue is unfair: one of ten threads may
+wait for more than two seconds (measured).
 """
 
 import logging
@@ -52,7 +51,7 @@ _MODES = (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY, diskcache.core.MO
 
 
 class DiskCache:
-    """Values by text keys. A value is text or bytes.
+    """Values, which are text or bytes, by text keys.
 
     The database is in the folder `NAME-1` of `parent`; if it becomes corrupt, a new one is created
     in the next folder: see `generations`. `failure` is the reason why the database cannot be
@@ -77,9 +76,12 @@ class DiskCache:
         """The number of the current database; it rises when a corrupt one has been replaced."""
         return self._generation
 
-    def get(self, key: str) -> Any:
-        """Return the value of a key, or None if there is none that can be read."""
-        return self._attempt("read", lambda cache: cache.get(key))
+    def get(self, key: str, *, as_file: bool = False) -> Any:
+        """Return the value of a key, or None if there is none that can be read.
+
+        If `as_file`, a value that is in a file is returned as that file, open.
+        """
+        return self._attempt("read", lambda cache: cache.get(key, read=as_file))
 
     def keys(self, at_most: int) -> set[str] | None:
         """Return all keys, or None if there are more than `at_most` or they cannot be read."""

@@ -9,13 +9,14 @@ There is one folder per API URL, with mode 0700, whose files have mode 0600. It 
 PDFs are addressed by their content, so saving the new record is all it takes to replace one, and
 two mounts that share a store can never mix two versions.
 
-A value that cannot be read and verified is a miss. If ``meta`` becomes corrupt, all records are
-lost except those still waiting to be written: after the next mount, the other invoices show an
-upper bound and the mtime of their period until they are downloaded again. Only `open_store` raises
-an exception: `StoreUnusable`.
+A value that cannot be read and verified is a miss; see also `verified_files`. If ``meta`` becomes
+corrupt, all records are lost except those still waiting to be written: after the next mount, the
+other invoices show an upper bound and the mtime of their period until they are downloaded again.
+Only `open_store` raises an exception: `StoreUnusable`.
 """
 
 import hashlib
+import io
 import logging
 import os
 import re
@@ -43,6 +44,7 @@ from invoicefs.store.disk_cache import DiskCache
 from invoicefs.store.metadata import Metadata
 from invoicefs.store.spill import SpilledPdf, spilled
 from invoicefs.store.sqlite_errors import TRANSIENT_ERRNOS
+from invoicefs.store.verified_files import VerifiedFiles
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class Store:
             cull_limit=_CULL_LIMIT,
             disk_min_file_size=_INLINE_BYTES,
         )
+        self._verified_files = VerifiedFiles(clock)
         self._meta = Metadata(folder, clock)
 
     @property
@@ -182,10 +185,8 @@ class Store:
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """Return the PDF that `facts` describes, verified; None if it is missing or corrupt."""
-        pdf = self._pdfs.get(facts.sha256)
-        if not isinstance(pdf, bytes) or len(pdf) != facts.size_bytes:
-            return None
-        return pdf if _is_pdf_of(facts.sha256, pdf) else None
+        pdf = self._verified_files.read(facts.sha256) or self._verified_pdf(facts.sha256)
+        return pdf if pdf is not None and len(pdf) == facts.size_bytes else None
 
     def digests(self) -> set[str] | None:
         """Return the SHA-256 of all PDFs on disk, or None if the disk cannot be read."""
@@ -208,6 +209,21 @@ class Store:
         except OSError as error:
             log.warning("Open PDFs cannot be written to %s: %s", self.folder, error.strerror)
             return None
+
+    def _verified_pdf(self, sha256: str) -> bytes | None:
+        """Read a PDF and verify it; if it is in a file, note that."""
+        found = self._pdfs.get(sha256, as_file=True)
+        if not isinstance(found, io.BufferedReader):
+            return found if isinstance(found, bytes) and _is_pdf_of(sha256, found) else None
+        with found:
+            try:
+                pdf = found.read()
+                if not _is_pdf_of(sha256, pdf):
+                    return None
+                self._verified_files.note(sha256, found)
+            except OSError:
+                return None
+        return pdf
 
     # Maintenance, which is possible while mounts use the store.
 

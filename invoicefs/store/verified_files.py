@@ -1,0 +1,82 @@
+"""Files of PDFs that have been verified and need not be verified again.
+
+Computing the SHA-256 of a PDF takes longer than reading it (measured: 55 us and 5 us for 100 kB).
+A file is read without that if this process has verified it before, and if device, inode, size,
+mtime and ctime are the same. Programs cannot set the ctime, so no write goes unnoticed. It has the
+resolution of the kernel's clock tick; so a file that was changed just now is not noted yet.
+
+Threading: the dictionary changes by single operations; its values are frozen.
+"""
+
+import os
+from typing import BinaryIO, Final, NamedTuple
+
+from invoicefs.clock import Clock
+
+_MAX_FILES: Final = 20_000  # about 10 MB; those beyond it are verified again
+_TICK_NS: Final = 20_000_000  # twice the longest tick of a kernel, CONFIG_HZ=100
+
+
+class _Identity(NamedTuple):
+    """What changes when a file is replaced or written to, see stat(2)."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, fd: int) -> "_Identity":
+        """Return the identity of an open file."""
+        status = os.fstat(fd)
+        return cls(
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+        )
+
+
+class _VerifiedFile(NamedTuple):
+    """The path of a file, and what identified it when it was verified."""
+
+    path: str
+    identity: _Identity
+
+
+class VerifiedFiles:
+    """The verified files by the keys of their content."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._files: dict[str, _VerifiedFile] = {}
+
+    def read(self, key: str) -> bytes | None:
+        """Return the content of a verified file; None if there is none, or it may have changed."""
+        known = self._files.get(key)
+        if known is None:
+            return None
+        try:
+            fd = os.open(known.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                content = os.read(fd, known.identity.size_bytes)
+                is_same = _Identity.of(fd) == known.identity
+            finally:
+                os.close(fd)
+        except OSError:  # the file was evicted, or the disk fails: the store finds out
+            is_same = False
+        if is_same and len(content) == known.identity.size_bytes:
+            return content
+        self._files.pop(key, None)
+        return None
+
+    def note(self, key: str, file: BinaryIO) -> None:
+        """Note that the content of an open file, which was read just now, is verified."""
+        identity = _Identity.of(file.fileno())
+        if self._clock.wall_ns() - identity.ctime_ns < _TICK_NS:
+            return
+        if len(self._files) >= _MAX_FILES:
+            self._files.pop(next(iter(self._files)), None)
+        self._files[key] = _VerifiedFile(file.name, identity)
