@@ -127,10 +127,6 @@ class ReadOnly(InvoicefsError):
     """A program tried to change the mounted folder."""
 
 
-class Outdated(InvoicefsError):
-    """The kernel still has an outdated size of a file that is being opened: retry the lookup."""
-
-
 class NameTooLong(InvoicefsError):
     """No file or directory can have a name of this length."""
 

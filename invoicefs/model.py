@@ -220,8 +220,7 @@ class Listing:
         return Listing(tuple(invoice for invoice in self.invoices if invoice.status in shown))
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """The attributes of a file or directory, except those that the whole mount shares."""
 
     inode: int

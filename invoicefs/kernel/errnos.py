@@ -13,7 +13,6 @@ from invoicefs.errors import (
     NameTooLong,
     NoAttribute,
     NotFound,
-    Outdated,
     OutOfDescriptors,
     OutOfMemory,
     RateLimited,
@@ -47,8 +46,6 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         BadHandle: errno.EBADF,
         NameTooLong: errno.ENAMETOOLONG,
         NoAttribute: errno.ENODATA,
-        # Never reaches a program: after ESTALE the kernel looks the name up and opens it again.
-        Outdated: errno.ESTALE,
     }
 )
 

@@ -1,81 +1,95 @@
-"""The FUSE adapter: paths, handles, stat dicts and errnos; the `Library` does everything else.
+"""The FUSE operations: paths, handles, and which errno a program gets.
 
-`InvoiceFilesystem.__call__` is the only place where exceptions become errnos, because fusepy calls
-every operation through it. It must raise nothing but an `OSError` with an errno: exceptions of
+`library.Library` does everything else, and `fuse_binding` knows the structures of libfuse.
+
+`InvoiceFilesystem.__call__` is the only place where exceptions become errnos, because every
+operation is called through it. It must raise nothing but an `OSError` with an errno: exceptions of
 ``requests`` are `OSError` with ``errno=None``, on which fusepy 3.0.1's own handler fails, and the
 kernel gets a random number (measured).
 
 An attribute with the name of a FUSE operation becomes that callback, so fields are private.
-``access``, ``flush`` and the xattr operations are left out on purpose: libfuse then answers the
-first of each with ENOSYS, and the kernel sends no more of them (measured: 169 upcalls -> 43 for an
-``ls -l`` of 20 files). ``--xattr`` mounts `XattrFilesystem` instead.
+``flush`` and the xattr operations are left out on purpose: libfuse then answers the first of each
+with ENOSYS, and the kernel sends no more of them (measured: 169 upcalls -> 43 for an ``ls -l`` of
+20 files). ``--xattr`` mounts `XattrFilesystem` instead.
 
 Threading: callbacks come from many threads at once. `_lock` guards changes to `_handles` and
 `_next_handle`, and is not held during calls to the library.
 """
 
 import errno
-import itertools
 import logging
 import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 from invoicefs.clock import Clock
 from invoicefs.errors import (
     BadHandle,
+    Denied,
     InvoicefsError,
     NameTooLong,
     NoAttribute,
     NotFound,
-    Outdated,
     ReadOnly,
 )
 from invoicefs.kernel import xattrs
+from invoicefs.kernel.applied_sizes import AppliedSizes
 from invoicefs.kernel.errnos import errno_of
-from invoicefs.kernel.size_notifier import SizeNotifier
-from invoicefs.library.directories import Entry
-from invoicefs.library.library import Library, OpenInvoice
+from invoicefs.kernel.first_lookups import FirstLookups
+from invoicefs.library.directories import Directory
+from invoicefs.library.library import Library
+from invoicefs.library.results import OpenInvoice
 from invoicefs.model import ROOT_INODE, Attributes
 from invoicefs.names import NAME_MAX_BYTES
-from invoicefs.settings import Settings
 
 log = logging.getLogger(__name__)
 
-BLOCK_SIZE_BYTES = 4096  # st_blksize, f_bsize
+BLOCK_SIZE_BYTES = 4096  # f_bsize
+
+DirectoryEntry = tuple[bytes, int, int]
+"""A name, its ``d_ino``, and its file type as in st_mode."""
 
 # Inode 0 would hide an entry, so these two have the inode of the root, which the kernel ignores.
-_DOTS: Final = tuple(Entry(name, ROOT_INODE, is_directory=True) for name in (".", ".."))
+_DOTS: tuple[DirectoryEntry, ...] = (
+    (b".", ROOT_INODE, stat.S_IFDIR),
+    (b"..", ROOT_INODE, stat.S_IFDIR),
+)
+
+
+class OpenFile(NamedTuple):
+    """An opened file; `is_applied` is false if the kernel may have another size than its own."""
+
+    handle: int
+    is_applied: bool
 
 
 class InvoiceFilesystem:
-    """The operations that fusepy calls, each with the arguments of its namesake in libfuse.
+    """The operations that libfuse calls, each with the arguments that fusepy gives it.
 
     `on_ready` is called once, when the kernel has accepted the mount. For `stat_outside`
-    see `SizeNotifier`. The class has more than 20 methods because every FUSE operation is one.
+    see `AppliedSizes`. The class has more than 20 methods because every FUSE operation is one.
     """
 
-    use_ns: Final = True  # times are whole nanoseconds
+    use_ns = True  # times are whole nanoseconds
     # Operations on a handle do not need a path, so libfuse need not build one.
-    flag_nullpath_ok: Final = 1
-    flag_nopath: Final = 1
+    flag_nullpath_ok = 1
+    flag_nopath = 1
 
     def __init__(
         self,
         library: Library,
-        settings: Settings,
         clock: Clock,
-        stat_outside: Callable[[str], None],
+        stat_outside: Callable[[str], bool],
         on_ready: Callable[[], None],
     ) -> None:
         self._library = library
-        self._settings = settings
-        self._sizes = SizeNotifier(library, clock, stat_outside)
+        self._sizes = AppliedSizes(self._shown, stat_outside)
+        self._first_lookups = FirstLookups(clock)
         self._on_ready = on_ready
         self._lock = threading.Lock()
-        self._handles: dict[int, OpenInvoice | tuple[Entry, ...]] = {}
+        self._handles: dict[int, OpenInvoice | Directory] = {}
         self._next_handle = 1
 
     def __call__(self, operation: str, *arguments: Any) -> Any:
@@ -100,44 +114,51 @@ class InvoiceFilesystem:
         """Report that the mount is usable; libfuse calls this once."""
         self._on_ready()
 
-    def getattr(self, path: str | None, handle: int | None = None) -> dict[str, int]:
-        """Answer ``stat`` and ``fstat``."""
+    def getattr(self, path: str | None, handle: int | None = None) -> Attributes:
+        """Answer ``stat`` and ``fstat``; without a handle there is always a path."""
         if handle is not None:
-            return self._stat(self._library.open_attributes(self._opened(handle)))
-        assert path is not None  # without a handle libfuse always has a path
-        return self._stat(self._sizes.attributes(path))
+            return self._library.open_attributes(self._opened(handle))
+        assert path is not None
+        return self._sizes.told(path)
+
+    def access(self, path: str, mode: int) -> None:
+        """Answer ``access``: nobody may execute an invoice, and the kernel checks the rest."""
+        if mode & os.X_OK and path.count("/") > 1:
+            raise Denied("an invoice is not a program")
 
     def opendir(self, path: str) -> int:
         """List a directory once for all reads of the handle, so that only ``opendir`` can fail."""
         return self._keep(self._library.directory(path))
 
-    def readdir(self, _path: str | None, handle: int) -> Iterator[tuple[str, dict[str, int], int]]:
-        """Answer ``getdents``: names with ``d_ino`` and ``d_type``."""
-        entries = self._handles.get(handle)
-        if not isinstance(entries, tuple):
+    def readdir(self, _path: str | None, handle: int) -> Iterator[DirectoryEntry]:
+        """Answer ``getdents``."""
+        directory = self._handles.get(handle)
+        if not isinstance(directory, Directory):
             raise BadHandle("not an open directory")
-        return map(_dirent, itertools.chain(_DOTS, entries))
+        return _entries(directory)
 
     def releasedir(self, _path: str | None, handle: int) -> None:
         """Forget a directory handle."""
         self._forget(handle)
 
-    def open(self, path: str, flags: int) -> int:
+    def open(self, path: str, flags: int) -> OpenFile:
         """Open an invoice, and pin its whole content to the handle."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("the folder is read-only")
         opened = self._library.open(path)
         try:
-            self._sizes.notify(path, opened)
+            is_applied = self._sizes.apply(path, self._library.open_attributes(opened))
         except Exception:
             self._library.release(opened)
             raise
-        return self._keep(opened)
+        return OpenFile(self._keep(opened), is_applied)
 
-    def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes:
+    def read(self, _path: str | None, size: int, offset: int, handle: int) -> bytes | memoryview:
         """Return a slice of the content of a handle; makes no request."""
         pdf = self._opened(handle).content.pdf
-        return pdf[offset : offset + size]
+        # A slice of bytes would be a copy.
+        part = memoryview(pdf) if isinstance(pdf, bytes) else pdf
+        return part[offset : offset + size]
 
     def release(self, _path: str | None, handle: int) -> None:
         """Release the content of a handle."""
@@ -163,34 +184,24 @@ class InvoiceFilesystem:
     chmod = chown = create = link = mkdir = mknod = rename = rmdir = _refuse_change
     symlink = truncate = unlink = utimens = write = _refuse_change
 
-    def _stat(self, attributes: Attributes) -> dict[str, int]:
-        settings = self._settings
-        if attributes.is_directory:
-            mode = stat.S_IFDIR | settings.directory_mode
-        else:
-            mode = stat.S_IFREG | settings.file_mode
-        return {
-            "st_ino": attributes.inode,
-            "st_mode": mode,
-            "st_nlink": attributes.links,
-            "st_uid": settings.uid,
-            "st_gid": settings.gid,
-            "st_size": attributes.size_bytes,
-            "st_blocks": attributes.blocks,
-            "st_blksize": BLOCK_SIZE_BYTES,
-            "st_atime": attributes.mtime_ns,
-            "st_mtime": attributes.mtime_ns,
-            "st_ctime": attributes.mtime_ns,
-        }
+    def _shown(self, path: str) -> Attributes:
+        """Return what ``stat`` shows; waits for a download only in a GETATTR."""
+        found = self._library.lookup(path)
+        if not found.may_wait:
+            return found.attributes
+        if self._first_lookups.was_looked_up(path):
+            return self._library.attributes(path)
+        self._first_lookups.note(path)
+        return found.attributes
 
-    def _keep(self, opened: OpenInvoice | tuple[Entry, ...]) -> int:
+    def _keep(self, opened: OpenInvoice | Directory) -> int:
         with self._lock:
             handle = self._next_handle
             self._next_handle += 1
             self._handles[handle] = opened
         return handle
 
-    def _forget(self, handle: int) -> OpenInvoice | tuple[Entry, ...] | None:
+    def _forget(self, handle: int) -> OpenInvoice | Directory | None:
         with self._lock:
             return self._handles.pop(handle, None)
 
@@ -223,16 +234,17 @@ class XattrFilesystem(InvoiceFilesystem):
         return xattrs.described(self._library.description(path))
 
 
-def _dirent(entry: Entry) -> tuple[str, dict[str, int], int]:
-    """Return an entry for libfuse, which only uses inode and file type of the stat dict."""
-    kind = stat.S_IFDIR if entry.is_directory else stat.S_IFREG
-    return entry.name, {"st_ino": entry.inode, "st_mode": kind}, 0
+def _entries(directory: Directory) -> Iterator[DirectoryEntry]:
+    yield from _DOTS
+    kind = stat.S_IFDIR if directory.has_directories else stat.S_IFREG
+    for entry in directory.entries:
+        yield entry.file_name.encode("utf-8", "surrogateescape"), entry.inode, kind
 
 
 def _is_worth_logging(operation: str, error: InvoicefsError) -> bool:
     """Return whether to log a failure; programs that probe for names would fill the log."""
     is_probing = isinstance(error, NotFound) and operation != "open"
-    return not (is_probing or isinstance(error, Outdated | NameTooLong | NoAttribute))
+    return not (is_probing or operation == "access" or isinstance(error, NameTooLong | NoAttribute))
 
 
 def _subject(arguments: tuple[Any, ...]) -> str:

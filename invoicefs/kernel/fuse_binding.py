@@ -1,100 +1,127 @@
-"""The binding to libfuse 2: loading it, mount options, and paths as bytes.
+"""fusepy's class `FUSE`, with a shorter way for the operations that programs use all the time.
 
-The only module that imports ``fuse`` (fusepy), which loads libfuse when it is imported.
+The only module that imports ``fuse`` (fusepy). That loads libfuse 2, which may be missing, so it is
+imported by `libfuse.load_binding` only.
+
+The operations of an `InvoiceFilesystem` return what they have found, and the methods below fill the
+structures of libfuse with it. The remaining operations take fusepy's usual way.
+
+Threading: libfuse calls the methods in threads of its own. They share nothing that changes.
 """
 
-import codecs
-import os
-import sys
-from typing import Any
+import ctypes
+import errno
+import stat
+from collections.abc import Callable
+from typing import Any, Final
 
+import fuse
+
+from invoicefs.clock import NS_PER_S
 from invoicefs.errors import UserError
 from invoicefs.kernel.filesystem import InvoiceFilesystem
+from invoicefs.kernel.thread_states import LastingThreadStates
+from invoicefs.model import Attributes
 from invoicefs.settings import Settings
 
-_PATH_CODEC = "invoicefs_path"
+BLOCK_SIZE_BYTES: Final = 4096  # st_blksize
+
+# A PYFUNCTYPE keeps the lock of the interpreter, unlike the type that fusepy uses: a long listing
+# calls this function once for each name.
+_ADD_ENTRY: Final = ctypes.PYFUNCTYPE(
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
+)
+_LARGEST_READ: Final = ctypes.c_char * (1 << 20)  # the kernel's FUSE_MAX_MAX_PAGES, see fuse_i.h
 
 
-def load_binding() -> Any:
-    """Return the Python binding of libfuse 2; raises `UserError` if it cannot be loaded."""
-    try:
-        import fuse  # loads libfuse, or the library that FUSE_LIBRARY_PATH names
-    except (ImportError, OSError, AttributeError) as error:
-        raise UserError(f"libfuse 2 cannot be loaded: {error}.") from error
-    if not hasattr(fuse, "FUSE"):
-        raise UserError(
-            f"{fuse.__file__} does not belong to fusepy. "
-            f"Install fusepy: {sys.executable} -m pip install fusepy"
-        )
-    return fuse
+class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
+    """Mounts a filesystem when it is created, and serves the kernel until it is unmounted.
 
-
-def serve(
-    filesystem: InvoiceFilesystem, mount_point: str, settings: Settings, *, source: str
-) -> None:
-    """Mount, and serve the kernel until the folder is unmounted or a signal arrives.
-
-    `source` is the name that ``df`` and ``mount`` show. Raises `UserError` if libfuse 2 cannot be
-    loaded or cannot mount; in the latter case libfuse prints the reason to stderr.
+    Raises `RuntimeError` if libfuse cannot mount, and `UserError` if the mount is not ready then.
     """
-    fuse = load_binding()
-    # The kernel's paths are bytes. fusepy decodes them strictly and would return EINVAL for a path
-    # that is not UTF-8; the right error for a name that does not exist is ENOENT.
-    codecs.register(_path_codec)
-    options = {name: _as_path(value) for name, value in _options(settings, source).items()}
-    try:
-        fuse.FUSE(
-            filesystem, _as_path(mount_point), foreground=True, encoding=_PATH_CODEC, **options
-        )
-    except RuntimeError as error:
-        raise UserError(
-            f"libfuse could not mount {mount_point} (it ended with {error})."
-        ) from error
+
+    operations: InvoiceFilesystem
+
+    def __init__(
+        self,
+        filesystem: InvoiceFilesystem,
+        mount_point: str,
+        settings: Settings,
+        **options: Any,
+    ) -> None:
+        self._settings = settings
+        self._states = LastingThreadStates()
+        self._is_ready = True
+        super().__init__(filesystem, mount_point, foreground=True, **options)
+        if not self._is_ready:
+            raise UserError("The mount could not be made available: see the log.")
+
+    def _wrapper(self, callback: Callable[..., int | None], *arguments: Any) -> int:
+        """Call a method for libfuse; returns its result, or a negative errno."""
+        self._states.keep()
+        try:
+            return callback(*arguments) or 0
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+
+    def init(self, _connection: Any) -> None:
+        """Report that the mount is usable, or end it if that fails."""
+        try:
+            self.operations("init", "/")
+        except OSError:
+            self._is_ready = False
+            fuse.fuse_exit()
+
+    def getattr(self, path: bytes, status: Any) -> None:
+        """Answer LOOKUP, and GETATTR without a handle."""
+        self._fill(status.contents, self.operations("getattr", _decoded(path)))
+
+    def fgetattr(self, _path: bytes | None, status: Any, info: Any) -> None:
+        """Answer GETATTR with a handle."""
+        self._fill(status.contents, self.operations("getattr", None, info.contents.fh))
+
+    def open(self, path: bytes, info: Any) -> None:
+        """Answer OPEN."""
+        opened = self.operations("open", _decoded(path), info.contents.flags)
+        info.contents.fh = opened.handle
+        info.contents.direct_io = not opened.is_applied
+
+    def read(self, _path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
+        """Answer READ: copy from the content of the handle into the buffer of libfuse."""
+        part = self.operations("read", None, size, offset, info.contents.fh)
+        target = memoryview(_LARGEST_READ.from_address(ctypes.addressof(buffer.contents)))
+        target.cast("B")[: len(part)] = part
+        return len(part)
+
+    def readdir(
+        self, _path: bytes | None, buffer: int, filler: Any, _offset: int, info: Any
+    ) -> None:
+        """Answer READDIR: names with ``d_ino`` and ``d_type``; libfuse keeps all until the end."""
+        add = ctypes.cast(filler, _ADD_ENTRY)
+        status = fuse.c_stat()
+        address = ctypes.addressof(status)
+        for name, inode, mode in self.operations("readdir", None, info.contents.fh):
+            status.st_ino, status.st_mode = inode, mode
+            add(buffer, name, address, 0)
+
+    def _fill(self, status: Any, attributes: Attributes) -> None:
+        """Fill a ``struct stat``; libfuse has cleared it."""
+        settings = self._settings
+        if attributes.is_directory:
+            status.st_mode = stat.S_IFDIR | settings.directory_mode
+        else:
+            status.st_mode = stat.S_IFREG | settings.file_mode
+        status.st_ino = attributes.inode
+        status.st_nlink = attributes.links
+        status.st_uid = settings.uid
+        status.st_gid = settings.gid
+        status.st_size = attributes.size_bytes
+        status.st_blocks = attributes.blocks
+        status.st_blksize = BLOCK_SIZE_BYTES
+        seconds, nanoseconds = divmod(attributes.mtime_ns, NS_PER_S)
+        for time in (status.st_atimespec, status.st_mtimespec, status.st_ctimespec):
+            time.tv_sec, time.tv_nsec = seconds, nanoseconds
 
 
-def encoded(path: str) -> bytes:
-    """Return a path as the bytes that the kernel uses."""
-    return path.encode("utf-8", "surrogateescape")
-
-
-def _options(settings: Settings, source: str) -> dict[str, bool | int | str]:
-    """Return the mount options, see mount.fuse(8).
-
-    `attr_timeout` is 0 because with 1 s ``tar`` still got the size from before the download
-    (measured). `auto_cache` invalidates the page cache when size or mtime has changed.
-    """
-    options: dict[str, bool | int | str] = {
-        "ro": True,
-        "nosuid": True,
-        "nodev": True,
-        "attr_timeout": 0,
-        "auto_cache": True,
-        "use_ino": True,
-        "auto_unmount": True,
-        "fsname": source.replace("\\", "\\\\").replace(",", "\\,"),
-        "subtype": "invoicefs",
-    }
-    if settings.allow_other:
-        # Only `default_permissions` makes the kernel check permission bits; it costs an upcall per
-        # path component.
-        options |= {"allow_other": True, "default_permissions": True}
-    return options
-
-
-def _path_codec(name: str) -> codecs.CodecInfo | None:
-    """Return a codec for UTF-8 that keeps invalid bytes as lone surrogates, like `os.fsdecode`."""
-    if name != _PATH_CODEC:
-        return None
-    return codecs.CodecInfo(
-        name=_PATH_CODEC,
-        encode=lambda text, _errors="strict": (encoded(text), len(text)),
-        decode=lambda data, _errors="strict": (
-            bytes(data).decode("utf-8", "surrogateescape"),
-            len(data),
-        ),
-    )
-
-
-def _as_path(value: Any) -> Any:
-    """Return command-line text as `_path_codec` decodes it, to keep its bytes in any locale."""
-    return os.fsencode(value).decode("utf-8", "surrogateescape") if type(value) is str else value
+def _decoded(path: bytes) -> str:
+    return path.decode("utf-8", "surrogateescape")

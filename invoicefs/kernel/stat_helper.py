@@ -5,10 +5,10 @@ answers. If the process is killed while the thread waits, no answer ever comes, 
 the kernel stays open, and every program that waits for the mount hangs until root aborts the
 connection (measured: two of four runs of twenty ``kill -9`` under load). So another process waits.
 
-The helper receives numbered paths and sends back their numbers, over a socket that preserves
-message boundaries, and ends with the process that started it. It imports only the standard
-library, knows no secret, and uses no environment variable. The mount works without it, too: then
-the kernel is made to ask by ESTALE, see `size_notifier`.
+The helper receives numbered paths and sends back their numbers with the device on which it found
+them, over a socket that preserves message boundaries, and ends with the process that started it. It
+imports only the standard library, knows no secret, and uses no environment variable. The mount
+works without it, too: see `applied_sizes`.
 
 Threading: a message is sent in one step, and `_waiting` changes by single assignments.
 """
@@ -32,17 +32,31 @@ STAT_TIMEOUT_S: Final = 5.0
 
 _EXIT_TIMEOUT_S = 1.0
 _CONCURRENT_STATS = 16
-_NUMBER_BYTES = 8
-_MESSAGE_BYTES = _NUMBER_BYTES + 4096  # PATH_MAX, see limits.h
+_NUMBER = struct.Struct("=Q")
+_REPLY = struct.Struct("=QQ")  # the number of the path, and the device or _NO_DEVICE
+_NO_DEVICE = 0  # no mounted filesystem has it
+_MESSAGE_BYTES = _NUMBER.size + 4096  # PATH_MAX, see limits.h
+
+
+class _Stat:
+    """A stat in progress; `device` is where the file was found."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+        self.device = _NO_DEVICE
 
 
 class StatHelper:
-    """The helper process, as the mount uses it; ``ps`` shows `mount_point` in its arguments."""
+    """The helper process, as the mount uses it; ``ps`` shows `mount_point` in its arguments.
+
+    `device` is the number of the mounted filesystem as MAJOR:MINOR, once that is known.
+    """
 
     def __init__(self, mount_point: str) -> None:
+        self.device: str | None = None
         self._mount_point = os.fsencode(mount_point)
         self._numbers = itertools.count(1)
-        self._waiting: dict[bytes, threading.Event] = {}
+        self._waiting: dict[int, _Stat] = {}
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # A stopped helper process (SIGSTOP) receives no messages, so sending must time out.
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(STAT_TIMEOUT_S))
@@ -54,21 +68,23 @@ class StatHelper:
             log.warning("The helper process for stat cannot be used: %s", error)
             self.close()
 
-    def stat(self, path: str) -> None:
-        """Make the kernel ask for the size of a path, which begins with a slash.
+    def stat(self, path: str) -> bool:
+        """Make the kernel ask for the attributes of a path, which begins with a slash, twice.
 
-        Returns when the stat has finished, or after `STAT_TIMEOUT_S`; raises nothing.
+        Returns whether it has asked this mount, which it may not have if the mount point leads
+        elsewhere now; waits at most `STAT_TIMEOUT_S`, and raises nothing.
         """
-        number = next(self._numbers).to_bytes(_NUMBER_BYTES, "big")
-        answered = self._waiting[number] = threading.Event()
+        number = next(self._numbers)
+        stat = self._waiting[number] = _Stat()
         try:
             encoded = path.encode("utf-8", "surrogateescape")
-            self._channel.send(number + self._mount_point + encoded)
-            answered.wait(STAT_TIMEOUT_S)
+            self._channel.send(_NUMBER.pack(number) + self._mount_point + encoded)
+            stat.is_over.wait(STAT_TIMEOUT_S)
         except OSError:
             pass  # the helper process was killed, or the path is too long to exist
         finally:
             self._waiting.pop(number, None)
+        return f"{os.major(stat.device)}:{os.minor(stat.device)}" == self.device
 
     def close(self) -> None:
         """End the helper process."""
@@ -82,11 +98,13 @@ class StatHelper:
 
     def _receive(self) -> None:
         with suppress(OSError):  # closed
-            while number := self._channel.recv(_NUMBER_BYTES):
-                if answered := self._waiting.pop(number, None):
-                    answered.set()
-        for answered in tuple(self._waiting.values()):
-            answered.set()
+            while reply := self._channel.recv(_REPLY.size):
+                number, device = _REPLY.unpack(reply)
+                if stat := self._waiting.pop(number, None):
+                    stat.device = device
+                    stat.is_over.set()
+        for stat in tuple(self._waiting.values()):
+            stat.is_over.set()
 
 
 def _start(mount_point: str, channel: socket.socket) -> "subprocess.Popen[bytes] | None":
@@ -123,10 +141,12 @@ def main() -> None:
 
 
 def _stat(channel: socket.socket, message: bytes) -> None:
+    path, device = message[_NUMBER.size :], _NO_DEVICE
     with suppress(OSError, ValueError):  # the program that opens the file gets the error
-        os.stat(message[_NUMBER_BYTES:])
+        os.stat(path)
+        device = os.stat(path).st_dev
     with suppress(OSError):  # the mount has ended
-        channel.send(message[:_NUMBER_BYTES])
+        channel.send(_REPLY.pack(*_NUMBER.unpack_from(message), device))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from invoicefs.library.library import Description
+from invoicefs.library.results import Description
 
 ERROR = "user.invoicefs.error"
 """The attribute that says why the last open failed. It is not listed, so that it is not copied."""

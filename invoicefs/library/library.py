@@ -5,22 +5,20 @@ content), and does not know FUSE. Each operation has one deadline for everything
 methods for the kernel, only `lookup`, `attributes`, `directory` and `open` make requests; they
 return complete results, so reading open content makes no request.
 
-Threading: every method may be called from many threads at once, even from short-lived ones such as
-those of FUSE callbacks: the store is only read in the threads of `disk`. `_open_errors` changes by
-single assignments.
+Threading: every method may be called from many threads at once; the store is only read in the
+threads of `disk`, because the disk may hang. `_open_errors` changes by single assignments.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
-from invoicefs.clock import NS_PER_S, Clock, Deadline
+from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import InvoicefsError, NotFound
 from invoicefs.library.access import Access
 from invoicefs.library.directories import (
-    Entry,
+    Directory,
+    NamespaceEntry,
     directory_attributes,
-    namespace_entry,
     path_parts,
 )
 from invoicefs.library.downloads import Downloads
@@ -31,12 +29,12 @@ from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.ports import Api, Store
 from invoicefs.library.read_ahead import ReadAhead
 from invoicefs.library.record_cache import RecordCache
+from invoicefs.library.results import Counts, Description, Found, OpenInvoice, Usage
 from invoicefs.library.stat_downloads import StatDownloads
 from invoicefs.model import (
     ROOT_INODE,
     Attributes,
     Invoice,
-    OpenContent,
     namespace_inode,
     unlisted_invoice,
 )
@@ -44,49 +42,6 @@ from invoicefs.names import invoice_name
 from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
-
-_KERNEL_CACHE_S = 5  # the kernel's entry_timeout is 1 s; the rest is for slow machines
-
-
-@dataclass(frozen=True, slots=True)
-class OpenInvoice:
-    """An invoice whose content is pinned until it is released.
-
-    `is_young` is true if the kernel may still have the size from before the download.
-    """
-
-    invoice: Invoice
-    content: OpenContent
-    is_young: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """The known properties of an invoice; if it is not listed, at most its SHA-256, in hex."""
-
-    invoice: Invoice | None
-    sha256: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What ``statfs`` shows: the sum of all known sizes, and the number of inodes."""
-
-    size_bytes: int
-    files: int
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """The counters of a mount; `open` is the number of invoices that are open now."""
-
-    namespaces: int
-    invoices: int
-    fetched: int
-    fetched_bytes: int
-    open: int
-    downloads: int
-    hits: int
 
 
 class Library:
@@ -147,27 +102,45 @@ class Library:
 
     # For the kernel.
 
-    def lookup(self, path: str) -> Attributes:
+    def lookup(self, path: str) -> Found:
         """Return the attributes of a path without waiting for a listed invoice's download."""
-        return self._attributes(path, waits=False)
+        match path_parts(path):
+            case [directory, name]:
+                invoice = self._pdfs.pinned(f"{directory}/{name}")
+                if invoice is None:
+                    invoice = self._existing(directory, name, self._deadline())
+                found = self._pdfs.stat(invoice)
+                may_wait = found.has_changed or self._stat_downloads.is_for_every_stat
+                return Found(found.attributes, may_wait)
+            case parts:
+                return Found(self._directory_attributes(parts))
 
     def attributes(self, path: str) -> Attributes:
         """Return what ``stat`` shows for a path."""
-        return self._attributes(path, waits=True)
+        match path_parts(path):
+            case [directory, name]:
+                invoice = self._pdfs.pinned(f"{directory}/{name}")
+                if invoice is None:
+                    deadline = self._deadline()
+                    invoice = self._existing(directory, name, deadline)
+                    siblings = self._listings.last_listing(invoice.namespace)
+                    self._stat_downloads.stat(invoice, siblings, deadline)
+                return self._pdfs.attributes(invoice)
+            case parts:
+                return self._directory_attributes(parts)
 
-    def directory(self, path: str) -> tuple[Entry, ...]:
-        """Return the names in a directory, without ``.`` and ``..``, ordered by inode."""
+    def directory(self, path: str) -> Directory:
+        """Return the names in a directory."""
         deadline = self._deadline()
         match path_parts(path):
             case []:
-                entries = map(namespace_entry, self._namespaces.all(deadline))
-                return tuple(sorted(entries, key=lambda entry: entry.inode))
+                entries = map(NamespaceEntry.of, self._namespaces.all(deadline))
+                by_inode = sorted(entries, key=lambda entry: entry.inode)
+                return Directory(by_inode, has_directories=True)
             case [directory]:
                 namespace = self._namespaces.of_directory(directory, deadline)
                 listing = self._listings.listing(namespace, deadline)
-                return tuple(
-                    Entry(name, invoice.inode) for name, invoice in listing.by_file_name.items()
-                )
+                return Directory(listing.invoices, has_directories=False)
             case _:
                 raise NotFound(f"{path} is not a directory")
 
@@ -250,7 +223,7 @@ class Library:
     def download_again(self, path: str) -> None:
         """Download an invoice and replace its cached copy; raises the error if that fails."""
         deadline = self._deadline()
-        invoice, _ = self._find(path, deadline)
+        invoice = self._find(path, deadline)
         self._downloads.replace(invoice, deadline)
 
     def _refresh_all(self, deadline: Deadline) -> None:
@@ -282,10 +255,10 @@ class Library:
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:
         invoice = self._pdfs.pinned(path.removeprefix("/"))
         if invoice is None:
-            invoice, _ = self._find(path, deadline)
+            invoice = self._find(path, deadline)
         self._read_ahead.visit(invoice, self._listings.last_listing(invoice.namespace))
         content = self._pdfs.open(invoice, deadline)
-        return OpenInvoice(invoice, content, self._is_young(content))
+        return OpenInvoice(invoice, content)
 
     def _description(self, directory: str, name: str) -> Description:
         invoice = self._pdfs.pinned(f"{directory}/{name}")
@@ -297,23 +270,15 @@ class Library:
             return Description(None, self._pdfs.sha256(unlisted_invoice(directory, unlisted)))
         return Description(None, None)
 
-    def _attributes(self, path: str, *, waits: bool) -> Attributes:
-        match path_parts(path):
+    def _directory_attributes(self, parts: list[str]) -> Attributes:
+        match parts:
             case []:
                 links = 2 + self._namespaces.count
                 return directory_attributes(ROOT_INODE, mtime_ns=0, links=links)
             case [directory]:
                 return self._namespace_attributes(directory)
-            case [directory, name]:
-                return self._invoice_attributes(directory, name, waits=waits)
             case _:
-                raise NotFound(f"{path} is too deep")
-
-    def _is_young(self, content: OpenContent) -> bool:
-        """Return whether the kernel may still have the size from before the download."""
-        facts = content.record.content
-        age_ns = self._clock.wall_ns() - facts.fetched_ns if facts else 0
-        return not age_ns >= _KERNEL_CACHE_S * NS_PER_S
+                raise NotFound(f"{parts[-1]} is too deep")
 
     def _namespace_attributes(self, directory: str) -> Attributes:
         # A directory in which something is open exists, so a stat of it need not wait for the API.
@@ -324,24 +289,20 @@ class Library:
         newest_ns = self._pdfs.mtime_ns(invoices[-1]) if invoices else 0
         return directory_attributes(namespace_inode(namespace), newest_ns, links=2)
 
-    def _invoice_attributes(self, directory: str, name: str, *, waits: bool) -> Attributes:
-        deadline = self._deadline()
-        invoice = self._pdfs.pinned(f"{directory}/{name}")
-        if invoice is None:
-            invoice, is_listed = self._find(f"/{directory}/{name}", deadline)
-            if not is_listed and not self._pdfs.was_downloaded(invoice):
-                # Only a PDF request can determine whether this invoice exists.
-                self._downloads.fetch(invoice, deadline)
-            if waits:
-                siblings = self._listings.last_listing(invoice.namespace)
-                self._stat_downloads.stat(invoice, siblings, deadline)
-        return self._pdfs.attributes(invoice)
+    def _existing(self, directory: str, name: str, deadline: Deadline) -> Invoice:
+        """Return the invoice with these names; raises `NotFound` if there is none."""
+        namespace = self._namespaces.of_directory(directory, deadline)
+        invoice, is_listed = self._listings.invoice(namespace, name, deadline)
+        if not is_listed and not self._pdfs.was_downloaded(invoice):
+            # Only a PDF request can determine whether this invoice exists.
+            self._downloads.fetch(invoice, deadline)
+        return invoice
 
-    def _find(self, path: str, deadline: Deadline) -> tuple[Invoice, bool]:
+    def _find(self, path: str, deadline: Deadline) -> Invoice:
         match path_parts(path):
             case [directory, name]:
                 namespace = self._namespaces.of_directory(directory, deadline)
-                return self._listings.invoice(namespace, name, deadline)
+                return self._listings.invoice(namespace, name, deadline)[0]
             case _:
                 raise NotFound(f"{path} is not an invoice")
 

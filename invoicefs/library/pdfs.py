@@ -14,7 +14,7 @@ without a lock, and only once: all attributes come from the same record.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from invoicefs.clock import Deadline
 from invoicefs.library.access import PDF, Access
@@ -27,17 +27,28 @@ from invoicefs.model import BLOCK_BYTES, Attributes, Invoice, Listing, OpenConte
 from invoicefs.scheduling.disk_threads import DiskThreads
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """The record that ``stat`` shows, and whether an open handle pins it."""
+class Stat(NamedTuple):
+    """What ``stat`` shows; `has_changed` if the listing has another version than was downloaded."""
+
+    attributes: Attributes
+    has_changed: bool
+
+
+class _Shown(NamedTuple):
+    """The record that ``stat`` shows, and the freshness of its content, or None if it is pinned."""
 
     record: Record | None
-    is_pinned: bool
+    freshness: Freshness | None
 
     @property
     def size_bytes(self) -> int | None:
         """The size of the content that was downloaded last, or None."""
         return self.record.content.size_bytes if self.record and self.record.content else None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the next open will serve content of the same version."""
+        return self.freshness is None or self.freshness is Freshness.FRESH
 
 
 class Pdfs:
@@ -74,18 +85,23 @@ class Pdfs:
 
     # Attributes; memory only.
 
-    def attributes(self, invoice: Invoice) -> Attributes:
-        """Return what ``stat`` shows."""
+    def stat(self, invoice: Invoice) -> Stat:
+        """Return what ``stat`` shows, and whether the invoice has changed since its download."""
         shown = self._shown(invoice)
         is_exact = self._is_exact(invoice, shown)
         known_bytes = shown.size_bytes or 0
-        return Attributes(
+        attributes = Attributes(
             inode=invoice.inode,
             mtime_ns=_mtime_ns(invoice, shown.record),
             # A mount with a larger limit may have stored more than this one allows.
             size_bytes=known_bytes if is_exact else max(known_bytes, self._max_pdf_size_bytes),
             blocks=-(-known_bytes // BLOCK_BYTES) if is_exact else 0,
         )
+        return Stat(attributes, shown.freshness is Freshness.CHANGED)
+
+    def attributes(self, invoice: Invoice) -> Attributes:
+        """Return what ``stat`` shows."""
+        return self.stat(invoice).attributes
 
     def mtime_ns(self, invoice: Invoice) -> int:
         """Return the mtime that ``stat`` shows."""
@@ -94,9 +110,8 @@ class Pdfs:
     def sha256(self, invoice: Invoice) -> str | None:
         """Return the SHA-256, in hex, of content that is not stale, or None."""
         shown = self._shown(invoice)
-        is_current = shown.is_pinned or self._freshness(invoice, shown) is Freshness.FRESH
         facts = shown.record.content if shown.record else None
-        return facts.sha256 if is_current and facts else None
+        return facts.sha256 if shown.is_current and facts else None
 
     def is_exact(self, invoice: Invoice) -> bool:
         """Return whether `attributes` shows the true size, not an upper bound."""
@@ -104,12 +119,11 @@ class Pdfs:
 
     def has_changed(self, invoice: Invoice) -> bool:
         """Return whether, according to the listing, the invoice has changed since its download."""
-        shown = self._shown(invoice)
-        return not shown.is_pinned and self._freshness(invoice, shown) is Freshness.CHANGED
+        return self._shown(invoice).freshness is Freshness.CHANGED
 
     def is_wanted_ahead(self, invoice: Invoice) -> bool:
         """Return whether a download ahead could save the next open from waiting."""
-        return not self._shown(invoice).is_pinned and self._downloads.is_wanted_ahead(invoice)
+        return self.pinned(invoice.key) is None and self._downloads.is_wanted_ahead(invoice)
 
     def downloaded_bytes(self, invoice: Invoice) -> int | None:
         """Return the size of the content that was downloaded last, or None."""
@@ -188,22 +202,18 @@ class Pdfs:
 
     def _shown(self, invoice: Invoice) -> _Shown:
         pin = self._pins.get(invoice.key)
-        return (
-            _Shown(pin.content.record, True) if pin else _Shown(self._records.get(invoice), False)
-        )
-
-    def _freshness(self, invoice: Invoice, shown: _Shown) -> Freshness:
-        return self._downloads.freshness(invoice, shown.record)
+        if pin is not None:
+            return _Shown(pin.content.record, None)
+        record = self._records.get(invoice)
+        return _Shown(record, self._downloads.freshness(invoice, record))
 
     def _is_exact(self, invoice: Invoice, shown: _Shown) -> bool:
         """Return whether the next open will serve content of the recorded size.
 
         Evicted content is downloaded again, and only final content is certain to keep its size.
         """
-        if shown.is_pinned:
-            return True
-        if self._freshness(invoice, shown) is not Freshness.FRESH:
-            return False
+        if shown.freshness is None or not shown.is_current:
+            return shown.is_current
         return not invoice.active or self._downloads.in_memory(invoice) is not None
 
 

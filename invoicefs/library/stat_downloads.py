@@ -41,13 +41,16 @@ _ALL = ""  # a scope that covers all invoices; no namespace and no key is empty
 
 
 class StatDownloads:
-    """Downloads invoices before a ``stat`` of them is answered."""
+    """Downloads invoices before a ``stat`` of them is answered.
+
+    `is_for_every_stat` is true with ``--fetch on-stat``.
+    """
 
     def __init__(self, pdfs: Pdfs, downloads: Downloads, clock: Clock, settings: Settings) -> None:
         self._pdfs = pdfs
         self._downloads = downloads
         self._clock = clock
-        self._is_for_every_stat = settings.fetch is Fetch.ON_STAT
+        self.is_for_every_stat = settings.fetch is Fetch.ON_STAT
         self._read_ahead = ReadAhead(
             downloads.start,
             self._is_wanted,
@@ -64,7 +67,7 @@ class StatDownloads:
         `siblings` are the invoices that are shown in its namespace.
         """
         try:
-            if self._is_for_every_stat:
+            if self.is_for_every_stat:
                 self._read_ahead.visit(invoice, siblings)
             # Without time left, a failed download would say nothing about the API.
             if deadline.left_s() > 0 and self._is_wanted(invoice):
@@ -77,7 +80,7 @@ class StatDownloads:
     def _is_wanted(self, invoice: Invoice) -> bool:
         if self._is_backing_off(invoice):
             return False
-        if self._is_for_every_stat:
+        if self.is_for_every_stat:
             return not self._pdfs.is_exact(invoice)
         return self._pdfs.has_changed(invoice)
 

@@ -8,7 +8,7 @@ from invoicefs.api.client import Api
 from invoicefs.clock import Deadline, SystemClock
 from invoicefs.credentials.load import Credentials, refusal
 from invoicefs.errors import Denied, InvoicefsError, Unauthenticated, UserError
-from invoicefs.kernel.fuse_binding import load_binding
+from invoicefs.kernel.libfuse import load_binding
 from invoicefs.mount import mountpoint, preflight
 from invoicefs.settings import Settings
 from invoicefs.store.store import open_store, store_folder

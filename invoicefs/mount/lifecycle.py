@@ -10,7 +10,7 @@ This module connects `api`, `store` and `library`, which do not import each othe
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from invoicefs.api.client import Api
 from invoicefs.clock import Clock, SystemClock
@@ -21,7 +21,7 @@ from invoicefs.errors import (
 )
 from invoicefs.folders import NewFolder
 from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
-from invoicefs.kernel.fuse_binding import serve
+from invoicefs.kernel.libfuse import serve
 from invoicefs.kernel.stat_helper import StatHelper
 from invoicefs.library.access import Access
 from invoicefs.library.library import Library
@@ -151,22 +151,28 @@ def _serve_tenant(
             credential=credentials.description,
         )
         with closing(ControlSocket(server.respond)) as control:
-
-            def on_mounted() -> None:
-                # mountinfo lists the mount now; the folder responds only when this has returned.
-                if mount := mountpoint.last_mount(place.real_path):
-                    control.open(mount.device)
-                events.on_ready()
-
-            _serve_library(library, settings, place, clock, replace(events, on_ready=on_mounted))
+            _serve_library(library, control, settings, place, clock, events)
 
 
 def _serve_library(
-    library: Library, settings: Settings, place: _Place, clock: Clock, events: _Events
+    library: Library,
+    control: ControlSocket,
+    settings: Settings,
+    place: _Place,
+    clock: Clock,
+    events: _Events,
 ) -> None:
     kind = XattrFilesystem if settings.xattr else InvoiceFilesystem
     with closing(StatHelper(place.path)) as stat_helper:
-        filesystem = kind(library, settings, clock, stat_helper.stat, events.on_ready)
+
+        def on_mounted() -> None:
+            # mountinfo lists the mount now; the folder responds only when this has returned.
+            if mount := mountpoint.last_mount(place.real_path):
+                stat_helper.device = mount.device
+                control.open(mount.device)
+            events.on_ready()
+
+        filesystem = kind(library, clock, stat_helper.stat, on_mounted)
         try:
             serve(filesystem, place.path, settings, source=place.source)
         finally:

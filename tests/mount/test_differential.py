@@ -115,12 +115,6 @@ EXPECTED = (
         "Without a block device, the kernel's FUSE module returns block 0, which means none.",
     ),
     Expected(
-        r"(access|faccessat)\(.*mode='[RWX_OK|]*X_OK.*",
-        "EACCES",
-        "0",
-        "access(2) always succeeds, which saves upcalls; execve itself is still refused.",
-    ),
-    Expected(
         r".*y\{252\}\.pdf.*",
         "ENOENT|EROFS",
         "ENAMETOOLONG",

@@ -56,7 +56,6 @@ import contextlib, os, sys
 for folder, _, names in os.walk(sys.argv[1]):
     for name in names:
         path = os.path.join(folder, name)
-        os.access(path, os.R_OK)
         with contextlib.suppress(OSError):
             os.listxattr(path)
         with contextlib.suppress(OSError):
@@ -100,11 +99,12 @@ def test_listing_a_folder_costs_no_needless_upcalls(
 
 def test_copying_costs_no_needless_upcalls(never_opened: Mount, tmp_path: Path) -> None:
     counts = upcalls(never_opened, cp_r, tmp_path / "copy")
-    assert_at_most(counts, (N + 1) + (5 * N + 2), opens=N)
+    # Two are the look at a new file, see `kernel.applied_sizes`.
+    assert_at_most(counts, (N + 1) + ((4 + 2) * N + 2), opens=N)
 
 
 def assert_at_most(counts: Counter[str], stats: int, opens: int = 0) -> None:
-    """Check the number of upcalls; others, such as ACCESS, are not allowed.
+    """Check the number of upcalls; others are not allowed.
 
     `stats` is the sum of LOOKUP and GETATTR, for programs that run within a second.
     """
@@ -116,7 +116,7 @@ def assert_at_most(counts: Counter[str], stats: int, opens: int = 0) -> None:
 
 def test_each_missing_feature_is_requested_once(never_opened: Mount, tmp_path: Path) -> None:
     counts = upcalls(never_opened, use_missing_features, tmp_path)
-    requested = {name: counts[name] for name in ("ACCESS", "FLUSH", "GETXATTR", "LISTXATTR")}
+    requested = {name: counts[name] for name in ("FLUSH", "GETXATTR", "LISTXATTR")}
     assert requested == dict.fromkeys(requested, 1), counts
 
 

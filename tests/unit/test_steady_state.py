@@ -15,7 +15,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.idle import Idle
 from tests.support.memory_store import MemoryStore
-from tests.support.running_library import ACTIVE_TTL_S, running_library, usual_settings
+from tests.support.running_library import ACTIVE_TTL_S, running_library
 
 FINAL = [
     Invoice(
@@ -27,7 +27,6 @@ FINAL = [
     for number in range(47)
 ]
 ACTIVE = [replace(invoice, name=f"active-{invoice.name}", active=True) for invoice in FINAL]
-SETTINGS = usual_settings(uid=1000, gid=100)
 
 
 class WatchedStore(MemoryStore):
@@ -104,10 +103,11 @@ def mounted(
     changes = {"read_ahead": 16, **changes}
     with running_library(tenant, store, clock, **changes) as library:
 
-        def stat(path: str) -> None:
+        def stat(path: str) -> bool:
             adapter("getattr", path)
+            return True
 
-        adapter = InvoiceFilesystem(library, SETTINGS, clock, stat, on_ready=lambda: None)
+        adapter = InvoiceFilesystem(library, clock, stat, on_ready=lambda: None)
         stat_everything(adapter)
         yield adapter
 
@@ -126,7 +126,7 @@ def stat_everything(adapter: InvoiceFilesystem) -> None:
 
 def read(adapter: InvoiceFilesystem, *invoices: Invoice) -> None:
     for invoice in invoices:
-        handle = adapter("open", f"/{invoice.key}", os.O_RDONLY)
+        handle = adapter("open", f"/{invoice.key}", os.O_RDONLY).handle
         adapter("read", None, 1000, 0, handle)
         adapter("release", None, handle)
 
@@ -189,7 +189,7 @@ def test_reading_an_open_file_uses_neither_the_store_nor_the_api(
     with mounted(tenant, store, clock) as adapter:
         for invoice in (FINAL[5], ACTIVE[3]):
             path = f"/{invoice.key}"
-            handle = adapter("open", path, os.O_RDONLY)
+            handle = adapter("open", path, os.O_RDONLY).handle
 
             def use(path: str = path, handle: int = handle) -> None:
                 adapter("getattr", path)
@@ -213,7 +213,7 @@ def test_stat_and_read_take_no_lock(
         if is_read:
             read(adapter, *not_sequential(FINAL), *not_sequential(ACTIVE))
         folder = adapter("opendir", "/system")
-        file = adapter("open", f"/{FINAL[3].key}", os.O_RDONLY)
+        file = adapter("open", f"/{FINAL[3].key}", os.O_RDONLY).handle
 
         def use() -> None:
             for invoice in (*FINAL, *ACTIVE):

@@ -26,7 +26,6 @@ from tests.support.running_library import (
     LIST_TTL_S,
     MAX_PDF_SIZE_BYTES,
     running_library,
-    usual_settings,
 )
 
 INVOICE = Invoice(
@@ -54,9 +53,6 @@ def library(tenant: FakeTenant, clock: FakeClock) -> Iterator[Library]:
         yield library
 
 
-SETTINGS = usual_settings(uid=1000, gid=100)
-
-
 @pytest.fixture
 def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
     """Return an adapter whose mount point leads back to it, as in a real mount."""
@@ -66,17 +62,24 @@ def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
 def connected_adapter(
     kind: type[InvoiceFilesystem], library: Library, clock: FakeClock
 ) -> InvoiceFilesystem:
-    def stat(path: str) -> None:
+    def stat(path: str) -> bool:
         adapter("getattr", path)
+        return True
 
-    adapter = kind(library, SETTINGS, clock, stat, on_ready=lambda: None)
+    adapter = kind(library, clock, stat, on_ready=lambda: None)
     return adapter
 
 
 @pytest.fixture
 def detached(library: Library, clock: FakeClock) -> InvoiceFilesystem:
     """Return an adapter whose mount point leads nowhere, as after a lazy unmount."""
-    return InvoiceFilesystem(library, SETTINGS, clock, lambda _: None, on_ready=lambda: None)
+    return InvoiceFilesystem(library, clock, lambda _: False, on_ready=lambda: None)
+
+
+def opened(adapter: InvoiceFilesystem, path: str) -> int:
+    """Open a path for reading, and return the handle."""
+    handle: int = adapter("open", path, os.O_RDONLY).handle
+    return handle
 
 
 def errno_when(adapter: InvoiceFilesystem, operation: str, *arguments: object) -> int | None:
@@ -179,7 +182,7 @@ def test_opening_for_writing_is_refused(mounted: InvoiceFilesystem, flags: int) 
     assert errno_when(mounted, "open", PATH, flags) == errno.EROFS
 
 
-@pytest.mark.parametrize("operation", ["access", "flush", "getxattr", "listxattr", "lock", "ioctl"])
+@pytest.mark.parametrize("operation", ["flush", "getxattr", "listxattr", "lock", "ioctl"])
 def test_operations_that_only_cost_upcalls_are_not_implemented(
     mounted: InvoiceFilesystem, operation: str
 ) -> None:
@@ -190,7 +193,7 @@ def test_every_operation_is_logged_at_debug_level(
     mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    handle = mounted("open", PATH, os.O_RDONLY)
+    handle = opened(mounted, PATH)
     mounted("read", None, 5, 0, handle)
 
     lines = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.DEBUG]
@@ -201,7 +204,7 @@ def test_every_operation_is_logged_at_debug_level(
 
 
 def test_a_read_returns_a_slice_of_the_content(mounted: InvoiceFilesystem) -> None:
-    handle = mounted("open", PATH, os.O_RDONLY)
+    handle = opened(mounted, PATH)
 
     assert mounted("read", None, 5, 0, handle) == PDF[:5]
     assert mounted("read", None, 100, 5, handle) == PDF[5:]
@@ -211,7 +214,7 @@ def test_a_read_returns_a_slice_of_the_content(mounted: InvoiceFilesystem) -> No
 
 @pytest.mark.parametrize("operation", ["read", "getattr"])
 def test_a_released_handle_is_invalid(mounted: InvoiceFilesystem, operation: str) -> None:
-    handle = mounted("open", PATH, os.O_RDONLY)
+    handle = opened(mounted, PATH)
     mounted("release", None, handle)
 
     arguments = (None, 5, 0, handle) if operation == "read" else (None, handle)
@@ -220,7 +223,7 @@ def test_a_released_handle_is_invalid(mounted: InvoiceFilesystem, operation: str
 
 def test_directory_and_file_handles_are_not_interchangeable(mounted: InvoiceFilesystem) -> None:
     directory = mounted("opendir", "/system")
-    file = mounted("open", PATH, os.O_RDONLY)
+    file = opened(mounted, PATH)
 
     assert errno_when(mounted, "read", None, 5, 0, directory) == errno.EBADF
     assert errno_when(mounted, "readdir", None, file) == errno.EBADF
@@ -229,19 +232,21 @@ def test_directory_and_file_handles_are_not_interchangeable(mounted: InvoiceFile
 def test_a_directory_is_listed_with_inodes_and_types(mounted: InvoiceFilesystem) -> None:
     handle = mounted("opendir", "/system")
 
-    entries = {name: attributes for name, attributes, _ in mounted("readdir", None, handle)}
+    entries = list(mounted("readdir", None, handle))
 
-    assert list(entries) == [".", "..", "a.pdf"]
-    assert entries["a.pdf"] == {"st_ino": INVOICE.inode, "st_mode": stat.S_IFREG}
-    assert all(attributes["st_ino"] for attributes in entries.values())
+    assert [name for name, _, _ in entries] == [b".", b"..", b"a.pdf"]
+    assert entries[2] == (b"a.pdf", INVOICE.inode, stat.S_IFREG)
+    assert all(inode for _, inode, _ in entries)
 
 
-def test_owner_group_and_mode_are_those_of_the_mount(mounted: InvoiceFilesystem) -> None:
-    file, directory = mounted("getattr", PATH), mounted("getattr", "/system")
-
-    assert (file["st_uid"], file["st_gid"]) == (1000, 100)
-    assert file["st_mode"] == stat.S_IFREG | 0o444
-    assert directory["st_mode"] == stat.S_IFDIR | 0o755
+@pytest.mark.parametrize("mode", [os.F_OK, os.R_OK, os.W_OK, os.X_OK, os.R_OK | os.X_OK])
+def test_only_directories_may_be_executed(mounted: InvoiceFilesystem, mode: int) -> None:
+    for directory in ("/", "/system"):
+        mounted("access", directory, mode)
+    if mode & os.X_OK:
+        assert errno_when(mounted, "access", PATH, mode) == errno.EACCES
+    else:
+        mounted("access", PATH, mode)
 
 
 # Extended attributes
@@ -401,7 +406,7 @@ def test_only_invoices_have_attributes(with_xattrs: InvoiceFilesystem, path: str
     assert with_xattrs("listxattr", path) == []
 
 
-@pytest.mark.parametrize("operation", ["access", "flush", "lock", "ioctl"])
+@pytest.mark.parametrize("operation", ["flush", "lock", "ioctl"])
 def test_xattr_support_adds_no_other_operations(
     with_xattrs: InvoiceFilesystem, operation: str
 ) -> None:
@@ -448,56 +453,42 @@ def test_a_value_can_have_any_characters(
 # The size that the kernel knows
 
 
-def test_the_kernel_knows_the_true_size_before_an_open_ends(mounted: InvoiceFilesystem) -> None:
-    assert mounted("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
-
-    mounted("open", PATH, os.O_RDONLY)
-
-    assert mounted._sizes._was_reported(PATH, len(PDF))
-
-
 def test_a_stat_waits_for_the_download_but_a_lookup_does_not(
     tenant: FakeTenant, clock: FakeClock
 ) -> None:
     with running_library(tenant, MemoryStore(), clock, fetch=Fetch.ON_STAT) as library:
         eager = connected_adapter(InvoiceFilesystem, library, clock)
-        assert eager("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
-        assert eager("getattr", PATH)["st_size"] == len(PDF)
+        assert eager("getattr", PATH).size_bytes == MAX_PDF_SIZE_BYTES
+        assert eager("getattr", PATH).size_bytes == len(PDF)
 
         tenant.bill(replace(INVOICE, amount="7"), PDF + PDF)
         clock.advance(LIST_TTL_S)
-        assert eager("getattr", PATH)["st_size"] == MAX_PDF_SIZE_BYTES
-        assert eager("getattr", PATH)["st_size"] == 2 * len(PDF)
+        assert eager("getattr", PATH).size_bytes == MAX_PDF_SIZE_BYTES
+        assert eager("getattr", PATH).size_bytes == 2 * len(PDF)
 
 
-def test_an_open_is_estale_where_the_kernel_cannot_be_notified(detached: InvoiceFilesystem) -> None:
-    detached("getattr", PATH)
-
-    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
-
-    assert detached("getattr", PATH)["st_size"] == len(PDF)
-    handle = detached("open", PATH, os.O_RDONLY)
-    assert detached("read", None, 100, 0, handle) == PDF
-
-
-def test_an_open_with_estale_is_not_logged(
-    detached: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("reaches", "is_applied"), [("mounted", True), ("detached", False)])
+def test_an_open_says_whether_the_kernel_has_the_size(
+    request: pytest.FixtureRequest, reaches: str, is_applied: bool
 ) -> None:
-    detached("getattr", PATH)
-    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
-    assert caplog.records == []
+    adapter = request.getfixturevalue(reaches)
+
+    opened = adapter("open", PATH, os.O_RDONLY)
+
+    assert opened.is_applied == is_applied
+    assert adapter("read", None, 100, 0, opened.handle) == PDF
 
 
 def test_an_open_that_fails_after_the_download_pins_nothing(
     library: Library, clock: FakeClock, tenant: FakeTenant
 ) -> None:
-    def stat(_: str) -> None:
+    def stat(_: str) -> bool:
         raise RuntimeError("a defect")
 
-    broken = InvoiceFilesystem(library, SETTINGS, clock, stat, on_ready=lambda: None)
+    broken = InvoiceFilesystem(library, clock, stat, on_ready=lambda: None)
     assert errno_when(broken, "open", PATH, os.O_RDONLY) == errno.EIO
     changed = tenant.bill(replace(INVOICE, amount="7"), PDF + b" more")
     clock.advance(LIST_TTL_S)
     fixed = connected_adapter(InvoiceFilesystem, library, clock)
-    handle = fixed("open", PATH, os.O_RDONLY)
+    handle = opened(fixed, PATH)
     assert fixed("read", PATH, 1000, 0, handle) == tenant.pdf(changed)

@@ -22,7 +22,14 @@ REPOSITORY = Path(__file__).parents[3]
 def helper(tmp_path: Path) -> Iterator[StatHelper]:
     (tmp_path / "file").touch()
     with closing(StatHelper(str(tmp_path))) as helper:
+        helper.device = device_of(tmp_path)
         yield helper
+
+
+def device_of(path: Path) -> str:
+    """Return the number of a filesystem as mountinfo shows it."""
+    device = path.stat().st_dev
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def process_of(helper: StatHelper) -> int:
@@ -31,14 +38,27 @@ def process_of(helper: StatHelper) -> int:
     return helper._process.pid
 
 
+@pytest.mark.parametrize("path", ["/file", "", "/"], ids=["file", "nothing", "root"])
+def test_a_stat_says_that_it_has_reached_the_filesystem(helper: StatHelper, path: str) -> None:
+    assert helper.stat(path)
+
+
 @pytest.mark.parametrize(
     "path",
-    ["/file", "", "/", "/missing", "/file/below", "/nul\0", "/\udcff", "/" + "x" * 10_000],
-    ids=["file", "nothing", "root", "missing", "below", "nul", "odd", "long"],
+    ["/missing", "/file/below", "/nul\0", "/\udcff", "/" + "x" * 10_000],
+    ids=["missing", "below", "nul", "odd", "long"],
 )
 def test_a_stat_of_any_path_returns_and_raises_nothing(helper: StatHelper, path: str) -> None:
     for _ in range(2):
-        helper.stat(path)
+        assert not helper.stat(path)
+
+
+@pytest.mark.parametrize("device", [None, "0:0", "1:1"])
+def test_a_stat_that_finds_another_filesystem_has_not_reached_this_one(
+    helper: StatHelper, device: str | None
+) -> None:
+    helper.device = device
+    assert not helper.stat("/file")
 
 
 def test_a_stat_has_been_made_when_it_returns(helper: StatHelper, tmp_path: Path) -> None:
@@ -54,8 +74,7 @@ def test_a_stat_has_been_made_when_it_returns(helper: StatHelper, tmp_path: Path
 
 def test_many_threads_stat_at_the_same_time(helper: StatHelper) -> None:
     def stat_often() -> None:
-        for _ in range(20):
-            helper.stat("/file")
+        assert all(helper.stat("/file") for _ in range(20))
 
     crowd(stat_often, threads=40)
 
@@ -81,7 +100,7 @@ def test_a_stat_returns_after_the_process_was_killed(helper: StatHelper) -> None
     helper.stat("/file")
     os.kill(process_of(helper), signal.SIGKILL)
     for _ in range(3):
-        helper.stat("/file")
+        assert not helper.stat("/file")
 
 
 def test_a_stat_without_a_response_times_out(
@@ -91,7 +110,7 @@ def test_a_stat_without_a_response_times_out(
     with closing(StatHelper(str(tmp_path))) as helper:
         os.kill(process_of(helper), signal.SIGSTOP)
         for _ in range(500):  # more than any queue holds
-            helper.stat("/file")
+            assert not helper.stat("/file")
 
 
 def test_a_stat_returns_where_the_process_cannot_be_started(
@@ -99,7 +118,7 @@ def test_a_stat_returns_where_the_process_cannot_be_started(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with closing(StatHelper(str(tmp_path))) as helper:
-        helper.stat("/file")
+        assert not helper.stat("/file")
     (message,) = caplog.messages
     assert "cannot be started" in message
 

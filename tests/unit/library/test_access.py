@@ -55,9 +55,9 @@ def mounted_by(
 def read_all(library: Library) -> int:
     """List and read all invoices; return their number, or raise the first error."""
     paths = [
-        f"/{folder.name}/{file.name}"
-        for folder in library.directory("/")
-        for file in library.directory(f"/{folder.name}")
+        f"/{folder.file_name}/{file.file_name}"
+        for folder in library.directory("/").entries
+        for file in library.directory(f"/{folder.file_name}").entries
     ]
     for path in paths:
         library.release(library.open(path))

@@ -21,7 +21,8 @@ from invoicefs.errors import (
     UnusableResponse,
 )
 from invoicefs.library.directories import DIRECTORY_BYTES
-from invoicefs.library.library import Description, Library, OpenInvoice
+from invoicefs.library.library import Library
+from invoicefs.library.results import Description, OpenInvoice
 from invoicefs.model import ROOT_INODE, Invoice
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.memory_store import MemoryStore
@@ -99,7 +100,7 @@ def library(mount: Mount) -> Library:
 
 
 def names(library: Library, path: str) -> list[str]:
-    return [entry.name for entry in library.directory(path)]
+    return [entry.file_name for entry in library.directory(path).entries]
 
 
 @contextmanager
@@ -194,13 +195,13 @@ def test_directory_entries_are_ordered_by_inode(library: Library, tenant: FakeTe
         start = f"2025-{month:02}-01T00:00:00Z"
         tenant.bill(replace(JANUARY, name=f"{13 - month}", period_start=start))
     for path in ("/", "/system"):
-        entries = library.directory(path)
+        entries, has_directories = library.directory(path)
         inodes = [entry.inode for entry in entries]
         assert inodes == sorted(inodes)
         assert len(set(inodes)) == len(inodes) > 1
         for entry in entries:
-            attributes = library.attributes(f"{path.rstrip('/')}/{entry.name}")
-            assert (entry.inode, entry.is_directory) == (attributes.inode, attributes.is_directory)
+            attributes = library.attributes(f"{path.rstrip('/')}/{entry.file_name}")
+            assert (entry.inode, has_directories) == (attributes.inode, attributes.is_directory)
     expected = [f"{13 - month}.pdf" for month in range(1, 13)]
     expected += ["2026-01.pdf", "2026-02.pdf", "2026-03.pdf"]
     assert names(library, "/system") == expected
@@ -253,10 +254,10 @@ ODD_NAMES = ["a/b", "100%", "bell\a", "Größe-🧾", "lone \udc80", "x" * 400, 
 def test_an_odd_name_can_be_listed_and_opened(mount: Mount, tenant: FakeTenant, name: str) -> None:
     odd = tenant.bill(replace(JANUARY, namespace="odd", name=name))
     for library in (mount(), mount()):
-        (entry,) = library.directory("/odd")
-        assert "/" not in entry.name
-        assert len(entry.name.encode()) <= 255
-        path = f"/odd/{entry.name}"
+        (entry,) = library.directory("/odd").entries
+        assert "/" not in entry.file_name
+        assert len(entry.file_name.encode()) <= 255
+        path = f"/odd/{entry.file_name}"
         assert library.attributes(path).inode == entry.inode
         assert read(library, path) == tenant.pdf(odd)
     downloads = [call for call in tenant.take_requests() if call.startswith("pdf")]

@@ -39,8 +39,9 @@ from invoicefs.errors import (
     UntrustedServer,
     UnusableResponse,
 )
-from invoicefs.library.library import Library, OpenInvoice
+from invoicefs.library.library import Library
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S
+from invoicefs.library.results import OpenInvoice
 from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
 from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS, MAX_RENEWALS
@@ -558,7 +559,7 @@ class LibraryMachine(RuleBasedStateMachine):
         assert self._tenant.take_requests() == []
 
     def _names(self, path: str) -> set[str]:
-        return {entry.name for entry in self._library.directory(path)}
+        return {entry.file_name for entry in self._library.directory(path).entries}
 
     def _stat(self, key: str) -> tuple[int, int, int]:
         attributes = self._library.attributes(f"/{key}.pdf")

@@ -433,7 +433,7 @@ def test_an_open_file_never_changes(
         with files.opened(DRAFT) as second, files.opened(changed) as third:
             assert first is second is third
             assert files.stat(DRAFT) == as_opened
-            assert replace(files.stat(changed), inode=as_opened.inode) == as_opened
+            assert files.stat(changed)._replace(inode=as_opened.inode) == as_opened
         assert files.pdfs.pinned(DRAFT.key) == DRAFT
         assert tenant.take_requests() == []
     assert files.pdfs.pinned(DRAFT.key) is None

@@ -1,0 +1,104 @@
+"""libfuse 2: loading it, mount options, and serving the kernel."""
+
+import codecs
+import os
+import sys
+from types import ModuleType
+from typing import Any
+
+from invoicefs.errors import UserError
+from invoicefs.kernel.filesystem import InvoiceFilesystem
+from invoicefs.settings import Settings
+
+_FOR_EVER_S = 10**9
+_PATH_CODEC = "invoicefs_path"
+
+
+def load_binding() -> ModuleType:
+    """Return `fuse_binding`; raises `UserError` if libfuse 2 cannot be loaded."""
+    try:
+        # Loads libfuse, or the library that FUSE_LIBRARY_PATH names.
+        from invoicefs.kernel import fuse_binding
+    except (ImportError, OSError, AttributeError) as error:
+        other = sys.modules.get("fuse")
+        if other is not None and not hasattr(other, "FUSE"):
+            raise UserError(
+                f"{other.__file__} does not belong to fusepy. "
+                f"Install fusepy: {sys.executable} -m pip install fusepy"
+            ) from error
+        raise UserError(f"libfuse 2 cannot be loaded: {error}.") from error
+    return fuse_binding
+
+
+def serve(
+    filesystem: InvoiceFilesystem, mount_point: str, settings: Settings, *, source: str
+) -> None:
+    """Mount, and serve the kernel until the folder is unmounted or a signal arrives.
+
+    `source` is the name that ``df`` and ``mount`` show. Raises `UserError` if libfuse 2 cannot be
+    loaded or cannot mount; in the latter case libfuse prints the reason to stderr.
+    """
+    binding = load_binding()
+    # The kernel's paths are bytes. fusepy decodes them strictly and would return EINVAL for a path
+    # that is not UTF-8; the right error for a name that does not exist is ENOENT.
+    codecs.register(_path_codec)
+    options = {name: _as_path(value) for name, value in _options(settings, source).items()}
+    try:
+        binding.Binding(
+            filesystem, _as_path(mount_point), settings, encoding=_PATH_CODEC, **options
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"libfuse could not mount {mount_point} (it ended with {error})."
+        ) from error
+
+
+def encoded(path: str) -> bytes:
+    """Return a path as the bytes that the kernel uses."""
+    return path.encode("utf-8", "surrogateescape")
+
+
+def _options(settings: Settings, source: str) -> dict[str, bool | int | str]:
+    """Return the mount options, see mount.fuse(8).
+
+    `attr_timeout` is 0 because with 1 s ``tar`` still got the size from before the download
+    (measured). `auto_cache` invalidates the page cache when size or mtime has changed since the
+    last ``stat``. `ac_attr_timeout` is the age at which an open would ask for them again, which is
+    never needed: every version has been applied before an open ends, see `applied_sizes`.
+    """
+    options: dict[str, bool | int | str] = {
+        "ro": True,
+        "nosuid": True,
+        "nodev": True,
+        "attr_timeout": 0,
+        "auto_cache": True,
+        "ac_attr_timeout": _FOR_EVER_S,
+        "use_ino": True,
+        "auto_unmount": True,
+        "fsname": source.replace("\\", "\\\\").replace(",", "\\,"),
+        "subtype": "invoicefs",
+    }
+    if settings.allow_other:
+        # Only `default_permissions` makes the kernel check permission bits; it costs an upcall per
+        # path component.
+        options |= {"allow_other": True, "default_permissions": True}
+    return options
+
+
+def _path_codec(name: str) -> codecs.CodecInfo | None:
+    """Return a codec for UTF-8 that keeps invalid bytes as lone surrogates, like `os.fsdecode`."""
+    if name != _PATH_CODEC:
+        return None
+    return codecs.CodecInfo(
+        name=name,
+        encode=lambda text, _errors="strict": (encoded(text), len(text)),
+        decode=lambda data, _errors="strict": (
+            bytes(data).decode("utf-8", "surrogateescape"),
+            len(data),
+        ),
+    )
+
+
+def _as_path(value: Any) -> Any:
+    """Return command-line text as `_path_codec` decodes it, to keep its bytes in any locale."""
+    return os.fsencode(value).decode("utf-8", "surrogateescape") if type(value) is str else value
