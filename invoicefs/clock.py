@@ -7,10 +7,16 @@ that survive a remount (of a download, an mtime) use wall-clock nanoseconds.
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+from invoicefs.errors import CallerKilled
 
 NS_PER_S = 1_000_000_000
+
+CALLER_CHECK_S: Final = 0.1
+"""How often a waiting operation checks whether its caller has been killed."""
 
 _CLOCK_REALTIME_COARSE = 5  # see linux/time.h; the time module has no name for it
 
@@ -50,16 +56,33 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The time by which an operation must end, including everything it does."""
+    """The time by which an operation must end, including everything it does.
+
+    `is_caller_killed` returns whether the program that waits for the operation has been killed; it
+    is called in the thread of the operation.
+    """
 
     at_s: float
     clock: Clock
+    is_caller_killed: Callable[[], bool] | None = None
 
     @classmethod
-    def after(cls, timeout_s: float, clock: Clock) -> "Deadline":
+    def after(
+        cls, timeout_s: float, clock: Clock, is_caller_killed: Callable[[], bool] | None = None
+    ) -> "Deadline":
         """Return the deadline `timeout_s` seconds from now."""
-        return cls(clock.monotonic_s() + timeout_s, clock)
+        return cls(clock.monotonic_s() + timeout_s, clock, is_caller_killed)
 
     def left_s(self) -> float:
         """Return the seconds until the deadline, 0 after it."""
         return max(0.0, self.at_s - self.clock.monotonic_s())
+
+    def wait_s(self) -> float:
+        """Return the seconds until the deadline, or until `check_caller` should be called."""
+        left_s = self.left_s()
+        return left_s if self.is_caller_killed is None else min(left_s, CALLER_CHECK_S)
+
+    def check_caller(self) -> None:
+        """Raise `CallerKilled` if nobody waits for the operation any more."""
+        if self.is_caller_killed is not None and self.is_caller_killed():
+            raise CallerKilled

@@ -137,3 +137,10 @@ class NoAttribute(InvoicefsError):
 
 class BadHandle(InvoicefsError):
     """A file or directory handle that is not open."""
+
+
+class CallerKilled(Exception):
+    """The program that waits for an operation has been killed.
+
+    Not an `InvoicefsError`, because nothing has failed: no other result may be used instead.
+    """

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from invoicefs.clock import Clock
 from invoicefs.errors import (
     BadHandle,
+    CallerKilled,
     Denied,
     InvoicefsError,
     NameTooLong,
@@ -103,6 +104,8 @@ class InvoiceFilesystem:
             if _is_worth_logging(operation, error):
                 log.warning("%s: %s (%s)", _subject(arguments), error, errno.errorcode[code])
             raise OSError(code, os.strerror(code)) from None
+        except CallerKilled:
+            raise OSError(errno.EINTR, os.strerror(errno.EINTR)) from None
         except MemoryError:
             log.warning("%s: out of memory", _subject(arguments))
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None

@@ -123,5 +123,15 @@ class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
             time.tv_sec, time.tv_nsec = seconds, nanoseconds
 
 
+def interrupted_caller() -> int | None:
+    """Return the thread ID of the caller of this callback if a signal has interrupted it."""
+    # Measured: libfuse notes the INTERRUPT of the kernel even without its option `intr`, with which
+    # it would also send signals to its own threads.
+    if not fuse._libfuse.fuse_interrupted():
+        return None
+    _, _, thread_id = fuse.fuse_get_context()
+    return int(thread_id)
+
+
 def _decoded(path: bytes) -> str:
     return path.decode("utf-8", "surrogateescape")

@@ -47,6 +47,9 @@ from invoicefs.settings import Settings
 class Library:
     """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``.
 
+    `is_caller_killed` returns whether the program that waits for the operation in this thread has
+    been killed; the operation then ends with `CallerKilled`.
+
     The class has more than 20 methods because it is the only interface of the kernel and the
     control socket; each method is a few lines.
     """
@@ -61,8 +64,10 @@ class Library:
         *,
         disk: DiskThreads,
         access: Access,
+        is_caller_killed: Callable[[], bool] | None = None,
     ) -> None:
         self._clock = clock
+        self._is_caller_killed = is_caller_killed
         self._settings = settings
         self._open_errors: dict[str, str] = {}
         records = RecordCache(store, clock)
@@ -307,4 +312,4 @@ class Library:
                 raise NotFound(f"{path} is not an invoice")
 
     def _deadline(self) -> Deadline:
-        return Deadline.after(self._settings.timeout_s, self._clock)
+        return Deadline.after(self._settings.timeout_s, self._clock, self._is_caller_killed)

@@ -20,6 +20,7 @@ from invoicefs.errors import (
     UserError,
 )
 from invoicefs.folders import NewFolder
+from invoicefs.kernel.callers import is_caller_killed
 from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
 from invoicefs.kernel.libfuse import serve
 from invoicefs.kernel.stat_helper import StatHelper
@@ -137,7 +138,16 @@ def _serve_tenant(
     )
     scheduler = Scheduler(settings, clock, on_worker_end=store.close)
     with closing(store), closing(api), closing(disk), closing(scheduler):
-        library = Library(api, store, scheduler, clock, settings, disk=disk, access=access)
+        library = Library(
+            api,
+            store,
+            scheduler,
+            clock,
+            settings,
+            disk=disk,
+            access=access,
+            is_caller_killed=is_caller_killed,
+        )
         check_tenant(library, settings, credentials, warn)
         server = ControlServer(
             settings,

@@ -1,6 +1,6 @@
-"""The jobs of a scheduler, and their outcomes."""
+"""The jobs of a scheduler, their outcomes, and how many there are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,6 +79,15 @@ class Job:
             return Outcome(error=OutOfMemory(_NO_MEMORY))
         except Exception as error:  # the callers that wait for it raise it, with its traceback
             return Outcome(error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How many requests are in flight and queued, and the seconds left of cool-downs, by kind."""
+
+    running: int
+    waiting: int
+    cool_downs_s: Mapping[str, float]
 
 
 def _bare(error: InvoicefsError) -> InvoicefsError:

@@ -28,8 +28,7 @@ import logging
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from invoicefs.clock import Clock, Deadline
@@ -45,7 +44,7 @@ from invoicefs.errors import (
     Unreachable,
 )
 from invoicefs.scheduling.failures import FAILURE_MEMORY_S, Failure, FailureMemory
-from invoicefs.scheduling.jobs import Job, Outcome
+from invoicefs.scheduling.jobs import Job, Load, Outcome
 from invoicefs.scheduling.throttle import FIRST_BACKOFF_S, Priority, Throttle, jittered
 from invoicefs.settings import Settings
 from invoicefs.threads import start_thread
@@ -63,15 +62,6 @@ MAX_RENEWALS = 3  # retries per job after a renewal; several, as the credential 
 _SPREAD_S = 0.25  # so that jobs with the same Retry-After do not all retry at once
 _TRANSIENT_ERRORS = (RateLimited, Unavailable, Unreachable)
 _COOLING_DOWN = "the server's rate limit is still in force"
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How many requests are in flight and queued, and the seconds left of cool-downs, by kind."""
-
-    running: int
-    waiting: int
-    cool_downs_s: Mapping[str, float]
 
 
 class Scheduler:
@@ -111,15 +101,22 @@ class Scheduler:
     def fetch(self, key: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
         """Return the result of `call`, or that of a job that has the same key.
 
-        Raises the error of the request, a remembered failure, or `TimedOut` at the deadline.
+        Raises the error of the request, a remembered failure, `TimedOut` at the deadline, or
+        `CallerKilled`; then the job goes on, for the next caller.
         """
         with self._lock:
             job = self._join_or_queue(key, kind, call, deadline, Priority.FOREGROUND)
-            while job.outcome is None and deadline.left_s() > 0:
-                self._clock.wait(self._done, deadline.left_s())
-            outcome = job.outcome or Outcome(error=TimedOut(TIMED_OUT))
-        result: T = outcome.result()
+        while not self._is_over(job, deadline):
+            deadline.check_caller()
+        result: T = (job.outcome or Outcome(error=TimedOut(TIMED_OUT))).result()
         return result
+
+    def _is_over(self, job: Job, deadline: Deadline) -> bool:
+        """Wait for a while; returns whether the job has ended or the deadline has passed."""
+        with self._lock:
+            if job.outcome is None and deadline.left_s() > 0:
+                self._clock.wait(self._done, deadline.wait_s())
+            return job.outcome is not None or deadline.left_s() <= 0
 
     def start(
         self, key: str, kind: str, call: Callable[[Deadline], object], deadline: Deadline

@@ -151,9 +151,10 @@ class Stage:
         call: Callable[[Deadline], Any],
         kind: str = "pdf",
         timeout_s: float = TIMEOUT_S,
+        is_killed: Callable[[], bool] | None = None,
     ) -> "Future[Any]":
         """Fetch in the foreground, in a new thread."""
-        deadline = Deadline.after(timeout_s, self.clock)
+        deadline = Deadline.after(timeout_s, self.clock, is_killed)
         future: Future[Any] = Future()
 
         def fetch() -> None:

@@ -129,6 +129,15 @@ def test_an_unexpected_error_is_eio_with_one_traceback(
     assert [record.exc_info is not None for record in caplog.records] == [True]
 
 
+def test_the_end_of_an_operation_for_a_killed_program_is_not_logged(
+    mounted: InvoiceFilesystem, tenant: FakeTenant, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenant.fail("pdf", errors.CallerKilled())
+
+    assert errno_when(mounted, "open", PATH, os.O_RDONLY) == errno.EINTR
+    assert caplog.records == []
+
+
 def test_a_lookup_of_a_missing_name_is_not_logged(
     mounted: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from invoicefs.errors import InvoicefsError, NotFound, RateLimited, ServerFault
-from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS, Load
+from invoicefs.scheduling.jobs import Load
+from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS
 from tests.support.scheduler_stage import Call, SetStage, Stage
 
 COOL_DOWN_S = 60.0  # longer than any request waits to be retried

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from invoicefs.clock import Deadline
+from invoicefs.clock import CALLER_CHECK_S, Deadline
 from invoicefs.errors import (
+    CallerKilled,
     CredentialRenewed,
     InvoicefsError,
     NoResponse,
@@ -343,6 +344,25 @@ def test_callers_that_join_have_their_own_deadline(stage: Stage) -> None:
     call.release_one()
 
     assert patient.result(HANG_S) == "content"
+
+
+def test_a_killed_caller_stops_waiting_and_the_request_goes_on(stage: Stage) -> None:
+    call, is_killed = stage.blocked_call(), threading.Event()
+    killed = stage.caller("a", call, is_killed=is_killed.is_set)
+    call.until_begun()
+    stage.settle()
+    stage.pass_time(CALLER_CHECK_S)
+    assert not killed.done()
+
+    is_killed.set()
+    stage.pass_time(CALLER_CHECK_S)
+    assert isinstance(killed.exception(HANG_S), CallerKilled)
+
+    other = stage.caller("a", call)
+    stage.settle()
+    call.release_one()
+    assert other.result(HANG_S) == "content"
+    assert call.attempts == 1
 
 
 def test_joining_does_not_shorten_the_deadline_of_a_queued_request(set_stage: SetStage) -> None:
