@@ -11,7 +11,8 @@ from subprocess import TimeoutExpired
 from time import monotonic
 
 from tests.bench.contestants import CONTESTANTS, Filesystem
-from tests.bench.scenarios import SCENARIOS, Scenario, Values
+from tests.bench.rows import Values
+from tests.bench.scenarios import SCENARIOS, Scenario
 from tests.bench.stage import Stage
 
 _FAILURES = (AssertionError, OSError, TimeoutExpired)

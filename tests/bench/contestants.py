@@ -17,12 +17,17 @@ from tests.mount.support.programs import Argument
 
 @dataclass(frozen=True)
 class Place:
-    """Where a filesystem is mounted, and what it may use; `home` is new and not shared."""
+    """Where a filesystem is mounted, and what it may use; `home` is new and not shared.
+
+    `options` are options of invoicefs.
+    """
 
     path: Path
     home: Path
+    cache: Path
     local_files: Path
     addresses: Addresses
+    options: Sequence[str] = ()
 
     @property
     def output(self) -> Path:
@@ -40,7 +45,7 @@ class Place:
         """The complete environment of the command, which contains no proxies."""
         return {
             "HOME": str(self.home),
-            "XDG_CACHE_HOME": str(self.home / "cache"),
+            "XDG_CACHE_HOME": str(self.cache),
             "PYTHONPATH": str(CHECKOUT),
             "INVOICEFS_TOKEN": self.addresses.token,
             "INVOICEFS_URL": self.addresses.api_url,
@@ -102,7 +107,8 @@ XARGS = Pipeline(
 
 def _invoicefs(place: Place) -> Sequence[Argument]:
     log = place.home / "invoicefs.log"
-    return (sys.executable, "-m", "invoicefs", "mount", "--log-file", log, place.path)
+    command = (sys.executable, "-m", "invoicefs", "mount")
+    return (*command, *place.options, "--log-file", log, place.path)
 
 
 def _rclone(place: Place) -> Sequence[Argument]:
@@ -110,7 +116,7 @@ def _rclone(place: Place) -> Sequence[Argument]:
         *("rclone", "mount", ":http:", place.path),
         *("--http-url", place.addresses.files_url),
         *("--config", "/dev/null"),
-        *("--cache-dir", place.home / "cache"),
+        *("--cache-dir", place.cache),
         *("--vfs-cache-mode", "full", "--dir-cache-time", "24h", "--read-only"),
     )
 
@@ -120,9 +126,8 @@ def _rclone_without_sizes(place: Place) -> Sequence[Argument]:
 
 
 def _httpdirfs(place: Place) -> Sequence[Argument]:
-    cache = place.home / "cache"
     return (
-        *("httpdirfs", "-f", "--cache", "--cache-location", cache),
+        *("httpdirfs", "-f", "--cache", "--cache-location", place.cache),
         *(f"{place.addresses.files_url}/", place.path),
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import clock_gettime, monotonic
 
 from invoicefs.mount.mountpoint import mounts
 from tests.bench.contestants import Filesystem, Place
@@ -21,6 +21,7 @@ from tests.mount.support.mounts import FUSERMOUNT, argv_of
 from tests.mount.support.programs import LIMIT_S, Argument, run, wait_for_exit
 
 _POLL_MS = 10
+_CPUCLOCK_SCHED = 2  # of the kernel: the kind of clock that counts the time of a process
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Mounted:
     def memory_bytes(self) -> int:
         """The resident memory of all its processes."""
         return sum(_resident_bytes(pid) for pid in self.pids)
+
+    @property
+    def cpu_s(self) -> float:
+        """The CPU time of all its processes since their start."""
+        return sum(map(_cpu_s, self.pids))
 
 
 @contextmanager
@@ -112,6 +118,16 @@ def _end(pid: int) -> None:
     if not wait_for_exit(pid, LIMIT_S / 3):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time of all threads of a process, including ended ones; 0 if it has ended.
+
+    /proc has it in units of 10 ms, and more precisely only for each running thread.
+    """
+    with suppress(OSError):
+        return clock_gettime((~pid << 3) | _CPUCLOCK_SCHED)  # as in clock_getcpuclockid(3)
+    return 0.0
 
 
 def _resident_bytes(pid: int) -> int:

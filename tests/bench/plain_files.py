@@ -27,7 +27,7 @@ _MODIFIED = formatdate(1_700_000_000, usegmt=True)
 class PlainFiles(ThreadingHTTPServer):
     """Serves the files of a tenant on the loopback interface; a context manager.
 
-    Each response is sent `latency_s` after its request has arrived.
+    Each response is sent `latency_s`, which may be set at any time, after its request has arrived.
 
     Threading: each connection has a thread of its own; `_lock` guards `_requests`.
     """

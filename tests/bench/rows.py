@@ -35,10 +35,22 @@ class Row:
     most: float | None = None
 
 
+Values = dict[str, float]
+"""Key of a row -> measured value."""
+
 COLD_CP = "cold-cp"
 COLD_RSYNC = "cold-rsync"
 WARM_CP = "warm-cp"
+LARGE_CP = "warm-cp-1000"
+SECOND_RSYNC = "second-rsync"
+READ_SAME = "warm-read-same"
 WARM_READ = "warm-read"
+FRESH_READ = "fresh-read"
+STAT = "stat"
+STAT_AT_ONCE = "stat-at-once"
+STAT_CPU = "stat-cpu"
+WAITING_STAT = "waiting-stat"
+WAITING_LS = "waiting-ls"
 FIRST_LS = "first-ls"
 SECOND_LS = "second-ls"
 LIST_10K = "list-10k"
@@ -51,16 +63,20 @@ MEMORY = "memory"
 REQUESTS = "requests"
 CROWD = "crowd"
 
+_READ_TARGETS = (Target(RCLONE.name, 1.0), Target(BINDFS.name, 1 / 1.3))
 _COLD_TARGETS = (Target(XARGS.name, 2.0), Target(SEQUENTIAL.name, 6.0), Target(RCLONE.name, 6.0))
 ROWS: tuple[Row, ...] = (
     Row(COLD_CP, "cold archive, `cp -r`", targets=_COLD_TARGETS),
     Row(COLD_RSYNC, "cold archive, `rsync -a`", targets=_COLD_TARGETS),
     Row(WARM_CP, "second `cp -r`"),
-    Row(
-        WARM_READ,
-        "warm open, read, close of one",
-        targets=(Target(RCLONE.name, 1.0), Target(BINDFS.name, 1 / 1.5)),
-    ),
+    Row(LARGE_CP, "second `cp -r` of 1 000", targets=(Target(BINDFS.name, 1 / 1.2),)),
+    Row(SECOND_RSYNC, "second `rsync -a` of 10 000"),
+    Row(READ_SAME, "warm open, read, close of one", targets=_READ_TARGETS),
+    Row(WARM_READ, "... of 200 in turn", targets=_READ_TARGETS),
+    Row(FRESH_READ, "... within 5 s of the download", targets=_READ_TARGETS),
+    Row(STAT, "warm `stat`"),
+    Row(STAT_AT_ONCE, "... by 4 processes at once"),
+    Row(STAT_CPU, "... CPU time of the mount", most=40e-6),
     Row(FIRST_LS, "first `ls -l` of 1 000", targets=(Target(RCLONE.name, 1 / 1.5),)),
     Row(SECOND_LS, "second `ls -l` of 1 000"),
     Row(LIST_10K, "first `ls -f` of 10 000"),
@@ -72,7 +88,13 @@ ROWS: tuple[Row, ...] = (
     Row(MEMORY, "memory after the cold archive", Kind.BYTES),
     Row(REQUESTS, "requests for the archive", Kind.NUMBER),
     Row(CROWD, "requests of 64 readers of one", Kind.NUMBER, most=1.0),
+    Row(WAITING_STAT, "worst `stat` during 40 opens of 4 s", most=0.020),
+    Row(WAITING_LS, "worst `ls` during 40 opens of 4 s"),
 )
 
-PROFILED = (COLD_CP, COLD_RSYNC, WARM_CP, WARM_READ, FIRST_LS, SECOND_LS, LIST_10K, LIST_100K)
+PROFILED = (
+    *(COLD_CP, COLD_RSYNC, WARM_CP, LARGE_CP, SECOND_RSYNC),
+    *(READ_SAME, WARM_READ, FRESH_READ, STAT, STAT_AT_ONCE),
+    *(FIRST_LS, SECOND_LS, LIST_10K, LIST_100K),
+)
 """The rows in which a mount is busy for a while."""

@@ -13,13 +13,23 @@ from tests.mount.support.programs import Running, started
 class RunningServer:
     """The server of all contestants; see `tests.bench.server`."""
 
-    def __init__(self, program: Running) -> None:
+    def __init__(self, program: Running, latency_s: float) -> None:
         self._program = program
+        self._latency_s = latency_s
         self.addresses = Addresses(**json.loads(self._line()))
 
     def forget_requests(self) -> None:
         """Reset the number of requests."""
         self._request("forget")
+
+    @contextmanager
+    def latency(self, latency_s: float) -> Iterator[None]:
+        """Change the latency for a while."""
+        self._request(f"latency {latency_s}")
+        try:
+            yield
+        finally:
+            self._request(f"latency {self._latency_s}")
 
     @property
     def requests(self) -> int:
@@ -37,8 +47,8 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(latency_s: float) -> Iterator[RunningServer]:
-    """Start a server with this latency."""
-    argv = (sys.executable, "-m", "tests.bench.server", str(latency_s))
+def running_server(latency_s: float, tenant: str) -> Iterator[RunningServer]:
+    """Start a server with this latency and one of the `TENANTS`."""
+    argv = (sys.executable, "-m", "tests.bench.server", str(latency_s), tenant)
     with started(*argv, cwd=CHECKOUT) as program:
-        yield RunningServer(program)
+        yield RunningServer(program, latency_s)

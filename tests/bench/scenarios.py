@@ -5,18 +5,15 @@ A scenario measures several rows if one mount can be used for all of them.
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
-from invoicefs.sandbox import SampleNamespace, SampleTenant, Sandbox
-from tests.bench import rows
+from tests.bench import rows, warm
 from tests.bench.contestants import (
     BINDFS,
     FSSPEC,
     HTTPDIRFS,
     INVOICEFS,
-    LOCAL,
     RCLONE,
     RCLONE_WITHOUT_SIZES,
     SEQUENTIAL,
@@ -25,7 +22,9 @@ from tests.bench.contestants import (
     Pipeline,
 )
 from tests.bench.mounting import Mounted
-from tests.bench.stage import Stage, check_archive
+from tests.bench.rows import Values
+from tests.bench.running_server import running_server
+from tests.bench.stage import Stage, check_copy
 from tests.bench.tenant import (
     ARCHIVE,
     COUNTS,
@@ -34,12 +33,10 @@ from tests.bench.tenant import (
     TEN_THOUSAND,
     THOUSAND,
 )
-
-Values = dict[str, float]
-"""Key of a row -> measured value."""
+from tests.bench.warm import WITHOUT_SERVER
 
 _SETTLED_S = 0.5  # after this time, a mount has finished its background work on a listing
-_WITHOUT_SERVER = (BINDFS, LOCAL)
+_LATENCY_S = 0.05  # of the API with many namespaces
 
 
 @dataclass(frozen=True)
@@ -69,25 +66,19 @@ def _archive(filesystem: Filesystem, stage: Stage) -> Values:
             rows.REQUESTS: float(stage.server.requests),
             rows.MEMORY: float(mount.memory_bytes),
         }
-        check_archive(copies / "cold")
-        warm = _warm(stage, mount, copies / "warm")
-        check_archive(copies / "warm")
-    return warm if filesystem in _WITHOUT_SERVER else {**cold, **warm}
-
-
-def _warm(stage: Stage, mount: Mounted, copy: Path) -> Values:
-    stage.reading("", mount, "drop", ARCHIVE)
-    return {
-        rows.WARM_CP: stage.timed(rows.WARM_CP, mount, "cp", "-r", mount.path / ARCHIVE, copy),
-        rows.WARM_READ: stage.reading(rows.WARM_READ, mount, "each", ARCHIVE),
-    }
+        check_copy(copies / "cold", ARCHIVE)
+        stage.reading("", mount, "drop", ARCHIVE)
+        warm_s = stage.timed(rows.WARM_CP, mount, "cp", "-r", mount.path / ARCHIVE, copies / "warm")
+        check_copy(copies / "warm", ARCHIVE)
+    warm = {rows.WARM_CP: warm_s}
+    return warm if filesystem in WITHOUT_SERVER else {**cold, **warm}
 
 
 def _archive_by_rsync(filesystem: Filesystem, stage: Stage) -> Values:
     with stage.mounted(filesystem) as mount, stage.new_folder() as copy:
         argv = ("rsync", "-a", f"{mount.path / ARCHIVE}/", copy)
         cold_s = stage.timed(rows.COLD_RSYNC, mount, *argv)
-        check_archive(copy)
+        check_copy(copy, ARCHIVE)
     return {rows.COLD_RSYNC: cold_s}
 
 
@@ -98,7 +89,7 @@ def _archive_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
         argv = ("bash", "-c", pipeline.script)
         cold_s = stage.timed("", None, *argv, cwd=copy, env=env)
         requests = stage.server.requests
-        check_archive(copy)
+        check_copy(copy, ARCHIVE)
     return {rows.COLD_CP: cold_s, rows.COLD_RSYNC: cold_s, rows.REQUESTS: float(requests)}
 
 
@@ -125,13 +116,12 @@ def _listing(filesystem: Filesystem, stage: Stage) -> Values:
 
 
 def _many_namespaces(filesystem: Filesystem, stage: Stage) -> Values:
-    names = (f"namespace-{number:06}" for number in range(COUNTS[HUNDRED_THOUSAND]))
-    tenant = SampleTenant("acme", tuple(map(SampleNamespace, names)))
-    with Sandbox(tenant, latency_s=0.05) as sandbox:
-        addresses = replace(stage.server.addresses, api_url=sandbox.url, token=sandbox.token)
-        with stage.mounted(filesystem, addresses) as mount:
-            again_s = stage.timed(rows.NAMESPACES_100K, mount, "ls", "-f", mount.path)
-            return {rows.NAMESPACES_100K: mount.usable_s + again_s}
+    with (
+        running_server(_LATENCY_S, "namespaces") as server,
+        stage.mounted(filesystem, server.addresses) as mount,
+    ):
+        again_s = stage.timed(rows.NAMESPACES_100K, mount, "ls", "-f", mount.path)
+        return {rows.NAMESPACES_100K: mount.usable_s + again_s}
 
 
 def _list(stage: Stage, mount: Mounted, row: str, folder: str) -> float:
@@ -164,7 +154,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "ls -l",
         (rows.FIRST_LS, rows.SECOND_LS),
-        _runs(_listing_with_stat, *_REMOTE, RCLONE_WITHOUT_SIZES, *_WITHOUT_SERVER),
+        _runs(_listing_with_stat, *_REMOTE, RCLONE_WITHOUT_SIZES, *WITHOUT_SERVER),
         max_rounds={HTTPDIRFS.name: 1},
     ),
     Scenario(
@@ -175,10 +165,34 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("namespaces", (rows.NAMESPACES_100K,), _runs(_many_namespaces, INVOICEFS)),
     Scenario("crowd", (rows.CROWD,), _runs(_crowd, *_REMOTE)),
     Scenario(
+        "waiting opens",
+        (rows.WAITING_STAT, rows.WAITING_LS),
+        _runs(warm.waiting_opens, INVOICEFS),
+    ),
+    Scenario(
         "archive",
-        (rows.COLD_CP, rows.WARM_CP, rows.WARM_READ, rows.MEMORY, rows.REQUESTS),
-        {**_runs(_archive, *_REMOTE, *_WITHOUT_SERVER), **_PIPELINES},
+        (rows.COLD_CP, rows.WARM_CP, rows.MEMORY, rows.REQUESTS),
+        {**_runs(_archive, *_REMOTE, *WITHOUT_SERVER), **_PIPELINES},
         max_rounds={HTTPDIRFS.name: 1},
     ),
     Scenario("rsync", (rows.COLD_RSYNC,), _runs(_archive_by_rsync, INVOICEFS, RCLONE, FSSPEC)),
+    Scenario(
+        "small accesses",
+        (
+            *(rows.READ_SAME, rows.WARM_READ, rows.FRESH_READ),
+            *(rows.STAT, rows.STAT_AT_ONCE, rows.STAT_CPU),
+        ),
+        _runs(warm.small_accesses, INVOICEFS, RCLONE, FSSPEC, *WITHOUT_SERVER),
+    ),
+    Scenario(
+        "large copies",
+        (rows.LARGE_CP,),
+        _runs(warm.large_copies, INVOICEFS, RCLONE, FSSPEC, *WITHOUT_SERVER),
+    ),
+    Scenario(
+        "second rsync",
+        (rows.SECOND_RSYNC,),
+        _runs(warm.second_rsync, INVOICEFS, RCLONE, *WITHOUT_SERVER),
+        max_rounds={RCLONE.name: 1},
+    ),
 )

@@ -1,11 +1,12 @@
 """The API and the plain files, as a program: the process that measures must not serve them.
 
-    python -m tests.bench.server LATENCY_S
+    python -m tests.bench.server LATENCY_S TENANT        (a key of `TENANTS`)
 
 Prints its `Addresses`, then executes each line of stdin and prints one line in response:
 
 - ``forget``: reset the number of requests; prints the same word.
 - ``count``: prints the number of requests of both servers together.
+- ``latency S``: set the latency of the requests that arrive later; prints the same line.
 
 It exits at the end of stdin.
 """
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass
 
 from invoicefs.sandbox import Sandbox
 from tests.bench.plain_files import PlainFiles
-from tests.bench.tenant import bench_tenant
+from tests.bench.tenant import TENANTS
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,24 @@ class Addresses:
     token: str
 
 
-def _execute(word: str, sandbox: Sandbox, files: PlainFiles) -> str:
-    match word:
-        case "forget":
+def _execute(line: str, sandbox: Sandbox, files: PlainFiles) -> str:
+    match line.split():
+        case ["forget"]:
             sandbox.forget_calls()
             files.forget_requests()
-            return word
-        case "count":
+            return line
+        case ["count"]:
             return str(sandbox.count() + files.requests)
+        case ["latency", latency_s]:
+            sandbox.latency_s = files.latency_s = float(latency_s)
+            return line
         case _:
-            raise ValueError(word)
+            raise ValueError(line)
 
 
-def main(latency_s: float) -> None:
+def main(latency_s: float, tenant_key: str) -> None:
     """Serve until stdin ends."""
-    tenant = bench_tenant()
+    tenant = TENANTS[tenant_key]()
     with Sandbox(tenant, latency_s=latency_s) as sandbox, PlainFiles(tenant, latency_s) as files:
         addresses = Addresses(sandbox.url, files.url, sandbox.token)
         print(json.dumps(asdict(addresses)), flush=True)  # noqa: T201
@@ -51,4 +55,4 @@ def main(latency_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]))
+    main(float(sys.argv[1]), sys.argv[2])

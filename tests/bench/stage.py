@@ -2,10 +2,9 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
@@ -14,7 +13,7 @@ from tests.bench.mounting import Mounted, mounted
 from tests.bench.profiling import Profiler
 from tests.bench.running_server import RunningServer
 from tests.bench.server import Addresses
-from tests.bench.tenant import ARCHIVE, COUNTS, CROWDED, THOUSAND, archived_files
+from tests.bench.tenant import ARCHIVE, LARGE, TEN_THOUSAND, THOUSAND, files_of
 from tests.mount.support.mounts import CHECKOUT
 from tests.mount.support.programs import Argument, Ended, run
 
@@ -32,19 +31,40 @@ class Stage:
     folder: Path
     local_files: Path
     profiler: Profiler | None = None
+    _kept: dict[str, Path] = field(default_factory=dict, init=False)
 
     @contextmanager
     def mounted(
-        self, filesystem: Filesystem, addresses: Addresses | None = None
+        self,
+        filesystem: Filesystem,
+        addresses: Addresses | None = None,
+        cache: Path | None = None,
+        options: Sequence[str] = (),
     ) -> Iterator[Mounted]:
-        """Make a mount with an empty cache, of our server or of another one."""
+        """Make a mount of our server or of another one, with an empty cache unless one is given.
+
+        `options` are for invoicefs.
+        """
         with self.new_folder() as home:
             path = home / "mnt"
             path.mkdir()
             (home / "cache").mkdir()
-            place = Place(path, home, self.local_files, addresses or self.server.addresses)
+            place = Place(
+                path,
+                home,
+                cache or home / "cache",
+                self.local_files,
+                addresses or self.server.addresses,
+                options,
+            )
             with mounted(filesystem, place) as mount:
                 yield mount
+
+    def kept_folder(self, key: str) -> Path:
+        """Return a folder that remains for the later rounds, empty at first."""
+        if key not in self._kept:
+            self._kept[key] = Path(tempfile.mkdtemp(dir=self.folder))
+        return self._kept[key]
 
     @contextmanager
     def new_folder(self) -> Iterator[Path]:
@@ -92,24 +112,17 @@ def _run_successfully(
     return ended
 
 
-@cache
-def _archived_files() -> Mapping[str, bytes]:
-    return archived_files()
-
-
 def make_local_files(folder: Path) -> None:
     """Write the files that are read or listed on the local disk."""
-    for name in (ARCHIVE, CROWDED, THOUSAND):
-        (folder / name).mkdir(parents=True)
-    for name, content in _archived_files().items():
-        (folder / ARCHIVE / name).write_bytes(content)
-    for number in range(COUNTS[THOUSAND]):
-        (folder / THOUSAND / f"invoice-{number:06}.pdf").write_bytes(b"")
+    for namespace in (ARCHIVE, LARGE, THOUSAND, TEN_THOUSAND):
+        (folder / namespace).mkdir(parents=True)
+        for name, content in files_of(namespace).items():
+            (folder / namespace / name).write_bytes(content)
 
 
-def check_archive(folder: Path) -> None:
-    """Fail if a copy of the archive is wrong."""
-    files = _archived_files()
+def check_copy(folder: Path, namespace: str) -> None:
+    """Fail if a copy of a namespace is wrong."""
+    files = files_of(namespace)
     found = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix == ".pdf"}
     wrong = sorted(name for name in {*found, *files} if found.get(name) != files.get(name))
     assert not wrong, f"{len(wrong)} of {len(files)} copies are wrong, such as {wrong[0]}"

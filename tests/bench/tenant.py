@@ -4,7 +4,8 @@ It never changes, and its content is generated from seeds, so each process gener
 """
 
 from calendar import monthrange
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from random import Random
 
 from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant, plain_pdf
@@ -12,6 +13,7 @@ from tests.mount.support.tenants import contents
 
 ARCHIVE = "archive"  # copied as a whole
 CROWDED = "crowded"  # one invoice, which many threads read at the same time
+LARGE = "large"  # copied as a whole, too
 THOUSAND = "thousand"
 TEN_THOUSAND = "ten-thousand"
 HUNDRED_THOUSAND = "hundred-thousand"
@@ -19,12 +21,14 @@ HUNDRED_THOUSAND = "hundred-thousand"
 COUNTS: Mapping[str, int] = {
     ARCHIVE: 200,
     CROWDED: 1,
+    LARGE: 1_000,
     THOUSAND: 1_000,
     TEN_THOUSAND: 10_000,
     HUNDRED_THOUSAND: 100_000,
 }
 PDF_BYTES = 100_000
-_SMALL_PDF = plain_pdf("small", 1_000)  # for invoices that are only listed
+_WITH_RANDOM_PDFS = (ARCHIVE, CROWDED, LARGE)
+_SMALL_PDF = plain_pdf("small", 1_000)  # for all others, most of which are only listed
 _MONTHS = 300  # so that all years have four digits
 
 
@@ -35,21 +39,35 @@ def bench_tenant() -> SampleTenant:
     )
 
 
-def archived_files() -> Mapping[str, bytes]:
-    """Return the expected content of a copy of the archive."""
-    namespace = SampleNamespace(ARCHIVE, tuple(_newest_first(ARCHIVE)))
-    return contents(SampleTenant("acme", (namespace,)), ARCHIVE)
+def tenant_of_namespaces() -> SampleTenant:
+    """Return a tenant with 100 000 namespaces, which are empty."""
+    names = (f"namespace-{number:06}" for number in range(COUNTS[HUNDRED_THOUSAND]))
+    return SampleTenant("acme", tuple(map(SampleNamespace, names)))
+
+
+TENANTS: Mapping[str, Callable[[], SampleTenant]] = {
+    "invoices": bench_tenant,
+    "namespaces": tenant_of_namespaces,
+}
+"""The tenants that a server can have."""
+
+
+@cache
+def files_of(namespace: str) -> Mapping[str, bytes]:
+    """Return the expected content of a copy of a namespace."""
+    invoices = SampleNamespace(namespace, tuple(_newest_first(namespace)))
+    return contents(SampleTenant("acme", (invoices,)), namespace)
 
 
 def _newest_first(namespace: str) -> Iterator[SampleInvoice]:
     count = COUNTS[namespace]
-    is_read = namespace in (ARCHIVE, CROWDED)
+    has_random_pdfs = namespace in _WITH_RANDOM_PDFS
     for number in reversed(range(count)):
         year, month_index = divmod(2001 * 12 + number * _MONTHS // count, 12)
         month = f"{year}-{month_index + 1:02}"
         yield SampleInvoice(
             f"invoice-{number:06}",
-            _pdf(f"{namespace}/{number}") if is_read else _SMALL_PDF,
+            _pdf(f"{namespace}/{number}") if has_random_pdfs else _SMALL_PDF,
             period_start=f"{month}-01T00:00:00.000000000Z",
             period_end=f"{month}-{monthrange(year, month_index + 1)[1]}T23:59:59.999999999Z",
         )

@@ -11,6 +11,7 @@ from tests.bench.plain_files import requested_range
 from tests.bench.profiling import Share, profile_lines, shares
 from tests.bench.rows import PROFILED, ROWS
 from tests.bench.scenarios import SCENARIOS
+from tests.bench.waiting import OPENS, chosen
 
 
 @pytest.mark.parametrize(
@@ -65,3 +66,11 @@ def test_every_contestant_of_a_scenario_is_known() -> None:
     names = {contestant.name for contestant in CONTESTANTS}
     assert all(set(scenario.runs) <= names for scenario in SCENARIOS)
     assert all(target.contestant in names for row in ROWS for target in row.targets)
+
+
+def test_opened_files_are_not_watched() -> None:
+    paths = [Path(str(number)) for number in range(100)]
+    opened, others = chosen(paths)
+    assert len(opened) == OPENS
+    assert sorted([*opened, *others]) == sorted(paths)
+    assert chosen(paths) == (opened, others)
