@@ -13,15 +13,18 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import TimeoutExpired
 
 from tests.bench.comparison import Comparison, reason, scenarios_for
-from tests.bench.contestants import CONTESTANTS, INVOICEFS
+from tests.bench.contestants import CONTESTANTS, INVOICEFS, Filesystem, invoicefs_at
+from tests.bench.json_results import as_json
 from tests.bench.machine import description
 from tests.bench.mounting import end_mounts
 from tests.bench.profiling import Profiler, profile_lines
-from tests.bench.rows import PROFILED, ROWS
+from tests.bench.revision import checked_out, commit_of
+from tests.bench.rows import PROFILED, ROWS, Row
 from tests.bench.running_server import running_server
 from tests.bench.stage import Stage, make_local_files
 from tests.bench.table import Table
@@ -61,6 +64,21 @@ def _rounds(text: str) -> int:
     return rounds
 
 
+@dataclass(frozen=True)
+class Revision:
+    """A revision as it was given, and the hash of its commit."""
+
+    name: str
+    commit: str
+
+
+def _revision(text: str) -> Revision:
+    commit = commit_of(text)
+    if commit is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a commit of this repository")
+    return Revision(text, commit)
+
+
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
@@ -79,6 +97,19 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
         help=f"measure only these rows: {', '.join(_KEYS)}",
     )
     parser.add_argument(
+        *("--json",),
+        type=Path,
+        metavar="FILE",
+        help="also write all measured values and their medians to a file",
+    )
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument(
+        *("--compare",),
+        type=_revision,
+        metavar="REV",
+        help="also measure another revision of this repository, in the same rounds",
+    )
+    ways.add_argument(
         *("--profile",),
         choices=PROFILED,
         metavar="ROW",
@@ -112,20 +143,50 @@ def _end_leftovers() -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compare(rows: Sequence[str], rounds: int) -> int:
-    comparison = Comparison()
+@contextmanager
+def _subjects(revision: Revision | None, stage: Stage) -> Iterator[Sequence[Filesystem]]:
+    """Yield the revisions of invoicefs that are measured; that of this checkout is the first."""
+    if revision is None:
+        yield (INVOICEFS,)
+        return
+    with checked_out(revision.commit, stage.folder / "revision") as folder:
+        yield (INVOICEFS, invoicefs_at(revision.name, folder))
+
+
+def _compare(
+    rows: Sequence[str], rounds: int, revision: Revision | None, json_file: Path | None
+) -> int:
     with _stage(None) as stage:
-        comparison.compare(stage, scenarios_for(rows), rounds)
+        with _subjects(revision, stage) as subjects:
+            comparison = Comparison((*subjects, *CONTESTANTS[1:]))
+            comparison.compare(stage, scenarios_for(rows, subjects), rounds)
+        # Before the folder is removed, which takes long on some disks.
+        _report(comparison, rows, revision, json_file)
+    return int(any(name == INVOICEFS.name for name, _ in comparison.excluded))
+
+
+def _report(
+    comparison: Comparison, rows: Sequence[str], revision: Revision | None, json_file: Path | None
+) -> None:
     chosen = [row for row in ROWS if row.key in rows]
+    notes = [f"`{revision.name}` is {revision.commit}."] if revision else []
+    notes += comparison.notes
+    _print_table(chosen, comparison, (*_NOTES, *notes))
+    if json_file:
+        facts = {"description": description(), "head": commit_of("HEAD"), "notes": notes}
+        text = as_json(chosen, comparison.results, facts)
+        json_file.write_text(f"{text}\n", encoding="utf-8")
+
+
+def _print_table(rows: Sequence[Row], comparison: Comparison, notes: Sequence[str]) -> None:
     _say(f"{_EXPLANATION}\n")
-    names = [contestant.name for contestant in CONTESTANTS]
-    for line in Table(chosen, names, comparison.results).lines():
+    names = [contestant.name for contestant in comparison.contestants]
+    for line in Table(rows, names, comparison.results).lines():
         _say(line)
     _say("")
-    for note in (*_NOTES, *comparison.notes):
+    for note in notes:
         _say(f"- {note}")
     _say(f"\n{description()}.")
-    return int(any(name == INVOICEFS.name for name, _ in comparison.excluded))
 
 
 def _profile(row: str) -> int:
@@ -155,7 +216,8 @@ def main(argv: Sequence[str]) -> int:
     given = _arguments(argv)
     if given.profile:
         return _profile(given.profile)
-    return _compare(given.rows, 1 if given.quick else given.rounds)
+    rounds = 1 if given.quick else given.rounds
+    return _compare(given.rows, rounds, given.compare, given.json)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from time import monotonic
 
-from tests.bench.contestants import CONTESTANTS, Filesystem
+from tests.bench.contestants import INVOICEFS, Contestant, Filesystem
 from tests.bench.rows import Values
-from tests.bench.scenarios import SCENARIOS, Scenario
+from tests.bench.scenarios import Scenario, scenarios
 from tests.bench.stage import Stage
 
 _FAILURES = (AssertionError, OSError, TimeoutExpired)
@@ -22,16 +22,20 @@ _FAILURES = (AssertionError, OSError, TimeoutExpired)
 class Comparison:
     """The results so far, and the excluded contestants: a failed scenario is not repeated."""
 
+    contestants: Sequence[Contestant]
     results: defaultdict[str, defaultdict[str, list[float]]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(list))
     )
     excluded: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def compare(self, stage: Stage, scenarios: Sequence[Scenario], rounds: int) -> None:
-        """Let all contestants take their turns in each of the rounds."""
+    def compare(self, stage: Stage, chosen: Sequence[Scenario], rounds: int) -> None:
+        """Let all contestants take their turns in each of the rounds.
+
+        Every second round is in reverse order, so that no contestant is always the first.
+        """
         for number in range(rounds):
-            for scenario in scenarios:
-                for contestant in scenario.runs:
+            for scenario in chosen:
+                for contestant in in_order(tuple(scenario.runs), number):
                     if number < scenario.max_rounds.get(contestant, rounds):
                         _report(f"round {number + 1} of {rounds}: {scenario.name}: {contestant}")
                         self._take_turn(stage, scenario, contestant)
@@ -46,7 +50,7 @@ class Comparison:
 
     def _take_turn(self, stage: Stage, scenario: Scenario, contestant: str) -> None:
         turn = (contestant, scenario.name)
-        program = _program_of(contestant)
+        program = self._program_of(contestant)
         if program and turn not in self.excluded and shutil.which(program) is None:
             self.excluded[turn] = f"{program} is not installed."
         if turn in self.excluded:
@@ -57,6 +61,10 @@ class Comparison:
         except _FAILURES as error:
             self.excluded[turn] = reason(error, stage.folder)
         _report(f"  {self.excluded.get(turn, f'{monotonic() - began_s:.1f} s')}")
+
+    def _program_of(self, name: str) -> str:
+        (contestant,) = [candidate for candidate in self.contestants if candidate.name == name]
+        return contestant.program if isinstance(contestant, Filesystem) else ""
 
     def _note(self, contestant: str, values: Values) -> None:
         for row, value in values.items():
@@ -71,14 +79,16 @@ def reason(error: Exception, folder: Path) -> str:
     return re.sub(rf"{re.escape(str(folder))}[^\s\"']*/", "", first_line)
 
 
-def scenarios_for(rows: Sequence[str]) -> list[Scenario]:
-    """Return the scenarios that measure these rows."""
-    return [scenario for scenario in SCENARIOS if set(rows) & set(scenario.rows)]
+def in_order(names: Sequence[str], number: int) -> Sequence[str]:
+    """Return the order of the contestants in a round."""
+    return names[::-1] if number % 2 else names
 
 
-def _program_of(name: str) -> str:
-    (contestant,) = [candidate for candidate in CONTESTANTS if candidate.name == name]
-    return contestant.program if isinstance(contestant, Filesystem) else ""
+def scenarios_for(
+    rows: Sequence[str], subjects: Sequence[Filesystem] = (INVOICEFS,)
+) -> list[Scenario]:
+    """Return the scenarios that measure these rows, for these revisions of invoicefs."""
+    return [scenario for scenario in scenarios(subjects) if set(rows) & set(scenario.rows)]
 
 
 def _report(line: str) -> None:

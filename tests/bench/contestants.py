@@ -6,7 +6,7 @@ for that.
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench.server import Addresses
@@ -19,7 +19,7 @@ from tests.mount.support.programs import Argument
 class Place:
     """Where a filesystem is mounted, and what it may use; `home` is new and not shared.
 
-    `options` are options of invoicefs.
+    `options` are options of invoicefs, whose code is that of `checkout`.
     """
 
     path: Path
@@ -27,6 +27,7 @@ class Place:
     cache: Path
     local_files: Path
     addresses: Addresses
+    checkout: Path
     options: Sequence[str] = ()
 
     @property
@@ -46,7 +47,7 @@ class Place:
         return {
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.cache),
-            "PYTHONPATH": str(CHECKOUT),
+            "PYTHONPATH": str(self.checkout),
             "INVOICEFS_TOKEN": self.addresses.token,
             "INVOICEFS_URL": self.addresses.api_url,
         }
@@ -57,13 +58,15 @@ class Filesystem:
     """A filesystem and the command that mounts it; if that is None, it is not mounted.
 
     It serves the namespaces of the tenant as folders. The command runs as long as the mount, or
-    `returns` when the mount is usable. `program` must be installed.
+    `returns` when the mount is usable. `program` must be installed. Python imports the modules of
+    the command from `checkout`.
     """
 
     name: str
     command: Callable[[Place], Sequence[Argument]] | None
     program: str = ""
     returns: bool = False
+    checkout: Path = CHECKOUT
 
 
 @dataclass(frozen=True)
@@ -155,3 +158,8 @@ CONTESTANTS: tuple[Contestant, ...] = (
     *(RCLONE, RCLONE_WITHOUT_SIZES, HTTPDIRFS, FSSPEC, BINDFS, LOCAL),
 )
 """In the order of the columns; all others are compared with the first."""
+
+
+def invoicefs_at(revision: str, checkout: Path) -> Filesystem:
+    """Return the contestant that is another revision of invoicefs."""
+    return replace(INVOICEFS, name=f"{INVOICEFS.name} at {revision}", checkout=checkout)

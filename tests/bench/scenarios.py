@@ -4,7 +4,7 @@ A scenario measures several rows if one mount can be used for all of them.
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -145,54 +145,58 @@ def _runs(
     return {filesystem.name: partial(run, filesystem) for filesystem in filesystems}
 
 
-_REMOTE = (INVOICEFS, RCLONE, HTTPDIRFS, FSSPEC)
+_REMOTE = (RCLONE, HTTPDIRFS, FSSPEC)
 _PIPELINES: dict[str, Callable[[Stage], Values]] = {
     pipeline.name: partial(_archive_by_pipeline, pipeline) for pipeline in (SEQUENTIAL, XARGS)
 }
-SCENARIOS: tuple[Scenario, ...] = (
-    Scenario("mounting", (rows.USABLE,), _runs(_mounting, *_REMOTE, BINDFS)),
-    Scenario(
-        "ls -l",
-        (rows.FIRST_LS, rows.SECOND_LS),
-        _runs(_listing_with_stat, *_REMOTE, RCLONE_WITHOUT_SIZES, *WITHOUT_SERVER),
-        max_rounds={HTTPDIRFS.name: 1},
-    ),
-    Scenario(
-        "listing",
-        (rows.LIST_10K, rows.LIST_100K, rows.LINEARITY, rows.INVOICE_MEMORY),
-        _runs(_listing, INVOICEFS, RCLONE_WITHOUT_SIZES, FSSPEC),
-    ),
-    Scenario("namespaces", (rows.NAMESPACES_100K,), _runs(_many_namespaces, INVOICEFS)),
-    Scenario("crowd", (rows.CROWD,), _runs(_crowd, *_REMOTE)),
-    Scenario(
-        "waiting opens",
-        (rows.WAITING_STAT, rows.WAITING_LS),
-        _runs(warm.waiting_opens, INVOICEFS),
-    ),
-    Scenario(
-        "archive",
-        (rows.COLD_CP, rows.WARM_CP, rows.MEMORY, rows.REQUESTS),
-        {**_runs(_archive, *_REMOTE, *WITHOUT_SERVER), **_PIPELINES},
-        max_rounds={HTTPDIRFS.name: 1},
-    ),
-    Scenario("rsync", (rows.COLD_RSYNC,), _runs(_archive_by_rsync, INVOICEFS, RCLONE, FSSPEC)),
-    Scenario(
-        "small accesses",
-        (
-            *(rows.READ_SAME, rows.WARM_READ, rows.FRESH_READ),
-            *(rows.STAT, rows.STAT_AT_ONCE, rows.STAT_CPU),
+
+
+def scenarios(subjects: Sequence[Filesystem] = (INVOICEFS,)) -> tuple[Scenario, ...]:
+    """Return all scenarios for these revisions of invoicefs and the other contestants."""
+    return (
+        Scenario("mounting", (rows.USABLE,), _runs(_mounting, *subjects, *_REMOTE, BINDFS)),
+        Scenario(
+            "ls -l",
+            (rows.FIRST_LS, rows.SECOND_LS),
+            _runs(_listing_with_stat, *subjects, *_REMOTE, RCLONE_WITHOUT_SIZES, *WITHOUT_SERVER),
+            max_rounds={HTTPDIRFS.name: 1},
         ),
-        _runs(warm.small_accesses, INVOICEFS, RCLONE, FSSPEC, *WITHOUT_SERVER),
-    ),
-    Scenario(
-        "large copies",
-        (rows.LARGE_CP,),
-        _runs(warm.large_copies, INVOICEFS, RCLONE, FSSPEC, *WITHOUT_SERVER),
-    ),
-    Scenario(
-        "second rsync",
-        (rows.SECOND_RSYNC,),
-        _runs(warm.second_rsync, INVOICEFS, RCLONE, *WITHOUT_SERVER),
-        max_rounds={RCLONE.name: 1},
-    ),
-)
+        Scenario(
+            "listing",
+            (rows.LIST_10K, rows.LIST_100K, rows.LINEARITY, rows.INVOICE_MEMORY),
+            _runs(_listing, *subjects, RCLONE_WITHOUT_SIZES, FSSPEC),
+        ),
+        Scenario("namespaces", (rows.NAMESPACES_100K,), _runs(_many_namespaces, *subjects)),
+        Scenario("crowd", (rows.CROWD,), _runs(_crowd, *subjects, *_REMOTE)),
+        Scenario(
+            "waiting opens",
+            (rows.WAITING_STAT, rows.WAITING_LS),
+            _runs(warm.waiting_opens, *subjects),
+        ),
+        Scenario(
+            "archive",
+            (rows.COLD_CP, rows.WARM_CP, rows.MEMORY, rows.REQUESTS),
+            {**_runs(_archive, *subjects, *_REMOTE, *WITHOUT_SERVER), **_PIPELINES},
+            max_rounds={HTTPDIRFS.name: 1},
+        ),
+        Scenario("rsync", (rows.COLD_RSYNC,), _runs(_archive_by_rsync, *subjects, RCLONE, FSSPEC)),
+        Scenario(
+            "small accesses",
+            (
+                *(rows.READ_SAME, rows.WARM_READ, rows.FRESH_READ),
+                *(rows.STAT, rows.STAT_AT_ONCE, rows.STAT_CPU),
+            ),
+            _runs(warm.small_accesses, *subjects, RCLONE, FSSPEC, *WITHOUT_SERVER),
+        ),
+        Scenario(
+            "large copies",
+            (rows.LARGE_CP,),
+            _runs(warm.large_copies, *subjects, RCLONE, FSSPEC, *WITHOUT_SERVER),
+        ),
+        Scenario(
+            "second rsync",
+            (rows.SECOND_RSYNC,),
+            _runs(warm.second_rsync, *subjects, RCLONE, *WITHOUT_SERVER),
+            max_rounds={RCLONE.name: 1},
+        ),
+    )

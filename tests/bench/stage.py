@@ -55,6 +55,7 @@ class Stage:
                 cache or home / "cache",
                 self.local_files,
                 addresses or self.server.addresses,
+                filesystem.checkout,
                 options,
             )
             with mounted(filesystem, place) as mount:

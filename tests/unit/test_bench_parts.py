@@ -1,17 +1,20 @@
 """The pure functions of the benchmark, except its table."""
 
+import shutil
 from pathlib import Path
 from subprocess import TimeoutExpired
 
 import pytest
 
-from tests.bench.comparison import reason, scenarios_for
-from tests.bench.contestants import CONTESTANTS
+from tests.bench.comparison import in_order, reason, scenarios_for
+from tests.bench.contestants import CONTESTANTS, INVOICEFS, invoicefs_at
 from tests.bench.plain_files import requested_range
 from tests.bench.profiling import Share, profile_lines, shares
+from tests.bench.revision import checked_out, commit_of
 from tests.bench.rows import PROFILED, ROWS
-from tests.bench.scenarios import SCENARIOS
+from tests.bench.scenarios import scenarios
 from tests.bench.waiting import OPENS, chosen
+from tests.mount.support.programs import run
 
 
 @pytest.mark.parametrize(
@@ -58,14 +61,24 @@ def test_a_reason_names_the_command_that_timed_out() -> None:
 
 
 def test_every_row_is_measured_and_every_profiled_row_by_one_scenario() -> None:
-    assert {key for scenario in SCENARIOS for key in scenario.rows} == {row.key for row in ROWS}
+    assert {key for scenario in scenarios() for key in scenario.rows} == {row.key for row in ROWS}
     assert all(len(scenarios_for([key])) == 1 for key in PROFILED)
 
 
 def test_every_contestant_of_a_scenario_is_known() -> None:
     names = {contestant.name for contestant in CONTESTANTS}
-    assert all(set(scenario.runs) <= names for scenario in SCENARIOS)
+    assert all(set(scenario.runs) <= names for scenario in scenarios())
     assert all(target.contestant in names for row in ROWS for target in row.targets)
+
+
+def test_another_revision_is_measured_right_after_this_one_in_every_scenario() -> None:
+    other = invoicefs_at("v1", Path("/v1"))
+    for scenario in scenarios((INVOICEFS, other)):
+        assert list(scenario.runs)[:2] == ["invoicefs", "invoicefs at v1"]
+
+
+def test_every_second_round_is_in_reverse_order() -> None:
+    assert [in_order("abc", number) for number in range(3)] == ["abc", "cba", "abc"]
 
 
 def test_opened_files_are_not_watched() -> None:
@@ -74,3 +87,49 @@ def test_opened_files_are_not_watched() -> None:
     assert len(opened) == OPENS
     assert sorted([*opened, *others]) == sorted(paths)
     assert chosen(paths) == (opened, others)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with one commit of one file, which was changed since."""
+    path = tmp_path / "repository"
+    file = path / "file"
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    run("git", "init", "--quiet", path).good()
+    file.write_text("committed", encoding="utf-8")
+    run("git", "-C", path, "add", file).good()
+    run("git", "-C", path, *author, "commit", "--quiet", "--message", "first").good()
+    file.write_text("changed", encoding="utf-8")
+    return path
+
+
+def test_only_a_commit_is_a_revision(repository: Path) -> None:
+    assert commit_of("HEAD", repository)
+    assert [commit_of(text, repository) for text in ("v1", "HEAD:file", "--all", "")] == [None] * 4
+
+
+def test_a_checked_out_revision_is_removed_even_after_a_failure(
+    repository: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "revision"
+
+    def fail_to_measure() -> None:
+        with checked_out("HEAD", folder, repository):
+            assert (folder / "file").read_text(encoding="utf-8") == "committed"
+            raise OSError("measuring failed")
+
+    with pytest.raises(OSError, match="measuring failed"):
+        fail_to_measure()
+    assert not folder.exists()
+    worktrees = run("git", "-C", repository, "worktree", "list").good()
+    assert len(worktrees.lines) == 1
+
+
+def test_a_checkout_of_a_killed_run_does_not_prevent_the_next_one(
+    repository: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "revision"
+    run("git", "-C", repository, "worktree", "add", "--detach", folder).good()
+    shutil.rmtree(folder)
+    with checked_out("HEAD", folder, repository):
+        assert (folder / "file").exists()

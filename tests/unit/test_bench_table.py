@@ -1,7 +1,10 @@
-"""The table of the benchmark: medians, ratios, targets."""
+"""The table and the JSON of the benchmark: medians, ratios, targets."""
+
+import json
 
 import pytest
 
+from tests.bench.json_results import as_json
 from tests.bench.rows import Kind, Row, Target
 from tests.bench.table import Results, Table, amount, markdown
 
@@ -81,3 +84,21 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
         "| --- | ---- |",
         "| row | x    |",
     ]
+
+
+def test_json_has_all_values_of_the_measured_rows_in_base_units() -> None:
+    results = {"invoicefs": {"copy": [3.0, 1.0, 2.5]}, "xargs": {"copy": [4.0], "other": [1.0]}}
+    assert json.loads(as_json((COPY, REQUESTS), results, {"description": "a machine"})) == {
+        "description": "a machine",
+        "rows": [
+            {
+                "row": "copy",
+                "title": "copy",
+                "unit": "s",
+                "contestants": {
+                    "invoicefs": {"median": 2.5, "values": [3.0, 1.0, 2.5]},
+                    "xargs": {"median": 4.0, "values": [4.0]},
+                },
+            }
+        ],
+    }
