@@ -8,8 +8,7 @@ that survive a remount (of a download, an mtime) use wall-clock nanoseconds.
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from invoicefs.errors import CallerKilled
 
@@ -54,8 +53,7 @@ class SystemClock:
         condition.wait(timeout_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """The time by which an operation must end, including everything it does.
 
     `is_caller_killed` returns whether the program that waits for the operation has been killed; it

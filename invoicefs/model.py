@@ -8,6 +8,7 @@ import hashlib
 import json
 import operator
 import sys
+from array import array
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -184,9 +185,25 @@ class Listing:
     def position(self, invoice: Invoice, order: Order) -> int | None:
         """Return the position of an invoice in this order, or None if it is not listed."""
         sequence = self.in_order(order)
-        position = bisect_left(sequence, order.key(invoice), key=order.key)
-        is_there = position < len(sequence) and sequence[position].name == invoice.name
-        return position if is_there else None
+        if order is Order.INODE:
+            position = bisect_left(self._inodes, invoice.inode)
+        else:
+            position = bisect_left(self._file_names, invoice.file_name)
+        # Several invoices may have the same inode: its hash has only 48 bits.
+        for found in range(position, len(sequence)):
+            if sequence[found].name == invoice.name:
+                return found
+            if sequence[found].inode != invoice.inode:
+                break
+        return None
+
+    @cached_property
+    def _inodes(self) -> "array[int]":
+        return array("Q", (invoice.inode for invoice in self.invoices))
+
+    @cached_property
+    def _file_names(self) -> tuple[str, ...]:
+        return tuple(invoice.file_name for invoice in self._in_order_of_names)
 
     @cached_property
     def _in_order_of_names(self) -> tuple[Invoice, ...]:

@@ -5,14 +5,13 @@ each is recognised by its next position. A visit to any other position is a jump
 downloaded ahead of it. A program that reads the files in another order only makes jumps.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 FIRST_WINDOW = 2
 _MAX_ACCESSES = 4  # in one sequence; more than a few programs seldom read a folder at once
 
 
-@dataclass(frozen=True, slots=True)
-class SequentialAccess:
+class SequentialAccess(NamedTuple):
     """The position of a sequential access, and which positions ahead of it to download now.
 
     `ahead` begins after the positions of earlier steps, so no position appears twice; it may extend
@@ -43,8 +42,7 @@ class SequentialAccess:
         return SequentialAccess(position, range(begin, end), window)
 
 
-@dataclass(frozen=True, slots=True)
-class AccessPattern:
+class AccessPattern(NamedTuple):
     """The sequential accesses to one sequence, the latest one last."""
 
     accesses: tuple[SequentialAccess, ...] = ()

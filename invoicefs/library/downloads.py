@@ -133,6 +133,8 @@ class Downloads:
         was_ahead = self._ahead.get(invoice.key) is not None
         found = self.in_memory(invoice)
         if found is None:
+            found = self._fresh_without_disk(invoice)
+        if found is None:
             found = self._disk.run(lambda: self._fresh_from_store(invoice))
         if found is not None:
             content = self._once_allowed(invoice, found, deadline)
@@ -269,6 +271,14 @@ class Downloads:
         if invoice.active and content is not None:
             self._drafts.put(invoice.key, content)
         return content
+
+    def _fresh_without_disk(self, invoice: Invoice) -> Content | None:
+        """Return fresh content that the store can read in this thread."""
+        record = self._records.get(invoice)
+        if record is None or record.content is None or not self._is_fresh(invoice, record):
+            return None
+        pdf = self._store.pdf_in_memory(record.content)
+        return None if pdf is None else Content(record, pdf)
 
     def _from_store(self, record: Record | None) -> Content | None:
         pdf = self._store.pdf(record.content) if record and record.content else None

@@ -13,8 +13,7 @@ by one assignment, so they are read without a lock.
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from invoicefs.malloc import return_small_blocks
 from invoicefs.model import Content, Invoice, OpenContent, SpilledBytes
@@ -27,8 +26,7 @@ Spill = Callable[[bytes], SpilledBytes | None]
 """A function that writes bytes to disk, and returns None if that fails."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(NamedTuple):
     """A version that is open, in memory unless it is `spilled`."""
 
     invoice: Invoice
@@ -112,7 +110,7 @@ class Pins:
         with self._lock:
             pin = self._pins[invoice.key]
             if pin.handles > 1:
-                self._pins[invoice.key] = replace(pin, handles=pin.handles - 1)
+                self._pins[invoice.key] = pin._replace(handles=pin.handles - 1)
                 return False
             del self._pins[invoice.key]
             self._size_bytes -= pin.memory_bytes
@@ -125,5 +123,5 @@ class Pins:
         return is_much
 
     def _with_handle(self, pin: Pin) -> OpenContent:
-        self._pins[pin.invoice.key] = replace(pin, handles=pin.handles + 1)
+        self._pins[pin.invoice.key] = pin._replace(handles=pin.handles + 1)
         return pin.content

@@ -70,6 +70,9 @@ class Store(Protocol):
     def pdf(self, facts: StoredContent) -> bytes | None:
         """Return the PDF that `facts` describes, verified; None if it is missing or corrupt."""
 
+    def pdf_in_memory(self, facts: StoredContent) -> bytes | None:
+        """Return the same PDF if that needs no disk, else None; any thread may call this."""
+
     def digests(self) -> set[str] | None:
         """Return the SHA-256 of all PDFs on disk, or None if the disk cannot be read."""
 

@@ -97,7 +97,7 @@ class Store:
             cull_limit=_CULL_LIMIT,
             disk_min_file_size=_INLINE_BYTES,
         )
-        self._verified_files = VerifiedFiles(clock)
+        self._verified_files = VerifiedFiles(folder, clock)
         self._meta = Metadata(folder, clock)
 
     @property
@@ -209,6 +209,11 @@ class Store:
         except OSError as error:
             log.warning("Open PDFs cannot be written to %s: %s", self.folder, error.strerror)
             return None
+
+    def pdf_in_memory(self, facts: StoredContent) -> bytes | None:
+        """Return the PDF that `facts` describes, verified, if that needs no disk; else None."""
+        pdf = self._verified_files.read_without_waiting(facts.sha256)
+        return pdf if pdf is not None and len(pdf) == facts.size_bytes else None
 
     def _verified_pdf(self, sha256: str) -> bytes | None:
         """Read a PDF and verify it; if it is in a file, note that."""

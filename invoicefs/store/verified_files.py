@@ -9,9 +9,16 @@ Threading: the dictionary changes by single operations; its values are frozen.
 """
 
 import os
+from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 from invoicefs.clock import Clock
+from invoicefs.store.page_cache import (
+    FileContent,
+    can_read_without_waiting,
+    read_file,
+    read_without_waiting,
+)
 
 _MAX_FILES: Final = 20_000  # about 10 MB; those beyond it are verified again
 _TICK_NS: Final = 20_000_000  # twice the longest tick of a kernel, CONFIG_HZ=100
@@ -27,9 +34,8 @@ class _Identity(NamedTuple):
     ctime_ns: int
 
     @classmethod
-    def of(cls, fd: int) -> "_Identity":
-        """Return the identity of an open file."""
-        status = os.fstat(fd)
+    def of(cls, status: os.stat_result) -> "_Identity":
+        """Return the identity of the file with this status."""
         return cls(
             status.st_dev,
             status.st_ino,
@@ -45,36 +51,33 @@ class _VerifiedFile(NamedTuple):
     path: str
     identity: _Identity
 
+    def content_of(self, found: FileContent | None) -> bytes | None:
+        """Return the content that was found at the path, if it is that of this file."""
+        is_same = found is not None and _Identity.of(found.status) == self.identity
+        return found.content if found and is_same else None
+
 
 class VerifiedFiles:
-    """The verified files by the keys of their content."""
+    """The verified files in a folder, by the keys of their content."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._clock = clock
+        self._never_waits = can_read_without_waiting(folder)
         self._files: dict[str, _VerifiedFile] = {}
 
     def read(self, key: str) -> bytes | None:
         """Return the content of a verified file; None if there is none, or it may have changed."""
         known = self._files.get(key)
-        if known is None:
-            return None
-        try:
-            fd = os.open(known.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                content = os.read(fd, known.identity.size_bytes)
-                is_same = _Identity.of(fd) == known.identity
-            finally:
-                os.close(fd)
-        except OSError:  # the file was evicted, or the disk fails: the store finds out
-            is_same = False
-        if is_same and len(content) == known.identity.size_bytes:
-            return content
-        self._files.pop(key, None)
-        return None
+        return known.content_of(read_file(known.path)) if known else None
+
+    def read_without_waiting(self, key: str) -> bytes | None:
+        """Return the content of a verified file if that needs no disk; any thread may call this."""
+        known = self._files.get(key) if self._never_waits else None
+        return known.content_of(read_without_waiting(known.path)) if known else None
 
     def note(self, key: str, file: BinaryIO) -> None:
         """Note that the content of an open file, which was read just now, is verified."""
-        identity = _Identity.of(file.fileno())
+        identity = _Identity.of(os.fstat(file.fileno()))
         if self._clock.wall_ns() - identity.ctime_ns < _TICK_NS:
             return
         if len(self._files) >= _MAX_FILES:

@@ -76,6 +76,9 @@ class MemoryStore:
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256) if self.finds else None
 
+    def pdf_in_memory(self, _facts: StoredContent) -> bytes | None:
+        return None
+
     def digests(self) -> set[str] | None:
         return set(self.pdfs) if self.finds else None
 

@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 def verified(path: Path, age_s: float = 60.0) -> VerifiedFiles:
     """Note a file that was changed some seconds ago."""
-    files = VerifiedFiles(FakeClock(wall_s=path.stat().st_ctime_ns / NS_PER_S + age_s))
+    files = VerifiedFiles(path.parent, FakeClock(wall_s=path.stat().st_ctime_ns / NS_PER_S + age_s))
     with path.open("rb") as file:
         assert file.read() == CONTENT
         files.note("key", file)
