@@ -44,6 +44,7 @@ from invoicefs.library.library import Library
 from invoicefs.library.results import OpenInvoice
 from invoicefs.model import ROOT_INODE, Attributes
 from invoicefs.names import NAME_MAX_BYTES
+from invoicefs.settings import Fetch, Settings
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +82,15 @@ class InvoiceFilesystem:
     def __init__(
         self,
         library: Library,
+        settings: Settings,
         clock: Clock,
         stat_outside: Callable[[str], bool],
         on_ready: Callable[[], None],
     ) -> None:
         self._library = library
         self._sizes = AppliedSizes(self._shown, stat_outside)
-        self._first_lookups = FirstLookups(clock)
+        is_on_stat = settings.fetch is Fetch.ON_STAT
+        self._first_lookups = FirstLookups(clock) if is_on_stat else None
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._handles: dict[int, OpenInvoice | Directory] = {}
@@ -188,13 +191,10 @@ class InvoiceFilesystem:
     symlink = truncate = unlink = utimens = write = _refuse_change
 
     def _shown(self, path: str) -> Attributes:
-        """Return what ``stat`` shows; waits for a download only in a GETATTR."""
+        """Return what ``stat`` shows; may wait for a download, but with on-stat not in a LOOKUP."""
         found = self._library.lookup(path)
-        if not found.may_wait:
-            return found.attributes
-        if self._first_lookups.was_looked_up(path):
+        if found.may_wait and (self._first_lookups is None or self._first_lookups.are_over(path)):
             return self._library.attributes(path)
-        self._first_lookups.note(path)
         return found.attributes
 
     def _keep(self, opened: OpenInvoice | Directory) -> int:

@@ -1,10 +1,12 @@
-"""Tells the LOOKUP of a name from the GETATTR that follows it.
+"""Tells the LOOKUP of a name from the GETATTR that follows it, with ``--fetch on-stat``.
 
-libfuse calls the same function for both. Most of the time that does not matter, but some ``stat``
-calls wait for a download: see `library.stat_downloads`. While the kernel waits for a LOOKUP, it
-blocks all other lookups in the same directory (measured: an ``ls`` at the same time took just as
-long). Because of ``attr_timeout=0``, ``stat`` sends a GETATTR right after a LOOKUP. So the LOOKUP
-does not wait, and the GETATTR does.
+libfuse calls the same function for both, and with on-stat both may have to wait for a download. But
+while the kernel waits for the first LOOKUP of a name, it blocks all other lookups in the same
+directory (measured: an ``ls`` at the same time took just as long). Because of ``attr_timeout=0``,
+``stat`` sends a GETATTR right after a LOOKUP. So the LOOKUP does not wait, and the GETATTR does.
+
+Without on-stat, only an invoice that has changed since its download makes a ``stat`` wait. Then the
+LOOKUP may wait, too: usually the kernel already has the name, and blocks no others to verify it.
 
 Threading: `_looked_up_s` changes by single assignments.
 """
@@ -13,9 +15,11 @@ from typing import Final
 
 from invoicefs.clock import Clock
 
-# The kernel looks a name up again after 1 s, libfuse's entry_timeout. The other second allows for
-# a stat that is delayed between its LOOKUP and its GETATTR.
-_LOOKUP_LASTS_S: Final = 2.0
+ENTRY_TIMEOUT_S: Final = 1.0
+"""After this time the kernel looks a name up again."""
+
+# The other second allows for a stat that is delayed between its LOOKUP and its GETATTR.
+_LOOKUP_LASTS_S: Final = ENTRY_TIMEOUT_S + 1.0
 _MAX_PATHS: Final = 10_000
 
 
@@ -26,17 +30,17 @@ class FirstLookups:
         self._clock = clock
         self._looked_up_s: dict[str, float] = {}
 
-    def was_looked_up(self, path: str) -> bool:
-        """Return whether a request for a path follows a LOOKUP, so that it is a GETATTR."""
+    def are_over(self, path: str) -> bool:
+        """Return whether a request for a path follows its LOOKUP; otherwise note that it is one."""
+        now_s = self._clock.monotonic_s()
         looked_up_s = self._looked_up_s.get(path)
-        return looked_up_s is not None and self._is_recent(looked_up_s)
-
-    def note(self, path: str) -> None:
-        """Note that the LOOKUP of a path is answered now."""
+        if looked_up_s is not None and now_s - looked_up_s < _LOOKUP_LASTS_S:
+            return True
         if len(self._looked_up_s) >= _MAX_PATHS:
-            all_paths = tuple(self._looked_up_s.items())
-            self._looked_up_s = {p: at_s for p, at_s in all_paths if self._is_recent(at_s)}
-        self._looked_up_s[path] = self._clock.monotonic_s()
+            self._forget_before(now_s - _LOOKUP_LASTS_S)
+        self._looked_up_s[path] = now_s
+        return False
 
-    def _is_recent(self, looked_up_s: float) -> bool:
-        return self._clock.monotonic_s() - looked_up_s < _LOOKUP_LASTS_S
+    def _forget_before(self, earliest_s: float) -> None:
+        all_paths = tuple(self._looked_up_s.items())
+        self._looked_up_s = {path: at_s for path, at_s in all_paths if at_s > earliest_s}

@@ -8,9 +8,11 @@ from typing import Any
 
 from invoicefs.errors import UserError
 from invoicefs.kernel.filesystem import InvoiceFilesystem
-from invoicefs.settings import Settings
+from invoicefs.kernel.first_lookups import ENTRY_TIMEOUT_S
+from invoicefs.settings import Fetch, Settings
 
 _FOR_EVER_S = 10**9
+_NAMES_LAST_S = 60
 _PATH_CODEC = "invoicefs_path"
 
 
@@ -58,18 +60,21 @@ def encoded(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
 
 
-def _options(settings: Settings, source: str) -> dict[str, bool | int | str]:
+def _options(settings: Settings, source: str) -> dict[str, bool | float | str]:
     """Return the mount options, see mount.fuse(8).
 
+    `entry_timeout` is how long the kernel uses a name without asking. It may be long, because a
+    name always means the same invoice, and every ``stat`` and every open asks about that.
     `attr_timeout` is 0 because with 1 s ``tar`` still got the size from before the download
     (measured). `auto_cache` invalidates the page cache when size or mtime has changed since the
     last ``stat``. `ac_attr_timeout` is the age at which an open would ask for them again, which is
     never needed: every version has been applied before an open ends, see `applied_sizes`.
     """
-    options: dict[str, bool | int | str] = {
+    options: dict[str, bool | float | str] = {
         "ro": True,
         "nosuid": True,
         "nodev": True,
+        "entry_timeout": ENTRY_TIMEOUT_S if settings.fetch is Fetch.ON_STAT else _NAMES_LAST_S,
         "attr_timeout": 0,
         "auto_cache": True,
         "ac_attr_timeout": _FOR_EVER_S,

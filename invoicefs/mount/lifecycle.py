@@ -182,7 +182,7 @@ def _serve_library(
                 control.open(mount.device)
             events.on_ready()
 
-        filesystem = kind(library, clock, stat_helper.stat, on_mounted)
+        filesystem = kind(library, settings, clock, stat_helper.stat, on_mounted)
         try:
             serve(filesystem, place.path, settings, source=place.source)
         finally:

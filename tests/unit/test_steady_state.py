@@ -15,7 +15,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.idle import Idle
 from tests.support.memory_store import MemoryStore
-from tests.support.running_library import ACTIVE_TTL_S, running_library
+from tests.support.running_library import ACTIVE_TTL_S, running_library, usual_settings
 
 FINAL = [
     Invoice(
@@ -107,7 +107,7 @@ def mounted(
             adapter("getattr", path)
             return True
 
-        adapter = InvoiceFilesystem(library, clock, stat, on_ready=lambda: None)
+        adapter = InvoiceFilesystem(library, usual_settings(), clock, stat, on_ready=lambda: None)
         stat_everything(adapter)
         yield adapter
 

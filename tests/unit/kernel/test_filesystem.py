@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from tests.support.running_library import (
     LIST_TTL_S,
     MAX_PDF_SIZE_BYTES,
     running_library,
+    usual_settings,
 )
 
 INVOICE = Invoice(
@@ -60,20 +62,24 @@ def mounted(library: Library, clock: FakeClock) -> InvoiceFilesystem:
 
 
 def connected_adapter(
-    kind: type[InvoiceFilesystem], library: Library, clock: FakeClock
+    kind: type[InvoiceFilesystem], library: Library, clock: FakeClock, **changes: Any
 ) -> InvoiceFilesystem:
+    settings = usual_settings(**changes)
+
     def stat(path: str) -> bool:
         adapter("getattr", path)
         return True
 
-    adapter = kind(library, clock, stat, on_ready=lambda: None)
+    adapter = kind(library, settings, clock, stat, on_ready=lambda: None)
     return adapter
 
 
 @pytest.fixture
 def detached(library: Library, clock: FakeClock) -> InvoiceFilesystem:
     """Return an adapter whose mount point leads nowhere, as after a lazy unmount."""
-    return InvoiceFilesystem(library, clock, lambda _: False, on_ready=lambda: None)
+    return InvoiceFilesystem(
+        library, usual_settings(), clock, lambda _: False, on_ready=lambda: None
+    )
 
 
 def opened(adapter: InvoiceFilesystem, path: str) -> int:
@@ -466,7 +472,7 @@ def test_a_stat_waits_for_the_download_but_a_lookup_does_not(
     tenant: FakeTenant, clock: FakeClock
 ) -> None:
     with running_library(tenant, MemoryStore(), clock, fetch=Fetch.ON_STAT) as library:
-        eager = connected_adapter(InvoiceFilesystem, library, clock)
+        eager = connected_adapter(InvoiceFilesystem, library, clock, fetch=Fetch.ON_STAT)
         assert eager("getattr", PATH).size_bytes == MAX_PDF_SIZE_BYTES
         assert eager("getattr", PATH).size_bytes == len(PDF)
 
@@ -474,6 +480,16 @@ def test_a_stat_waits_for_the_download_but_a_lookup_does_not(
         clock.advance(LIST_TTL_S)
         assert eager("getattr", PATH).size_bytes == MAX_PDF_SIZE_BYTES
         assert eager("getattr", PATH).size_bytes == 2 * len(PDF)
+
+
+def test_a_stat_of_a_changed_invoice_waits_whatever_was_asked_before(
+    mounted: InvoiceFilesystem, tenant: FakeTenant, clock: FakeClock
+) -> None:
+    """The kernel may know the name, and then sends no LOOKUP before the GETATTR."""
+    mounted("release", None, opened(mounted, PATH))
+    tenant.bill(replace(INVOICE, amount="7"), PDF + PDF)
+    clock.advance(LIST_TTL_S)
+    assert mounted("getattr", PATH).size_bytes == 2 * len(PDF)
 
 
 @pytest.mark.parametrize(("reaches", "is_applied"), [("mounted", True), ("detached", False)])
@@ -494,7 +510,7 @@ def test_an_open_that_fails_after_the_download_pins_nothing(
     def stat(_: str) -> bool:
         raise RuntimeError("a defect")
 
-    broken = InvoiceFilesystem(library, clock, stat, on_ready=lambda: None)
+    broken = InvoiceFilesystem(library, usual_settings(), clock, stat, on_ready=lambda: None)
     assert errno_when(broken, "open", PATH, os.O_RDONLY) == errno.EIO
     changed = tenant.bill(replace(INVOICE, amount="7"), PDF + b" more")
     clock.advance(LIST_TTL_S)
