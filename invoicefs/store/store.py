@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 _NAMESPACES_KEY: Final = "namespaces"
 _FINGERPRINT_KEY: Final = "fingerprint-key"
-_INLINE_BYTES = 32 * 1024  # smaller values are kept in the database itself
+_INLINE_BYTES = 4 * 1024  # smaller values are kept in the database itself; files are read faster
 _ANY_NUMBER = sys.maxsize
 _CULL_LIMIT = 2  # evictions per write; 10 can empty a small cache (measured)
 
