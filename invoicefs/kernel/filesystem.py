@@ -61,7 +61,7 @@ _DOTS: tuple[DirectoryEntry, ...] = (
 
 
 class OpenFile(NamedTuple):
-    """An opened file; `is_applied` is false if the kernel may have another size than its own."""
+    """An opened file; `is_applied` is false if the kernel may have the wrong size for it."""
 
     handle: int
     is_applied: bool
@@ -125,7 +125,7 @@ class InvoiceFilesystem:
         if handle is not None:
             return self._library.open_attributes(self._opened(handle))
         assert path is not None
-        return self._sizes.told(path)
+        return self._sizes.to_send(path)
 
     def access(self, path: str, mode: int) -> None:
         """Answer ``access``: nobody may execute an invoice, and the kernel checks the rest."""

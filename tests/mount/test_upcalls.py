@@ -99,7 +99,7 @@ def test_listing_a_folder_costs_no_needless_upcalls(
 
 def test_copying_costs_no_needless_upcalls(never_opened: Mount, tmp_path: Path) -> None:
     counts = upcalls(never_opened, cp_r, tmp_path / "copy")
-    # Two are the look at a new file, see `kernel.applied_sizes`.
+    # Two are for the sync of a new file, see `kernel.applied_sizes`.
     assert_at_most(counts, (N + 1) + ((4 + 2) * N + 2), opens=N)
 
 

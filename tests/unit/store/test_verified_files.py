@@ -79,7 +79,7 @@ def test_a_file_changed_just_now_is_not_noted(path: Path, age_s: float) -> None:
     assert verified(path, age_s).read("key") is None
 
 
-def test_only_so_many_files_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_files_is_limited(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verified_files, "_MAX_FILES", 3)
     files = verified(path)
     with path.open("rb") as file:
