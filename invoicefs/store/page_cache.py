@@ -33,7 +33,10 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_HOW: Final = _OpenHow(flags=os.O_RDONLY | os.O_CLOEXEC | os.O_NOATIME, resolve=_RESOLVE_CACHED)
+_FLAGS: Final = (
+    os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+)  # a FIFO in place of the file would block
+_HOW: Final = _OpenHow(flags=_FLAGS | os.O_NOATIME, resolve=_RESOLVE_CACHED)
 
 
 class FileContent(NamedTuple):
@@ -49,28 +52,32 @@ def can_read_without_waiting(folder: Path) -> bool:
     return _libc.statfs(os.fsencode(folder), status) == 0 and status[0] in _NEVER_WAIT
 
 
-def read_without_waiting(path: str) -> FileContent | None:
-    """Return a file that is in the page cache; None if it is not, or on an error."""
+def read_without_waiting(path: str, size_bytes: int) -> FileContent | None:
+    """Return a file of this size if it is in the page cache; None if it is not, or on an error."""
     fd = _libc.syscall(
         _SYS_OPENAT2, _AT_FDCWD, os.fsencode(path), ctypes.byref(_HOW), ctypes.sizeof(_HOW)
     )
-    if fd < 0:
-        return None
+    return None if fd < 0 else _read_and_close(fd, size_bytes, os.RWF_NOWAIT)
+
+
+def read_file(path: str, size_bytes: int) -> FileContent | None:
+    """Return a file of this size; None on an error."""
     try:
-        buffer = bytearray(os.fstat(fd).st_size)
-        is_whole = os.preadv(fd, [buffer], 0, os.RWF_NOWAIT) == len(buffer)
+        fd = os.open(path, _FLAGS)
+    except OSError:
+        return None
+    return _read_and_close(fd, size_bytes, 0)
+
+
+def _read_and_close(fd: int, size_bytes: int, flags: int) -> FileContent | None:
+    try:
+        if os.fstat(fd).st_size != size_bytes:
+            return None
+        buffer = bytearray(size_bytes)
+        is_whole = os.preadv(fd, [buffer], 0, flags) == size_bytes
         # A file that has changed meanwhile has another ctime now.
         return FileContent(bytes(buffer), os.fstat(fd)) if is_whole else None
     except OSError:
         return None
     finally:
         os.close(fd)
-
-
-def read_file(path: str) -> FileContent | None:
-    """Return a file, wherever its content is; None on an error."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return FileContent(file.readall(), os.fstat(file.fileno()))
-    except OSError:
-        return None

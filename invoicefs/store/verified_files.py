@@ -9,6 +9,7 @@ Threading: the dictionary changes by single operations; its values are frozen.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
@@ -51,8 +52,9 @@ class _VerifiedFile(NamedTuple):
     path: str
     identity: _Identity
 
-    def content_of(self, found: FileContent | None) -> bytes | None:
-        """Return the content that was found at the path, if it is that of this file."""
+    def read_by(self, read: Callable[[str, int], FileContent | None]) -> bytes | None:
+        """Return the content if the file is still the same."""
+        found = read(self.path, self.identity.size_bytes)
         is_same = found is not None and _Identity.of(found.status) == self.identity
         return found.content if found and is_same else None
 
@@ -68,12 +70,12 @@ class VerifiedFiles:
     def read(self, key: str) -> bytes | None:
         """Return the content of a verified file; None if there is none, or it may have changed."""
         known = self._files.get(key)
-        return known.content_of(read_file(known.path)) if known else None
+        return known.read_by(read_file) if known else None
 
     def read_without_waiting(self, key: str) -> bytes | None:
         """Return the content of a verified file if that needs no disk; any thread may call this."""
         known = self._files.get(key) if self._never_waits else None
-        return known.content_of(read_without_waiting(known.path)) if known else None
+        return known.read_by(read_without_waiting) if known else None
 
     def note(self, key: str, file: BinaryIO) -> None:
         """Note that the content of an open file, which was read just now, is verified."""
