@@ -1,39 +1,57 @@
 """Signals for a program that waits for a download: a fatal one ends it at once, others do not."""
 
-import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from invoicefs.sandbox import Endpoint, Fault, Sandbox
 from tests.mount.support.gate import Gate
 from tests.mount.support.mounts import Mounts
-from tests.mount.support.programs import LIMIT_S, run, started
+from tests.mount.support.programs import LIMIT_S, eventually, started
 from tests.mount.support.tenants import NAMESPACE, contents, invoice, tenant
 
 TENANT = tenant(invoice(0, 20_000))
 pytestmark = pytest.mark.tenant(TENANT)
 ((NAME, CONTENT),) = contents(TENANT).items()
 
+# Python itself repeats an open that fails with EINTR, other programs do not.
 CATCH_ALL = """
-import signal, sys
+import ctypes, os, signal, sys
 for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
     signal.signal(number, lambda *_: None)
 print("ready", flush=True)
-sys.stdout.buffer.write(open(sys.argv[1], "rb").read())
+libc = ctypes.CDLL(None, use_errno=True)
+fd = libc.open(os.fsencode(sys.argv[1]), os.O_RDONLY)
+assert fd >= 0, os.strerror(ctypes.get_errno())
+sys.stdout.buffer.write(open(fd, "rb").read())
 """
 CAUGHT = (signal.SIGWINCH, signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM, signal.SIGTERM)
+
+
+@contextmanager
+def delayed(sandbox: Sandbox, endpoint: Endpoint) -> Iterator[Gate]:
+    gate = Gate()
+    sandbox.inject(Fault(gate, endpoint))
+    yield gate
+    gate.open()
 
 
 @pytest.fixture(params=[Endpoint.PDF, Endpoint.INVOICES], ids=["download", "listing"])
 def gate(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[Gate]:
     """Delay the response that a program waits for until the test opens the gate."""
-    gate = Gate()
-    sandbox.inject(Fault(gate, request.param))
-    yield gate
-    gate.open()
+    with delayed(sandbox, request.param) as gate:
+        yield gate
+
+
+@pytest.fixture
+def download(sandbox: Sandbox) -> Iterator[Gate]:
+    """Delay the download that a program waits for until the test opens the gate."""
+    with delayed(sandbox, Endpoint.PDF) as gate:
+        yield gate
 
 
 @pytest.mark.promise("Ctrl-C and `kill` end a program that waits for the API at once.")
@@ -55,25 +73,37 @@ def test_a_killed_reader_ends_at_once_and_the_download_serves_the_next(
     assert mount.warnings == []
 
 
-def test_a_signal_that_a_program_catches_breaks_no_open(mounts: Mounts, gate: Gate) -> None:
+def kill_another_reader(path: Path) -> None:
+    """Return when the mount has noticed a killed reader, and so every earlier signal, too."""
+    with started("cat", path) as other:
+        eventually(lambda: waits_for_mount(other.process.pid))
+        other.process.kill()
+        assert other.end().code == -signal.SIGKILL
+
+
+def waits_for_mount(pid: int) -> bool:
+    return Path(f"/proc/{pid}/wchan").read_text(encoding="ascii") == "request_wait_answer"
+
+
+def test_a_signal_that_a_program_catches_breaks_no_open(mounts: Mounts, download: Gate) -> None:
     path = mounts.mount() / NAMESPACE / NAME
     with started(sys.executable, "-I", "-c", CATCH_ALL, path) as reader:
         assert reader.line() == "ready"
-        assert gate.arrived.wait(LIMIT_S)
+        assert download.arrived.wait(LIMIT_S)
         for number in CAUGHT:
             reader.process.send_signal(number)
-        run("stat", path.parent.parent).good()  # the mount has seen the interrupt meanwhile
-        gate.open()
+        kill_another_reader(path)
+        download.open()
         assert reader.end().good().out == CONTENT
 
 
-def test_a_program_that_caught_a_signal_can_still_be_killed(mounts: Mounts, gate: Gate) -> None:
+def test_a_program_that_caught_a_signal_can_still_be_killed(mounts: Mounts, download: Gate) -> None:
     """The kernel reports only the first signal, so the mount must look for others itself."""
     path = mounts.mount() / NAMESPACE / NAME
     with started(sys.executable, "-I", "-c", CATCH_ALL, path) as reader:
         assert reader.line() == "ready"
-        assert gate.arrived.wait(LIMIT_S)
+        assert download.arrived.wait(LIMIT_S)
         reader.process.send_signal(signal.SIGWINCH)
-        run("stat", path.parent.parent).good()
-        os.kill(reader.process.pid, signal.SIGKILL)
+        kill_another_reader(path)
+        reader.process.kill()
         assert reader.end().code == -signal.SIGKILL
