@@ -75,12 +75,12 @@ class Deadline(NamedTuple):
         """Return the seconds until the deadline, 0 after it."""
         return max(0.0, self.at_s - self.clock.monotonic_s())
 
-    def wait_s(self) -> float:
-        """Return the seconds until the deadline, or until `check_caller` should be called."""
+    def next_check_s(self) -> float:
+        """Return the seconds until the deadline or the next `check_caller`."""
         left_s = self.left_s()
         return left_s if self.is_caller_killed is None else min(left_s, CALLER_CHECK_S)
 
     def check_caller(self) -> None:
-        """Raise `CallerKilled` if nobody waits for the operation any more."""
+        """Raise `CallerKilled` if the program that waits for the operation has been killed."""
         if self.is_caller_killed is not None and self.is_caller_killed():
             raise CallerKilled

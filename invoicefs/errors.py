@@ -47,6 +47,10 @@ class TimedOut(NoResponse):
     """The deadline passed before there was a response."""
 
 
+class CacheHangs(TimedOut):
+    """The disk with the cache does not respond."""
+
+
 class ServerTimedOut(TimedOut):
     """The server itself reports that it took too long (408, 504)."""
 
@@ -125,6 +129,10 @@ class TooLarge(Refusal):
 
 class ReadOnly(InvoicefsError):
     """A program tried to change the mounted folder."""
+
+
+class Outdated(InvoicefsError):
+    """The kernel may have an outdated size of a file that is being opened: repeat the open."""
 
 
 class NameTooLong(InvoicefsError):

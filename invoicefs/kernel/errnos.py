@@ -13,6 +13,7 @@ from invoicefs.errors import (
     NameTooLong,
     NoAttribute,
     NotFound,
+    Outdated,
     OutOfDescriptors,
     OutOfMemory,
     RateLimited,
@@ -46,6 +47,8 @@ ERRNO: Final[Mapping[type[InvoicefsError], int]] = MappingProxyType(
         BadHandle: errno.EBADF,
         NameTooLong: errno.ENAMETOOLONG,
         NoAttribute: errno.ENODATA,
+        # Seldom reaches a program: the kernel repeats the open.
+        Outdated: errno.ESTALE,
     }
 )
 

@@ -33,12 +33,13 @@ from invoicefs.errors import (
     NameTooLong,
     NoAttribute,
     NotFound,
+    Outdated,
     ReadOnly,
 )
 from invoicefs.kernel import xattrs
 from invoicefs.kernel.applied_sizes import AppliedSizes
 from invoicefs.kernel.errnos import errno_of
-from invoicefs.kernel.first_lookups import FirstLookups
+from invoicefs.kernel.recent_lookups import RecentLookups
 from invoicefs.library.directories import Directory
 from invoicefs.library.library import Library
 from invoicefs.library.results import OpenInvoice
@@ -48,7 +49,8 @@ from invoicefs.settings import Fetch, Settings
 
 log = logging.getLogger(__name__)
 
-BLOCK_SIZE_BYTES = 4096  # f_bsize
+_STATFS_BLOCK_BYTES = 4096  # f_bsize
+_NOT_WORTH_LOGGING = (NameTooLong, NoAttribute, Outdated)
 
 DirectoryEntry = tuple[bytes, int, int]
 """A name, its ``d_ino``, and its file type as in st_mode."""
@@ -70,8 +72,9 @@ class OpenFile(NamedTuple):
 class InvoiceFilesystem:
     """The operations that libfuse calls, each with the arguments that fusepy gives it.
 
-    `on_ready` is called once, when the kernel has accepted the mount. For `stat_outside`
-    see `AppliedSizes`. The class has more than 20 methods because every FUSE operation is one.
+    `on_ready` is called once, when the kernel has accepted the mount. For `stat_outside` and
+    `caller` see `AppliedSizes`. The class has more than 20 methods because every FUSE operation is
+    one.
     """
 
     use_ns = True  # times are whole nanoseconds
@@ -85,12 +88,13 @@ class InvoiceFilesystem:
         settings: Settings,
         clock: Clock,
         stat_outside: Callable[[str], bool],
+        caller: Callable[[], int],
         on_ready: Callable[[], None],
     ) -> None:
         self._library = library
-        self._sizes = AppliedSizes(self._shown, stat_outside)
+        self._sizes = AppliedSizes(self._shown, self._shown_at_once, stat_outside, caller)
         is_on_stat = settings.fetch is Fetch.ON_STAT
-        self._first_lookups = FirstLookups(clock) if is_on_stat else None
+        self._recent_lookups = RecentLookups(clock) if is_on_stat else None
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._handles: dict[int, OpenInvoice | Directory] = {}
@@ -128,7 +132,7 @@ class InvoiceFilesystem:
         return self._sizes.to_send(path)
 
     def access(self, path: str, mode: int) -> None:
-        """Answer ``access``: nobody may execute an invoice, and the kernel checks the rest."""
+        """Answer ``access``: an invoice cannot be executed; the kernel itself refuses writes."""
         if mode & os.X_OK and path.count("/") > 1:
             raise Denied("an invoice is not a program")
 
@@ -176,9 +180,9 @@ class InvoiceFilesystem:
         """Answer ``df``: the sum of all known sizes, and nothing free."""
         usage = self._library.usage()
         return {
-            "f_bsize": BLOCK_SIZE_BYTES,
-            "f_frsize": BLOCK_SIZE_BYTES,
-            "f_blocks": -(-usage.size_bytes // BLOCK_SIZE_BYTES),
+            "f_bsize": _STATFS_BLOCK_BYTES,
+            "f_frsize": _STATFS_BLOCK_BYTES,
+            "f_blocks": -(-usage.size_bytes // _STATFS_BLOCK_BYTES),
             "f_files": usage.files,
             "f_namemax": NAME_MAX_BYTES,
         }
@@ -191,11 +195,16 @@ class InvoiceFilesystem:
     symlink = truncate = unlink = utimens = write = _refuse_change
 
     def _shown(self, path: str) -> Attributes:
-        """Return what ``stat`` shows; may wait for a download, but with on-stat not in a LOOKUP."""
+        """Return what ``stat`` shows; may wait for a download, with on-stat only in a GETATTR."""
         found = self._library.lookup(path)
-        if found.may_wait and (self._first_lookups is None or self._first_lookups.are_over(path)):
+        if not found.is_download_due:
+            return found.attributes
+        if self._recent_lookups is None or self._recent_lookups.has(path):
             return self._library.attributes(path)
         return found.attributes
+
+    def _shown_at_once(self, path: str) -> Attributes:
+        return self._library.lookup(path).attributes
 
     def _keep(self, opened: OpenInvoice | Directory) -> int:
         with self._lock:
@@ -247,7 +256,7 @@ def _entries(directory: Directory) -> Iterator[DirectoryEntry]:
 def _is_worth_logging(operation: str, error: InvoicefsError) -> bool:
     """Return whether to log a failure; programs that probe for names would fill the log."""
     is_probing = isinstance(error, NotFound) and operation != "open"
-    return not (is_probing or operation == "access" or isinstance(error, NameTooLong | NoAttribute))
+    return not (is_probing or operation == "access" or isinstance(error, _NOT_WORTH_LOGGING))
 
 
 def _subject(arguments: tuple[Any, ...]) -> str:

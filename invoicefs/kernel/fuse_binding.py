@@ -1,16 +1,17 @@
-"""fusepy's class `FUSE`, with a shorter way for the operations that programs use all the time.
+"""fusepy's class `FUSE`, with faster versions of the most frequent operations.
 
 The only module that imports ``fuse`` (fusepy). That loads libfuse 2, which may be missing, so it is
 imported by `libfuse.load_binding` only.
 
 The operations of an `InvoiceFilesystem` return what they have found, and the methods below fill the
-structures of libfuse with it. The remaining operations take fusepy's usual way.
+structures of libfuse with it. fusepy itself handles the remaining operations.
 
 Threading: libfuse calls the methods in threads of its own. They share nothing that changes.
 """
 
 import ctypes
 import errno
+import logging
 import stat
 from collections.abc import Callable
 from typing import Any, Final
@@ -24,14 +25,16 @@ from invoicefs.kernel.thread_states import LastingThreadStates
 from invoicefs.model import Attributes
 from invoicefs.settings import Settings
 
-BLOCK_SIZE_BYTES: Final = 4096  # st_blksize
+log = logging.getLogger(__name__)
 
-# A PYFUNCTYPE keeps the lock of the interpreter, unlike the type that fusepy uses: a long listing
-# calls this function once for each name.
+_ST_BLKSIZE_BYTES: Final = 4096
+
+# Unlike fusepy's type, a PYFUNCTYPE does not release the GIL for each name of a long listing. That
+# is safe, because with `use_ino` libfuse's fill_dir takes no lock.
 _ADD_ENTRY: Final = ctypes.PYFUNCTYPE(
     ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
 )
-_LARGEST_READ: Final = ctypes.c_char * (1 << 20)  # the kernel's FUSE_MAX_MAX_PAGES, see fuse_i.h
+_ANY_READ: Final = ctypes.c_char * (1 << 30)  # larger than any read; nothing is allocated
 
 
 class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
@@ -54,15 +57,21 @@ class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
         self._is_ready = True
         super().__init__(filesystem, mount_point, foreground=True, **options)
         if not self._is_ready:
-            raise UserError("The mount could not be made available: see the log.")
+            raise UserError(
+                "The mount was ended because it could not be made available: the log says why."
+            )
 
     def _wrapper(self, callback: Callable[..., int | None], *arguments: Any) -> int:
         """Call a method for libfuse; returns its result, or a negative errno."""
-        self._states.keep()
         try:
+            self._states.keep()
             return callback(*arguments) or 0
         except OSError as error:
             return -(error.errno or errno.EIO)
+        except BaseException:
+            # ctypes would return a random number.
+            log.exception("Unexpected failure of %s", getattr(callback, "__name__", callback))
+            return -errno.EIO
 
     def init(self, _connection: Any) -> None:
         """Report that the mount is usable, or end it if that fails."""
@@ -89,14 +98,14 @@ class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
     def read(self, _path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
         """Answer READ: copy from the content of the handle into the buffer of libfuse."""
         part = self.operations("read", None, size, offset, info.contents.fh)
-        target = memoryview(_LARGEST_READ.from_address(ctypes.addressof(buffer.contents)))
+        target = memoryview(_ANY_READ.from_address(ctypes.addressof(buffer.contents)))
         target.cast("B")[: len(part)] = part
         return len(part)
 
     def readdir(
         self, _path: bytes | None, buffer: int, filler: Any, _offset: int, info: Any
     ) -> None:
-        """Answer READDIR: names with ``d_ino`` and ``d_type``; libfuse keeps all until the end."""
+        """Answer READDIR: names with ``d_ino`` and ``d_type``; libfuse buffers all of them."""
         add = ctypes.cast(filler, _ADD_ENTRY)
         status = fuse.c_stat()
         address = ctypes.addressof(status)
@@ -117,20 +126,23 @@ class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
         status.st_gid = settings.gid
         status.st_size = attributes.size_bytes
         status.st_blocks = attributes.blocks
-        status.st_blksize = BLOCK_SIZE_BYTES
+        status.st_blksize = _ST_BLKSIZE_BYTES
         seconds, nanoseconds = divmod(attributes.mtime_ns, NS_PER_S)
         for time in (status.st_atimespec, status.st_mtimespec, status.st_ctimespec):
             time.tv_sec, time.tv_nsec = seconds, nanoseconds
 
 
-def interrupted_caller() -> int | None:
-    """Return the thread ID of the caller of this callback if a signal has interrupted it."""
-    # Measured: libfuse notes the INTERRUPT of the kernel even without its option `intr`, with which
-    # it would also send signals to its own threads.
-    if not fuse._libfuse.fuse_interrupted():
-        return None
+def caller() -> int:
+    """Return the thread ID of the program that caused this callback of libfuse."""
     _, _, thread_id = fuse.fuse_get_context()
     return int(thread_id)
+
+
+def is_interrupted() -> bool:
+    """Return whether a signal has interrupted the program that caused this callback of libfuse."""
+    # Measured: libfuse notes the INTERRUPT of the kernel even without its option `intr`, with which
+    # it would also send signals to its own threads.
+    return bool(fuse._libfuse.fuse_interrupted())
 
 
 def _decoded(path: bytes) -> str:

@@ -8,11 +8,11 @@ from typing import Any
 
 from invoicefs.errors import UserError
 from invoicefs.kernel.filesystem import InvoiceFilesystem
-from invoicefs.kernel.first_lookups import ENTRY_TIMEOUT_S
+from invoicefs.kernel.recent_lookups import ON_STAT_ENTRY_TIMEOUT_S
 from invoicefs.settings import Fetch, Settings
 
-_FOR_EVER_S = 10**9
-_NAMES_LAST_S = 60
+_NEVER_S = 10**9
+_ENTRY_TIMEOUT_S = 60
 _PATH_CODEC = "invoicefs_path"
 
 
@@ -63,21 +63,22 @@ def encoded(path: str) -> bytes:
 def _options(settings: Settings, source: str) -> dict[str, bool | float | str]:
     """Return the mount options, see mount.fuse(8).
 
-    `entry_timeout` is how long the kernel uses a name without asking. It may be long, because a
-    name always means the same invoice, and every ``stat`` and every open asks about that.
+    `entry_timeout` is how long the kernel uses a name without a LOOKUP. It can be long because a
+    name always refers to the same invoice, and every ``stat`` and open reaches the mount anyway.
     `attr_timeout` is 0 because with 1 s ``tar`` still got the size from before the download
     (measured). `auto_cache` invalidates the page cache when size or mtime has changed since the
     last ``stat``. `ac_attr_timeout` is the age at which an open would ask for them again, which is
     never needed: every version has been applied before an open ends, see `applied_sizes`.
     """
+    is_on_stat = settings.fetch is Fetch.ON_STAT
     options: dict[str, bool | float | str] = {
         "ro": True,
         "nosuid": True,
         "nodev": True,
-        "entry_timeout": ENTRY_TIMEOUT_S if settings.fetch is Fetch.ON_STAT else _NAMES_LAST_S,
+        "entry_timeout": ON_STAT_ENTRY_TIMEOUT_S if is_on_stat else _ENTRY_TIMEOUT_S,
         "attr_timeout": 0,
         "auto_cache": True,
-        "ac_attr_timeout": _FOR_EVER_S,
+        "ac_attr_timeout": _NEVER_S,
         "use_ino": True,
         "auto_unmount": True,
         "fsname": source.replace("\\", "\\\\").replace(",", "\\,"),

@@ -54,6 +54,7 @@ class StatHelper:
 
     def __init__(self, mount_point: str) -> None:
         self.device: str | None = None
+        self._is_closed = False
         self._mount_point = os.fsencode(mount_point)
         self._numbers = itertools.count(1)
         self._waiting: dict[int, _Stat] = {}
@@ -72,7 +73,7 @@ class StatHelper:
         """Make the kernel ask for the attributes of a path, which begins with a slash, twice.
 
         Returns whether it has asked this mount, which it may not have if the mount point leads
-        elsewhere now; waits at most `STAT_TIMEOUT_S`, and raises nothing.
+        elsewhere now; waits at most twice `STAT_TIMEOUT_S`, and raises nothing.
         """
         number = next(self._numbers)
         stat = self._waiting[number] = _Stat()
@@ -88,6 +89,7 @@ class StatHelper:
 
     def close(self) -> None:
         """End the helper process."""
+        self._is_closed = True
         with suppress(OSError):  # it has already ended
             self._channel.shutdown(socket.SHUT_RDWR)
         self._channel.close()
@@ -105,6 +107,8 @@ class StatHelper:
                     stat.is_over.set()
         for stat in tuple(self._waiting.values()):
             stat.is_over.set()
+        if self._process is not None and not self._is_closed:
+            log.warning("The helper process has ended: new files are read without the page cache.")
 
 
 def _start(mount_point: str, channel: socket.socket) -> "subprocess.Popen[bytes] | None":

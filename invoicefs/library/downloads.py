@@ -10,7 +10,7 @@ Invariants:
 
 Threading: `_lock` guards the two counters. `_was_last_evicted` and `_refreshed_ns` change by single
 assignments. Functions given to the scheduler run in its threads and may use the store; everything
-else reads it through `disk`.
+else reads it through `disk`, or with `pdf_in_memory`.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 
 from invoicefs.clock import NS_PER_S, Clock, Deadline
-from invoicefs.errors import Denied, InvoicefsError, NoResponse
+from invoicefs.errors import CacheHangs, Denied, InvoicefsError, NoResponse
 from invoicefs.library.access import PDF, Access
 from invoicefs.library.freshness import Freshness, freshness
 from invoicefs.library.memory_cache import MemoryCache
@@ -135,7 +135,7 @@ class Downloads:
         if found is None:
             found = self._fresh_without_disk(invoice)
         if found is None:
-            found = self._disk.run(lambda: self._fresh_from_store(invoice))
+            found = self._disk.run(lambda: self._fresh_from_store(invoice), deadline)
         if found is not None:
             content = self._once_allowed(invoice, found, deadline)
             with self._lock:
@@ -151,10 +151,14 @@ class Downloads:
         """Return fresh content, or stale content if the API gives no usable response."""
         try:
             return self.fetch(invoice, deadline)
+        except CacheHangs:
+            raise
         except NoResponse as error:
             if not self._access.may_see(PDF, invoice.namespace):
                 raise
-            stale = self._disk.run(lambda: self._from_store(self._records.reread(invoice)))
+            stale = self._disk.run(
+                lambda: self._from_store(self._records.reread(invoice)), deadline
+            )
             if stale is None:
                 raise
             log.warning("The cached copy of %s is served: %s", invoice.key, error)
@@ -268,9 +272,7 @@ class Downloads:
             return None
         content = self._from_store(record)
         self._was_last_evicted = content is None
-        if invoice.active and content is not None:
-            self._drafts.put(invoice.key, content)
-        return content
+        return content and self._found(invoice, content)
 
     def _fresh_without_disk(self, invoice: Invoice) -> Content | None:
         """Return fresh content that the store can read in this thread."""
@@ -278,7 +280,14 @@ class Downloads:
         if record is None or record.content is None or not self._is_fresh(invoice, record):
             return None
         pdf = self._store.pdf_in_memory(record.content)
-        return None if pdf is None else Content(record, pdf)
+        return None if pdf is None else self._found(invoice, Content(record, pdf))
+
+    def _found(self, invoice: Invoice, content: Content) -> Content:
+        """Note that content was found in the store; a draft stays in memory from now on."""
+        self._was_last_evicted = False
+        if invoice.active:
+            self._drafts.put(invoice.key, content)
+        return content
 
     def _from_store(self, record: Record | None) -> Content | None:
         pdf = self._store.pdf(record.content) if record and record.content else None

@@ -5,8 +5,9 @@ content), and does not know FUSE. Each operation has one deadline for everything
 methods for the kernel, only `lookup`, `attributes`, `directory` and `open` make requests; they
 return complete results, so reading open content makes no request.
 
-Threading: every method may be called from many threads at once; the store is only read in the
-threads of `disk`, because the disk may hang. `_open_errors` changes by single assignments.
+Threading: every method may be called from many threads at once. The disk may hang, so the store is
+read in the threads of `disk`, except for `pdf_in_memory`, which needs no disk. `_open_errors`
+changes by single assignments.
 """
 
 from collections.abc import Callable
@@ -48,7 +49,7 @@ class Library:
     """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``.
 
     `is_caller_killed` returns whether the program that waits for the operation in this thread has
-    been killed; the operation then ends with `CallerKilled`.
+    been killed; the operation then ends with `CallerKilled`. Only methods for the kernel call it.
 
     The class has more than 20 methods because it is the only interface of the kernel and the
     control socket; each method is a few lines.
@@ -113,10 +114,10 @@ class Library:
             case [directory, name]:
                 invoice = self._pdfs.pinned(f"{directory}/{name}")
                 if invoice is None:
-                    invoice = self._existing(directory, name, self._deadline())
+                    invoice = self._existing(directory, name, self._deadline_of_caller())
                 found = self._pdfs.stat(invoice)
-                may_wait = found.has_changed or self._stat_downloads.is_for_every_stat
-                return Found(found.attributes, may_wait)
+                is_due = found.has_changed or self._stat_downloads.is_for_every_stat
+                return Found(found.attributes, is_due)
             case parts:
                 return Found(self._directory_attributes(parts))
 
@@ -126,7 +127,7 @@ class Library:
             case [directory, name]:
                 invoice = self._pdfs.pinned(f"{directory}/{name}")
                 if invoice is None:
-                    deadline = self._deadline()
+                    deadline = self._deadline_of_caller()
                     invoice = self._existing(directory, name, deadline)
                     siblings = self._listings.last_listing(invoice.namespace)
                     self._stat_downloads.stat(invoice, siblings, deadline)
@@ -136,7 +137,7 @@ class Library:
 
     def directory(self, path: str) -> Directory:
         """Return the names in a directory."""
-        deadline = self._deadline()
+        deadline = self._deadline_of_caller()
         match path_parts(path):
             case []:
                 entries = map(NamespaceEntry.of, self._namespaces.all(deadline))
@@ -152,7 +153,7 @@ class Library:
     def open(self, path: str) -> OpenInvoice:
         """Return the whole content of an invoice, pinned until `release`."""
         try:
-            opened = self._open(path, self._deadline())
+            opened = self._open(path, self._deadline_of_caller())
         except InvoicefsError as error:
             self._open_errors[path] = str(error)
             raise
@@ -289,7 +290,7 @@ class Library:
         # A directory in which something is open exists, so a stat of it need not wait for the API.
         namespace = self._pdfs.pinned_namespace(directory)
         if namespace is None:
-            namespace = self._namespaces.of_directory(directory, self._deadline())
+            namespace = self._namespaces.of_directory(directory, self._deadline_of_caller())
         invoices = self._listings.last_listing(namespace).invoices
         newest_ns = self._pdfs.mtime_ns(invoices[-1]) if invoices else 0
         return directory_attributes(namespace_inode(namespace), newest_ns, links=2)
@@ -312,4 +313,8 @@ class Library:
                 raise NotFound(f"{path} is not an invoice")
 
     def _deadline(self) -> Deadline:
+        return Deadline.after(self._settings.timeout_s, self._clock)
+
+    def _deadline_of_caller(self) -> Deadline:
+        """Return the deadline of an operation that also ends if its caller is killed."""
         return Deadline.after(self._settings.timeout_s, self._clock, self._is_caller_killed)

@@ -14,10 +14,10 @@ class OpenInvoice(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The attributes of a path; `may_wait` if a ``stat`` of it may have to wait for a download."""
+    """The attributes of a path; `is_download_due` if a ``stat`` should wait for a download."""
 
     attributes: Attributes
-    may_wait: bool = False
+    is_download_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)

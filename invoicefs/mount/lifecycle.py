@@ -20,7 +20,7 @@ from invoicefs.errors import (
     UserError,
 )
 from invoicefs.folders import NewFolder
-from invoicefs.kernel.callers import is_caller_killed
+from invoicefs.kernel.callers import caller, is_caller_killed
 from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
 from invoicefs.kernel.libfuse import serve
 from invoicefs.kernel.stat_helper import StatHelper
@@ -182,7 +182,7 @@ def _serve_library(
                 control.open(mount.device)
             events.on_ready()
 
-        filesystem = kind(library, settings, clock, stat_helper.stat, on_mounted)
+        filesystem = kind(library, settings, clock, stat_helper.stat, caller, on_mounted)
         try:
             serve(filesystem, place.path, settings, source=place.source)
         finally:

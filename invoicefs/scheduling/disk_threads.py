@@ -1,24 +1,28 @@
 """A few long-lived threads that read the store.
 
-A read may take forever, if the disk is on a network that has failed. Nobody can end it, so callers
-that must respond in time leave it to these threads, and wait no longer than a timeout. Requests are
-made in other threads, so that slow ones never delay reads from disk.
+A read may take for ever, if the disk is on a network that has failed. It cannot be cancelled, so
+callers that must respond in time leave it to these threads, and wait no longer than a timeout.
+Requests are made in other threads, so that slow ones never delay reads from disk.
 """
 
 import queue
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from invoicefs.errors import MOUNT_IS_ENDING, TimedOut
+from invoicefs.clock import CALLER_CHECK_S, Deadline
+from invoicefs.errors import MOUNT_IS_ENDING, CacheHangs, TimedOut
 from invoicefs.threads import start_thread
 
 T = TypeVar("T")
 
+_GRACE_S = 1.0  # after a request has taken all the time, a cached copy may still be served
 _THREADS = 2  # a read takes well under a millisecond; the second one is for slow disks
 
 
 class _Read:
-    """A read that was queued, and the way to its caller; `is_given_up` if nobody waits for it."""
+    """A read that was queued; `is_given_up` if its caller has stopped waiting for the outcome."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
@@ -39,16 +43,26 @@ class _Read:
         self.is_given_up = True
         self._outcomes.put((None, TimedOut(MOUNT_IS_ENDING)))
 
-    def result(self, timeout_s: float) -> Any:
-        """Wait for the read; raises its error, or `TimedOut`."""
+    def result(self, timeout_s: float, check_caller: Callable[[], None]) -> Any:
+        """Wait for the read; raises its error, `CacheHangs`, or what `check_caller` raises."""
         try:
-            value, error = self._outcomes.get(timeout=timeout_s)
-        except queue.Empty:
+            value, error = self._outcome(timeout_s, check_caller)
+        except BaseException:
             self.is_given_up = True
-            raise TimedOut("the disk cache does not respond") from None
+            raise
         if error is not None:
             raise error
         return value
+
+    def _outcome(
+        self, timeout_s: float, check_caller: Callable[[], None]
+    ) -> tuple[Any, BaseException | None]:
+        ends_s = time.monotonic() + timeout_s
+        while (left_s := ends_s - time.monotonic()) > 0:
+            with suppress(queue.Empty):
+                return self._outcomes.get(timeout=min(left_s, CALLER_CHECK_S))
+            check_caller()
+        raise CacheHangs("the disk cache does not respond")
 
 
 class DiskThreads:
@@ -65,21 +79,29 @@ class DiskThreads:
         for number in range(_THREADS):
             start_thread(self._work, f"disk-{number}")
 
-    def run(self, read: Callable[[], T]) -> T:
-        """Return the result of `read`; raises its error, or `TimedOut` if the disk hangs."""
+    def run(self, read: Callable[[], T], deadline: Deadline | None = None) -> T:
+        """Return the result of `read`; raises its error, or `CacheHangs` after the timeout.
+
+        With the deadline of an operation, it waits until then, but at least `_GRACE_S`, and raises
+        `CallerKilled` as the deadline does.
+        """
         queued = _Read(read)
         self._reads.put(queued)
         if self._is_closed:
             queued.end()
-        result: T = queued.result(self._timeout_s)
+        if deadline is None:
+            result: T = queued.result(self._timeout_s, lambda: None)
+        else:
+            result = queued.result(max(deadline.left_s(), _GRACE_S), deadline.check_caller)
         return result
 
     def close(self) -> None:
         """End the threads after their current functions, without waiting for them."""
         self._is_closed = True
-        while not self._reads.empty():
-            if (waiting := self._reads.get()) is not None:
-                waiting.end()
+        with suppress(queue.Empty):
+            while True:
+                if (waiting := self._reads.get_nowait()) is not None:
+                    waiting.end()
         for _ in range(_THREADS):
             self._reads.put(None)
 

@@ -115,7 +115,7 @@ class Scheduler:
         """Wait for a while; returns whether the job has ended or the deadline has passed."""
         with self._lock:
             if job.outcome is None and deadline.left_s() > 0:
-                self._clock.wait(self._done, deadline.wait_s())
+                self._clock.wait(self._done, deadline.next_check_s())
             return job.outcome is not None or deadline.left_s() <= 0
 
     def start(

@@ -77,10 +77,7 @@ class DiskCache:
         return self._generation
 
     def get(self, key: str, *, as_file: bool = False) -> Any:
-        """Return the value of a key, or None if there is none that can be read.
-
-        If `as_file`, a value that is in a file is returned as that file, open.
-        """
+        """Return a value, or with `as_file` the open file that has it; None if it is unreadable."""
         return self._attempt("read", lambda cache: cache.get(key, read=as_file))
 
     def keys(self, at_most: int) -> set[str] | None:
@@ -305,6 +302,8 @@ class _SafeDisk(diskcache.Disk):  # type: ignore[misc] # diskcache has no types
         in_file = mode != diskcache.core.MODE_RAW
         if in_file and not (isinstance(filename, str) and _VALUE_FILE.fullmatch(filename)):
             raise OSError("a value outside the folder")
+        if in_file and not Path(self._directory, filename).is_file():  # a FIFO would block
+            raise OSError("not a file")
         return super().fetch(mode, filename, value, read)
 
     def remove(self, file_path: Any) -> None:

@@ -1,14 +1,16 @@
-"""Reads files from the kernel's page cache, without ever waiting for a disk.
+"""Reads files from the kernel's page cache, without waiting for a disk.
 
-Threads that must respond in time may not read a disk, because it may hang. But a file that was read
-a moment ago is in memory. On the filesystems below, all steps are then made without the disk:
+Threads that must respond in time must not read from a disk, because it may hang. But a file that
+was read a moment ago is in memory. On the filesystems below, all steps are then made without the
+disk:
 
 - opening: openat2(2) with RESOLVE_CACHED fails rather than read a directory or an inode, and
   O_NOATIME avoids an update of the inode;
-- reading: preadv2(2) with RWF_NOWAIT returns only what is in memory.
+- reading: preadv2(2) with RWF_NOWAIT returns only what is in memory. If something is missing, Linux
+  5.9 and later start to read it, which seldom waits (for a free slot in the queue of a hung disk).
 
-A network filesystem asks its server even if it has everything, so it is not among them. Others,
-such as tmpfs and overlayfs, do not support RWF_NOWAIT.
+Network filesystems are not among them: they ask the server even for cached files. Others, such as
+tmpfs and overlayfs, do not support RWF_NOWAIT.
 """
 
 import ctypes
@@ -16,7 +18,7 @@ import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
-_SYS_OPENAT2: Final = 437  # on all architectures; there is no function for it in glibc
+_SYS_OPENAT2: Final = 437  # on all architectures; older versions of glibc have no wrapper
 _AT_FDCWD: Final = -100
 _RESOLVE_CACHED: Final = 0x20  # see linux/openat2.h; since Linux 5.12
 
@@ -24,7 +26,7 @@ _EXT4, _XFS, _BTRFS = 0xEF53, 0x58465342, 0x9123683E  # f_type, see statfs(2)
 _NEVER_WAIT: Final = frozenset({_EXT4, _XFS, _BTRFS})
 _STATFS_LONGS: Final = 32  # more than struct statfs has; f_type is the first of them
 
-_libc = ctypes.CDLL(None, use_errno=True)
+_libc = ctypes.CDLL(None)
 
 
 class _OpenHow(ctypes.Structure):

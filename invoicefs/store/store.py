@@ -185,8 +185,7 @@ class Store:
 
     def pdf(self, facts: StoredContent) -> bytes | None:
         """Return the PDF that `facts` describes, verified; None if it is missing or corrupt."""
-        pdf = self._verified_files.read(facts.sha256) or self._verified_pdf(facts.sha256)
-        return pdf if pdf is not None and len(pdf) == facts.size_bytes else None
+        return _of_size(facts, self._verified_files.read(facts.sha256) or self._verified_pdf(facts))
 
     def digests(self) -> set[str] | None:
         """Return the SHA-256 of all PDFs on disk, or None if the disk cannot be read."""
@@ -212,22 +211,22 @@ class Store:
 
     def pdf_in_memory(self, facts: StoredContent) -> bytes | None:
         """Return the PDF that `facts` describes, verified, if that needs no disk; else None."""
-        pdf = self._verified_files.read_without_waiting(facts.sha256)
-        return pdf if pdf is not None and len(pdf) == facts.size_bytes else None
+        return _of_size(facts, self._verified_files.read_without_waiting(facts.sha256))
 
-    def _verified_pdf(self, sha256: str) -> bytes | None:
+    def _verified_pdf(self, facts: StoredContent) -> bytes | None:
         """Read a PDF and verify it; if it is in a file, note that."""
-        found = self._pdfs.get(sha256, as_file=True)
+        found = self._pdfs.get(facts.sha256, as_file=True)
         if not isinstance(found, io.BufferedReader):
-            return found if isinstance(found, bytes) and _is_pdf_of(sha256, found) else None
+            return found if isinstance(found, bytes) and _is_pdf_of(facts.sha256, found) else None
         with found:
             try:
-                pdf = found.read()
-                if not _is_pdf_of(sha256, pdf):
-                    return None
-                self._verified_files.note(sha256, found)
+                status = os.fstat(found.fileno())
+                pdf = found.read() if status.st_size == facts.size_bytes else b""
             except OSError:
                 return None
+        if not _is_pdf_of(facts.sha256, pdf):
+            return None
+        self._verified_files.note(facts.sha256, found.name, status)
         return pdf
 
     # Maintenance, which is possible while mounts use the store.
@@ -257,6 +256,10 @@ class Store:
         Returns False if the cache is unavailable.
         """
         return self._pdfs.clear() and (not everything or self._meta.clear())
+
+
+def _of_size(facts: StoredContent, pdf: bytes | None) -> bytes | None:
+    return pdf if pdf is not None and len(pdf) == facts.size_bytes else None
 
 
 def _is_pdf_of(sha256: str, pdf: object) -> bool:

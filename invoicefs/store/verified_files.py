@@ -3,15 +3,17 @@
 Computing the SHA-256 of a PDF takes longer than reading it (measured: 55 us and 5 us for 100 kB).
 A file is read without that if this process has verified it before, and if device, inode, size,
 mtime and ctime are the same. Programs cannot set the ctime, so no write goes unnoticed. It has the
-resolution of the kernel's clock tick; so a file that was changed just now is not noted yet.
+resolution of the kernel's clock tick; so a file that was changed just now is not noted yet. Only
+damage without a write, by the disk itself, is not noticed before the next mount.
 
-Threading: the dictionary changes by single operations; its values are frozen.
+Threading: `_lock` guards changes to the dictionary; its values are frozen.
 """
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from invoicefs.clock import Clock
 from invoicefs.store.page_cache import (
@@ -64,6 +66,7 @@ class VerifiedFiles:
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._clock = clock
+        self._lock = threading.Lock()
         self._never_waits = can_read_without_waiting(folder)
         self._files: dict[str, _VerifiedFile] = {}
 
@@ -77,11 +80,11 @@ class VerifiedFiles:
         known = self._files.get(key) if self._never_waits else None
         return known.read_by(read_without_waiting) if known else None
 
-    def note(self, key: str, file: BinaryIO) -> None:
-        """Note that the content of an open file, which was read just now, is verified."""
-        identity = _Identity.of(os.fstat(file.fileno()))
-        if self._clock.wall_ns() - identity.ctime_ns < _TICK_NS:
+    def note(self, key: str, path: str, status: os.stat_result) -> None:
+        """Note that the content of a file is verified; its status is from before it was read."""
+        if self._clock.wall_ns() - status.st_ctime_ns < _TICK_NS:
             return
-        if len(self._files) >= _MAX_FILES:
-            self._files.pop(next(iter(self._files)), None)
-        self._files[key] = _VerifiedFile(file.name, identity)
+        with self._lock:
+            if len(self._files) >= _MAX_FILES:
+                del self._files[next(iter(self._files))]
+            self._files[key] = _VerifiedFile(path, _Identity.of(status))

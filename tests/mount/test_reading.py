@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -176,6 +178,34 @@ def test_a_program_that_never_stats_reads_nothing_beyond_the_end(
         if digest != hashlib.sha256(pdf).hexdigest()
     ]
     assert wrong == []
+
+
+READ_WITHOUT_LOOKUP = """
+import mmap, os, sys
+how, path = sys.argv[1:]
+if how == "mapped":
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = mmap.mmap(file.fileno(), size, mmap.MAP_SHARED, mmap.PROT_READ)[:]
+else:
+    named = os.open(path, os.O_PATH)
+    fd = os.open(f"/proc/self/fd/{named}", os.O_RDONLY)
+    assert os.pread(fd, 4096, 1 << 22) == b""
+    data = b"".join(iter(lambda: os.read(fd, 8192), b""))
+sys.stdout.buffer.write(data)
+"""
+
+
+@pytest.mark.parametrize("how", ["mapped", "reopened"])
+def test_new_files_are_read_exactly_without_the_helper_process(
+    sandbox: Sandbox, mounts: Mounts, how: str
+) -> None:
+    sandbox.tenant = tenant(*(invoice(number, 20_001 + number) for number in range(3)))
+    mount = mounts.mount()
+    os.kill(mount.stat_helper, signal.SIGKILL)
+    for name, pdf in contents(sandbox.tenant).items():
+        program = (sys.executable, "-I", "-c", READ_WITHOUT_LOOKUP, how)
+        assert run(*program, mount / NAMESPACE / name).good().out == pdf
 
 
 @pytest.mark.promise(

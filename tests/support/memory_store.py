@@ -12,11 +12,13 @@ class MemoryStore:
     """A `Store` for any number of mounts.
 
     If `keeps` is false it acts like a full disk; if `finds` is false too, like a locked database.
+    If `reads_at_once`, PDFs are read without the disk.
     """
 
     def __init__(self) -> None:
         self.keeps = True
         self.finds = True
+        self.reads_at_once = False
         self.pdfs: dict[str, bytes] = {}
         self.key = b"key"
         self.verdicts: dict[AccessKey, str] = {}
@@ -76,8 +78,8 @@ class MemoryStore:
     def pdf(self, facts: StoredContent) -> bytes | None:
         return self.pdfs.get(facts.sha256) if self.finds else None
 
-    def pdf_in_memory(self, _facts: StoredContent) -> bytes | None:
-        return None
+    def pdf_in_memory(self, facts: StoredContent) -> bytes | None:
+        return self.pdfs.get(facts.sha256) if self.reads_at_once else None
 
     def digests(self) -> set[str] | None:
         return set(self.pdfs) if self.finds else None

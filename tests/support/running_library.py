@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from invoicefs.errors import (
     Busy,
+    CacheHangs,
     CredentialRenewed,
     Denied,
     InvoicefsError,
@@ -43,7 +44,7 @@ def _descendants(kind: type[InvoicefsError]) -> Iterator[type[InvoicefsError]]:
         yield from _descendants(subclass)
 
 
-NO_RESPONSES = tuple(_descendants(NoResponse))
+NO_RESPONSES = tuple(kind for kind in _descendants(NoResponse) if kind is not CacheHangs)
 DENIALS = (Denied, Unauthenticated, CredentialRenewed)
 OTHER_REFUSALS = (Busy, RateLimited)
 

@@ -107,7 +107,9 @@ def mounted(
             adapter("getattr", path)
             return True
 
-        adapter = InvoiceFilesystem(library, usual_settings(), clock, stat, on_ready=lambda: None)
+        adapter = InvoiceFilesystem(
+            library, usual_settings(), clock, stat, lambda: 4711, lambda: None
+        )
         stat_everything(adapter)
         yield adapter
 

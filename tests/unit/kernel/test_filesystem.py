@@ -35,6 +35,7 @@ INVOICE = Invoice(
 )
 PATH = "/system/a.pdf"
 PDF = b"%PDF-1.4 the one invoice"
+CALLER = 4711  # a thread ID
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def connected_adapter(
         adapter("getattr", path)
         return True
 
-    adapter = kind(library, settings, clock, stat, on_ready=lambda: None)
+    adapter = kind(library, settings, clock, stat, lambda: CALLER, on_ready=lambda: None)
     return adapter
 
 
@@ -78,7 +79,7 @@ def connected_adapter(
 def detached(library: Library, clock: FakeClock) -> InvoiceFilesystem:
     """Return an adapter whose mount point leads nowhere, as after a lazy unmount."""
     return InvoiceFilesystem(
-        library, usual_settings(), clock, lambda _: False, on_ready=lambda: None
+        library, usual_settings(), clock, lambda _: False, lambda: CALLER, on_ready=lambda: None
     )
 
 
@@ -492,16 +493,28 @@ def test_a_stat_of_a_changed_invoice_waits_whatever_was_asked_before(
     assert mounted("getattr", PATH).size_bytes == 2 * len(PDF)
 
 
-@pytest.mark.parametrize(("reaches", "is_applied"), [("mounted", True), ("detached", False)])
-def test_an_open_says_whether_the_kernel_has_the_size(
-    request: pytest.FixtureRequest, reaches: str, is_applied: bool
+def test_an_open_is_repeated_where_no_stat_reaches_the_mount(detached: InvoiceFilesystem) -> None:
+    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
+
+    assert detached("getattr", PATH).size_bytes == len(PDF)
+    opened = detached("open", PATH, os.O_RDONLY)
+    assert opened.is_applied
+    assert detached("read", None, 100, 0, opened.handle) == PDF
+    assert detached("open", PATH, os.O_RDONLY).is_applied
+
+
+def test_a_handle_bypasses_the_page_cache_if_the_kernel_looks_no_name_up(
+    detached: InvoiceFilesystem,
 ) -> None:
-    adapter = request.getfixturevalue(reaches)
+    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
+    assert not detached("open", PATH, os.O_RDONLY).is_applied
 
-    opened = adapter("open", PATH, os.O_RDONLY)
 
-    assert opened.is_applied == is_applied
-    assert adapter("read", None, 100, 0, opened.handle) == PDF
+def test_an_open_with_estale_is_not_logged(
+    detached: InvoiceFilesystem, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert errno_when(detached, "open", PATH, os.O_RDONLY) == errno.ESTALE
+    assert caplog.records == []
 
 
 def test_an_open_that_fails_after_the_download_pins_nothing(
@@ -510,7 +523,9 @@ def test_an_open_that_fails_after_the_download_pins_nothing(
     def stat(_: str) -> bool:
         raise RuntimeError("a defect")
 
-    broken = InvoiceFilesystem(library, usual_settings(), clock, stat, on_ready=lambda: None)
+    broken = InvoiceFilesystem(
+        library, usual_settings(), clock, stat, lambda: CALLER, on_ready=lambda: None
+    )
     assert errno_when(broken, "open", PATH, os.O_RDONLY) == errno.EIO
     changed = tenant.bill(replace(INVOICE, amount="7"), PDF + b" more")
     clock.advance(LIST_TTL_S)

@@ -96,11 +96,16 @@ def test_closing_ends_the_process(tmp_path: Path) -> None:
     helper.stat("/file")
 
 
-def test_a_stat_returns_after_the_process_was_killed(helper: StatHelper) -> None:
+def test_a_stat_returns_after_the_process_was_killed(
+    helper: StatHelper, caplog: pytest.LogCaptureFixture
+) -> None:
     helper.stat("/file")
     os.kill(process_of(helper), signal.SIGKILL)
     for _ in range(3):
         assert not helper.stat("/file")
+    eventually(lambda: caplog.messages != [])
+    (message,) = caplog.messages
+    assert "has ended" in message
 
 
 def test_a_stat_without_a_response_times_out(

@@ -5,6 +5,10 @@ import threading
 import weakref
 from collections.abc import Callable
 
+import pytest
+
+from invoicefs.errors import OutOfMemory
+from invoicefs.kernel import thread_states
 from invoicefs.kernel.thread_states import LastingThreadStates
 from tests.mount.support.programs import eventually
 
@@ -21,6 +25,9 @@ def in_native_thread(function: Callable[[], object]) -> None:
     callback, thread = _CALLBACK(call), ctypes.c_ulong()
     assert _libc.pthread_create(ctypes.byref(thread), None, callback, None) == 0
     assert _libc.pthread_join(thread, None) == 0
+
+
+KEPT: list[threading.local] = []  # thread-local data also ends with its `threading.local`
 
 
 class Thing:
@@ -42,35 +49,54 @@ def thing_of_native_thread(states: LastingThreadStates | None) -> "weakref.ref[T
     return references[0]
 
 
-KEPT: list[threading.local] = []  # thread-local data also ends with its `threading.local`
-
-
 def test_thread_local_data_outlives_a_callback() -> None:
     states = LastingThreadStates()
     assert thing_of_native_thread(None)() is None
     assert thing_of_native_thread(states)() is not None
 
 
-def test_the_state_of_an_ended_thread_is_deleted_when_the_next_begins() -> None:
+def test_the_state_of_an_ended_thread_is_deleted_when_another_one_begins() -> None:
+    states = LastingThreadStates()
+    things = [thing_of_native_thread(states) for _ in range(20)]
+
+    def are_deleted() -> bool:
+        in_native_thread(states.keep)  # the kernel may list an ended thread a moment longer
+        return all(thing() is None for thing in things)
+
+    eventually(are_deleted)
+
+
+def test_states_are_deleted_if_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OutOfMemory("no more threads")
+
     states = LastingThreadStates()
     thing = thing_of_native_thread(states)
+    with monkeypatch.context() as patched:
+        patched.setattr(thread_states, "start_thread", refuse)
+        in_native_thread(states.keep)
+        in_native_thread(states.keep)
+    assert thing() is not None
 
     def is_deleted() -> bool:
-        in_native_thread(states.keep)  # the kernel may list an ended thread a moment longer
+        in_native_thread(states.keep)
         return thing() is None
 
     eventually(is_deleted)
-    for _ in range(50):
-        in_native_thread(states.keep)
-    assert len(states) < 10
 
 
-def test_a_state_is_kept_once() -> None:
-    states = LastingThreadStates()
+def test_a_kept_state_is_usable_in_many_threads_at_once() -> None:
+    """Deleting a state makes some versions of Python forget that of the calling thread."""
+    states, done = LastingThreadStates(), []
 
-    def callback() -> None:
-        for _ in range(3):
-            states.keep()
+    def begin() -> None:
+        states.keep()
+        threading.Event().wait(0)  # releases the GIL, and gets it again
+        done.append(threading.get_native_id())
 
-    in_native_thread(callback)
-    assert len(states) == 1
+    programs = [threading.Thread(target=in_native_thread, args=(begin,)) for _ in range(200)]
+    for program in programs:
+        program.start()
+    for program in programs:
+        program.join()
+    assert len(done) == len(programs)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from invoicefs.clock import NS_PER_S, Deadline
 from invoicefs.errors import (
+    CacheHangs,
     InvoicefsError,
     Unreachable,
 )
@@ -29,6 +30,7 @@ from invoicefs.model import (
     Record,
     StoredContent,
 )
+from invoicefs.scheduling.disk_threads import DiskThreads
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.idle import Idle
 from tests.support.memory_store import MemoryStore
@@ -351,6 +353,40 @@ def test_a_draft_is_downloaded_again_after_its_ttl(
     assert files.read(DRAFT) == second
     assert mount().read(DRAFT) == second
     assert len(tenant.take_requests()) == 1
+
+
+def test_a_pdf_that_needs_no_disk_is_served_while_the_disk_hangs(
+    mount: Mount, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = mount()
+    stored = files.read(FINAL)
+    reads: list[object] = []
+
+    def hang(_: object, read: object, *_deadline: object) -> None:
+        reads.append(read)
+        raise CacheHangs("no response")
+
+    monkeypatch.setattr(DiskThreads, "run", hang)
+    store.reads_at_once = True
+    assert files.read(FINAL) == stored
+    assert reads == []
+
+    store.reads_at_once = False
+    with pytest.raises(CacheHangs):
+        files.read(FINAL)
+    assert len(reads) == 1
+
+
+def test_a_draft_read_without_the_disk_keeps_its_exact_size(
+    mount: Mount, store: MemoryStore
+) -> None:
+    files = mount()
+    size_bytes = len(files.read(DRAFT))
+    files.downloads._drafts.discard(DRAFT.key)
+    assert files.stat(DRAFT).size_bytes == MAX_PDF_SIZE_BYTES
+    store.reads_at_once = True
+    files.read(DRAFT)
+    assert files.stat(DRAFT).size_bytes == size_bytes
 
 
 @pytest.mark.parametrize("is_remount", [False, True])

@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from invoicefs.errors import TimedOut
+from invoicefs.clock import Deadline, SystemClock
+from invoicefs.errors import CacheHangs, CallerKilled, TimedOut
+from invoicefs.scheduling import disk_threads
 from invoicefs.scheduling.disk_threads import DiskThreads
 
 HANG_S = 20.0
@@ -164,6 +166,19 @@ def run_if_in_time(disk: DiskThreads, read: Callable[[], str]) -> str | None:
         return disk.run(read)
     except TimedOut:
         return None
+
+
+def test_an_operation_waits_for_a_hanging_disk_only_until_its_deadline(
+    disk: DiskThreads, hanging: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk_threads, "_GRACE_S", 0.01)
+    with pytest.raises(CacheHangs):
+        disk.run(hanging.read, Deadline.after(0.0, SystemClock()))
+
+
+def test_a_killed_caller_does_not_wait_for_a_hanging_disk(disk: DiskThreads, hanging: Disk) -> None:
+    with pytest.raises(CallerKilled):
+        disk.run(hanging.read, Deadline.after(HANG_S, SystemClock(), lambda: True))
 
 
 def test_a_read_that_timed_out_in_the_queue_is_never_made(

@@ -95,17 +95,33 @@ def test_add_records_replaces_a_damaged_record(store: Store, folder: Path, damag
     assert store.record(invoice()) == Record(2)
 
 
-@pytest.mark.parametrize("has_folder_instead", [False, True])
+def nothing(_: Path) -> None:
+    pass
+
+
+def device_of_zeros(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def huge_file(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 1 << 38)
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [nothing, Path.mkdir, os.mkfifo, device_of_zeros, huge_file],
+    ids=lambda instead: instead.__name__,
+)
 def test_a_missing_value_file_is_a_miss(
-    store: Store, folder: Path, has_folder_instead: bool
+    store: Store, folder: Path, instead: Callable[[Path], None]
 ) -> None:
     content = content_of(pdf_of("", IN_A_FILE))
     store.save(invoice(), content)
     store.save_listing("long", LONG_LISTING)
     for value_file in value_files(folder):
         value_file.unlink()
-        if has_folder_instead:
-            value_file.mkdir()
+        instead(value_file)
     assert loaded(store, invoice()) is None
     assert store.listing("long") in (None, LONG_LISTING)
     store.save(invoice(), content)

@@ -1,4 +1,4 @@
-"""Tells the LOOKUP of a name from the GETATTR that follows it, with ``--fetch on-stat``.
+"""Distinguishes the LOOKUP of a name from the GETATTR that follows it, with ``--fetch on-stat``.
 
 libfuse calls the same function for both, and with on-stat both may have to wait for a download. But
 while the kernel waits for the first LOOKUP of a name, it blocks all other lookups in the same
@@ -6,7 +6,8 @@ directory (measured: an ``ls`` at the same time took just as long). Because of `
 ``stat`` sends a GETATTR right after a LOOKUP. So the LOOKUP does not wait, and the GETATTR does.
 
 Without on-stat, only an invoice that has changed since its download makes a ``stat`` wait. Then the
-LOOKUP may wait, too: usually the kernel already has the name, and blocks no others to verify it.
+LOOKUP may wait, too: usually the kernel already has the name, and verifying it blocks no other
+lookup.
 
 Threading: `_looked_up_s` changes by single assignments.
 """
@@ -15,23 +16,23 @@ from typing import Final
 
 from invoicefs.clock import Clock
 
-ENTRY_TIMEOUT_S: Final = 1.0
-"""After this time the kernel looks a name up again."""
+ON_STAT_ENTRY_TIMEOUT_S: Final = 1.0
+"""How long the kernel uses a name without another LOOKUP, with ``--fetch on-stat``."""
 
 # The other second allows for a stat that is delayed between its LOOKUP and its GETATTR.
-_LOOKUP_LASTS_S: Final = ENTRY_TIMEOUT_S + 1.0
+_LOOKUP_LASTS_S: Final = ON_STAT_ENTRY_TIMEOUT_S + 1.0
 _MAX_PATHS: Final = 10_000
 
 
-class FirstLookups:
+class RecentLookups:
     """The paths that the kernel has just looked up."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._looked_up_s: dict[str, float] = {}
 
-    def are_over(self, path: str) -> bool:
-        """Return whether a request for a path follows its LOOKUP; otherwise note that it is one."""
+    def has(self, path: str) -> bool:
+        """Return whether a path was looked up just now; otherwise note that it is looked up now."""
         now_s = self._clock.monotonic_s()
         looked_up_s = self._looked_up_s.get(path)
         if looked_up_s is not None and now_s - looked_up_s < _LOOKUP_LASTS_S:
