@@ -181,7 +181,7 @@ def test_a_program_that_never_stats_reads_nothing_beyond_the_end(
 
 
 READ_WITHOUT_LOOKUP = """
-import mmap, os, sys
+import errno, mmap, os, sys
 how, path = sys.argv[1:]
 if how == "mapped":
     with open(path, "rb") as file:
@@ -190,6 +190,12 @@ if how == "mapped":
 else:
     named = os.open(path, os.O_PATH)
     fd = os.open(f"/proc/self/fd/{named}", os.O_RDONLY)
+    try:
+        mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_READ)
+    except OSError as error:
+        assert error.errno == errno.ENODEV  # the page cache is bypassed
+    else:
+        raise AssertionError("it is in the page cache, whatever the kernel's size is")
     assert os.pread(fd, 4096, 1 << 22) == b""
     data = b"".join(iter(lambda: os.read(fd, 8192), b""))
 sys.stdout.buffer.write(data)

@@ -74,6 +74,7 @@ def test_a_killed_reader_ends_at_once_and_the_download_serves_the_next(
         assert gate.arrived.wait(LIMIT_S)
         reader.process.send_signal(number)
         assert reader.end().code == -number
+    assert not gate.is_over
     with started("cat", path) as other:
         gate.open()
         assert other.end().good().out == CONTENT
@@ -119,6 +120,7 @@ def test_a_program_that_caught_a_signal_can_still_be_killed(
         kill_another_reader(path)
         reader.process.send_signal(number)
         assert reader.end().code == -number
+    assert not download.is_over
 
 
 def test_a_stopped_program_ends_when_it_is_killed(mounts: Mounts, download: Gate) -> None:
@@ -131,3 +133,4 @@ def test_a_stopped_program_ends_when_it_is_killed(mounts: Mounts, download: Gate
         reader.process.send_signal(signal.SIGINT)
         reader.process.send_signal(signal.SIGCONT)
         assert reader.end().code == -signal.SIGINT
+    assert not download.is_over

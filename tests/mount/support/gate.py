@@ -11,11 +11,13 @@ class Gate:
 
     def __init__(self) -> None:
         self.arrived = threading.Event()
+        self.is_over = False
         self._opened = threading.Event()
 
     def __call__(self, exchange: Exchange) -> None:
         self.arrived.set()
         self._opened.wait(LIMIT_S)
+        self.is_over = True
         faults.honest(exchange)
 
     def open(self) -> None:
