@@ -31,9 +31,11 @@ Invariants:
    same version, because the first of them keeps it pinned until the sync is over.
 4. A sync cannot reach this mount if its folder was unmounted lazily, or if the helper does not
    respond. Then the open fails once with ESTALE. The kernel looks the name up again for the same
-   thread, which applies the reply before it opens the file again. If the kernel only repeats the
-   open, because it has no name to look up (``/proc/self/fd/N``), the handle bypasses the page cache
-   (direct_io): then ``read`` does not depend on the size that the kernel has.
+   thread, which applies the reply before it opens the file again. That is one reply, not two, so
+   this is only for emergencies (measured: zeros in 17 of 5 249 reads of a stress test in which all
+   first opens took this way). If the kernel only repeats the open, because it has no name to look
+   up (``/proc/self/fd/N``), the handle bypasses the page cache (direct_io): then ``read`` does not
+   depend on the size that the kernel has.
 
 Threading: `_lock` guards all fields. `_applied` and `_removals` are read without it; `_removals` is
 odd while an entry is being removed.

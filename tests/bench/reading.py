@@ -30,7 +30,7 @@ _PASSES = 10
 STATS_PER_FILE = 100  # in short passes, most of which another busy process does not interrupt
 _SAME = 200
 _FRESH_FILES = 20
-_FRESH_READS = 50  # of each file, which take less than the 5 s in which it is fresh
+_FRESH_READS = 50  # of each file, which take less than 5 s
 _CHUNK_BYTES = 128 * 1024
 
 

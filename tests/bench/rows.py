@@ -73,7 +73,7 @@ ROWS: tuple[Row, ...] = (
     Row(SECOND_RSYNC, "second `rsync -a` of 10 000"),
     Row(READ_SAME, "warm open, read, close of one", targets=_READ_TARGETS),
     Row(WARM_READ, "... of 200 in turn", targets=_READ_TARGETS),
-    Row(FRESH_READ, "... within 5 s of the download", targets=_READ_TARGETS),
+    Row(FRESH_READ, "... right after the download", targets=_READ_TARGETS),
     Row(STAT, "warm `stat`"),
     Row(STAT_AT_ONCE, "... by 4 processes at once"),
     Row(STAT_CPU, "... CPU time of the mount", most=40e-6),

@@ -17,7 +17,7 @@ from tests.mount.support.upcalls import Opcode, Request, counted, requests
 N = 20  # more than the slack, so that one more upcall per file is noticed
 TENANT = tenant(*(invoice(number) for number in range(N)))
 
-# A name is looked up again after a second, and a `df` elsewhere may stat the mount point.
+# A `df` elsewhere may stat the mount point.
 SLACK = 10
 
 # libfuse answers the first with ENOSYS, and the kernel sends no more.
@@ -106,7 +106,7 @@ def test_copying_costs_no_needless_upcalls(never_opened: Mount, tmp_path: Path) 
 def assert_at_most(counts: Counter[str], stats: int, opens: int = 0) -> None:
     """Check the number of upcalls; others are not allowed.
 
-    `stats` is the sum of LOOKUP and GETATTR, for programs that run within a second.
+    `stats` is the sum of LOOKUP and GETATTR, for programs that run within the entry timeout.
     """
     assert counts["LOOKUP"] + counts["GETATTR"] <= stats + SLACK, counts
     others = Counter({name: n for name, n in counts.items() if name not in ("LOOKUP", "GETATTR")})

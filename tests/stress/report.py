@@ -1,4 +1,4 @@
-"""What the processes of a stress test have seen, and the sentences about it."""
+"""What the processes of a stress test have seen, and how it is reported."""
 
 import json
 from collections import Counter
