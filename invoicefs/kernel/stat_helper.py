@@ -108,7 +108,7 @@ class StatHelper:
         for stat in tuple(self._waiting.values()):
             stat.is_over.set()
         if self._process is not None and not self._is_closed:
-            log.warning("The helper process has ended: new files are read without the page cache.")
+            log.warning("The helper process has ended: unmount and mount again to restore it.")
 
 
 def _start(mount_point: str, channel: socket.socket) -> "subprocess.Popen[bytes] | None":

@@ -3,8 +3,8 @@
 The API provides no sizes, so the kernel gets the true size of a file while it is first opened.
 In each round several processes open the same new files in the same order and read them in
 different ways, most of which do not ask for the size. Other processes call ``stat`` on these files
-all the time, and the content of drafts changes. Every byte is compared with the
-expected content, and so is the size that the kernel has directly after each open.
+all the time, and the content of drafts changes. Every byte is compared with the expected content,
+and so is the size that the kernel has directly after each open.
 
 Prints a line for each phase, and a sentence for each kind of failure. Exits with status 1 if
 there was any failure, or nothing was read.

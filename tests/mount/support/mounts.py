@@ -84,8 +84,10 @@ class Mount:
             assert wait_for_exit(pid, timeout_s), f"process {pid} of {self.path} does not end"
 
     def kill(self) -> None:
-        """Kill the process, and the helper that would clean up after it."""
-        for pid in reversed(self.pids):
+        """Kill the process, and before it the helper that would clean up after it."""
+        stat_helpers = [pid for pid in self.pids if _STAT_HELPER in argv_of(pid)]
+        others = [pid for pid in reversed(self.pids) if pid not in stat_helpers]
+        for pid in (*others, *stat_helpers):
             with suppress(ProcessLookupError):  # the helper ends with the process that it helps
                 os.kill(pid, signal.SIGKILL)
         try:
