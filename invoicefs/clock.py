@@ -20,6 +20,11 @@ CALLER_CHECK_S: Final = 0.1
 _CLOCK_REALTIME_COARSE = 5  # see linux/time.h; the time module has no name for it
 
 
+def file_tick_ns() -> int:
+    """Return the resolution of the times that the kernel gives to files, in nanoseconds."""
+    return round(time.clock_getres(_CLOCK_REALTIME_COARSE) * NS_PER_S)
+
+
 class Clock(Protocol):
     """A source of time, and a way to wait with a timeout."""
 

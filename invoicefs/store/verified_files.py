@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from invoicefs.clock import Clock
+from invoicefs.clock import Clock, file_tick_ns
 from invoicefs.store.page_cache import (
     FileContent,
     can_read_without_waiting,
@@ -24,7 +24,7 @@ from invoicefs.store.page_cache import (
 )
 
 _MAX_FILES: Final = 20_000  # about 10 MB; those beyond it are verified again
-_TICK_NS: Final = 20_000_000  # twice the longest tick of a kernel, CONFIG_HZ=100
+_JUST_NOW_NS: Final = 2 * file_tick_ns()
 
 
 class _Identity(NamedTuple):
@@ -82,7 +82,7 @@ class VerifiedFiles:
 
     def note(self, key: str, path: str, status: os.stat_result) -> None:
         """Note that the content of a file is verified; its status is from before it was read."""
-        if self._clock.wall_ns() - status.st_ctime_ns < _TICK_NS:
+        if self._clock.wall_ns() - status.st_ctime_ns < _JUST_NOW_NS:
             return
         with self._lock:
             if len(self._files) >= _MAX_FILES:
