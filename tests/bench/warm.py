@@ -85,7 +85,8 @@ def _age(filesystem: Filesystem) -> None:
 
 def waiting_opens(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure the worst stat and ``ls`` from before until after some opens that take long."""
-    options = ("--parallel", str(OPENS))  # so that all of them wait for the API at the same time
+    # All of them wait for the API at the same time, and nothing else is downloaded.
+    options = ("--parallel", str(OPENS), "--read-ahead", "0")
     with stage.mounted(filesystem, options=options) as mount:
         stage.timed("", mount, "ls", "-l", mount.path / ARCHIVE)
         stage.server.forget_requests()
