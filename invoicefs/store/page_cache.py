@@ -35,9 +35,8 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-_FLAGS: Final = (
-    os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-)  # a FIFO in place of the file would block
+# O_NONBLOCK: a FIFO in place of the file would block.
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _HOW: Final = _OpenHow(flags=_FLAGS | os.O_NOATIME, resolve=_RESOLVE_CACHED)
 
 
@@ -50,6 +49,8 @@ class FileContent(NamedTuple):
 
 def can_read_without_waiting(folder: Path) -> bool:
     """Return whether `read_without_waiting` may be used for files in a folder."""
+    if not hasattr(os, "RWF_NOWAIT"):  # Python was built with an old C library
+        return False
     status = (ctypes.c_long * _STATFS_LONGS)()
     return _libc.statfs(os.fsencode(folder), status) == 0 and status[0] in _NEVER_WAIT
 
