@@ -15,7 +15,7 @@ Threading: `_lock` guards `_states` and `_search_at`.
 import ctypes
 import os
 import threading
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from typing import Final
 
 from invoicefs.errors import OutOfMemory
@@ -55,7 +55,7 @@ class LastingThreadStates:
             # The kernel may have given this thread the ID of one that has ended.
             ended = {thread_id} & self._states.keys()
             if len(self._states) >= self._search_at:
-                ended |= _ended(self._states.keys())
+                ended |= set(filter(_has_ended, self._states))
                 self._search_at = max(2 * (len(self._states) - len(ended)), _FEW_STATES)
             states = {other: self._states.pop(other) for other in ended}
             _ensure()
@@ -82,8 +82,8 @@ def _delete_all(states: Iterable[int]) -> None:
         _delete(state)
 
 
-def _ended(thread_ids: Set[int]) -> set[int]:
-    try:
-        return set(thread_ids) - set(map(int, os.listdir("/proc/self/task")))
-    except OSError:  # /proc is not mounted, or no descriptor is left
-        return set()
+def _has_ended(thread_id: int) -> bool:
+    # Listing the folder can miss a running thread, if another one ends meanwhile (measured: the
+    # state of a running thread was deleted). Without /proc, no state is deleted.
+    task = "/proc/self/task"
+    return not os.path.exists(f"{task}/{thread_id}") and os.path.exists(task)
