@@ -61,9 +61,22 @@ def can_be_unlisted_invoice(file: str) -> bool:
     return not file.startswith(".") and invoice_name(file) is not None
 
 
+def path_bytes(text: str) -> bytes:
+    """Return a path, or a name in one, as the bytes that the kernel uses.
+
+    They need not be UTF-8: other bytes are lone surrogates in the text, as in `os.fsdecode`.
+    """
+    return text.encode("utf-8", "surrogateescape")
+
+
+def path_text(data: bytes) -> str:
+    """Return the inverse of `path_bytes`, whatever the locale is."""
+    return data.decode("utf-8", "surrogateescape")
+
+
 def is_too_long(file: str) -> bool:
     """Return whether a name is too long for a file; FUSE itself allows four times this length."""
-    return len(file.encode("utf-8", "surrogateescape")) > NAME_MAX_BYTES
+    return len(path_bytes(file)) > NAME_MAX_BYTES
 
 
 def is_cut(file: str) -> bool:

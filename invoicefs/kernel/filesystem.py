@@ -44,7 +44,7 @@ from invoicefs.library.directories import Directory
 from invoicefs.library.library import Library
 from invoicefs.library.results import OpenInvoice
 from invoicefs.model import ROOT_INODE, Attributes
-from invoicefs.names import NAME_MAX_BYTES
+from invoicefs.names import NAME_MAX_BYTES, path_bytes
 from invoicefs.settings import Fetch, Settings
 
 log = logging.getLogger(__name__)
@@ -250,7 +250,7 @@ def _entries(directory: Directory) -> Iterator[DirectoryEntry]:
     yield from _DOTS
     kind = stat.S_IFDIR if directory.has_directories else stat.S_IFREG
     for entry in directory.entries:
-        yield entry.file_name.encode("utf-8", "surrogateescape"), entry.inode, kind
+        yield path_bytes(entry.file_name), entry.inode, kind
 
 
 def _is_worth_logging(operation: str, error: InvoicefsError) -> bool:

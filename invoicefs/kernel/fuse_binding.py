@@ -6,7 +6,7 @@ imported by `libfuse.load_binding` only.
 The operations of an `InvoiceFilesystem` return what they have found, and the methods below fill the
 structures of libfuse with it. fusepy itself handles the remaining operations.
 
-Threading: libfuse calls the methods in threads of its own. They share nothing that changes.
+Threading: libfuse calls the methods in threads of its own, whose states are all that they share.
 """
 
 import ctypes
@@ -23,6 +23,7 @@ from invoicefs.errors import UserError
 from invoicefs.kernel.filesystem import InvoiceFilesystem
 from invoicefs.kernel.thread_states import LastingThreadStates
 from invoicefs.model import Attributes
+from invoicefs.names import path_text
 from invoicefs.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
 
     def getattr(self, path: bytes, status: Any) -> None:
         """Answer LOOKUP, and GETATTR without a handle."""
-        self._fill(status.contents, self.operations("getattr", _decoded(path)))
+        self._fill(status.contents, self.operations("getattr", path_text(path)))
 
     def fgetattr(self, _path: bytes | None, status: Any, info: Any) -> None:
         """Answer GETATTR with a handle."""
@@ -91,7 +92,7 @@ class Binding(fuse.FUSE):  # type: ignore[misc] # fusepy has no types
 
     def open(self, path: bytes, info: Any) -> None:
         """Answer OPEN."""
-        opened = self.operations("open", _decoded(path), info.contents.flags)
+        opened = self.operations("open", path_text(path), info.contents.flags)
         info.contents.fh = opened.handle
         info.contents.direct_io = not opened.is_applied
 
@@ -143,7 +144,3 @@ def is_interrupted() -> bool:
     # Measured: libfuse notes the INTERRUPT of the kernel even without its option `intr`, with which
     # it would also send signals to its own threads.
     return bool(fuse._libfuse.fuse_interrupted())
-
-
-def _decoded(path: bytes) -> str:
-    return path.decode("utf-8", "surrogateescape")

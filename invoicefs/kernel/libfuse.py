@@ -9,6 +9,7 @@ from typing import Any
 from invoicefs.errors import UserError
 from invoicefs.kernel.filesystem import InvoiceFilesystem
 from invoicefs.kernel.recent_lookups import ON_STAT_ENTRY_TIMEOUT_S
+from invoicefs.names import path_bytes, path_text
 from invoicefs.settings import Fetch, Settings
 
 _NEVER_S = 10**9
@@ -55,11 +56,6 @@ def serve(
         ) from error
 
 
-def encoded(path: str) -> bytes:
-    """Return a path as the bytes that the kernel uses."""
-    return path.encode("utf-8", "surrogateescape")
-
-
 def _options(settings: Settings, source: str) -> dict[str, bool | float | str]:
     """Return the mount options, see mount.fuse(8).
 
@@ -92,19 +88,16 @@ def _options(settings: Settings, source: str) -> dict[str, bool | float | str]:
 
 
 def _path_codec(name: str) -> codecs.CodecInfo | None:
-    """Return a codec for UTF-8 that keeps invalid bytes as lone surrogates, like `os.fsdecode`."""
+    """Return the codec of `names.path_bytes`, for fusepy."""
     if name != _PATH_CODEC:
         return None
     return codecs.CodecInfo(
         name=name,
-        encode=lambda text, _errors="strict": (encoded(text), len(text)),
-        decode=lambda data, _errors="strict": (
-            bytes(data).decode("utf-8", "surrogateescape"),
-            len(data),
-        ),
+        encode=lambda text, _errors="strict": (path_bytes(text), len(text)),
+        decode=lambda data, _errors="strict": (path_text(bytes(data)), len(data)),
     )
 
 
 def _as_path(value: Any) -> Any:
     """Return command-line text as `_path_codec` decodes it, to keep its bytes in any locale."""
-    return os.fsencode(value).decode("utf-8", "surrogateescape") if type(value) is str else value
+    return path_text(os.fsencode(value)) if type(value) is str else value

@@ -9,7 +9,8 @@ libfuse ends threads when more than ten are idle. Their states are deleted when 
 there are twice as many states as after the last time. To search at each beginning would take too
 long: 40 opens begin 40 threads, and a ``stat`` at that time waited for 28 ms (measured).
 
-Threading: `_lock` guards `_states` and `_search_at`.
+Threading: `_lock` guards `_states` and `_search_at`. It is held while /proc is asked, which is
+memory of the kernel: in between, a thread ID could be given to another thread.
 """
 
 import ctypes

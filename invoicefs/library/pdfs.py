@@ -212,8 +212,10 @@ class Pdfs:
 
         Evicted content is downloaded again, and only final content is certain to keep its size.
         """
-        if shown.freshness is None or not shown.is_current:
-            return shown.is_current
+        if shown.freshness is None:  # it is pinned
+            return True
+        if shown.freshness is not Freshness.FRESH:
+            return False
         return not invoice.active or self._downloads.in_memory(invoice) is not None
 
 

@@ -6,7 +6,6 @@ persistent connections.
 
 import re
 import threading
-import time
 from collections.abc import Mapping
 from email.utils import formatdate
 from functools import cache
@@ -27,7 +26,8 @@ _MODIFIED = formatdate(1_700_000_000, usegmt=True)
 class PlainFiles(ThreadingHTTPServer):
     """Serves the files of a tenant on the loopback interface; a context manager.
 
-    Each response is sent `latency_s`, which may be set at any time, after its request has arrived.
+    Each response is sent `latency_s`, which may be set at any time, after its request has arrived,
+    or when the server is `closing`.
 
     Threading: each connection has a thread of its own; `_lock` guards `_requests`.
     """
@@ -41,6 +41,7 @@ class PlainFiles(ThreadingHTTPServer):
         self._folders = {name: contents(tenant, name) for name in tenant.by_name}
         self._lock = threading.Lock()
         self._requests = 0
+        self.closing = threading.Event()
         self._accepting = threading.Thread(target=self.serve_forever, daemon=True)
 
     def __enter__(self) -> Self:
@@ -53,6 +54,7 @@ class PlainFiles(ThreadingHTTPServer):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.closing.set()
         self.shutdown()
         self.server_close()
 
@@ -71,6 +73,7 @@ class PlainFiles(ThreadingHTTPServer):
         """Reset the number of requests."""
         with self._lock:
             self._requests = 0
+        self.closing = threading.Event()
 
     def note_request(self) -> None:
         """Count one more request."""
@@ -109,7 +112,7 @@ class _RequestHandler(BaseHTTPRequestHandler):
 
     def _answer(self, *, has_body: bool) -> None:
         self.server.note_request()
-        time.sleep(self.server.latency_s)  # the latency of the comparison; no test waits for it
+        self.server.closing.wait(self.server.latency_s)
         path = urlsplit(self.path).path
         whole = self.server.found(path)
         if whole is None:

@@ -5,7 +5,6 @@ The downloads before a measurement are made without latency, so that they do not
 
 import json
 import sys
-import threading
 from pathlib import Path
 from statistics import median
 
@@ -21,7 +20,6 @@ from tests.mount.support.mounts import CHECKOUT
 from tests.mount.support.programs import Running, started
 
 WITHOUT_SERVER = (BINDFS, LOCAL)
-_AGED_S = 6.0  # before 1c66a63, each open within 5 s of a download waited for another stat
 _COPIES = 3
 _WAIT_S = 4.0
 
@@ -31,7 +29,6 @@ def small_accesses(filesystem: Filesystem, stage: Stage) -> Values:
     with stage.server.latency(0), stage.mounted(filesystem) as mount, stage.new_folder() as copy:
         stage.timed("", mount, "cp", "-r", mount.path / ARCHIVE, copy)
         fresh_s = stage.reading(rows.FRESH_READ, mount, "fresh", LARGE)
-        _age(filesystem)
         return {
             rows.FRESH_READ: fresh_s,
             rows.READ_SAME: stage.reading(rows.READ_SAME, mount, "same", ARCHIVE),
@@ -52,7 +49,6 @@ def large_copies(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure copies of a large archive after the first one."""
     with stage.server.latency(0), stage.mounted(filesystem) as mount, stage.new_folder() as copies:
         _copy(stage, mount, "", copies / "first")
-        _age(filesystem)
         paths = [copies / str(number) for number in range(_COPIES)]
         return {rows.LARGE_CP: median(_copy(stage, mount, rows.LARGE_CP, path) for path in paths)}
 
@@ -72,15 +68,8 @@ def second_rsync(filesystem: Filesystem, stage: Stage) -> Values:
         argv = ("rsync", "-a", f"{mount.path / TEN_THOUSAND}/", copy)
         stage.timed("", mount, *argv)
         check_copy(copy, TEN_THOUSAND)
-        _age(filesystem)
         stage.server.forget_requests()
         return {rows.SECOND_RSYNC: stage.timed(rows.SECOND_RSYNC, mount, *argv)}
-
-
-def _age(filesystem: Filesystem) -> None:
-    """Let the downloaded files age, so that revisions to compare with treat them as old."""
-    if filesystem not in WITHOUT_SERVER:
-        threading.Event().wait(_AGED_S)
 
 
 def waiting_opens(filesystem: Filesystem, stage: Stage) -> Values:

@@ -8,8 +8,6 @@ promise was broken.
 """
 
 import json
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +23,7 @@ from tests.soak.gauges import Gauges, gauges, gauges_at_rest
 from tests.soak.running_load import load
 from tests.soak.tenant import soak_tenant
 from tests.soak.verdict import MIB, PARALLEL, Phase, broken_promises, name_of_phase
+from tests.support.timed_run import exit_status, say
 
 _THREADS = 200
 _PHASES = 4  # the first is the warm-up
@@ -71,15 +70,15 @@ def _soaked_mounts() -> Iterator[Mounts]:
 def _soak(mounts: Mounts, minutes: float) -> list[str]:
     """Soak a mount, print the measurements, and return a sentence for each broken promise."""
     mount = mounts.mount(*_OPTIONS)
-    _say(_TABLE.format("", "", "", "", "at rest", "", "", "", "maximum", ""))
-    _say(_TABLE.format(*_HEADS))
+    say(_TABLE.format("", "", "", "", "at rest", "", "", "", "maximum", ""))
+    say(_TABLE.format(*_HEADS))
     phases = []
     for number in range(_PHASES):
         phase = _phase(mounts, mount, number, minutes * _SECONDS_PER_MINUTE / _PHASES)
         phases.append(phase)
-        _say(_row(number, phase))
+        say(_row(number, phase))
     timing = _timed_opens(mounts, mount)
-    _say(f"cached opens: p50 {timing.p50_ms:.2f} ms, p99 {timing.p99_ms:.2f} ms of {timing.opens}")
+    say(f"cached opens: p50 {timing.p50_ms:.2f} ms, p99 {timing.p99_ms:.2f} ms of {timing.opens}")
     mounts.umount(mount)
     return list(broken_promises(phases, mount.log.read_text(encoding="utf-8")))
 
@@ -125,23 +124,14 @@ def _timed_opens(mounts: Mounts, mount: Mount) -> Timing:
         return Timing(**json.loads(program.end().good().out))
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
-
-
 def main(arguments: Sequence[str]) -> int:
     """Soak for a number of minutes; return the exit code."""
-    # SIGTERM also ends the mount and the load.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    try:
+
+    def broken() -> Sequence[str]:
         with _soaked_mounts() as mounts:
-            broken = _soak(mounts, float(arguments[0]))
-            for sentence in broken:
-                _say(sentence)
-    except (AssertionError, subprocess.TimeoutExpired) as error:
-        broken = [str(error)]
-        _say(broken[0])
-    return 1 if broken else 0
+            return _soak(mounts, float(arguments[0]))
+
+    return exit_status(broken)
 
 
 if __name__ == "__main__":

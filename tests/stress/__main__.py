@@ -10,8 +10,6 @@ Prints a line for each phase, and a sentence for each kind of failure. Exits wit
 there was any failure, or nothing was read.
 """
 
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +24,7 @@ from tests.mount.support.programs import Running, eventually
 from tests.stress.position import Position
 from tests.stress.report import Report, broken_promises, decoded
 from tests.stress.tenant import ROUNDS, schedule, tenant_of_round, with_amount
+from tests.support.timed_run import exit_status, say
 
 _READERS, _STAT_CALLERS = 6, 6
 _PHASES = 10
@@ -118,36 +117,20 @@ def _stress(stage: _Stage, minutes: float) -> list[str]:
         share = (monotonic() - began_s) / (minutes * _SECONDS_PER_MINUTE)
         if share * _PHASES >= phases + 1:
             phases = int(share * _PHASES)
-            _say(f"{number + 1:5} rounds: {total.line}")
+            say(f"{number + 1:5} rounds: {total.line}")
         if share >= 1:
             break
     return list(broken_promises(total, stage.mount.warnings))
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)  # noqa: T201
-
-
-def _exit(number: int, _frame: object) -> None:
-    """End the mount and the processes, even if a second signal arrives meanwhile."""
-    for other in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(other, signal.SIG_IGN)
-    sys.exit(128 + number)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run the stress test for a number of minutes; return the exit code."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _exit)
-    try:
+
+    def broken() -> Sequence[str]:
         with _stage() as stage:
-            broken = _stress(stage, float(arguments[0]))
-            for sentence in broken:
-                _say(sentence)
-    except (AssertionError, subprocess.TimeoutExpired) as error:
-        broken = [str(error)]
-        _say(broken[0])
-    return 1 if broken else 0
+            return _stress(stage, float(arguments[0]))
+
+    return exit_status(broken)
 
 
 if __name__ == "__main__":
