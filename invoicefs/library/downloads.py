@@ -176,11 +176,13 @@ class Downloads:
         self._scheduler.fetch(f"again/{invoice.key}", "pdf", download, deadline)
         self._ahead.discard(invoice.key)
 
-    def start(self, invoice: Invoice, deadline: Deadline) -> None:
-        """Start a download in the background, unless it is in flight or has just failed."""
-        self._scheduler.start(*self._job(invoice), deadline)
+    def start(self, invoice: Invoice, deadline: Deadline, is_wanted: Callable[[], bool]) -> bool:
+        """Start a download in the background; see `Scheduler.start`."""
+        return self._scheduler.start(*self._job(invoice), deadline, is_wanted)
 
-    def start_ahead(self, invoice: Invoice, deadline: Deadline) -> None:
+    def start_ahead(
+        self, invoice: Invoice, deadline: Deadline, is_wanted: Callable[[], bool]
+    ) -> bool:
         """Start a download as `start` does, and keep the content in memory until it is opened."""
 
         def download(until: Deadline) -> Content:
@@ -188,7 +190,7 @@ class Downloads:
             return self._found_fresh(invoice) or self._download(invoice, until, is_ahead=True)
 
         key, kind, _ = self._job(invoice)
-        self._scheduler.start(key, kind, download, deadline)
+        return self._scheduler.start(key, kind, download, deadline, is_wanted)
 
     def _request(self, invoice: Invoice, deadline: Deadline) -> Content:
         return self._scheduler.fetch(*self._job(invoice), deadline)

@@ -144,7 +144,9 @@ class Listings:
             return self._fetch_and_merge(namespace, until)
 
         try:
-            return self._scheduler.fetch(_job_key(namespace), "invoices", refreshed, deadline)
+            return self._scheduler.fetch(
+                _job_key(namespace), "invoices", refreshed, deadline, is_urgent=True
+            )
         except NotFound as error:
             directory = names.directory_name(namespace) or namespace
             if self._namespaces.last_of_directory(directory) is not None:

@@ -124,7 +124,9 @@ class Namespaces:
         raise NotFound(f"there is no namespace {directory}")
 
     def _request(self, deadline: Deadline) -> NamespaceSnapshot:
-        return self._scheduler.fetch(_JOB_KEY, "namespaces", self._fetch_and_merge, deadline)
+        return self._scheduler.fetch(
+            _JOB_KEY, "namespaces", self._fetch_and_merge, deadline, is_urgent=True
+        )
 
     def _fetch_and_merge(self, deadline: Deadline) -> NamespaceSnapshot:
         self._cache.reread_namespaces()  # this list is shown if the request fails

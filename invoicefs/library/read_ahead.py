@@ -17,6 +17,7 @@ Threading: `_lock` guards `_patterns` and is not held during I/O.
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from invoicefs.clock import Clock, Deadline
 from invoicefs.library.access_pattern import AccessPattern
@@ -26,13 +27,14 @@ from invoicefs.model import Invoice, Listing, Order
 class ReadAhead:
     """Starts up to `largest_window` downloads ahead of each sequential access.
 
-    `start` starts a download in the background, with a deadline `timeout_s` from now. Only
-    invoices for which `is_wanted` returns True are downloaded.
+    `start` starts a download in the background, with a deadline `timeout_s` from now, if a
+    predicate still holds; see `Scheduler.start`. Only invoices for which `is_wanted` returns True
+    are downloaded.
     """
 
     def __init__(
         self,
-        start: Callable[[Invoice, Deadline], None],
+        start: Callable[[Invoice, Deadline, Callable[[], bool]], object],
         is_wanted: Callable[[Invoice], bool],
         clock: Clock,
         *,
@@ -53,7 +55,8 @@ class ReadAhead:
             return
         for candidate in self._ahead_of(invoice, siblings):
             if self._is_wanted(candidate):
-                self._start(candidate, Deadline.after(self._timeout_s, self._clock))
+                deadline = Deadline.after(self._timeout_s, self._clock)
+                self._start(candidate, deadline, partial(self._is_wanted, candidate))
 
     def _ahead_of(self, invoice: Invoice, siblings: Listing) -> Iterator[Invoice]:
         for order in Order:

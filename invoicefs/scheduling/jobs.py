@@ -37,8 +37,9 @@ class Outcome:
 class Job:
     """A request to be made, with its retries; `outcome` is set once, when it is over.
 
-    `began_s` is when it was queued, or when the first foreground caller joined it. The fields
-    `attempt_*` belong to the current or last attempt. Guarded by the lock of its scheduler.
+    `callers` is the number of foreground callers that wait for it. `began_s` is when it was queued,
+    or when the first of them joined it. The fields `attempt_*` belong to the current or last
+    attempt. Guarded by the lock of its scheduler.
     """
 
     key: str
@@ -46,7 +47,9 @@ class Job:
     call: Callable[[Deadline], Any]
     deadline: Deadline
     priority: Priority
-    began_s: float
+    is_urgent: bool
+    callers: int = 0
+    began_s: float = 0.0
     not_before_s: float = 0.0
     attempts: int = 0
     attempt_began_s: float = 0.0
@@ -55,11 +58,15 @@ class Job:
     last_error: InvoicefsError | None = None
     outcome: Outcome | None = None
 
-    def join(self, deadline: Deadline, priority: Priority, now_s: float) -> None:
-        """Add a caller; the first foreground caller makes it a foreground job."""
-        self.deadline = max(self.deadline, deadline, key=lambda either: either.at_s)
-        if priority < self.priority:
-            self.priority = priority
+    def join(self, other: "Job", now_s: float) -> None:
+        """Take over the deadline and the priority of another job with this key, if they are higher.
+
+        The first foreground caller makes it a foreground job.
+        """
+        self.deadline = max(self.deadline, other.deadline, key=lambda either: either.at_s)
+        self.is_urgent = self.is_urgent or other.is_urgent
+        if other.priority < self.priority:
+            self.priority = other.priority
             self.began_s = now_s
             self.not_before_s = 0.0
 

@@ -5,10 +5,12 @@ identifies its result, and a kind that identifies the endpoint it puts load on.
 
 Invariants:
 
-1. At most `parallel` requests are in flight, and background requests leave `FOREGROUND_SLOTS` of
-   the slots free. Foreground requests go first.
+1. At most `parallel` requests are in flight, and background requests leave a slot free. Foreground
+   requests go first, and among them urgent ones, so that a listing does not wait behind many
+   downloads.
 2. Single-flight: at any time there is at most one job per key. A caller whose key already has a
-   job waits for that job; a foreground caller turns a background job into a foreground job.
+   job waits for that job; a foreground caller turns a background job into a foreground job. A
+   queued job whose last foreground caller has left is dropped.
 3. Retrying happens here and nowhere else. Only transient errors are retried, and only if the wait
    ends within `max_wait_s` of the job's start and before its deadline.
 4. A 429 starts a cool-down of its kind of request, and slows such requests down: see `throttle`.
@@ -27,9 +29,8 @@ for a retry or a cool-down: the job goes back to the queue with the time at whic
 import logging
 import random
 import threading
-from collections import defaultdict
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import (
@@ -45,7 +46,8 @@ from invoicefs.errors import (
 )
 from invoicefs.scheduling.failures import FAILURE_MEMORY_S, Failure, FailureMemory
 from invoicefs.scheduling.jobs import Job, Load, Outcome
-from invoicefs.scheduling.throttle import FIRST_BACKOFF_S, Priority, Throttle, jittered
+from invoicefs.scheduling.limits import Limits
+from invoicefs.scheduling.throttle import FIRST_BACKOFF_S, Priority, jittered
 from invoicefs.settings import Settings
 from invoicefs.threads import start_thread
 
@@ -53,7 +55,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-FOREGROUND_SLOTS = 2
 IDLE_WORKER_S = 30.0
 """How long a worker waits for a job before it ends and releases its resources."""
 
@@ -79,9 +80,7 @@ class Scheduler:
         on_worker_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._parallel = settings.parallel
-        self._max_wait_s = settings.max_wait_s
         self._on_worker_end = on_worker_end
-        self._most_background = settings.parallel - FOREGROUND_SLOTS
         self._clock = clock
         self._jitter = jitter
         self._lock = threading.Lock()
@@ -92,22 +91,33 @@ class Scheduler:
         self._jobs: dict[str, Job] = {}
         self._workers = 0
         self._idle_workers = 0
-        self._throttles: defaultdict[str, Throttle] = defaultdict(
-            lambda: Throttle(self._most_background, jitter)
-        )
+        self._limits = Limits(settings, jitter)
         self._failures = FailureMemory()
         self._is_closed = False
 
-    def fetch(self, key: str, kind: str, call: Callable[[Deadline], T], deadline: Deadline) -> T:
+    def fetch(
+        self,
+        key: str,
+        kind: str,
+        call: Callable[[Deadline], T],
+        deadline: Deadline,
+        *,
+        is_urgent: bool = False,
+    ) -> T:
         """Return the result of `call`, or that of a job that has the same key.
 
         Raises the error of the request, a remembered failure, `TimedOut` at the deadline, or
-        `CallerKilled`; then the job goes on, for the next caller.
+        `CallerKilled`; a request in flight then goes on, for the next caller.
         """
+        new = Job(key, kind, call, deadline, Priority.FOREGROUND, is_urgent)
         with self._lock:
-            job = self._join_or_queue(key, kind, call, deadline, Priority.FOREGROUND)
-        while not self._is_over(job, deadline):
-            deadline.check_caller()
+            job = self._join_or_queue(new)
+            job.callers += 1
+        try:
+            while not self._is_over(job, deadline):
+                deadline.check_caller()
+        finally:
+            self._leave(job)
         result: T = (job.outcome or Outcome(error=TimedOut(TIMED_OUT))).result()
         return result
 
@@ -118,17 +128,39 @@ class Scheduler:
                 self._clock.wait(self._done, deadline.next_check_s())
             return job.outcome is not None or deadline.left_s() <= 0
 
-    def start(
-        self, key: str, kind: str, call: Callable[[Deadline], object], deadline: Deadline
-    ) -> None:
-        """Queue `call` in the background, unless its key has a job or has just failed.
+    def _leave(self, job: Job) -> None:
+        """Note that a caller has stopped waiting; a job in the queue that nobody wants is dropped.
 
+        The last caller may have been killed, with hundreds of its threads.
+        """
+        with self._lock:
+            job.callers -= 1
+            if job.callers == 0 and job in self._queue:
+                self._finish(job, Outcome(error=job.last_error or TimedOut(TIMED_OUT)))
+
+    def start(
+        self,
+        key: str,
+        kind: str,
+        call: Callable[[Deadline], object],
+        deadline: Deadline,
+        is_wanted: Callable[[], bool],
+        *,
+        is_urgent: bool = False,
+    ) -> bool:
+        """Queue `call` in the background, unless its key has just failed.
+
+        Returns whether there is a job with this key now. `is_wanted` is asked if there was none
+        before; it must not block. The answer cannot be outdated by a job that has ended since.
         If `parallel` leaves no slot for the background, nothing is queued.
         """
-        if self._most_background <= 0:
-            return
+        if self._limits.most_background == 0:
+            return False
+        new = Job(key, kind, call, deadline, Priority.BACKGROUND, is_urgent)
         with self._lock:
-            self._join_or_queue(key, kind, call, deadline, Priority.BACKGROUND)
+            if key in self._jobs or is_wanted():
+                self._join_or_queue(new)
+            return key in self._jobs
 
     def recent_failure(self, key: str, within_s: float) -> InvoicefsError | None:
         """Return the error of the last job with this key if it failed within the last `within_s`.
@@ -142,12 +174,7 @@ class Scheduler:
     def load(self) -> Load:
         """Return the current load; cool-downs are those of the foreground."""
         with self._lock:
-            now_s = self._clock.monotonic_s()
-            left_s = {
-                kind: throttle.cool_until_s(Priority.FOREGROUND) - now_s
-                for kind, throttle in self._throttles.items()
-            }
-            cool_downs_s = {kind: kind_s for kind, kind_s in left_s.items() if kind_s > 0}
+            cool_downs_s = self._limits.cool_downs_s(self._clock.monotonic_s())
             return Load(len(self._running), len(self._queue), cool_downs_s)
 
     def close(self) -> None:
@@ -160,31 +187,25 @@ class Scheduler:
 
     # The methods from here to the workers are called with the lock held.
 
-    def _join_or_queue(
-        self,
-        key: str,
-        kind: str,
-        call: Callable[[Deadline], Any],
-        deadline: Deadline,
-        priority: Priority,
-    ) -> Job:
+    def _join_or_queue(self, job: Job) -> Job:
+        """Return the job that has the same key, or else this one, which is queued or over."""
         now_s = self._clock.monotonic_s()
-        current = self._jobs.get(key)
+        current = self._jobs.get(job.key)
         if current is not None and not self._is_stuck(current, now_s):
-            current.join(deadline, priority, now_s)
+            current.join(job, now_s)
             self._work.notify_all()
             return current
-        job = Job(key, kind, call, deadline, priority, began_s=now_s)
-        failure = self._failures.get(key)
+        job.began_s = now_s
+        failure = self._failures.get(job.key)
         if self._is_closed:
             job.outcome = Outcome(error=TimedOut(MOUNT_IS_ENDING))
         elif current is not None:
             job.outcome = Outcome(error=TimedOut(TIMED_OUT))
-        elif failure is not None and failure.counts_for(priority, now_s):
+        elif failure is not None and failure.counts_for(job.priority, now_s):
             job.outcome = Outcome(error=failure.error)
         else:
             self._ensure_worker()
-            self._jobs[key] = job
+            self._jobs[job.key] = job
             self._queue.append(job)
             self._fail_hopeless_jobs(now_s)
             self._work.notify()
@@ -210,35 +231,15 @@ class Scheduler:
         """Return the next job that may run, moved from the queue to those in flight."""
         self._fail_hopeless_jobs(now_s)
         # Sorting is stable: first come, first served.
-        for job in sorted(self._queue, key=lambda job: job.priority):
-            if self._begin_s(job) <= now_s and self._has_slot_for(job):
+        for job in sorted(self._queue, key=lambda job: (job.priority, not job.is_urgent)):
+            may_begin = self._limits.begin_s(job) <= now_s
+            if may_begin and self._limits.has_slot_for(job, self._running):
                 self._queue.remove(job)
                 self._running.append(job)
-                self._throttles[job.kind].begin(now_s)
+                self._limits.begin(job, now_s)
                 job.begin_attempt(now_s)
                 return job
         return None
-
-    def _has_slot_for(self, job: Job) -> bool:
-        if job.priority is Priority.FOREGROUND:
-            return True  # there are no more workers than slots
-        background = [other for other in self._running if other.priority is Priority.BACKGROUND]
-        of_its_kind = sum(other.kind == job.kind for other in background)
-        return (
-            len(background) < self._most_background
-            and of_its_kind < self._throttles[job.kind].slots
-        )
-
-    def _begin_s(self, job: Job) -> float:
-        """Return the earliest time at which the job may run: ready, and within the pace."""
-        in_pace_s = self._throttles[job.kind].next_in_pace_s
-        if job.priority is Priority.FOREGROUND:
-            in_pace_s = min(in_pace_s, job.began_s + self._max_wait_s)
-        return max(self._ready_s(job), in_pace_s)
-
-    def _ready_s(self, job: Job) -> float:
-        """Return the time at which the job's own backoff and the cool-downs have ended."""
-        return max(job.not_before_s, self._throttles[job.kind].cool_until_s(job.priority))
 
     def _fail_hopeless_jobs(self, now_s: float) -> None:
         """Fail the jobs that could only run after their deadline, or after `max_wait_s`."""
@@ -246,26 +247,20 @@ class Scheduler:
             if now_s >= job.deadline.at_s:
                 self._finish(job, Outcome(error=job.last_error or TimedOut(TIMED_OUT)))
                 continue
-            ready_s = self._ready_s(job)
-            latest_s = min(job.began_s + self._max_wait_s, job.deadline.at_s)
-            if ready_s > now_s and ready_s > latest_s:
+            if self._limits.is_hopeless(job, now_s):
                 self._finish(job, Outcome(error=job.last_error or RateLimited(_COOLING_DOWN)))
 
     def _next_change_s(self, now_s: float) -> float | None:
         """Return the seconds until a queued job may run or must fail; None if there is none."""
-        times_s = [min(self._begin_s(job), job.deadline.at_s) for job in self._queue]
+        times_s = [min(self._limits.begin_s(job), job.deadline.at_s) for job in self._queue]
         later = [time_s for time_s in times_s if time_s > now_s]
         return min(later) - now_s if later else None
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
         """Finish a job after an attempt, or queue it to be retried."""
         self._running.remove(job)
-        error, throttle = outcome.error, self._throttles[job.kind]
-        now_s = self._clock.monotonic_s()
-        if error is None:
-            throttle.succeed(job.priority, job.attempt_began_s)
-        if isinstance(error, RateLimited):
-            throttle.refuse(job.priority, job.attempt_began_s, now_s, error.retry_after_s)
+        error, now_s = outcome.error, self._clock.monotonic_s()
+        self._limits.end(job, error, now_s)
         if self._is_closed:
             self._finish(job, outcome)
         elif isinstance(error, _TRANSIENT_ERRORS):
@@ -304,7 +299,7 @@ class Scheduler:
         if isinstance(error, RateLimited):
             if job.priority is Priority.BACKGROUND:
                 return  # the foreground makes its own request
-            until_s = self._throttles[job.kind].cool_until_s(job.priority)
+            until_s = self._limits.cool_until_s(job)
         self._failures.add(job.key, Failure(error, now_s, until_s, job.priority))
 
     # The workers.

@@ -5,9 +5,10 @@ to 60 have been seen. So a limit is discovered by reaching it, and avoided from 
 
 - A 429 starts a cool-down. One from the foreground delays every request of its kind; one from the
   background only delays the background.
-- The background begins with `FIRST_SLOTS` slots and gains another after every
-  `SUCCESSES_PER_SLOT`. A 429 removes half of them. It begins with few because all requests in
-  flight when a limit is reached are refused.
+- The background begins with `FIRST_SLOTS` slots, because all requests in flight when a limit is
+  reached are refused. It gains another after every `SUCCESSES_PER_SLOT`, which makes 7 slots within
+  10 requests. A 429 removes half of them, and from then on they return more slowly, after every
+  `SUCCESSES_PER_SLOT_AFTER_429`: that is slow start and congestion avoidance, see RFC 5681.
 - After a 429, requests begin at larger intervals than the server has recently admitted, counting
   the cool-down. Each success reduces the interval, at first slightly, because the limit is near,
   and then by more. Each further 429 doubles it, up to `_MAX_GUESS_S`; it only grows beyond that if
@@ -27,7 +28,8 @@ from dataclasses import dataclass
 from typing import Final
 
 FIRST_SLOTS: Final = 2
-SUCCESSES_PER_SLOT: Final = 8
+SUCCESSES_PER_SLOT: Final = 2
+SUCCESSES_PER_SLOT_AFTER_429: Final = 8
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_COOL_DOWN_S: Final = 300.0
 
@@ -101,7 +103,9 @@ class Throttle:
         self._admitted_s.append(began_s)
         self._successes += 1
         self._interval_s /= 1 + _GAIN * self._successes
-        if self._successes % SUCCESSES_PER_SLOT == 0:
+        was_refused = self._refused_s is not None
+        per_slot = SUCCESSES_PER_SLOT_AFTER_429 if was_refused else SUCCESSES_PER_SLOT
+        if self._successes % per_slot == 0:
             self._slots = min(self._slots + 1, self._max_slots)
 
     def refuse(

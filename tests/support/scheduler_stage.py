@@ -152,6 +152,7 @@ class Stage:
         kind: str = "pdf",
         timeout_s: float = TIMEOUT_S,
         is_killed: Callable[[], bool] | None = None,
+        is_urgent: bool = False,
     ) -> "Future[Any]":
         """Fetch in the foreground, in a new thread."""
         deadline = Deadline.after(timeout_s, self.clock, is_killed)
@@ -159,7 +160,8 @@ class Stage:
 
         def fetch() -> None:
             try:
-                future.set_result(self.scheduler.fetch(key, kind, call, deadline))
+                result = self.scheduler.fetch(key, kind, call, deadline, is_urgent=is_urgent)
+                future.set_result(result)
             except BaseException as error:
                 future.set_exception(error)
 
@@ -172,9 +174,11 @@ class Stage:
         call: Callable[[Deadline], Any],
         kind: str = "pdf",
         timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        """Start a background request."""
-        self.scheduler.start(key, kind, call, Deadline.after(timeout_s, self.clock))
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Start a background request; returns whether its key has a job now."""
+        deadline = Deadline.after(timeout_s, self.clock)
+        return self.scheduler.start(key, kind, call, deadline, is_wanted)
 
     def occupy(self, slots: int) -> list[Call]:
         """Occupy slots with blocked foreground requests, of a kind that nothing else has."""

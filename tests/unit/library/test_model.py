@@ -44,7 +44,7 @@ from invoicefs.library.namespaces import UNLISTED_RECHECK_S
 from invoicefs.library.results import OpenInvoice
 from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
-from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS, MAX_RENEWALS
+from invoicefs.scheduling.scheduler import MAX_RENEWALS
 from invoicefs.scheduling.throttle import LONGEST_COOL_DOWN_S
 from invoicefs.settings import Fetch
 from invoicefs.store.store import Store
@@ -411,9 +411,7 @@ class LibraryMachine(RuleBasedStateMachine):
     def _mount(self) -> Library:
         # With two slots there is no read-ahead, whose timing could not be predicted.
         fetch = Fetch.ON_STAT if self._is_eager else Fetch.ON_OPEN
-        running = running_library(
-            self._tenant, self._store, self._clock, fetch=fetch, parallel=FOREGROUND_SLOTS
-        )
+        running = running_library(self._tenant, self._store, self._clock, fetch=fetch, parallel=1)
         return self._mounted.enter_context(running)
 
     def _forget(self, cache: str) -> None:

@@ -421,7 +421,7 @@ def test_read_ahead_keeps_no_cached_pdf_in_memory(mount: Mount, clock: CrowdCloc
     files.list(FINAL)
     files.read(FINAL)
 
-    files.downloads.start_ahead(FINAL, Deadline.after(LONG_S, clock))
+    files.downloads.start_ahead(FINAL, Deadline.after(LONG_S, clock), lambda: True)
     idle.await_()
 
     assert files.downloads.in_memory(FINAL) is None
@@ -446,7 +446,7 @@ def test_read_ahead_keeps_nothing_in_memory_that_is_opened_while_it_is_saved(
         files.list(FINAL)
         store.open = files.read
 
-        files.downloads.start_ahead(FINAL, Deadline.after(LONG_S, clock))
+        files.downloads.start_ahead(FINAL, Deadline.after(LONG_S, clock), lambda: True)
         idle.await_()
 
         assert tenant.take_requests()

@@ -234,7 +234,7 @@ def test_non_sequential_opens_download_nothing_ahead(mount: Mount, places: list[
     assert mounted.downloads() == once(list(dict.fromkeys(opened)))
 
 
-@pytest.mark.parametrize("policy", [{"read_ahead": 0}, {"parallel": 1}, {"parallel": 2}], ids=str)
+@pytest.mark.parametrize("policy", [{"read_ahead": 0}, {"parallel": 1}], ids=str)
 @in_both_orders
 def test_there_is_no_read_ahead_if_it_is_off_or_has_no_slot(
     mount: Mount, order: Sequence[Invoice], policy: dict[str, int]

@@ -296,7 +296,7 @@ def test_a_forbidden_namespace_causes_two_requests_and_affects_no_other(
 def downloaded_ahead(monkeypatch: pytest.MonkeyPatch) -> list[Invoice]:
     """Return the invoices that are queued in the background; they are not downloaded."""
     queued: list[Invoice] = []
-    monkeypatch.setattr(Downloads, "start", lambda _self, invoice, _: queued.append(invoice))
+    monkeypatch.setattr(Downloads, "start", lambda _self, invoice, *_: queued.append(invoice))
     return queued
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from invoicefs.errors import InvoicefsError, NotFound, RateLimited, ServerFault
 from invoicefs.scheduling.jobs import Load
-from invoicefs.scheduling.scheduler import FOREGROUND_SLOTS
+from invoicefs.scheduling.limits import FOREGROUND_SLOTS
 from tests.support.scheduler_stage import Call, SetStage, Stage
 
 COOL_DOWN_S = 60.0  # longer than any request waits to be retried
@@ -59,7 +59,7 @@ def half(slots: int) -> int:
 
 
 @with_any_number_of_slots
-def test_the_background_gains_all_slots_but_two(set_stage: SetStage, parallel: int) -> None:
+def test_the_background_gains_all_slots_but_one(set_stage: SetStage, parallel: int) -> None:
     stage = set_stage(parallel=parallel)
     succeed(stage)
     assert len(crowd(stage)) == background_slots(parallel)

@@ -26,10 +26,7 @@ from invoicefs.errors import (
     Unreachable,
 )
 from invoicefs.scheduling.failures import FAILURE_MEMORY_S
-from invoicefs.scheduling.scheduler import (
-    FOREGROUND_SLOTS,
-    IDLE_WORKER_S,
-)
+from invoicefs.scheduling.scheduler import IDLE_WORKER_S
 from tests.support.scheduler_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
 
 A_MOMENT_S = 0.25
@@ -107,21 +104,29 @@ def test_a_request_may_use_the_scheduler_itself(set_stage: SetStage) -> None:
 # Two priorities.
 
 
-def test_two_slots_are_reserved_for_the_foreground() -> None:
-    assert FOREGROUND_SLOTS == 2
-
-
-def test_a_busy_background_does_not_delay_the_foreground(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=4)
+def test_a_busy_background_leaves_a_slot_to_the_foreground(set_stage: SetStage) -> None:
+    stage = set_stage(parallel=3)
     background = [stage.blocked_call() for _ in range(10)]
     for n, call in enumerate(background):
         stage.start(f"background {n}", call)
     stage.settle()
+    assert stage.running == 2
 
-    foreground = stage.occupy(2)
+    stage.occupy(1)
 
-    assert [call.attempts for call in foreground] == [1, 1]
-    assert stage.running == 4
+    assert stage.running == 3
+
+
+def test_all_slots_are_used_while_a_caller_waits_for_the_background(set_stage: SetStage) -> None:
+    stage = set_stage(parallel=3)
+    for n in range(10):
+        stage.start(f"background {n}", stage.blocked_call())
+    stage.settle()
+
+    stage.caller("background 0", stage.call())
+    stage.settle()
+
+    assert stage.running == 3
 
 
 def test_the_foreground_has_priority(set_stage: SetStage) -> None:
@@ -142,6 +147,22 @@ def test_the_foreground_has_priority(set_stage: SetStage) -> None:
     foreground.release_one()
 
     background.until_begun()
+
+
+def test_an_urgent_request_goes_before_others(set_stage: SetStage) -> None:
+    stage = set_stage(parallel=1)
+    (running,) = stage.occupy(1)
+    downloads = [stage.blocked_call() for _ in range(3)]
+    for n, call in enumerate(downloads):
+        stage.caller(f"download {n}", call)
+    listing = stage.blocked_call()
+    stage.caller("listing", listing, is_urgent=True)
+    stage.settle()
+
+    running.release_one()
+    listing.until_begun()
+
+    assert [call.attempts for call in downloads] == [0, 0, 0]
 
 
 def test_requests_are_made_in_order_of_arrival(set_stage: SetStage) -> None:
@@ -201,8 +222,23 @@ def test_the_background_does_not_repeat_a_request_in_flight(stage: Stage) -> Non
     assert background.attempts == 0
 
 
+def test_the_background_asks_whether_a_request_is_still_wanted(stage: Stage) -> None:
+    call = stage.call()
+
+    assert not stage.start("a", call, is_wanted=lambda: False)
+
+    stage.settle()
+    assert call.attempts == 0
+
+
+def test_a_request_in_flight_is_joined_even_if_its_result_is_not_needed(stage: Stage) -> None:
+    call = stage.blocked_call()
+    assert stage.start("a", call)
+    assert stage.start("a", call, is_wanted=lambda: False)
+
+
 def test_joining_promotes_a_request_queued_for_a_background_slot(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=3)
+    stage = set_stage(parallel=2)
     stage.start("running", stage.blocked_call())
     call = stage.call()
     stage.start("a", call)
@@ -212,13 +248,10 @@ def test_joining_promotes_a_request_queued_for_a_background_slot(set_stage: SetS
     assert stage.fetch("a", stage.call("of the caller")) == "content"
 
 
-@pytest.mark.parametrize("parallel", [1, 2])
-def test_background_requests_are_dropped_without_background_slots(
-    set_stage: SetStage, parallel: int
-) -> None:
+def test_background_requests_are_dropped_without_background_slots(set_stage: SetStage) -> None:
     """A queued one would wait until the foreground wants its key, and be outdated by then."""
-    stage = set_stage(parallel=parallel)
-    stage.start("a", stage.call("of the background"))
+    stage = set_stage(parallel=1)
+    assert not stage.start("a", stage.call("of the background"))
     stage.settle()
 
     assert stage.fetch("a", stage.call("of the caller")) == "of the caller"
@@ -242,7 +275,7 @@ def test_joining_ends_the_wait_of_a_background_request(
 
 def test_max_wait_of_a_promoted_request_begins_when_it_is_joined(set_stage: SetStage) -> None:
     """The time that it was queued in the background does not count."""
-    stage = set_stage(parallel=3)
+    stage = set_stage(parallel=2)
     stage.start("running", stage.blocked_call())
     stage.start("a", stage.call(Unavailable("503", retry_after_s=1.0), "content"))
     stage.pass_time(MAX_WAIT_S + 1.0)
@@ -363,6 +396,26 @@ def test_a_killed_caller_stops_waiting_and_the_request_goes_on(stage: Stage) -> 
     call.release_one()
     assert other.result(HANG_S) == "content"
     assert call.attempts == 1
+
+
+def test_a_queued_request_is_dropped_when_its_last_caller_is_killed(set_stage: SetStage) -> None:
+    stage = set_stage(parallel=1)
+    (running,) = stage.occupy(1)
+    call, is_killed = stage.call(), threading.Event()
+    killed = [stage.caller("a", call, is_killed=is_killed.is_set) for _ in range(2)]
+    wanted = stage.call()
+    stage.caller("b", wanted, is_killed=is_killed.is_set)
+    waiting = stage.caller("b", wanted)
+    stage.settle()
+
+    is_killed.set()
+    stage.pass_time(CALLER_CHECK_S)
+    running.release_one()
+
+    assert all(isinstance(caller.exception(HANG_S), CallerKilled) for caller in killed)
+    assert waiting.result(HANG_S) == "content"
+    stage.settle()
+    assert call.attempts == 0
 
 
 def test_joining_does_not_shorten_the_deadline_of_a_queued_request(set_stage: SetStage) -> None:

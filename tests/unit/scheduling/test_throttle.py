@@ -8,6 +8,7 @@ from invoicefs.scheduling.throttle import (
     FIRST_SLOTS,
     LONGEST_COOL_DOWN_S,
     SUCCESSES_PER_SLOT,
+    SUCCESSES_PER_SLOT_AFTER_429,
     Priority,
     Throttle,
 )
@@ -64,6 +65,19 @@ def test_the_background_starts_with_few_slots_and_gains_them_singly(throttle: Th
         admit(throttle, *[1.0] * SUCCESSES_PER_SLOT)
     admit(throttle, *[1.0] * 100)
     assert throttle.slots == MOST_SLOTS
+
+
+def test_seven_slots_are_gained_within_ten_requests() -> None:
+    throttle = Throttle(7, lambda: 1.0)
+    admit(throttle, *[1.0] * 10)
+    assert throttle.slots == 7
+
+
+def test_slots_return_slowly_after_a_429(throttle: Throttle) -> None:
+    throttle.refuse(BACKGROUND, 1.0, 2.0, None)
+    for slots in range(1, MOST_SLOTS):
+        assert throttle.slots == slots
+        admit(throttle, *[3.0] * SUCCESSES_PER_SLOT_AFTER_429)
 
 
 @both_priorities
