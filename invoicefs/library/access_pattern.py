@@ -1,66 +1,129 @@
-"""The access pattern of programs in a sequence of files, and which files to download ahead.
+"""The access pattern of programs in a sequence of places, and what to request ahead of them.
 
-A sequential access is a series of visits to consecutive positions. There may be several at once;
-each is recognised by its next position. A visit to any other position is a jump, and nothing is
-downloaded ahead of it. A program that reads the files in another order only makes jumps.
+A sequential access is a series of visits to consecutive places. There may be several at once; each
+is recognised by its next place. A visit to any other place is a jump, and nothing is requested
+ahead of it. A program that reads the files in another order only makes jumps.
+
+Invariants:
+
+1. Nothing is requested ahead of the first visit or of a jump.
+2. When a sequential access stops, at most its window has been requested unnecessarily. What was
+   there already does not count, so a window is full of requests even where most places need none.
+3. A place is requested ahead at most once per access.
+
+Threading: none of its own; the owner of an `AccessPattern` guards it.
 """
 
-from typing import NamedTuple
+from collections.abc import Hashable
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
-FIRST_WINDOW = 2
-_MAX_ACCESSES = 4  # in one sequence; more than a few programs seldom read a folder at once
+FIRST_WINDOW: Final = 2
+
+FURTHEST_PLACES: Final = 256
+"""How far ahead requests are sought, where most places need none. A step takes 2 us per place."""
+
+_MAX_BEGUN: Final = 4  # with more, random visits would continue one of them by chance
+_MAX_CONTINUED: Final = 16  # more programs seldom read a tree at the same time
+
+Place = TypeVar("Place", bound=Hashable)
 
 
-class SequentialAccess(NamedTuple):
-    """The position of a sequential access, and which positions ahead of it to download now.
+class Sequence(Protocol[Place]):
+    """The order in which programs visit places, and how to make the request that a place needs.
 
-    `ahead` begins after the positions of earlier steps, so no position appears twice; it may extend
-    beyond the end of the sequence. `window` is how far ahead of the position it extends. The window
-    doubles with each step, so an access that ends soon causes few unneeded downloads.
+    No method blocks.
     """
 
-    position: int
-    ahead: range
+    def before(self, place: Place) -> Place | None:
+        """Return the previous place, or None if there is none or it is not known."""
+
+    def after(self, place: Place) -> Place | None:
+        """Return the next place, or None if there is none or it is not known yet."""
+
+    def is_wanted(self, place: Place) -> bool:
+        """Return whether a request now could save the next visit from waiting."""
+
+    def start(self, place: Place) -> bool:
+        """Start the request of a place in the background; returns False if that is impossible."""
+
+
+class SequentialAccess(NamedTuple, Generic[Place]):
+    """The last place of an access, and the requests ahead of it.
+
+    `furthest` is the last place that was examined, `distance` places ahead. `ahead` are the places
+    that have been requested and not visited yet; there are at most `window` of them. The window
+    doubles with each step, so an access that ends soon causes few unneeded requests.
+    """
+
+    place: Place
+    furthest: Place
+    distance: int = 0
+    ahead: tuple[Place, ...] = ()
     window: int = 0
 
-    @classmethod
-    def begun_at(cls, position: int) -> "SequentialAccess":
-        """Return an access of one step: a program that opens one file need not open the next."""
-        return cls(position, _nothing(position + 1))
-
-    def is_continued_at(self, position: int) -> bool:
-        """Return whether a visit to this position continues the access or repeats its last step."""
-        return position - self.position in (0, 1)
-
-    def step(self, position: int, largest_window: int) -> "SequentialAccess":
-        """Return the access after a visit that continues it."""
-        if position == self.position:  # a program makes several system calls for one visit
-            return SequentialAccess(position, _nothing(self.ahead.stop), self.window)
+    def stepped(
+        self, place: Place, sequence: Sequence[Place], largest_window: int
+    ) -> "SequentialAccess[Place]":
+        """Return the access after a step to the next place, with more requests ahead."""
         window = min(max(FIRST_WINDOW, 2 * self.window), largest_window)
-        begin = max(self.ahead.stop, position + 1)
-        end = max(begin, position + 1 + window)
-        return SequentialAccess(position, range(begin, end), window)
+        was_ahead = place in self.ahead
+        ahead = self.ahead[self.ahead.index(place) + 1 :] if was_ahead else self.ahead
+        # What was examined and found unnecessary may have been evicted since.
+        is_outdated = not was_ahead and sequence.is_wanted(place)
+        if self.distance <= 1 or is_outdated:
+            return SequentialAccess(place, place, 0, ahead, window)._extended(sequence)
+        distance = self.distance - 1
+        return SequentialAccess(place, self.furthest, distance, ahead, window)._extended(sequence)
+
+    def _extended(self, sequence: Sequence[Place]) -> "SequentialAccess[Place]":
+        """Return the access after filling its window with requests."""
+        furthest, distance, ahead = self.furthest, self.distance, list(self.ahead)
+        while len(ahead) < self.window and distance < FURTHEST_PLACES:
+            candidate = sequence.after(furthest)
+            if candidate is None:
+                break
+            if candidate not in ahead and sequence.is_wanted(candidate):
+                if not sequence.start(candidate):
+                    break
+                ahead.append(candidate)
+            furthest, distance = candidate, distance + 1
+        return self._replace(furthest=furthest, distance=distance, ahead=tuple(ahead))
 
 
-class AccessPattern(NamedTuple):
-    """The sequential accesses to one sequence, the latest one last."""
+class AccessPattern(Generic[Place]):
+    """The accesses to a sequence, by their last places, the latest one last.
 
-    accesses: tuple[SequentialAccess, ...] = ()
+    Those of one visit are kept apart, so that jumps do not end a sequential access.
+    """
 
-    @property
-    def ahead(self) -> range:
-        """The positions to download after the last visit."""
-        return self.accesses[-1].ahead if self.accesses else _nothing(0)
+    def __init__(self, sequence: Sequence[Place], largest_window: int) -> None:
+        self._sequence = sequence
+        self._largest_window = largest_window
+        self._begun: dict[Place, SequentialAccess[Place]] = {}
+        self._continued: dict[Place, SequentialAccess[Place]] = {}
 
-    def step(self, position: int, largest_window: int) -> "AccessPattern":
-        """Return the pattern after a visit to this position."""
-        for access in reversed(self.accesses):
-            if access.is_continued_at(position):
-                others = tuple(other for other in self.accesses if other is not access)
-                return AccessPattern((*others, access.step(position, largest_window)))
-        kept = self.accesses[1 - _MAX_ACCESSES :]
-        return AccessPattern((*kept, SequentialAccess.begun_at(position)))
+    def visit(self, place: Place) -> None:
+        """Note a visit, and start requests ahead of it if it continues a sequential access.
+
+        A program makes several system calls for one visit, so repeated visits have no effect.
+        """
+        if place in self._begun or place in self._continued:
+            return
+        before = self._sequence.before(place)
+        access = None if before is None else self._taken(before)
+        if access is None:
+            _add(self._begun, SequentialAccess(place, place), _MAX_BEGUN)
+        else:
+            access = access.stepped(place, self._sequence, self._largest_window)
+            _add(self._continued, access, _MAX_CONTINUED)
+
+    def _taken(self, place: Place) -> SequentialAccess[Place] | None:
+        return self._continued.pop(place, None) or self._begun.pop(place, None)
 
 
-def _nothing(after: int) -> range:
-    return range(after, after)
+def _add(
+    accesses: dict[Place, SequentialAccess[Place]], access: SequentialAccess[Place], limit: int
+) -> None:
+    if len(accesses) >= limit:
+        del accesses[next(iter(accesses))]
+    accesses[access.place] = access

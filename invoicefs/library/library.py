@@ -28,7 +28,7 @@ from invoicefs.library.listings import Listings
 from invoicefs.library.namespaces import Namespaces
 from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.ports import Api, Store
-from invoicefs.library.read_ahead import ReadAhead
+from invoicefs.library.read_ahead import InvoicesAhead, ListingsAhead, Tree
 from invoicefs.library.record_cache import RecordCache
 from invoicefs.library.results import Counts, Description, Found, OpenInvoice, Usage
 from invoicefs.library.stat_downloads import StatDownloads
@@ -83,17 +83,18 @@ class Library:
             disk=disk,
             access=access,
         )
-        self._read_ahead = ReadAhead(
-            self._downloads.start_ahead,
-            self._pdfs.is_wanted_ahead,
-            clock,
-            largest_window=settings.read_ahead,
-            timeout_s=settings.timeout_s,
-        )
-        self._stat_downloads = StatDownloads(self._pdfs, self._downloads, clock, settings)
         cache = ListingCache(store, disk, settings.statuses, self._pdfs.learn)
         self._namespaces = Namespaces(api, cache, scheduler, clock, settings, access)
         self._listings = Listings(api, cache, self._namespaces, scheduler, clock, settings, access)
+        tree = Tree(self._namespaces, self._listings, clock, settings)
+        self._listings_ahead = ListingsAhead(tree, largest_window=settings.read_ahead)
+        self._invoices_ahead = InvoicesAhead(
+            tree,
+            self._downloads.start_ahead,
+            self._pdfs.is_wanted_ahead,
+            largest_window=settings.read_ahead,
+        )
+        self._stat_downloads = StatDownloads(self._pdfs, self._downloads, tree, clock, settings)
 
     def list_namespaces(self) -> tuple[str, ...]:
         """List the namespaces now; raises the error of the request."""
@@ -129,8 +130,7 @@ class Library:
                 if invoice is None:
                     deadline = self._deadline_of_caller()
                     invoice = self._existing(directory, name, deadline)
-                    siblings = self._listings.last_listing(invoice.namespace)
-                    self._stat_downloads.stat(invoice, siblings, deadline)
+                    self._stat_downloads.stat(invoice, deadline)
                 return self._pdfs.attributes(invoice)
             case parts:
                 return self._directory_attributes(parts)
@@ -145,6 +145,7 @@ class Library:
                 return Directory(by_inode, has_directories=True)
             case [directory]:
                 namespace = self._namespaces.of_directory(directory, deadline)
+                self._listings_ahead.visit(namespace)
                 listing = self._listings.listing(namespace, deadline)
                 return Directory(listing.invoices, has_directories=False)
             case _:
@@ -262,7 +263,7 @@ class Library:
         invoice = self._pdfs.pinned(path.removeprefix("/"))
         if invoice is None:
             invoice = self._find(path, deadline)
-        self._read_ahead.visit(invoice, self._listings.last_listing(invoice.namespace))
+        self._invoices_ahead.visit(invoice)
         content = self._pdfs.open(invoice, deadline)
         return OpenInvoice(invoice, content)
 

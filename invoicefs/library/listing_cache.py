@@ -10,18 +10,19 @@ lost.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 from invoicefs import names
 from invoicefs.clock import Clock
 from invoicefs.library.ports import Store
-from invoicefs.model import Listing
+from invoicefs.model import Listing, Order, namespace_inode
 from invoicefs.scheduling.disk_threads import DiskThreads
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class NamespaceSnapshot:
     """The namespaces by the names of their directories.
 
@@ -43,9 +44,27 @@ class NamespaceSnapshot:
         """The namespaces in their order."""
         return tuple(self.by_directory.values())
 
+    def neighbour(self, namespace: str, order: Order, step: int) -> str | None:
+        """Return the namespace that many steps after another one in an order, or None."""
+        sequence, positions = self._sequences[order]
+        position = positions.get(namespace)
+        if position is None or not 0 <= position + step < len(sequence):
+            return None
+        return sequence[position + step]
+
     def is_younger_than(self, age_s: float, clock: Clock) -> bool:
         """Return whether it came from the API less than this time ago."""
         return self.fetched_s is not None and clock.monotonic_s() - self.fetched_s < age_s
+
+    @cached_property
+    def _sequences(self) -> Mapping[Order, tuple[tuple[str, ...], Mapping[str, int]]]:
+        """The namespaces in each order, and the position of each."""
+        by_inode = tuple(sorted(self.names, key=namespace_inode))
+        by_name = tuple(namespace for _, namespace in sorted(self.by_directory.items()))
+        return {
+            order: (sequence, {namespace: at for at, namespace in enumerate(sequence)})
+            for order, sequence in ((Order.INODE, by_inode), (Order.NAME, by_name))
+        }
 
 
 NO_NAMESPACES: Final = NamespaceSnapshot({})
@@ -153,6 +172,10 @@ class ListingCache:
         with self._lock:
             self._listings[namespace] = fresh
         return fresh
+
+    def in_memory(self, namespace: str) -> ListingSnapshot | None:
+        """Return the last listing of a namespace if it is in memory; never uses the store."""
+        return self._listings.get(namespace)
 
     def listed(self) -> dict[str, ListingSnapshot]:
         """Return all listings in memory by their namespaces."""

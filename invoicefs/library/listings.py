@@ -12,6 +12,7 @@ overlap, because the scheduler runs one job per key at a time.
 """
 
 import logging
+from collections.abc import Callable
 
 from invoicefs import names
 from invoicefs.clock import Clock, Deadline
@@ -71,6 +72,24 @@ class Listings:
     def refresh(self, namespace: str, deadline: Deadline) -> None:
         """List a namespace now; raises the error of the request."""
         self._request(namespace, deadline)
+
+    def start(self, namespace: str, deadline: Deadline) -> bool:
+        """List a namespace in the background, if that is due; see `Scheduler.start`."""
+        return self._scheduler.start(
+            *self._job(namespace), deadline, lambda: self.is_due(namespace), is_urgent=True
+        )
+
+    def is_due(self, namespace: str) -> bool:
+        """Return whether the next access would request the listing; memory only."""
+        if self._scheduler.recent_failure(_job_key(namespace), self._list_ttl_s) is not None:
+            return False
+        last = self._cache.in_memory(namespace)
+        return last is None or not last.is_younger_than(self._list_ttl_s, self._clock)
+
+    def requested_listing(self, namespace: str) -> Listing:
+        """Return the last listing that this mount has requested, or an empty one; memory only."""
+        last = self._cache.in_memory(namespace)
+        return Listing() if last is None or last.fetched_s is None else last.shown
 
     # The last listings; these methods make no request.
 
@@ -139,14 +158,17 @@ class Listings:
             log.warning("The last good listing of %s is shown: %s", namespace, error)
             return last
 
-    def _request(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
-        def refreshed(until: Deadline) -> ListingSnapshot:
-            return self._fetch_and_merge(namespace, until)
+    def _job(self, namespace: str) -> tuple[str, str, Callable[[Deadline], ListingSnapshot]]:
+        """Return key, kind and function of the job that lists a namespace."""
 
+        def refreshed(deadline: Deadline) -> ListingSnapshot:
+            return self._fetch_and_merge(namespace, deadline)
+
+        return _job_key(namespace), "invoices", refreshed
+
+    def _request(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
         try:
-            return self._scheduler.fetch(
-                _job_key(namespace), "invoices", refreshed, deadline, is_urgent=True
-            )
+            return self._scheduler.fetch(*self._job(namespace), deadline, is_urgent=True)
         except NotFound as error:
             directory = names.directory_name(namespace) or namespace
             if self._namespaces.last_of_directory(directory) is not None:

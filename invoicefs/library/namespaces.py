@@ -18,6 +18,7 @@ from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, 
 from invoicefs.library.access import NAMESPACES, Access
 from invoicefs.library.listing_cache import NO_NAMESPACES, ListingCache, NamespaceSnapshot
 from invoicefs.library.ports import Api
+from invoicefs.model import Order
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
 
@@ -45,7 +46,8 @@ class Namespaces:
         self._cache = cache
         self._scheduler = scheduler
         self._clock = clock
-        self._chosen = settings.namespaces
+        chosen = NamespaceSnapshot.of(settings.namespaces)
+        self._chosen = chosen if settings.namespaces else None
         self._list_ttl_s = settings.list_ttl_s
         self._access = access
 
@@ -61,12 +63,12 @@ class Namespaces:
     @property
     def count(self) -> int:
         """The number of namespaces in the last list, or chosen by the settings; no request."""
-        return len(self._chosen or self._cache.namespaces().by_directory)
+        return len(self._shown.by_directory)
 
     def all(self, deadline: Deadline) -> tuple[str, ...]:
         """Return the namespaces that the mount shows."""
         if self._chosen:
-            return self._chosen
+            return self._chosen.names
         last = self._last()
         if self._is_younger(last, self._list_ttl_s):
             return last.names
@@ -86,7 +88,7 @@ class Namespaces:
     def of_directory(self, directory: str, deadline: Deadline) -> str:
         """Return the namespace of a directory; raises `NotFound` if there is none."""
         if self._chosen:
-            if directory in self._chosen:
+            if directory in self._chosen.by_directory:
                 return directory
             raise NotFound(f"{directory} is not among the namespaces of this mount")
         listed = self._last().by_directory.get(directory)
@@ -100,10 +102,18 @@ class Namespaces:
         """Return the namespace that the last list has for a directory; makes no request."""
         return self._cache.namespaces().by_directory.get(directory)
 
+    def neighbour(self, namespace: str, order: Order, step: int) -> str | None:
+        """Return the namespace that many steps after one in the last list, or None; no request."""
+        return self._shown.neighbour(namespace, order, step)
+
     def refresh(self, deadline: Deadline) -> None:
         """List the namespaces now, unless the settings name them."""
         if not self._chosen:
             self._request(deadline)
+
+    @property
+    def _shown(self) -> NamespaceSnapshot:
+        return self._chosen or self._cache.namespaces()
 
     def _unlisted(self, directory: str, deadline: Deadline) -> str:
         """Find a namespace in a fresh list; if listing is forbidden, accept the name."""

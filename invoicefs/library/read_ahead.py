@@ -1,72 +1,198 @@
-"""Read-ahead: invoices are downloaded in the background before a program opens them.
+"""Read-ahead: requests are made in the background before a program needs their results.
 
 An archiving program opens one file after another, and each needs a slow request: without
 read-ahead it would take the sum of all request times. So during sequential access, the next
-invoices are downloaded while the program processes the current one. Programs do not announce their
-order, so the order of inodes (``cp -r``, ``tar``, ``find``) and the order of names (``rsync``,
-``rclone``) are both tracked. `access_pattern` defines which accesses are sequential.
+invoices are downloaded while the program processes the current one, also those of the next
+namespaces, which are listed ahead, too. A program that reads one directory after another gets the
+next listings ahead. `access_pattern` defines which accesses are sequential.
 
-Invariants:
+Programs do not announce their order, so the order of inodes (``cp -r``, ``tar``, ``find``) and the
+order of names (``rsync``, ``rclone``) are both tracked.
 
-1. Nothing is downloaded ahead of the first open or of a jump.
-2. When a sequential access stops, at most its window has been downloaded unnecessarily.
-3. No caller waits for read-ahead, and its failures are not raised.
+No caller waits for read-ahead, and its failures are not raised.
 
-Threading: `_lock` guards `_patterns` and is not held during I/O.
+Threading: `_lock` guards the patterns and is not held during I/O.
 """
 
 import threading
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
+from typing import NamedTuple
 
 from invoicefs.clock import Clock, Deadline
 from invoicefs.library.access_pattern import AccessPattern
+from invoicefs.library.listings import Listings
+from invoicefs.library.namespaces import Namespaces
 from invoicefs.model import Invoice, Listing, Order
+from invoicefs.settings import Settings
+
+Start = Callable[[Invoice, Deadline, Callable[[], bool]], bool]
+"""Starts a download in the background if a predicate still holds; see `Scheduler.start`."""
+
+_MOST_EMPTY = 256  # consecutive namespaces without invoices
 
 
-class ReadAhead:
-    """Starts up to `largest_window` downloads ahead of each sequential access.
+class Tree:
+    """The namespaces and invoices of a tenant, as far as this mount has listed them."""
 
-    `start` starts a download in the background, with a deadline `timeout_s` from now, if a
-    predicate still holds; see `Scheduler.start`. Only invoices for which `is_wanted` returns True
-    are downloaded.
+    def __init__(
+        self, namespaces: Namespaces, listings: Listings, clock: Clock, settings: Settings
+    ) -> None:
+        self._namespaces = namespaces
+        self._listings = listings
+        self._clock = clock
+        self._timeout_s = settings.timeout_s
+
+    def listing(self, namespace: str) -> Listing:
+        """Return the last listing that this mount has requested, or an empty one."""
+        return self._listings.requested_listing(namespace)
+
+    def neighbour(self, namespace: str, order: Order, step: int) -> str | None:
+        """Return the namespace that many steps after another one, or None."""
+        return self._namespaces.neighbour(namespace, order, step)
+
+    def is_listing_due(self, namespace: str) -> bool:
+        """Return whether the next access to a namespace would request its listing."""
+        return self._listings.is_due(namespace)
+
+    def start_listing(self, namespace: str) -> bool:
+        """List a namespace in the background; returns False if that is impossible."""
+        return self._listings.start(namespace, self.deadline())
+
+    def deadline(self) -> Deadline:
+        """Return the deadline of a request that begins now."""
+        return Deadline.after(self._timeout_s, self._clock)
+
+
+class _NamespaceSequence:
+    """The `Sequence` of the namespaces of a tree, whose requests are listings."""
+
+    def __init__(self, tree: Tree, order: Order) -> None:
+        self._tree = tree
+        self._order = order
+        self.is_wanted = tree.is_listing_due
+        self.start = tree.start_listing
+
+    def before(self, place: str) -> str | None:
+        return self._tree.neighbour(place, self._order, -1)
+
+    def after(self, place: str) -> str | None:
+        return self._tree.neighbour(place, self._order, 1)
+
+
+class _Place(NamedTuple):
+    """The position of an invoice in the listing of its namespace."""
+
+    namespace: str
+    position: int
+
+
+class _InvoiceSequence:
+    """The `Sequence` of the invoices of a tree, whose requests are downloads.
+
+    It ends at a namespace that must be listed first, and goes on when that has been done.
+    """
+
+    def __init__(
+        self, tree: Tree, order: Order, start: Start, is_wanted: Callable[[Invoice], bool]
+    ) -> None:
+        self._tree = tree
+        self._order = order
+        self._start = start
+        self._is_wanted = is_wanted
+
+    def place(self, invoice: Invoice) -> _Place | None:
+        """Return the place of an invoice, or None if it was not listed."""
+        position = self._tree.listing(invoice.namespace).position(invoice, self._order)
+        return None if position is None else _Place(invoice.namespace, position)
+
+    def before(self, place: _Place) -> _Place | None:
+        if place.position > 0:
+            return _Place(place.namespace, place.position - 1)
+        namespace = self._nearest_with_invoices(place.namespace, -1)
+        if namespace is None:
+            return None
+        return _Place(namespace, len(self._tree.listing(namespace).invoices) - 1)
+
+    def after(self, place: _Place) -> _Place | None:
+        if place.position + 1 < len(self._tree.listing(place.namespace).invoices):
+            return _Place(place.namespace, place.position + 1)
+        namespace = self._nearest_with_invoices(place.namespace, 1)
+        return None if namespace is None else _Place(namespace, 0)
+
+    def is_wanted(self, place: _Place) -> bool:
+        return self._is_wanted(self._invoice(place))
+
+    def start(self, place: _Place) -> bool:
+        invoice = self._invoice(place)
+        return self._start(invoice, self._tree.deadline(), lambda: self._is_wanted(invoice))
+
+    def _nearest_with_invoices(self, namespace: str, step: int) -> str | None:
+        """Return the next namespace in a direction that has invoices, or None.
+
+        A namespace on the way that must be listed first is listed in the background.
+        """
+        for _ in range(_MOST_EMPTY):
+            neighbour = self._tree.neighbour(namespace, self._order, step)
+            if neighbour is None:
+                return None
+            if step > 0 and self._tree.is_listing_due(neighbour):
+                self._tree.start_listing(neighbour)
+                return None
+            if self._tree.listing(neighbour).invoices:
+                return neighbour
+            namespace = neighbour
+        return None
+
+    def _invoice(self, place: _Place) -> Invoice:
+        return self._tree.listing(place.namespace).in_order(self._order)[place.position]
+
+
+class InvoicesAhead:
+    """Downloads up to `largest_window` invoices ahead of sequential visits to invoices.
+
+    `start` starts a download; only invoices for which `is_wanted` returns True are downloaded.
     """
 
     def __init__(
         self,
-        start: Callable[[Invoice, Deadline, Callable[[], bool]], object],
+        tree: Tree,
+        start: Start,
         is_wanted: Callable[[Invoice], bool],
-        clock: Clock,
         *,
         largest_window: int,
-        timeout_s: float,
     ) -> None:
-        self._start = start
-        self._is_wanted = is_wanted
-        self._clock = clock
-        self._largest_window = largest_window
-        self._timeout_s = timeout_s
+        self._is_off = largest_window == 0
         self._lock = threading.Lock()
-        self._patterns: dict[tuple[str, Order], AccessPattern] = {}
+        sequences = [_InvoiceSequence(tree, order, start, is_wanted) for order in Order]
+        self._patterns = [
+            (sequence, AccessPattern(sequence, largest_window)) for sequence in sequences
+        ]
 
-    def visit(self, invoice: Invoice, siblings: Listing) -> None:
-        """Note a visit to an invoice, and start downloads; `siblings` are shown beside it."""
-        if self._largest_window == 0:
+    def visit(self, invoice: Invoice) -> None:
+        """Note a visit to an invoice, and start downloads ahead of it."""
+        if self._is_off:
             return
-        for candidate in self._ahead_of(invoice, siblings):
-            if self._is_wanted(candidate):
-                deadline = Deadline.after(self._timeout_s, self._clock)
-                self._start(candidate, deadline, partial(self._is_wanted, candidate))
-
-    def _ahead_of(self, invoice: Invoice, siblings: Listing) -> Iterator[Invoice]:
-        for order in Order:
-            position = siblings.position(invoice, order)
-            if position is not None:
-                ahead = self._step((invoice.namespace, order), position).ahead
-                yield from siblings.in_order(order)[ahead.start : ahead.stop]
-
-    def _step(self, sequence: tuple[str, Order], position: int) -> AccessPattern:
         with self._lock:
-            pattern = self._patterns.get(sequence, AccessPattern())
-            self._patterns[sequence] = pattern.step(position, self._largest_window)
-            return self._patterns[sequence]
+            for sequence, pattern in self._patterns:
+                place = sequence.place(invoice)
+                if place is not None:
+                    pattern.visit(place)
+
+
+class ListingsAhead:
+    """Lists up to `largest_window` namespaces ahead of sequential visits to directories."""
+
+    def __init__(self, tree: Tree, *, largest_window: int) -> None:
+        self._is_off = largest_window == 0
+        self._lock = threading.Lock()
+        self._patterns = [
+            AccessPattern(_NamespaceSequence(tree, order), largest_window) for order in Order
+        ]
+
+    def visit(self, namespace: str) -> None:
+        """Note a visit to the directory of a namespace, and start listings ahead of it."""
+        if self._is_off:
+            return
+        with self._lock:
+            for pattern in self._patterns:
+                pattern.visit(namespace)

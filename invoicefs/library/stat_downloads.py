@@ -28,8 +28,8 @@ from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import Denied, InvoicefsError, NotFound, TooLarge, Unauthenticated
 from invoicefs.library.downloads import Downloads
 from invoicefs.library.pdfs import Pdfs
-from invoicefs.library.read_ahead import ReadAhead
-from invoicefs.model import Invoice, Listing
+from invoicefs.library.read_ahead import InvoicesAhead, Tree
+from invoicefs.model import Invoice
 from invoicefs.scheduling.failures import FAILURE_MEMORY_S
 from invoicefs.settings import Fetch, Settings
 
@@ -46,29 +46,24 @@ class StatDownloads:
     `is_for_every_stat` is true with ``--fetch on-stat``.
     """
 
-    def __init__(self, pdfs: Pdfs, downloads: Downloads, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, pdfs: Pdfs, downloads: Downloads, tree: Tree, clock: Clock, settings: Settings
+    ) -> None:
         self._pdfs = pdfs
         self._downloads = downloads
         self._clock = clock
         self.is_for_every_stat = settings.fetch is Fetch.ON_STAT
-        self._read_ahead = ReadAhead(
-            downloads.start,
-            self._is_wanted,
-            clock,
-            largest_window=settings.parallel,
-            timeout_s=settings.timeout_s,
+        self._invoices_ahead = InvoicesAhead(
+            tree, downloads.start, self._is_wanted, largest_window=settings.parallel
         )
         self._backoff_until_s: dict[str, float] = {}
         self._count_at_failure: dict[str, int] = {}
 
-    def stat(self, invoice: Invoice, siblings: Listing, deadline: Deadline) -> None:
-        """Download an invoice if a ``stat`` of it must wait for that; a failure is only logged.
-
-        `siblings` are the invoices that are shown in its namespace.
-        """
+    def stat(self, invoice: Invoice, deadline: Deadline) -> None:
+        """Download an invoice if a ``stat`` of it must wait for that; a failure is only logged."""
         try:
             if self.is_for_every_stat:
-                self._read_ahead.visit(invoice, siblings)
+                self._invoices_ahead.visit(invoice)
             # Without time left, a failed download would say nothing about the API.
             if deadline.left_s() > 0 and self._is_wanted(invoice):
                 self._downloads.fetch(invoice, deadline)
