@@ -5,10 +5,11 @@ to 60 have been seen. So a limit is discovered by reaching it, and avoided from 
 
 - A 429 starts a cool-down. One from the foreground delays every request of its kind; one from the
   background only delays the background.
-- The background begins with `FIRST_SLOTS` slots, because all requests in flight when a limit is
-  reached are refused. It gains another after every `SUCCESSES_PER_SLOT`, which makes 7 slots within
-  10 requests. A 429 removes half of them, and from then on they return more slowly, after every
-  `SUCCESSES_PER_SLOT_AFTER_429`: that is slow start and congestion avoidance, see RFC 5681.
+- All requests in flight when a limit is reached are refused, so the background begins with
+  `FIRST_SLOTS` slots. With one request in the foreground, the requests in flight double to 4, 8 and
+  so on when as many have succeeded. A 429 removes half of the slots; from then on another one is
+  gained after every `SUCCESSES_PER_SLOT`. These are slow start and congestion avoidance, see
+  RFC 5681.
 - After a 429, requests begin at larger intervals than the server has recently admitted, counting
   the cool-down. Each success reduces the interval, at first slightly, because the limit is near,
   and then by more. Each further 429 doubles it, up to `_MAX_GUESS_S`; it only grows beyond that if
@@ -28,8 +29,7 @@ from dataclasses import dataclass
 from typing import Final
 
 FIRST_SLOTS: Final = 2
-SUCCESSES_PER_SLOT: Final = 2
-SUCCESSES_PER_SLOT_AFTER_429: Final = 8
+SUCCESSES_PER_SLOT: Final = 8
 FIRST_BACKOFF_S: Final = 0.5
 LONGEST_COOL_DOWN_S: Final = 300.0
 
@@ -37,6 +37,7 @@ _IDLE_S = 60.0  # after that time without a request, the slots begin at `FIRST_S
 _MAX_INTERVAL_S = 1.25  # 60 requests a minute is the strictest limit that has been seen
 _MAX_GUESS_S = 0.25  # otherwise one bad minute would slow down the next copy by many minutes
 _ENOUGH_ADMITTED = 8  # to know the limit; with fewer, the server may just have been busy
+_ENOUGH_SINCE_429 = 2
 _CAUTION = 1.25  # the interval, as a multiple of the interval that was admitted
 _GAIN = 0.0005  # twice as fast after 53 successes, 12 times after 100
 _MAX_TIMED = 1000
@@ -95,6 +96,8 @@ class Throttle:
         """Note that a request begins."""
         if self._last_begin_s is not None and now_s - self._last_begin_s > _IDLE_S:
             self._slots = min(FIRST_SLOTS, self._slots)
+            if self._refused_s is None:
+                self._successes = 0
         self._last_begin_s = now_s
 
     def succeed(self, priority: Priority, began_s: float) -> None:
@@ -103,10 +106,7 @@ class Throttle:
         self._admitted_s.append(began_s)
         self._successes += 1
         self._interval_s /= 1 + _GAIN * self._successes
-        was_refused = self._refused_s is not None
-        per_slot = SUCCESSES_PER_SLOT_AFTER_429 if was_refused else SUCCESSES_PER_SLOT
-        if self._successes % per_slot == 0:
-            self._slots = min(self._slots + 1, self._max_slots)
+        self._slots = min(self._slots_after_success(), self._max_slots)
 
     def refuse(
         self, priority: Priority, began_s: float, now_s: float, retry_after_s: float | None
@@ -116,6 +116,12 @@ class Throttle:
         if self._refused_s is None or began_s >= self._refused_s:
             self._slow_down(now_s, cool_down_s)
             self._refused_s = now_s
+
+    def _slots_after_success(self) -> int:
+        if self._refused_s is not None:
+            return self._slots + (self._successes % SUCCESSES_PER_SLOT == 0)
+        in_flight: int = 2 ** (self._successes.bit_length() - 1)
+        return max(self._slots, in_flight - 1)
 
     def _begin_cool_down(
         self, priority: Priority, began_s: float, now_s: float, retry_after_s: float | None
@@ -138,7 +144,20 @@ class Throttle:
         self._successes = 0
         guess_s = min(2 * self._interval_s, _MAX_GUESS_S)
         admitted_s = self._admitted_interval_s(now_s, now_s + cool_down_s)
-        self._interval_s = max(self._interval_s, guess_s, admitted_s)
+        since_429_s = self._interval_since_429_s(now_s)
+        self._interval_s = max(self._interval_s, guess_s, admitted_s, since_429_s)
+
+    def _interval_since_429_s(self, now_s: float) -> float:
+        """Return a little more than the mean interval of the requests admitted since the last 429.
+
+        Nothing is left of a burst by then, so even two of them tell the limit. Returns 0 for fewer.
+        """
+        if self._refused_s is None:
+            return 0.0
+        admitted = sum(began_s >= self._refused_s for began_s in self._admitted_s)
+        if admitted < _ENOUGH_SINCE_429:
+            return 0.0
+        return min(_CAUTION * (now_s - self._refused_s) / admitted, _MAX_INTERVAL_S)
 
     def _admitted_interval_s(self, now_s: float, until_s: float) -> float:
         """Return a little more than the mean interval of recently admitted requests.

@@ -58,6 +58,12 @@ class FakeClock:
             over = [wait for wait in self._waits if wait.is_over(self._elapsed_ns)]
         _wake(over)
 
+    def advance_to_next(self) -> None:
+        """Let time pass until the next timeout of a wait, and wake the threads that are due."""
+        with self._lock:
+            left_ns = [wait.left_ns(self._elapsed_ns) for wait in self._waits]
+        self.advance(min(ns for ns in left_ns if ns is not None) / NS_PER_S)
+
     def jump(self, seconds: float) -> None:
         """Set the wall clock forward or back, without any time passing."""
         with self._lock:
@@ -88,6 +94,10 @@ class _Wait:
         self.thread = threading.current_thread()
         self.is_empty = timeout_s is not None and timeout_s <= 0
         self._until_ns = None if timeout_s is None else seen_ns + int(timeout_s * NS_PER_S)
+
+    def left_ns(self, elapsed_ns: int) -> int | None:
+        """Return the time that is left, at least a microsecond, or None without a timeout."""
+        return None if self._until_ns is None else max(_ROUNDING_NS, self._until_ns - elapsed_ns)
 
     def is_over(self, elapsed_ns: int) -> bool:
         return self._until_ns is not None and self._until_ns <= elapsed_ns + _ROUNDING_NS

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_tenant import Gate
@@ -29,13 +30,14 @@ class Idle:
         self._until_all_wait()
 
     def _until_all_wait(self) -> None:
-        busy = self._busy()
-        for _ in range(int(_HANG_S * 1000)):
-            if not busy:
-                return
+        until_s = time.monotonic() + _HANG_S
+        while busy := self._busy():
+            if time.monotonic() > until_s:
+                break
             with contextlib.suppress(RuntimeError):  # a thread that is just being started
                 busy[0].join(0.001)
-            busy = self._busy()
+        else:
+            return
         raise AssertionError(f"these threads do not become idle: {busy}")
 
     def _busy(self) -> list[threading.Thread]:

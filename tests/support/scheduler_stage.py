@@ -6,6 +6,7 @@ for the test.
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Self
@@ -226,13 +227,14 @@ class Stage:
 
     def until_all_wait(self) -> None:
         """Return when every thread waits, or was notified and is about to continue."""
-        busy = self.threads()
-        for _ in range(int(HANG_S * 1000)):
-            busy = self.threads() - self.clock.waiting() - self.blocked_threads
-            if not busy:
-                return
+        until_s = time.monotonic() + HANG_S
+        while busy := self.threads() - self.clock.waiting() - self.blocked_threads:
+            if time.monotonic() > until_s:
+                break
             with contextlib.suppress(RuntimeError):  # a thread that is just being started
                 next(iter(busy)).join(0.001)
+        else:
+            return
         raise AssertionError(f"these threads do not become idle: {busy}")
 
     def __enter__(self) -> Self:

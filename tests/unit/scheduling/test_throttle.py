@@ -8,7 +8,6 @@ from invoicefs.scheduling.throttle import (
     FIRST_SLOTS,
     LONGEST_COOL_DOWN_S,
     SUCCESSES_PER_SLOT,
-    SUCCESSES_PER_SLOT_AFTER_429,
     Priority,
     Throttle,
 )
@@ -59,25 +58,25 @@ def test_cool_downs_have_a_maximum(throttle: Throttle) -> None:
 # Slots.
 
 
-def test_the_background_starts_with_few_slots_and_gains_them_singly(throttle: Throttle) -> None:
-    for slots in range(FIRST_SLOTS, MOST_SLOTS):
-        assert throttle.slots == slots
-        admit(throttle, *[1.0] * SUCCESSES_PER_SLOT)
+def test_the_background_starts_with_few_slots_and_doubles_after_as_many_successes() -> None:
+    throttle = Throttle(31, lambda: 1.0)
+    slots = [throttle.slots]
+    for _ in range(40):
+        admit(throttle, 1.0)
+        slots.append(throttle.slots)
+    assert slots == [FIRST_SLOTS] * 4 + [3] * 4 + [7] * 8 + [15] * 16 + [31] * 9
+
+
+def test_the_slots_have_a_maximum(throttle: Throttle) -> None:
     admit(throttle, *[1.0] * 100)
     assert throttle.slots == MOST_SLOTS
-
-
-def test_seven_slots_are_gained_within_ten_requests() -> None:
-    throttle = Throttle(7, lambda: 1.0)
-    admit(throttle, *[1.0] * 10)
-    assert throttle.slots == 7
 
 
 def test_slots_return_slowly_after_a_429(throttle: Throttle) -> None:
     throttle.refuse(BACKGROUND, 1.0, 2.0, None)
     for slots in range(1, MOST_SLOTS):
         assert throttle.slots == slots
-        admit(throttle, *[3.0] * SUCCESSES_PER_SLOT_AFTER_429)
+        admit(throttle, *[3.0] * SUCCESSES_PER_SLOT)
 
 
 @both_priorities
@@ -100,6 +99,7 @@ def test_slots_are_reset_after_a_minute_without_requests(throttle: Throttle) -> 
     throttle.begin(60.0)
     assert throttle.slots == MOST_SLOTS
     throttle.begin(121.0)
+    admit(throttle, 121.0)
     assert throttle.slots == FIRST_SLOTS
 
 
@@ -180,3 +180,11 @@ def test_successes_reduce_the_interval_faster_and_faster(
     assert 1 < gains[0] < 1.25
     assert gains == sorted(gains)
     assert intervals_s[0] > 10 * intervals_s[-1]
+
+
+def test_two_requests_between_429s_tell_a_strict_limit(throttle: Throttle) -> None:
+    admit(throttle, *TEN_REQUESTS_S)  # a burst
+    throttle.refuse(BACKGROUND, 10.4, 10.5, retry_after_s=1.0)
+    admit(throttle, 11.5, 12.5)
+    throttle.refuse(BACKGROUND, 12.6, 12.7, retry_after_s=1.0)
+    assert interval_s(throttle, 14.0) == 1.25
