@@ -21,15 +21,13 @@ from invoicefs.api.bodies import CHUNK_BYTES, BodyMemory, BodyTooLarge, Share, r
 from invoicefs.api.list_limits import NO_LIMIT, ListLimits
 from invoicefs.api.parsing import (
     MAX_LISTED_VALUES,
-    MAX_VALUES,
-    PDF_TOO_LARGE,
     InvoicesResponse,
     error_message,
     parse_invoices,
     parse_json,
     parse_namespaces,
-    parse_pdf,
 )
+from invoicefs.api.pdf_parsing import PDF_TOO_LARGE, parse_pdf, parse_pdf_json
 from invoicefs.api.request_log import CountRequest, RequestReport
 from invoicefs.api.transport import Response, Transport
 from invoicefs.clock import Deadline
@@ -177,7 +175,7 @@ class Api:
             headers,
             # Base64 takes 4/3 of the size, and twice that if JSON escapes every slash.
             cap_bytes=3 * self._max_pdf_size_bytes + CHUNK_BYTES,
-            max_values=MAX_VALUES,
+            parse_json=parse_pdf_json,
         )
 
         def parse(body: object, _: str) -> bytes:
@@ -230,9 +228,7 @@ class Api:
                 if response.status not in _GOOD:
                     self._raise_for(response, token, share, deadline)
                 # No variable refers to the body, so that it is freed before its fields are parsed.
-                parsed = parse_json(
-                    _body(response, request.cap_bytes, share, deadline), request.max_values
-                )
+                parsed = request.parse_json(_body(response, request.cap_bytes, share, deadline))
             found = parse(parsed, token)
             note_access(self._credentials.identity(token), is_allowed=True)
             return found
@@ -269,7 +265,7 @@ class Api:
 
 
 class _Request(NamedTuple):
-    """A request, the limits of its response, and how often it was redirected."""
+    """A request, how its response is limited and parsed, and how often it was redirected."""
 
     kind: str
     namespace: str
@@ -277,12 +273,13 @@ class _Request(NamedTuple):
     query: str
     headers: Mapping[str, str]
     cap_bytes: int
-    max_values: int
+    parse_json: Callable[[bytearray], object]
     redirects: int = 0
 
 
 def _list_request(kind: str, namespace: str, url: str, query: str = "") -> _Request:
-    return _Request(kind, namespace, url, query, {}, _LIST_BODY_BYTES, MAX_LISTED_VALUES)
+    parse = partial(parse_json, max_values=MAX_LISTED_VALUES)
+    return _Request(kind, namespace, url, query, {}, _LIST_BODY_BYTES, parse)
 
 
 def _body(response: Response, cap_bytes: int, share: Share, deadline: Deadline) -> bytearray:
