@@ -9,7 +9,9 @@ Invariants:
    written them.
 
 Threading: `_lock` guards the replacement of `_waiting` and `_waiting_new`, which are never
-modified in place; `_lists`, `_kept` and `_generation` change by single assignments.
+modified in place; `_lists`, `_kept` and `_generation` change by single assignments. `_flushing` is
+held while waiting values are written: a thread whose values are older could otherwise overwrite
+those that another one has just written. Threads that wait for it find their values written.
 """
 
 import threading
@@ -50,6 +52,7 @@ class Metadata:
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         self._lock = threading.Lock()
+        self._flushing = threading.Lock()
         self._waiting: Mapping[str, str] = {}
         self._waiting_new: Mapping[str, str] = {}
         self._lists: dict[str, _SavedList] = {}
@@ -137,14 +140,15 @@ class Metadata:
         return self._lists.get(key) == _SavedList(value, self._cache.generation)
 
     def _flush(self) -> None:
-        """Write the waiting values, as far as possible."""
-        waiting, first = self._waiting, self._waiting_new
-        if waiting and self._cache.set(waiting):
-            with self._lock:
-                self._waiting = _without(self._waiting, waiting)
-        if first and self._cache.fill(first, _is_sealed):
-            with self._lock:
-                self._waiting_new = _without(self._waiting_new, first)
+        """Write the waiting values, as far as possible, unless another thread has written them."""
+        with self._flushing:
+            waiting, first = self._waiting, self._waiting_new
+            if waiting and self._cache.set(waiting):
+                with self._lock:
+                    self._waiting = _without(self._waiting, waiting)
+            if first and self._cache.fill(first, _is_sealed):
+                with self._lock:
+                    self._waiting_new = _without(self._waiting_new, first)
         self._restore()
 
     def _restore(self) -> None:
