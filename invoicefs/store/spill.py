@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from invoicefs.store.files import write_all
+
 _CHUNK_BYTES: Final = 1024 * 1024
 
 
@@ -41,9 +43,7 @@ def spilled(pdf: bytes, folder: Path) -> SpilledPdf:
     fd, path = tempfile.mkstemp(dir=folder, prefix="open-")
     try:
         os.unlink(path)
-        written = 0
-        while written < len(pdf):
-            written += os.write(fd, memoryview(pdf)[written:])
+        write_all(fd, pdf)
         for begin in range(0, len(pdf), _CHUNK_BYTES):
             if os.pread(fd, _CHUNK_BYTES, begin) != pdf[begin : begin + _CHUNK_BYTES]:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -34,6 +34,7 @@ from tests.support.store_folder import (
     MIB,
     OpenStore,
     caches,
+    change_rows,
     connection,
     content_of,
     database,
@@ -348,6 +349,20 @@ def test_only_the_least_recently_stored_pdfs_are_evicted(open_: OpenStore, folde
     assert store.namespaces() == ("system",)
     assert store.listing("system") == Listing.of(invoices)
     assert all(store.record(saved) == content.record for saved, content in contents.items())
+
+
+def test_files_of_earlier_versions_are_found_and_evicted(open_: OpenStore, folder: Path) -> None:
+    content = content_of(pdf_of("a", IN_A_FILE))
+    open_().save(invoice(), content)
+    (file,) = value_files(folder)
+    name = f"{file.name[:2]}/{file.name[2:4]}/{file.name[4:]}"
+    (file.parent / name).parent.mkdir(parents=True)
+    file.rename(file.parent / name)
+    change_rows(folder, "pdf", "filename = ?", name)
+    store = open_()
+    assert loaded(store, invoice()) == content.pdf
+    assert store.clear(everything=False)
+    assert value_files(folder) == []
 
 
 def test_metadata_is_not_subject_to_the_size_limit(open_: OpenStore) -> None:
