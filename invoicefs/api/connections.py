@@ -23,7 +23,7 @@ from http.client import HTTPException
 from socket import AddressFamily, SocketKind
 from typing import TYPE_CHECKING, Any, Final
 
-from urllib3 import HTTPConnectionPool
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
@@ -44,9 +44,13 @@ _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, UNACKNOWLEDGED_S),
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, UNACKNOWLEDGED_S),
 )
+_NO_RETRIES: Final = Retry(0, read=False, redirect=False)
 _SOCKS_PORT: Final = 1080  # see RFC 1928
 _USER_TIMEOUT: Final = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)
 
+
+Pool = HTTPConnectionPool
+RawResponse = BaseHTTPResponse
 
 URLLIB3_ERROR: Final = HTTPError
 """The root of urllib3's exceptions, some of which ``requests`` does not wrap."""
@@ -264,3 +268,25 @@ def _watched_pool(
         return pool
     made = type(f"Watched{connection.__name__}", (watched, connection), {"idle": idle})
     return type(f"Watched{pool.__name__}", (_Pool, pool), {"ConnectionCls": made})
+
+
+def get(
+    pool: Pool,
+    target: str,
+    headers: Mapping[str, str],
+    *,
+    connect_timeout_s: float,
+    read_timeout_s: float,
+) -> RawResponse:
+    """Make a GET request, once; the body is not read yet, and never decompressed."""
+    return pool.urlopen(
+        "GET",
+        target,
+        headers=headers,
+        redirect=False,
+        assert_same_host=False,
+        preload_content=False,
+        decode_content=False,
+        retries=_NO_RETRIES,
+        timeout=Timeout(connect=connect_timeout_s, read=read_timeout_s),
+    )
