@@ -166,10 +166,11 @@ class Body(io.RawIOBase):
         """See `io.RawIOBase`."""
         view = memoryview(buffer).cast("B")
         if self._parts is None:
-            return self._stream.readinto1(view)
+            return self._stream.readinto(view)
         if self._left_bytes == 0 and not self._begin_part():
             return 0
-        count = self._stream.readinto1(view[: self._left_bytes])
+        # Reads until the buffer is full: each call from urllib3 takes longer than one for a socket.
+        count = self._stream.readinto(view[: self._left_bytes])
         if count == 0 and len(view):
             raise http.client.IncompleteRead(b"", self._left_bytes)
         self._left_bytes -= count
