@@ -233,6 +233,27 @@ def test_a_ca_bundle_is_trusted_instead_of_all_others(
 
 
 @EVERY_CREDENTIAL
+def test_a_ca_bundle_may_be_missing_for_a_while(
+    lenient_server: Sandbox,
+    connect: Connect,
+    client: Identity,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    with_: With,
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bundle))
+    api = connect(lenient_server.url, with_(client, None))
+
+    for _ in range(2):
+        assert type(failure_of(api)) is UntrustedServer
+        bundle.write_bytes(authority.certificate.read_bytes())
+        assert ask(api, Endpoint.NAMESPACES)
+        bundle.unlink()
+
+
+@EVERY_CREDENTIAL
 def test_a_certificate_for_another_host_is_refused(
     connect: Connect, client: Identity, authority: Authority, with_: With
 ) -> None:
