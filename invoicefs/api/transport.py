@@ -15,7 +15,6 @@ encrypted, and no proxy is shown a client certificate.
 Threading: a `Transport` is used by many threads at once. `_pool` changes by a single assignment.
 """
 
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from invoicefs.api.connections import (
 )
 from invoicefs.api.deadline_guard import DeadlineGuard
 from invoicefs.api.proxies import check_proxy
+from invoicefs.api.tls import SharedContext
 from invoicefs.api.transport_errors import translated
 from invoicefs.clock import Deadline
 from invoicefs.credentials.load import Credentials
@@ -95,9 +95,9 @@ class Transport:
         self._verify, self._proxies = found["verify"], found["proxies"]
         self._alarm = Alarm()
         self._idle = IdleConnections(self._alarm)
-        certificate = credentials.certificate if is_encrypted else None
+        context = SharedContext(credentials.certificate) if is_encrypted else None
         self._adapter = _WatchedAdapter(
-            certificate, self._idle, pool_connections=1, pool_maxsize=parallel, max_retries=0
+            context, self._idle, pool_connections=1, pool_maxsize=parallel, max_retries=0
         )
         self._url = url
         self._pool: Pool | None = None
@@ -201,13 +201,11 @@ def _joined(url: str, query: str) -> str:
 class _WatchedAdapter(HTTPAdapter):
     """An adapter whose connections end at the deadline of their request.
 
-    They use the client certificate, if there is one.
+    They share a context, if there is one.
     """
 
-    def __init__(
-        self, certificate: ssl.SSLContext | None, idle: IdleConnections, **kwargs: Any
-    ) -> None:
-        self._tls: dict[str, Any] = {} if certificate is None else {"ssl_context": certificate}
+    def __init__(self, context: SharedContext | None, idle: IdleConnections, **kwargs: Any) -> None:
+        self._tls: dict[str, Any] = {} if context is None else {"ssl_context": context}
         self._idle = idle
         super().__init__(**kwargs)
 

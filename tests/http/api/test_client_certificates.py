@@ -15,8 +15,10 @@ import pytest
 
 from invoicefs.credentials.certificates import load_p12
 from invoicefs.credentials.load import Credentials
+from invoicefs.credentials.tokens import FixedToken
 from invoicefs.errors import NotFound, UntrustedServer
-from invoicefs.sandbox import Endpoint, SampleInvoice, Sandbox
+from invoicefs.model import NamespaceList
+from invoicefs.sandbox import SAMPLE_TOKEN, Endpoint, SampleInvoice, Sandbox
 from tests.support.api_calls import (
     CONTENT,
     EMPTY_LIST,
@@ -29,6 +31,7 @@ from tests.support.api_calls import (
     ask,
     credentials,
     failure_of,
+    over_tls,
     tenant_with,
     with_pem,
 )
@@ -264,3 +267,29 @@ def test_a_certificate_for_another_host_is_refused(
         assert type(error) is UntrustedServer
         assert "127.0.0.1" in str(error)
         assert server.calls == ()
+
+
+def test_a_changed_ca_bundle_counts_for_the_next_connection(
+    serve: Serve,
+    connect: Connect,
+    of_server: Identity,
+    authority: Authority,
+    stranger: Authority,
+    tmp_path: Path,
+) -> None:
+    bundle, new = tmp_path / "bundle.pem", tmp_path / "new.pem"
+
+    def trust(issuer: Authority) -> None:
+        new.write_text(issuer.certificate.read_text())
+        new.replace(bundle)
+
+    port = serve(over_tls(of_server.for_server(), queue.Queue(), EMPTY_LIST))
+    trust(authority)
+    trusting = Credentials("a test's", FixedToken(SAMPLE_TOKEN, "a test"), ca_bundle=bundle)
+    api = connect(f"https://127.0.0.1:{port}", trusting)
+    assert api.namespaces(ample()) == NamespaceList(())
+
+    trust(stranger)
+    assert type(failure_of(api)) is UntrustedServer
+    trust(authority)
+    assert api.namespaces(ample()) == NamespaceList(())
