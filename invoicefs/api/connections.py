@@ -7,17 +7,15 @@ Invariants:
 
 1. Every socket is under the `DeadlineGuard` of its request, from before it connects.
 2. A connection is idle from the end of a response that `has_ended`; any other end closes it.
-3. An idle connection is reused within `MAX_IDLE_S` or not at all: a NAT or a suspended laptop drops
-   connections silently (measured: each cost a whole timeout). TCP itself gives up after
-   `UNACKNOWLEDGED_S` without an acknowledgement, which even a slow server sends.
+3. An idle connection is reused within `MAX_IDLE_S` or not at all, see `idle_connections`. TCP
+   itself gives up after `UNACKNOWLEDGED_S` without an acknowledgement, which even a slow server
+   sends.
 
-Threading: `_lock` of `IdleConnections` guards its field. A connection belongs to the thread whose
-request it serves or, while it is idle, to the first thread that takes it.
+Threading: a connection belongs to the thread whose request it serves or, while it is idle, to the
+first thread that takes it.
 """
 
 import socket
-import threading
-import time
 from collections.abc import Mapping
 from http.client import HTTPException
 from socket import AddressFamily, SocketKind
@@ -27,14 +25,13 @@ from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import HTTPError
 
-from invoicefs.api.alarm import Alarm
 from invoicefs.api.deadline_guard import current_guard
 from invoicefs.api.framing import FramedResponse
+from invoicefs.api.idle_connections import IdleConnections
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
 
-MAX_IDLE_S: Final = 30.0
 UNACKNOWLEDGED_S: Final = 5
 
 _SOCKET_OPTIONS: Final = (
@@ -62,51 +59,6 @@ class ProxyUnreachable(ConnectionAbortedError):
 
 class ProxyRefused(HTTPException):
     """The proxy is reachable, but refuses the connection."""
-
-
-class IdleConnections:
-    """The connections of one client that can be reused."""
-
-    def __init__(self, alarm: Alarm) -> None:
-        self._alarm = alarm
-        self._lock = threading.Lock()
-        self._since_s: dict[HTTPConnection, float] = {}
-
-    def put(self, connection: HTTPConnection) -> None:
-        """Add a connection whose response has ended, for `MAX_IDLE_S`."""
-        now_s = time.monotonic()
-        with self._lock:
-            is_first = not self._since_s
-            self._since_s[connection] = now_s
-        if is_first:
-            self._close_later(now_s)
-
-    def take(self, connection: HTTPConnection) -> bool:
-        """Return whether a connection can be reused; from now on it belongs to the caller."""
-        with self._lock:
-            since_s = self._since_s.pop(connection, None)
-        return since_s is not None and time.monotonic() - since_s < MAX_IDLE_S
-
-    def close_all(self) -> None:
-        """Close all idle connections: if one is dead, all of them may be."""
-        self._close(until_s=time.monotonic())
-
-    def _close_later(self, since_s: float) -> None:
-        self._alarm.set(since_s + MAX_IDLE_S, self._close_old)
-
-    def _close_old(self) -> None:
-        self._close(until_s=time.monotonic() - MAX_IDLE_S)
-        with self._lock:
-            oldest_s = min(self._since_s.values(), default=None)
-        if oldest_s is not None:
-            self._close_later(oldest_s)
-
-    def _close(self, until_s: float) -> None:
-        with self._lock:  # no other thread may take a connection before it is closed
-            for connection, since_s in tuple(self._since_s.items()):
-                if since_s <= until_s:
-                    del self._since_s[connection]
-                    connection.close()
 
 
 class _Watched(HTTPConnection):

@@ -31,13 +31,13 @@ from invoicefs import __version__
 from invoicefs.api.alarm import Alarm
 from invoicefs.api.connections import (
     URLLIB3_ERROR,
-    IdleConnections,
     Pool,
     RawResponse,
     get,
     watch_connections,
 )
 from invoicefs.api.deadline_guard import DeadlineGuard
+from invoicefs.api.idle_connections import IdleConnections
 from invoicefs.api.proxies import check_proxy
 from invoicefs.api.tls import SharedContext
 from invoicefs.api.transport_errors import translated

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from invoicefs.api import connections
+from invoicefs.api import idle_connections
 from invoicefs.errors import (
     InvoicefsError,
     NoResponse,
@@ -278,7 +278,7 @@ def test_a_connection_that_was_idle_too_long_is_not_reused(
     converse, counts = script(2 * [says(pdf(ONE))], [says(pdf(OTHER))])
     api = connect(url(serve(converse)))
     fetch(api, "one")
-    monkeypatch.setattr(connections, "MAX_IDLE_S", 0.0)
+    monkeypatch.setattr(idle_connections, "MAX_IDLE_S", 0.0)
 
     assert fetch(api, "other") == OTHER
     assert counts == [1, 1]
@@ -287,7 +287,7 @@ def test_a_connection_that_was_idle_too_long_is_not_reused(
 def test_an_idle_connection_is_closed_after_its_time(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MAX_IDLE_S", 0.05)
+    monkeypatch.setattr(idle_connections, "MAX_IDLE_S", 0.05)
     is_closed = threading.Event()
 
     def converse(connection: socket.socket) -> None:

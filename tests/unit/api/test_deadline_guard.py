@@ -20,8 +20,9 @@ from urllib3.exceptions import HTTPError, ProtocolError, ReadTimeoutError
 from urllib3.exceptions import TimeoutError as SocketTimeout
 
 from invoicefs.api.alarm import Alarm, Entry
-from invoicefs.api.connections import IdleConnections, watch_connections
+from invoicefs.api.connections import watch_connections
 from invoicefs.api.deadline_guard import DeadlineGuard
+from invoicefs.api.idle_connections import IdleConnections
 from invoicefs.sandbox.listener import reserve_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
