@@ -115,6 +115,16 @@ class Api:
         """Close the connections."""
         self._transport.close()
 
+    def connect_ahead(self, count: int, deadline: Deadline) -> bool:
+        """Open one connection ahead of a request, including its TLS handshake and proxy tunnel.
+
+        Returns False, without opening one, if `count` or `parallel` connections are open or being
+        opened, whether they are idle or in use. A failure means nothing for requests, which open
+        their own connections. Connections and requests together stay within `parallel` if this is
+        called instead of a request, in a slot of its own.
+        """
+        return self._transport.connect_ahead(count, deadline)
+
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         """List the namespaces."""
 

@@ -6,24 +6,29 @@ PySocks, extra ``socks``), which urllib3 uses for SOCKS proxies.
 Invariants:
 
 1. Every socket is under the `DeadlineGuard` of its request, from before it connects.
-2. A connection is idle from the end of a response that `has_ended`; any other end closes it.
+2. A connection is idle from the end of a response that `has_ended`; any other end closes it. One
+   that was opened ahead of a request is idle from the start.
 3. An idle connection is reused within `MAX_IDLE_S` or not at all, see `idle_connections`. TCP
    itself gives up after `UNACKNOWLEDGED_S` without an acknowledgement, which even a slow server
    sends.
 
-Threading: a connection belongs to the thread whose request it serves or, while it is idle, to the
-first thread that takes it.
+Threading: `_lock` of `ConnectionPool` guards its fields. A connection belongs to the thread whose
+request it serves or, while it is idle, to the first thread that takes it.
 """
 
+import queue
 import socket
+import ssl
+import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from http.client import HTTPException
 from socket import AddressFamily, SocketKind
 from typing import TYPE_CHECKING, Any, Final
 
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from invoicefs.api.deadline_guard import current_guard
 from invoicefs.api.framing import FramedResponse
@@ -46,7 +51,6 @@ _SOCKS_PORT: Final = 1080  # see RFC 1928
 _USER_TIMEOUT: Final = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)
 
 
-Pool = HTTPConnectionPool
 RawResponse = BaseHTTPResponse
 
 URLLIB3_ERROR: Final = HTTPError
@@ -66,7 +70,7 @@ class _Watched(HTTPConnection):
 
     idle: IdleConnections
     _response: FramedResponse | None = None
-    _was_used = False
+    _was_idle = False
 
     def response_class(  # type: ignore[override] # it is only ever called
         self, sock: socket.socket, *args: Any, **kwargs: Any
@@ -80,19 +84,19 @@ class _Watched(HTTPConnection):
     def is_connected(self) -> bool:
         """Whether a connection from the pool can be reused."""
         is_usable = self.idle.take(self) and not current_guard().needs_new_connection
-        return is_usable and super().is_connected
+        return is_usable and (super().is_connected or self._has_only_tls_messages)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; a connection from the pool is watched by its guard from now on."""
         guard = current_guard()
-        guard.note_request(is_reused=self._was_used)
+        guard.note_request(is_reused=self._was_idle)
         if self.sock is not None:
             guard.watch(self.sock)
         super().request(*args, **kwargs)
 
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""
-        self._response, self._was_used = None, False
+        self._response, self._was_idle = None, False
         super().close()
 
     def end_exchange(self) -> None:
@@ -100,8 +104,34 @@ class _Watched(HTTPConnection):
         if self.sock is None or self._response is None or not self._response.has_ended:
             self.close()
             return
-        self._response, self._was_used = None, True
+        self.become_idle()
+
+    def become_idle(self) -> None:
+        """Wait for a request."""
+        self._response, self._was_idle = None, True
         self.idle.put(self)
+
+    @property
+    def _has_only_tls_messages(self) -> bool:
+        """Whether what has arrived on an idle connection is neither data nor its end.
+
+        A server that speaks TLS 1.3 sends session tickets after the handshake (RFC 8446, 4.6.1); a
+        connection that was opened ahead has not read them.
+        """
+        if self.sock is None:
+            return False
+        timeout_s = self.sock.gettimeout()
+        self.sock.settimeout(0)
+        try:
+            self.sock.recv(1)
+        except ssl.SSLWantReadError:
+            return True
+        except OSError:
+            return False
+        else:
+            return False
+        finally:
+            self.sock.settimeout(timeout_s)
 
     def _tunnel(self) -> None:
         super()._tunnel()
@@ -194,7 +224,76 @@ class _WatchedThroughSocks(_Watched):
         return stream
 
 
-class _Pool(HTTPConnectionPool):
+class ConnectionPool(HTTPConnectionPool):
+    """A pool with additional connections, which were opened ahead and have served no request yet.
+
+    A request takes one of them where it would open a new connection; then it is like any other.
+    """
+
+    idle: IdleConnections
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lock = threading.Lock()
+        self._unused: list[Any] = []
+        self._being_opened = 0
+
+    def connect_ahead(self, count: int, timeout_s: float, *, tunnels: bool) -> bool:
+        """Open an idle connection, unless `count` connections are open, or the most that may be.
+
+        Returns whether it did. With `tunnels`, it is a tunnel through the proxy, if there is one.
+        """
+        with self._lock:
+            if self._open_connections() >= min(count, self._slots.maxsize):
+                return False
+            self._being_opened += 1
+        try:
+            connection = self._opened(timeout_s, tunnels=tunnels)
+            connection.become_idle()
+            with self._lock:
+                self._unused = [*(one for one in self._unused if not one.is_closed), connection]
+        finally:
+            with self._lock:
+                self._being_opened -= 1
+        return True
+
+    @property
+    def _slots(self) -> queue.Queue[Any]:
+        """The queue with an entry for each connection that is not in use, open or not."""
+        assert self.pool is not None
+        return self.pool
+
+    def _open_connections(self) -> int:
+        in_use = self._slots.maxsize - self._slots.qsize()
+        return in_use + self.idle.count() + self._being_opened
+
+    def _opened(self, timeout_s: float, *, tunnels: bool) -> Any:
+        connection: Any = self._new_conn()
+        connection.timeout = timeout_s
+        with ExitStack() as on_failure:
+            on_failure.callback(connection.close)
+            try:
+                if tunnels and self.proxy is not None:
+                    self._prepare_proxy(connection)
+                else:
+                    connection.connect()
+            except (OSError, HTTPException) as error:
+                raise ProtocolError("no connection", error) from error
+            on_failure.pop_all()
+        return connection
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        while connection.is_closed and (unused := self._take_unused()):
+            if unused.is_connected:
+                return unused
+            unused.close()
+        return connection
+
+    def _take_unused(self) -> Any:
+        with self._lock:
+            return self._unused.pop() if self._unused else None
+
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
             conn.end_exchange()
@@ -219,11 +318,12 @@ def _watched_pool(
     if issubclass(connection, _Watched):
         return pool
     made = type(f"Watched{connection.__name__}", (watched, connection), {"idle": idle})
-    return type(f"Watched{pool.__name__}", (_Pool, pool), {"ConnectionCls": made})
+    members = {"ConnectionCls": made, "idle": idle}
+    return type(f"Watched{pool.__name__}", (ConnectionPool, pool), members)
 
 
 def get(
-    pool: Pool,
+    pool: ConnectionPool,
     target: str,
     headers: Mapping[str, str],
     *,

@@ -59,7 +59,7 @@ class DeadlineGuard:
 
     @property
     def is_on_reused_connection(self) -> bool:
-        """Whether the request was sent on a connection that had served another before."""
+        """Whether the request was sent on a connection that had been idle before."""
         return self._is_reused
 
     @property

@@ -29,8 +29,12 @@ class IdleConnections:
         self._lock = threading.Lock()
         self._since_s: dict[Connection, float] = {}
 
+    def count(self) -> int:
+        """Return the number of idle connections."""
+        return len(self._since_s)
+
     def put(self, connection: Connection) -> None:
-        """Add a connection whose response has ended, for `MAX_IDLE_S`."""
+        """Add a connection that waits for a request, for `MAX_IDLE_S`."""
         now_s = time.monotonic()
         with self._lock:
             is_first = not self._since_s

@@ -31,7 +31,7 @@ from invoicefs import __version__
 from invoicefs.api.alarm import Alarm
 from invoicefs.api.connections import (
     URLLIB3_ERROR,
-    Pool,
+    ConnectionPool,
     RawResponse,
     get,
     watch_connections,
@@ -95,18 +95,28 @@ class Transport:
         self._verify, self._proxies = found["verify"], found["proxies"]
         self._alarm = Alarm()
         self._idle = IdleConnections(self._alarm)
+        self._is_encrypted = is_encrypted
         context = SharedContext(credentials.certificate) if is_encrypted else None
         self._adapter = _WatchedAdapter(
             context, self._idle, pool_connections=1, pool_maxsize=parallel, max_retries=0
         )
         self._url = url
-        self._pool: Pool | None = None
+        self._pool: ConnectionPool | None = None
         self._address_of = lru_cache(_KEPT_ADDRESSES)(self._prepared)
 
     def close(self) -> None:
         """Close the connections."""
         self._adapter.close()
+        self._idle.close_all()
         self._alarm.close()
+
+    def connect_ahead(self, count: int, deadline: Deadline) -> bool:
+        """Open an idle connection; see `Api.connect_ahead`."""
+        left_s = deadline.left_s()
+        with _foreign_errors_translated(deadline), DeadlineGuard(left_s, self._alarm):
+            timeout_s = min(max(left_s, 0.001), _CONNECT_TIMEOUT_S)
+            pool = self._pool_of_tenant()
+            return pool.connect_ahead(count, timeout_s, tunnels=self._is_encrypted)
 
     @contextmanager
     def exchange(
@@ -177,13 +187,15 @@ class Transport:
             read_timeout_s=left_s,
         )
 
-    def _pool_of_tenant(self) -> Pool:
+    def _pool_of_tenant(self) -> ConnectionPool:
         if self._pool is None:
             request = requests.Request("GET", self._url).prepare()
             # Threads that do this at the same time get the same pool.
-            self._pool = self._adapter.get_connection_with_tls_context(
+            pool = self._adapter.get_connection_with_tls_context(
                 request, self._verify, proxies=self._proxies
             )
+            assert isinstance(pool, ConnectionPool)
+            self._pool = pool
         # The file with the trusted certificates may be missing at times.
         self._adapter.cert_verify(self._pool, self._url, self._verify, cert=None)
         return self._pool

@@ -1,6 +1,7 @@
 """The internals of urllib3 that are extended: these tests fail if they change."""
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 from urllib3 import HTTPConnectionPool, PoolManager
@@ -12,12 +13,17 @@ from invoicefs.api import connections
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in vars(connections._Watched) if name not in {"idle", "end_exchange"}],
+    [
+        name
+        for name in vars(connections._Watched)
+        if name not in {"idle", "end_exchange", "become_idle"}
+    ],
 )
 def test_every_method_that_a_connection_overrides_exists_in_urllib3(name: str) -> None:
     is_own = name.startswith("__") or name in {
         "_response",
-        "_was_used",
+        "_was_idle",
+        "_has_only_tls_messages",
         "_is_proxied",
         "_first_hop",
         "_connected",
@@ -27,8 +33,25 @@ def test_every_method_that_a_connection_overrides_exists_in_urllib3(name: str) -
     assert is_own or hasattr(HTTPConnection, name)
 
 
-def test_a_connection_is_given_back_by_the_method_that_is_overridden() -> None:
-    assert list(inspect.signature(HTTPConnectionPool._put_conn).parameters) == ["self", "conn"]
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        (HTTPConnectionPool._get_conn, ["self", "timeout"]),
+        (HTTPConnectionPool._put_conn, ["self", "conn"]),
+        (HTTPConnectionPool._new_conn, ["self"]),
+        (HTTPConnectionPool._prepare_proxy, ["self", "conn"]),
+    ],
+)
+def test_connections_are_made_taken_and_given_back_by_methods_that_can_be_overridden(
+    method: Callable[..., object], parameters: list[str]
+) -> None:
+    assert list(inspect.signature(method).parameters) == parameters
+
+
+def test_a_pool_has_a_slot_for_each_connection() -> None:
+    pool = HTTPConnectionPool("127.0.0.1", maxsize=3)
+    assert pool.pool is not None
+    assert (pool.pool.maxsize, pool.pool.qsize()) == (3, 3)
 
 
 def test_pools_are_made_of_classes_that_can_be_replaced() -> None:
