@@ -1,6 +1,6 @@
 """The protocols that the library depends on: the API, and the store on disk.
 
-The packages `api` and `store` implement them without importing them; `mount.lifecycle` connects
+The packages `api` and `store` implement them without importing them; `mount.serving` connects
 the three.
 """
 

@@ -1,0 +1,153 @@
+"""The process of a mount: construction, the first request, and serving the kernel.
+
+This module connects `api`, `store` and `library`, which do not import each other.
+"""
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+
+from invoicefs.api.client import Api
+from invoicefs.clock import Clock, SystemClock
+from invoicefs.credentials.load import Credentials
+from invoicefs.folders import NewFolder
+from invoicefs.kernel.callers import caller, is_caller_killed
+from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
+from invoicefs.kernel.libfuse import serve
+from invoicefs.kernel.stat_helper import StatHelper
+from invoicefs.library.access import Access
+from invoicefs.library.library import Library
+from invoicefs.malloc import return_large_blocks
+from invoicefs.mount import mountpoint
+from invoicefs.mount.activity import RecentFailures, RequestCounters
+from invoicefs.mount.control_server import ControlServer
+from invoicefs.mount.control_socket import ControlSocket
+from invoicefs.mount.first_contact import Warn, check_tenant
+from invoicefs.scheduling.disk_threads import DiskThreads
+from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.settings import Settings
+from invoicefs.store.store import open_store, store_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The folder, with and without symbolic links, and the source that ``mount`` shows for it.
+
+    `stat_helper` calls ``stat`` there.
+    """
+
+    path: str
+    real_path: str
+    source: str
+    stat_helper: StatHelper
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """The callbacks for when the mount is usable, and when it has ended."""
+
+    on_ready: Callable[[], None]
+    on_end: Callable[[], None]
+
+
+def serve_tenant(
+    settings: Settings,
+    credentials: Credentials,
+    place: Place,
+    events: Events,
+    failures: RecentFailures,
+    warn: Warn,
+) -> None:
+    """Create the parts of the mount, mount, serve until it is unmounted, and close them.
+
+    Raises exceptions of `errors` if mounting fails; then no new store is left.
+    """
+    new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
+
+    def on_ready() -> None:
+        new_store.keep()
+        events.on_ready()
+
+    try:
+        _serve(settings, credentials, place, Events(on_ready, events.on_end), failures, warn)
+    finally:
+        new_store.remove_if_new()
+
+
+def _serve(
+    settings: Settings,
+    credentials: Credentials,
+    place: Place,
+    events: Events,
+    failures: RecentFailures,
+    warn: Warn,
+) -> None:
+    return_large_blocks()
+    clock = SystemClock()
+    folder = store_folder(settings.cache_dir, settings.url)
+    store = open_store(folder, settings.cache_size_bytes, clock)
+    if store.failure:
+        warn(
+            f"The cache {folder} cannot be used now: {store.failure}. "
+            "Invoices are downloaded each time they are opened."
+        )
+    counters = RequestCounters()
+    disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
+    access = Access(store, disk, credentials.current_identity)
+    api = Api(
+        settings.url,
+        credentials,
+        parallel=settings.parallel,
+        max_pdf_size_bytes=settings.max_pdf_size_bytes,
+        count_request=counters.add,
+        note_access=access.note,
+    )
+    scheduler = Scheduler(settings, clock, on_worker_end=store.close)
+    with closing(store), closing(api), closing(disk), closing(scheduler):
+        library = Library(
+            api,
+            store,
+            scheduler,
+            clock,
+            settings,
+            disk=disk,
+            access=access,
+            is_caller_killed=is_caller_killed,
+        )
+        check_tenant(library, settings, credentials, warn)
+        server = ControlServer(
+            settings,
+            library,
+            scheduler,
+            counters,
+            failures,
+            store,
+            clock,
+            mount_point=place.real_path,
+            credential=credentials.description,
+        )
+        with closing(ControlSocket(server.respond)) as control:
+            _serve_library(library, control, settings, place, clock, events)
+
+
+def _serve_library(
+    library: Library,
+    control: ControlSocket,
+    settings: Settings,
+    place: Place,
+    clock: Clock,
+    events: Events,
+) -> None:
+    def on_mounted() -> None:
+        # mountinfo lists the mount now; the folder responds only when this has returned.
+        if mount := mountpoint.last_mount(place.real_path):
+            place.stat_helper.device = mount.device
+            control.open(mount.device)
+        events.on_ready()
+
+    kind = XattrFilesystem if settings.xattr else InvoiceFilesystem
+    filesystem = kind(library, settings, clock, place.stat_helper.stat, caller, on_mounted)
+    try:
+        serve(filesystem, place.path, settings, source=place.source)
+    finally:
+        events.on_end()
