@@ -5,10 +5,9 @@ answers. If the process is killed while the thread waits, no answer ever comes, 
 the kernel stays open, and every program that waits for the mount hangs until root aborts the
 connection (measured: two of four runs of twenty ``kill -9`` under load). So another process waits.
 
-The helper receives numbered paths and sends back their numbers with the device on which it found
-them, over a socket that preserves message boundaries, and ends with the process that started it. It
-imports only the standard library, knows no secret, and uses no environment variable. The mount
-works without it, too: see `applied_sizes`.
+The helper, which runs `stat_program`, receives numbered paths and sends back their numbers with the
+device on which it found them, and ends with the process that started it. It knows no secret, and
+uses no environment variable. The mount works without it, too: see `applied_sizes`.
 
 Threading: a message is sent in one step, and `_waiting` changes by single assignments.
 """
@@ -21,9 +20,11 @@ import struct
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
+
+from invoicefs.kernel import stat_program
+from invoicefs.kernel.stat_program import NO_DEVICE, NUMBER, REPLY
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,6 @@ STAT_TIMEOUT_S: Final = 5.0
 """A stat is answered from memory within a millisecond, or never if the mount is ending."""
 
 _EXIT_TIMEOUT_S = 1.0
-_CONCURRENT_STATS = 16
-_NUMBER = struct.Struct("=Q")
-_REPLY = struct.Struct("=QQ")  # the number of the path, and the device or _NO_DEVICE
-_NO_DEVICE = 0  # no mounted filesystem has it
-_MESSAGE_BYTES = _NUMBER.size + 4096  # PATH_MAX, see limits.h
 
 
 class _Stat:
@@ -43,7 +39,7 @@ class _Stat:
 
     def __init__(self) -> None:
         self.is_over = threading.Event()
-        self.device = _NO_DEVICE
+        self.device = NO_DEVICE
 
 
 class StatHelper:
@@ -79,7 +75,7 @@ class StatHelper:
         stat = self._waiting[number] = _Stat()
         try:
             encoded = path.encode("utf-8", "surrogateescape")
-            self._channel.send(_NUMBER.pack(number) + self._mount_point + encoded)
+            self._channel.send(NUMBER.pack(number) + self._mount_point + encoded)
             stat.is_over.wait(STAT_TIMEOUT_S)
         except OSError:
             pass  # the helper process was killed, or the path is too long to exist
@@ -100,8 +96,8 @@ class StatHelper:
 
     def _receive(self) -> None:
         with suppress(OSError):  # closed
-            while reply := self._channel.recv(_REPLY.size):
-                number, device = _REPLY.unpack(reply)
+            while reply := self._channel.recv(REPLY.size):
+                number, device = REPLY.unpack(reply)
                 if stat := self._waiting.pop(number, None):
                     stat.device = device
                     stat.is_over.set()
@@ -115,7 +111,7 @@ def _start(mount_point: str, channel: socket.socket) -> "subprocess.Popen[bytes]
     """Start the helper process; returns None if that fails."""
     try:
         return subprocess.Popen(
-            [sys.executable or "python3", "-I", "-S", __file__, mount_point],
+            [sys.executable or "python3", "-I", "-S", stat_program.__file__, mount_point],
             stdin=channel.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -131,27 +127,3 @@ def _start(mount_point: str, channel: socket.socket) -> "subprocess.Popen[bytes]
 def _timeval(seconds: float) -> bytes:
     """Return a ``struct timeval``, see socket(7)."""
     return struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-
-
-def main() -> None:
-    """Run the helper process: call ``stat`` on each path that it receives, several in parallel."""
-    with (
-        socket.socket(fileno=0) as channel,
-        ThreadPoolExecutor(_CONCURRENT_STATS) as threads,
-        suppress(OSError),
-    ):
-        while message := channel.recv(_MESSAGE_BYTES):
-            threads.submit(_stat, channel, message)
-
-
-def _stat(channel: socket.socket, message: bytes) -> None:
-    path, device = message[_NUMBER.size :], _NO_DEVICE
-    with suppress(OSError, ValueError):  # the program that opens the file gets the error
-        os.stat(path)
-        device = os.stat(path).st_dev
-    with suppress(OSError):  # the mount has ended
-        channel.send(_REPLY.pack(*_NUMBER.unpack_from(message), device))
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import pytest
 
 import invoicefs
-from invoicefs.kernel import stat_helper
+from invoicefs.kernel import stat_program
 from invoicefs.mount.mountpoint import FILESYSTEM_TYPE, mounts
 from invoicefs.sandbox import Sandbox
 from tests.mount.support.programs import (
@@ -34,7 +34,7 @@ Environment = Mapping[str, str | None]
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
 FUSERMOUNT = shutil.which("fusermount3") or "fusermount"
 CHECKOUT = Path(invoicefs.__file__).parents[1]
-_STAT_HELPER = os.fsencode(stat_helper.__file__)
+_STAT_HELPER = os.fsencode(stat_program.__file__)
 _COMMANDS = {b"invoicefs", b"mount.invoicefs"}
 
 

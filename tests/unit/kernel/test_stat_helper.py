@@ -79,6 +79,13 @@ def test_many_threads_stat_at_the_same_time(helper: StatHelper) -> None:
     crowd(stat_often, threads=40)
 
 
+def test_one_stat_at_a_time_takes_two_threads(helper: StatHelper) -> None:
+    """The limit of threads counts those of all processes of a user."""
+    for _ in range(100):
+        helper.stat("/file")
+    assert len(list(Path(f"/proc/{process_of(helper)}/task").iterdir())) == 2
+
+
 def test_the_process_has_no_environment_and_keeps_no_folder_busy(helper: StatHelper) -> None:
     helper.stat("/file")
     pid = process_of(helper)
