@@ -47,6 +47,8 @@ def check_libfuse() -> None:
             f"{library} is libfuse 3, but this program needs libfuse 2: apt install libfuse2 "
             "(or libfuse2t64) and unset FUSE_LIBRARY_PATH."
         )
+    # fusepy would run ldconfig again to find it.
+    os.environ.setdefault("FUSE_LIBRARY_PATH", library)
 
 
 def check_fusermount() -> None:
