@@ -4,8 +4,8 @@ Everything that can be checked is checked before libfuse is asked to mount, beca
 a failure only as a number. The machine and the folder are checked here, in the calling process;
 then `serving` checks the store and the API, in the process of the mount, and mounts.
 
-The calling process never imports `serving`, so most of the program is imported only where it is
-used: the command ends faster, and the fork does not copy it.
+The calling process imports neither `first_request` nor `serving`, so most of the program is
+imported only where it is used: the command ends faster, and the fork does not copy it.
 """
 
 import os
@@ -16,7 +16,7 @@ from invoicefs.credentials.load import Credentials
 from invoicefs.errors import OutOfMemory, UserError
 from invoicefs.kernel.stat_helper import StatHelper
 from invoicefs.mount import mountpoint, preflight
-from invoicefs.mount.activity import RecentFailures
+from invoicefs.mount.activity import RecentFailures, RequestCounters
 from invoicefs.mount.daemon import run_in_background
 from invoicefs.mount.sd_notify import ServiceManager
 from invoicefs.settings import Settings
@@ -54,15 +54,24 @@ def mount(
             on_ready()
 
         os.umask(_UMASK)
-        # The helper process starts on another processor while this one imports the rest.
+        # The helper starts, and the API responds, while this process imports the rest.
         with closing(StatHelper(path)) as stat_helper:
-            from invoicefs.mount.serving import Events, Place, serve_tenant
+            from invoicefs.mount.first_request import connect
 
-            place = Place(path, real_path, source, stat_helper)
             try:
-                serve_tenant(
-                    settings, credentials, place, Events(on_mounted, on_end), failures, warn
-                )
+                counters = RequestCounters()
+                with closing(connect(settings, credentials, counters)) as api:
+                    from invoicefs.mount.serving import EarlyParts, Events, Place, serve_tenant
+
+                    serve_tenant(
+                        settings,
+                        credentials,
+                        Place(path, real_path, source),
+                        EarlyParts(stat_helper, api, counters),
+                        Events(on_mounted, on_end),
+                        failures,
+                        warn,
+                    )
             except OutOfMemory as error:
                 raise UserError(f"The mount cannot be started: {error}.") from error
 

@@ -1,19 +1,19 @@
-"""The process of a mount: construction, the first request, and serving the kernel.
+"""The process of a mount: creates its parts, checks the first response, and serves the kernel.
 
-This module connects `api`, `store` and `library`, which do not import each other.
+The packages `api`, `store` and `library` do not import each other. This module connects them; the
+API comes from `first_request`.
 """
 
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
-from invoicefs.api.client import Api
 from invoicefs.clock import Clock, SystemClock
 from invoicefs.credentials.load import Credentials
 from invoicefs.folders import NewFolder
 from invoicefs.kernel.callers import caller, is_caller_killed
 from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
-from invoicefs.kernel.libfuse import serve
+from invoicefs.kernel.libfuse import load_binding, serve
 from invoicefs.kernel.stat_helper import StatHelper
 from invoicefs.library.access import Access
 from invoicefs.library.library import Library
@@ -23,6 +23,7 @@ from invoicefs.mount.activity import RecentFailures, RequestCounters
 from invoicefs.mount.control_server import ControlServer
 from invoicefs.mount.control_socket import ControlSocket
 from invoicefs.mount.first_contact import Warn, check_tenant
+from invoicefs.mount.first_request import ApiWithFirstRequest
 from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
@@ -31,15 +32,23 @@ from invoicefs.store.store import open_store, store_folder
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The folder, with and without symbolic links, and the source that ``mount`` shows for it.
-
-    `stat_helper` calls ``stat`` there.
-    """
+    """The folder, with and without symbolic links, and the source that ``mount`` shows for it."""
 
     path: str
     real_path: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyParts:
+    """The parts that were started before this module was imported; the caller closes them.
+
+    `counters` counts the requests of `api`.
+    """
+
     stat_helper: StatHelper
+    api: ApiWithFirstRequest
+    counters: RequestCounters
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ def serve_tenant(
     settings: Settings,
     credentials: Credentials,
     place: Place,
+    early: EarlyParts,
     events: Events,
     failures: RecentFailures,
     warn: Warn,
@@ -69,7 +79,7 @@ def serve_tenant(
         events.on_ready()
 
     try:
-        _serve(settings, credentials, place, Events(on_ready, events.on_end), failures, warn)
+        _serve(settings, credentials, place, early, Events(on_ready, events.on_end), failures, warn)
     finally:
         new_store.remove_if_new()
 
@@ -78,6 +88,7 @@ def _serve(
     settings: Settings,
     credentials: Credentials,
     place: Place,
+    early: EarlyParts,
     events: Events,
     failures: RecentFailures,
     warn: Warn,
@@ -91,21 +102,13 @@ def _serve(
             f"The cache {folder} cannot be used now: {store.failure}. "
             "Invoices are downloaded each time they are opened."
         )
-    counters = RequestCounters()
     disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
     access = Access(store, disk, credentials.current_identity)
-    api = Api(
-        settings.url,
-        credentials,
-        parallel=settings.parallel,
-        max_pdf_size_bytes=settings.max_pdf_size_bytes,
-        count_request=counters.add,
-        note_access=access.note,
-    )
+    early.api.note_access_with(access.note)
     scheduler = Scheduler(settings, clock, on_worker_end=store.close)
-    with closing(store), closing(api), closing(disk), closing(scheduler):
+    with closing(store), closing(disk), closing(scheduler):
         library = Library(
-            api,
+            early.api,
             store,
             scheduler,
             clock,
@@ -114,12 +117,13 @@ def _serve(
             access=access,
             is_caller_killed=is_caller_killed,
         )
+        load_binding()  # while the API responds
         check_tenant(library, settings, credentials, warn)
         server = ControlServer(
             settings,
             library,
             scheduler,
-            counters,
+            early.counters,
             failures,
             store,
             clock,
@@ -127,7 +131,7 @@ def _serve(
             credential=credentials.description,
         )
         with closing(ControlSocket(server.respond)) as control:
-            _serve_library(library, control, settings, place, clock, events)
+            _serve_library(library, control, settings, place, early.stat_helper, clock, events)
 
 
 def _serve_library(
@@ -135,18 +139,19 @@ def _serve_library(
     control: ControlSocket,
     settings: Settings,
     place: Place,
+    stat_helper: StatHelper,
     clock: Clock,
     events: Events,
 ) -> None:
     def on_mounted() -> None:
         # mountinfo lists the mount now; the folder responds only when this has returned.
         if mount := mountpoint.last_mount(place.real_path):
-            place.stat_helper.device = mount.device
+            stat_helper.device = mount.device
             control.open(mount.device)
         events.on_ready()
 
     kind = XattrFilesystem if settings.xattr else InvoiceFilesystem
-    filesystem = kind(library, settings, clock, place.stat_helper.stat, caller, on_mounted)
+    filesystem = kind(library, settings, clock, stat_helper.stat, caller, on_mounted)
     try:
         serve(filesystem, place.path, settings, source=place.source)
     finally:

@@ -41,6 +41,7 @@ LAYERS: Mapping[str, set[str]] = {
 LAZY = {
     ("cli.demo", "cli.demo_tour"),
     ("cli.mount", "mount.lifecycle"),
+    ("mount.lifecycle", "mount.first_request"),
     ("mount.lifecycle", "mount.serving"),
     ("credentials.certificates", "cryptography"),
     ("credentials.vesconfig", "yaml"),
