@@ -61,11 +61,15 @@ class SequentialAccess(NamedTuple, Generic[Place]):
     ahead: tuple[Place, ...] = ()
     window: int = 0
 
+    def next_window(self, largest_window: int) -> int:
+        """Return the window of the next step."""
+        return min(max(FIRST_WINDOW, 2 * self.window), largest_window)
+
     def stepped(
         self, place: Place, sequence: Sequence[Place], largest_window: int
     ) -> "SequentialAccess[Place]":
         """Return the access after a step to the next place, with more requests ahead."""
-        window = min(max(FIRST_WINDOW, 2 * self.window), largest_window)
+        window = self.next_window(largest_window)
         was_ahead = place in self.ahead
         ahead = self.ahead[self.ahead.index(place) + 1 :] if was_ahead else self.ahead
         # What was examined and found unnecessary may have been evicted since.
@@ -102,20 +106,26 @@ class AccessPattern(Generic[Place]):
         self._begun: dict[Place, SequentialAccess[Place]] = {}
         self._continued: dict[Place, SequentialAccess[Place]] = {}
 
-    def visit(self, place: Place) -> None:
+    def visit(self, place: Place) -> int:
         """Note a visit, and start requests ahead of it if it continues a sequential access.
 
-        A program makes several system calls for one visit, so repeated visits have no effect.
+        Returns how many requests the next step may start, if it may start more than this one. A
+        program makes several system calls for one visit, so repeated visits have no effect.
         """
         if place in self._begun or place in self._continued:
-            return
+            return 0
         before = self._sequence.before(place)
         access = None if before is None else self._taken(before)
         if access is None:
-            _add(self._begun, SequentialAccess(place, place), _MAX_BEGUN)
+            access = SequentialAccess(place, place)
+            _add(self._begun, access, _MAX_BEGUN)
+            is_needed = self._sequence.is_wanted(place)
         else:
             access = access.stepped(place, self._sequence, self._largest_window)
             _add(self._continued, access, _MAX_CONTINUED)
+            is_needed = bool(access.ahead)
+        next_window = access.next_window(self._largest_window)
+        return next_window if is_needed and next_window > access.window else 0
 
     def _taken(self, place: Place) -> SequentialAccess[Place] | None:
         return self._continued.pop(place, None) or self._begun.pop(place, None)

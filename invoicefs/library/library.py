@@ -16,6 +16,7 @@ from functools import partial
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import InvoicefsError, NotFound
 from invoicefs.library.access import Access
+from invoicefs.library.connections_ahead import ConnectionsAhead
 from invoicefs.library.directories import (
     Directory,
     NamespaceEntry,
@@ -88,13 +89,17 @@ class Library:
         self._listings = Listings(api, cache, self._namespaces, scheduler, clock, settings, access)
         tree = Tree(self._namespaces, self._listings, clock, settings)
         self._listings_ahead = ListingsAhead(tree, largest_window=settings.read_ahead)
+        connect = ConnectionsAhead(api, scheduler, clock, settings).open
         self._invoices_ahead = InvoicesAhead(
             tree,
             self._downloads.start_ahead,
             self._pdfs.is_wanted_ahead,
+            connect,
             largest_window=settings.read_ahead,
         )
-        self._stat_downloads = StatDownloads(self._pdfs, self._downloads, tree, clock, settings)
+        self._stat_downloads = StatDownloads(
+            self._pdfs, self._downloads, tree, connect, clock, settings
+        )
 
     def list_namespaces(self) -> tuple[str, ...]:
         """List the namespaces now; raises the error of the request."""

@@ -23,6 +23,9 @@ from invoicefs.model import (
 class Api(Protocol):
     """The requests that a library makes. Each raises an `InvoicefsError` if it fails."""
 
+    def connect_ahead(self, count: int, deadline: Deadline) -> bool:
+        """Open a connection, unless there are `count`; returns whether it did."""
+
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         """List the namespaces."""
 

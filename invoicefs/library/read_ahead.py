@@ -151,6 +151,7 @@ class InvoicesAhead:
     """Downloads up to `largest_window` invoices ahead of sequential visits to invoices.
 
     `start` starts a download; only invoices for which `is_wanted` returns True are downloaded.
+    `connect` opens that many connections for the downloads of the next step.
     """
 
     def __init__(
@@ -158,9 +159,11 @@ class InvoicesAhead:
         tree: Tree,
         start: Start,
         is_wanted: Callable[[Invoice], bool],
+        connect: Callable[[int], None],
         *,
         largest_window: int,
     ) -> None:
+        self._connect = connect
         self._is_off = largest_window == 0
         self._lock = threading.Lock()
         sequences = [_InvoiceSequence(tree, order, start, is_wanted) for order in Order]
@@ -172,11 +175,14 @@ class InvoicesAhead:
         """Note a visit to an invoice, and start downloads ahead of it."""
         if self._is_off:
             return
+        more = 0
         with self._lock:
             for sequence, pattern in self._patterns:
                 place = sequence.place(invoice)
                 if place is not None:
-                    pattern.visit(place)
+                    more = max(more, pattern.visit(place))
+        if more:
+            self._connect(1 + more)  # one is for the program itself
 
 
 class ListingsAhead:

@@ -23,6 +23,7 @@ Threading: all fields change by single assignments.
 """
 
 import logging
+from collections.abc import Callable
 
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import Denied, InvoicefsError, NotFound, TooLarge, Unauthenticated
@@ -47,14 +48,20 @@ class StatDownloads:
     """
 
     def __init__(
-        self, pdfs: Pdfs, downloads: Downloads, tree: Tree, clock: Clock, settings: Settings
+        self,
+        pdfs: Pdfs,
+        downloads: Downloads,
+        tree: Tree,
+        connect: Callable[[int], None],
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self._pdfs = pdfs
         self._downloads = downloads
         self._clock = clock
         self.is_for_every_stat = settings.fetch is Fetch.ON_STAT
         self._invoices_ahead = InvoicesAhead(
-            tree, downloads.start, self._is_wanted, largest_window=settings.parallel
+            tree, downloads.start, self._is_wanted, connect, largest_window=settings.parallel
         )
         self._backoff_until_s: dict[str, float] = {}
         self._count_at_failure: dict[str, int] = {}

@@ -76,6 +76,10 @@ class ApiWithFirstRequest:
             for note in self._notes:
                 self._note_now(note)
 
+    def connect_ahead(self, count: int, deadline: Deadline) -> bool:
+        """See `ports.Api`."""
+        return self._api.connect_ahead(count, deadline)
+
     def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
         """See `ports.Api`."""
         return self._api.invoices(namespace, deadline)

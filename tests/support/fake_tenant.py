@@ -50,8 +50,8 @@ class FakeTenant:
     A request is written ``namespaces``, ``list NAMESPACE`` or ``pdf NAMESPACE/NAME``. Failures,
     gates and hooks are set for one request or, by its first word, for all of a kind.
 
-    Threading: `_lock` guards `_calls` and `deadlines_left_s`; a test sets failures, gates and hooks
-    before the requests that they affect.
+    Threading: `_lock` guards `_calls`, `connections` and `deadlines_left_s`; a test sets failures,
+    gates and hooks before the requests that they affect.
     """
 
     def __init__(self) -> None:
@@ -60,6 +60,7 @@ class FakeTenant:
         self.deadlines_left_s: dict[str, float] = {}
         self.bypassed_caches: dict[str, bool] = {}
         self.credential = "token"
+        self.connections = 0  # that were wanted ahead, at most
         self._pdfs: dict[str, bytes] = {}
         self._failures: dict[str, Exception] = {}
         self._hooks: dict[str, Callable[[], None]] = {}
@@ -122,6 +123,11 @@ class FakeTenant:
 
     # The API.
 
+    def connect_ahead(self, count: int, _deadline: Deadline) -> bool:
+        with self._lock:
+            self.connections = max(self.connections, count)
+        return False
+
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         self._take("namespaces", deadline)
         return NamespaceList(tuple(self.invoices_of), self.is_partial)
@@ -159,6 +165,9 @@ class TenantOfMount:
     def __init__(self, tenant: FakeTenant, note_access: NoteAccess) -> None:
         self._tenant = tenant
         self._note_access = note_access
+
+    def connect_ahead(self, count: int, deadline: Deadline) -> bool:
+        return self._tenant.connect_ahead(count, deadline)
 
     def namespaces(self, deadline: Deadline) -> NamespaceList:
         with self._noted(NAMESPACES):

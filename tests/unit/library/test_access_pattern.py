@@ -62,6 +62,16 @@ def test_the_window_doubles_up_to_its_maximum() -> None:
     ]
 
 
+def test_a_visit_returns_how_many_requests_the_next_step_may_start() -> None:
+    pattern = AccessPattern(Numbers(), 8)
+    assert [pattern.visit(place) for place in (0, 0, 1, 2, 3, 4)] == [2, 0, 4, 8, 0, 0]
+
+
+def test_a_visit_that_needs_no_request_returns_0() -> None:
+    pattern = AccessPattern(Numbers(there=frozenset(range(LAST))), 8)
+    assert [pattern.visit(place) for place in range(5)] == [0] * 5
+
+
 def test_a_repeated_visit_is_not_a_step() -> None:
     assert steps([0, 0, 1, 1, 2, 2], 4, Numbers()) == [[], [], [2, 3], [], [4, 5, 6], []]
 

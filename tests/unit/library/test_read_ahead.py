@@ -175,6 +175,22 @@ def test_the_window_doubles_with_each_open_up_to_read_ahead(
         reached = reach(opens, read_ahead)
 
 
+def test_connections_are_opened_for_the_next_step(mount: Mount, tenant: FakeTenant) -> None:
+    mounted, wanted = mount(), []
+    for invoice in BY_PERIOD[:4]:
+        mounted.read_in_turn(invoice)
+        wanted.append(tenant.connections)
+    assert wanted == [3, 5, PARALLEL, PARALLEL]
+
+
+def test_no_connections_are_opened_for_cached_invoices(mount: Mount, tenant: FakeTenant) -> None:
+    mounted = mount()
+    mounted.read_in_turn(*BY_PERIOD)
+    tenant.connections = 0
+    mount().read_in_turn(*BY_PERIOD)
+    assert tenant.connections == 0
+
+
 @in_both_orders
 def test_read_ahead_stops_at_the_end_of_the_folder(mount: Mount, order: Sequence[Invoice]) -> None:
     mounted = mount()
