@@ -22,16 +22,29 @@ from invoicefs.model import Listing, Order, namespace_inode
 from invoicefs.scheduling.disk_threads import DiskThreads
 
 
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A list. `fetched_s` is when it came from the API, or None if it came from the store."""
+
+    fetched_s: float | None = None
+
+    def is_younger_than(self, age_s: float, clock: Clock) -> bool:
+        """Return whether it came from the API less than this time ago."""
+        return self.fetched_s is not None and clock.monotonic_s() - self.fetched_s < age_s
+
+    def is_refreshed(self, before: "Snapshot | None") -> bool:
+        """Return whether it came from the API later than `before`, the list at an earlier time."""
+        return self.fetched_s is not None and self.fetched_s != (before and before.fetched_s)
+
+
 @dataclass(frozen=True)
-class NamespaceSnapshot:
+class NamespaceSnapshot(Snapshot):
     """The namespaces by the names of their directories.
 
-    `fetched_s` is when they came from the API, or None if they came from the store. `is_partial`
-    is true if the API said that some are missing.
+    `is_partial` is true if the API said that some are missing.
     """
 
     by_directory: dict[str, str]
-    fetched_s: float | None = None
     is_partial: bool = False
 
     @classmethod
@@ -52,10 +65,6 @@ class NamespaceSnapshot:
             return None
         return sequence[position + step]
 
-    def is_younger_than(self, age_s: float, clock: Clock) -> bool:
-        """Return whether it came from the API less than this time ago."""
-        return self.fetched_s is not None and clock.monotonic_s() - self.fetched_s < age_s
-
     @cached_property
     def _sequences(self) -> Mapping[Order, tuple[tuple[str, ...], Mapping[str, int]]]:
         """The namespaces in each order, and the position of each."""
@@ -70,20 +79,12 @@ class NamespaceSnapshot:
 NO_NAMESPACES: Final = NamespaceSnapshot({})
 
 
-@dataclass(frozen=True, slots=True)
-class ListingSnapshot:
-    """A listing, and the part of it that is shown.
-
-    `fetched_s` is when it came from the API, or None if it came from the store.
-    """
+@dataclass(frozen=True)
+class ListingSnapshot(Snapshot):
+    """A listing, and the part of it that is shown."""
 
     everything: Listing
     shown: Listing
-    fetched_s: float | None = None
-
-    def is_younger_than(self, age_s: float, clock: Clock) -> bool:
-        """Return whether it came from the API less than this time ago."""
-        return self.fetched_s is not None and clock.monotonic_s() - self.fetched_s < age_s
 
 
 class ListingCache:
@@ -196,4 +197,4 @@ class ListingCache:
             self._listings.setdefault(namespace, self._snapshot(stored) if stored else None)
 
     def _snapshot(self, listing: Listing, fetched_s: float | None = None) -> ListingSnapshot:
-        return ListingSnapshot(listing, listing.only(self._statuses), fetched_s)
+        return ListingSnapshot(listing, listing.only(self._statuses), fetched_s=fetched_s)

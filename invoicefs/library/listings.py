@@ -71,13 +71,12 @@ class Listings:
 
     def refresh(self, namespace: str, deadline: Deadline) -> None:
         """List a namespace now; raises the error of the request."""
-        self._request(namespace, deadline)
+        self._request(namespace, self._cache.in_memory(namespace), deadline)
 
     def start(self, namespace: str, deadline: Deadline) -> bool:
         """List a namespace in the background, if that is due; see `Scheduler.start`."""
-        return self._scheduler.start(
-            *self._job(namespace), deadline, lambda: self.is_due(namespace), is_urgent=True
-        )
+        job = self._job(namespace, self._cache.in_memory(namespace))
+        return self._scheduler.start(*job, deadline, lambda: self.is_due(namespace), is_urgent=True)
 
     def is_due(self, namespace: str) -> bool:
         """Return whether the next access would request the listing; memory only."""
@@ -122,7 +121,7 @@ class Listings:
     def _listed_invoice(self, namespace: str, file_name: str, deadline: Deadline) -> Invoice:
         snapshot = self._listed(namespace, deadline)
         if self._may_have_appeared(snapshot, file_name):
-            snapshot = self._request(namespace, deadline)
+            snapshot = self._request(namespace, snapshot, deadline)
         return _shown_in(snapshot, file_name)
 
     def _may_have_appeared(self, snapshot: ListingSnapshot, file_name: str) -> bool:
@@ -146,7 +145,7 @@ class Listings:
         if last is not None and last.is_younger_than(self._list_ttl_s, self._clock):
             return last
         try:
-            return self._request(namespace, deadline)
+            return self._request(namespace, last, deadline)
         except Denied:
             raise
         except InvoicefsError as error:
@@ -158,17 +157,25 @@ class Listings:
             log.warning("The last good listing of %s is shown: %s", namespace, error)
             return last
 
-    def _job(self, namespace: str) -> tuple[str, str, Callable[[Deadline], ListingSnapshot]]:
-        """Return key, kind and function of the job that lists a namespace."""
+    def _job(
+        self, namespace: str, before: ListingSnapshot | None
+    ) -> tuple[str, str, Callable[[Deadline], ListingSnapshot]]:
+        """Return key, kind and function of the job that replaces the listing `before`."""
 
         def refreshed(deadline: Deadline) -> ListingSnapshot:
+            last = self._last(namespace)
+            if last is not None and last.is_refreshed(before):
+                return last  # by a job that ended just before this one was queued
             return self._fetch_and_merge(namespace, deadline)
 
         return _job_key(namespace), "invoices", refreshed
 
-    def _request(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
+    def _request(
+        self, namespace: str, before: ListingSnapshot | None, deadline: Deadline
+    ) -> ListingSnapshot:
+        """Replace the listing `before`; raises the error of the request."""
         try:
-            return self._scheduler.fetch(*self._job(namespace), deadline, is_urgent=True)
+            return self._scheduler.fetch(*self._job(namespace, before), deadline, is_urgent=True)
         except NotFound as error:
             directory = names.directory_name(namespace) or namespace
             if self._namespaces.last_of_directory(directory) is not None:

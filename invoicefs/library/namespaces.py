@@ -53,7 +53,7 @@ class Namespaces:
 
     def list_namespaces(self, deadline: Deadline) -> tuple[str, ...]:
         """List the namespaces now; raises the error of the request even if a list is known."""
-        return self._request(deadline).names
+        return self._request(self._last(), deadline).names
 
     @property
     def is_known(self) -> bool:
@@ -73,7 +73,7 @@ class Namespaces:
         if self._is_younger(last, self._list_ttl_s):
             return last.names
         try:
-            return self._request(deadline).names
+            return self._request(last, deadline).names
         except Denied:
             raise
         except InvoicefsError as error:
@@ -109,7 +109,7 @@ class Namespaces:
     def refresh(self, deadline: Deadline) -> None:
         """List the namespaces now, unless the settings name them."""
         if not self._chosen:
-            self._request(deadline)
+            self._request(self._last(), deadline)
 
     @property
     def _shown(self) -> NamespaceSnapshot:
@@ -122,7 +122,7 @@ class Namespaces:
         last = self._last()
         if not self._is_younger(last, UNLISTED_RECHECK_S):
             try:
-                last = self._request(deadline)
+                last = self._request(last, deadline)
             except Denied as error:
                 if _is_forbidden(error):
                     return directory
@@ -133,10 +133,16 @@ class Namespaces:
             raise UnusableResponse(f"the incomplete list of namespaces does not have {directory}")
         raise NotFound(f"there is no namespace {directory}")
 
-    def _request(self, deadline: Deadline) -> NamespaceSnapshot:
-        return self._scheduler.fetch(
-            _JOB_KEY, "namespaces", self._fetch_and_merge, deadline, is_urgent=True
-        )
+    def _request(self, before: NamespaceSnapshot, deadline: Deadline) -> NamespaceSnapshot:
+        """Replace the list `before`; raises the error of the request."""
+
+        def refreshed(until: Deadline) -> NamespaceSnapshot:
+            last = self._last()
+            if last.is_refreshed(before):
+                return last  # by a job that ended just before this one was queued
+            return self._fetch_and_merge(until)
+
+        return self._scheduler.fetch(_JOB_KEY, "namespaces", refreshed, deadline, is_urgent=True)
 
     def _fetch_and_merge(self, deadline: Deadline) -> NamespaceSnapshot:
         self._cache.reread_namespaces()  # this list is shown if the request fails

@@ -22,6 +22,7 @@ from invoicefs.library.listing_cache import ListingCache
 from invoicefs.library.listings import Listings
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S, Namespaces
 from invoicefs.model import Invoice, Listing, Record
+from invoicefs.scheduling.scheduler import Scheduler
 from tests.support.fake_tenant import FakeTenant
 from tests.support.memory_store import MemoryStore
 from tests.support.running_library import (
@@ -194,6 +195,22 @@ def test_concurrent_listings_make_one_request(
         clock.await_crowd(8)
         gate.open()
         assert len({str(future.result(20)) for future in futures}) == 1
+    assert len(tenant.take_requests()) == 1
+
+
+@both_lists
+def test_a_listing_that_arrives_before_the_request_is_queued_is_used(
+    mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    lists, fetch = mount(), Scheduler.fetch
+
+    def late(scheduler: Scheduler, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Scheduler, "fetch", fetch)
+        lists.use(call)
+        return scheduler.fetch(*arguments, **options)
+
+    monkeypatch.setattr(Scheduler, "fetch", late)
+    lists.use(call)
     assert len(tenant.take_requests()) == 1
 
 
