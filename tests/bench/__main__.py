@@ -20,41 +20,21 @@ from subprocess import TimeoutExpired
 from tests.bench.comparison import Comparison, reason, scenarios_for
 from tests.bench.contestants import CONTESTANTS, INVOICEFS, Filesystem, invoicefs_at
 from tests.bench.json_results import as_json
+from tests.bench.limits import LATENCY_S
 from tests.bench.machine import description
 from tests.bench.mounting import end_mounts
+from tests.bench.notes import EXPLANATION, NOTES
 from tests.bench.profiling import Profiler, profile_lines
 from tests.bench.revision import checked_out, commit_of
 from tests.bench.rows import PROFILED, ROWS, Row
 from tests.bench.running_server import running_server
 from tests.bench.stage import Stage, make_local_files
 from tests.bench.table import Table
-from tests.bench.tenant import ARCHIVE, COUNTS, PDF_BYTES
 
 _ROUNDS = 3
-_LATENCY_S = 0.05
 _PREFIX = "invoicefs-bench-"
 _MAX_FUNCTIONS = 15
 _KEYS = [row.key for row in ROWS]
-_EXPLANATION = f"""\
-Medians of alternating rounds; the archive has {COUNTS[ARCHIVE]} invoices of \
-{PDF_BYTES // 1000} kB, and each request has a latency of {_LATENCY_S * 1000:.0f} ms. `6.3x` \
-is 6.3 times what invoicefs takes: more than 1x is in favour of invoicefs. Numbers without x \
-or a unit are counts, or the ratio of two rows."""
-_NOTES = (
-    "The pipelines are `curl | jq -r .pdf | base64 -d` for each name that `curl | jq` lists. All "
-    "filesystems but invoicefs and fsspec.fuse get plain files from a server of the same latency.",
-    "rclone mount: `--vfs-cache-mode full --dir-cache-time 24h --read-only`. With "
-    "`--http-no-head`, every size is 0 and copies are empty, so only listings are measured; "
-    "without it, 100 000 files take 100 000 requests.",
-    "httpdirfs: `--cache`; archive and `ls -l` in one round only, because they are slow.",
-    "fsspec.fuse: on an fsspec filesystem for this API, which keeps everything it has read in "
-    "memory.",
-    "Warm rows: all downloads come before, without latency. The 1 000 files of `cp` have 100 kB "
-    "each, the 10 000 of `rsync` 1 kB, and `rsync` transfers none of them again.",
-    "Warm `stat`: all other filesystems let the kernel cache attributes for 1 s, so most calls do "
-    "not reach them; invoicefs answers each, so that a program sees a new size at once.",
-    "40 opens: invoicefs with `--parallel 40`, so that all wait for the API at the same time.",
-)
 
 
 def _rounds(text: str) -> int:
@@ -123,7 +103,7 @@ def _stage(profiled_row: str | None) -> Iterator[Stage]:
     _end_leftovers()
     with (
         tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as name,
-        running_server(_LATENCY_S, "invoices") as server,
+        running_server(LATENCY_S, "invoices") as server,
     ):
         folder = Path(name)
         make_local_files(folder / "local")
@@ -171,7 +151,7 @@ def _report(
     chosen = [row for row in ROWS if row.key in rows]
     notes = [f"`{revision.name}` is {revision.commit}."] if revision else []
     notes += comparison.notes
-    _print_table(chosen, comparison, (*_NOTES, *notes))
+    _print_table(chosen, comparison, (*NOTES, *notes))
     if json_file:
         facts = {"description": description(), "head": commit_of("HEAD"), "notes": notes}
         text = as_json(chosen, comparison.results, facts)
@@ -179,7 +159,7 @@ def _report(
 
 
 def _print_table(rows: Sequence[Row], comparison: Comparison, notes: Sequence[str]) -> None:
-    _say(f"{_EXPLANATION}\n")
+    _say(f"{EXPLANATION}\n")
     names = [contestant.name for contestant in comparison.contestants]
     for line in Table(rows, names, comparison.results).lines():
         _say(line)

@@ -1,7 +1,6 @@
 """The rounds of a comparison, and their results."""
 
 import re
-import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 from time import monotonic
 
-from tests.bench.contestants import INVOICEFS, Contestant, Filesystem
+from tests.bench.contestants import INVOICEFS, Contestant, Filesystem, missing_part
 from tests.bench.rows import Values
 from tests.bench.scenarios import Scenario, scenarios
 from tests.bench.stage import Stage
@@ -50,9 +49,9 @@ class Comparison:
 
     def _take_turn(self, stage: Stage, scenario: Scenario, contestant: str) -> None:
         turn = (contestant, scenario.name)
-        program = self._program_of(contestant)
-        if program and turn not in self.excluded and shutil.which(program) is None:
-            self.excluded[turn] = f"{program} is not installed."
+        missing = missing_part(self._known(contestant))
+        if missing:
+            self.excluded[turn] = missing
         if turn in self.excluded:
             return
         began_s = monotonic()
@@ -62,9 +61,9 @@ class Comparison:
             self.excluded[turn] = reason(error, stage.folder)
         _report(f"  {self.excluded.get(turn, f'{monotonic() - began_s:.1f} s')}")
 
-    def _program_of(self, name: str) -> str:
+    def _known(self, name: str) -> Contestant:
         (contestant,) = [candidate for candidate in self.contestants if candidate.name == name]
-        return contestant.program if isinstance(contestant, Filesystem) else ""
+        return contestant
 
     def _note(self, contestant: str, values: Values) -> None:
         for row, value in values.items():

@@ -1,16 +1,18 @@
-"""The contestants: filesystems with the commands that mount them, and shell pipelines.
+"""The contestants: filesystems with the commands that mount them, and the pipelines.
 
 Each runs as a user who wants an archive would run it, with the flags that its manual recommends
 for that.
 """
 
+import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+from tests.bench.pipelines import CLIENT, SEQUENTIAL, XARGS, Pipeline
 from tests.bench.server import Addresses
-from tests.bench.tenant import ARCHIVE
 from tests.mount.support.mounts import CHECKOUT
 from tests.mount.support.programs import Argument
 
@@ -44,12 +46,14 @@ class Place:
     @property
     def environment(self) -> dict[str, str]:
         """The complete environment of the command, which contains no proxies."""
+        bundle = self.addresses.ca_bundle
         return {
             "HOME": str(self.home),
             "XDG_CACHE_HOME": str(self.cache),
             "PYTHONPATH": str(self.checkout),
             "INVOICEFS_TOKEN": self.addresses.token,
             "INVOICEFS_URL": self.addresses.api_url,
+            **({"INVOICEFS_CA_BUNDLE": bundle} if bundle else {}),
         }
 
 
@@ -58,54 +62,16 @@ class Filesystem:
     """A filesystem and the command that mounts it; if that is None, it is not mounted.
 
     It serves the namespaces of the tenant as folders. The command runs as long as the mount, or
-    `returns` when the mount is usable. `program` must be installed. Python imports the modules of
-    the command from `checkout`.
+    `returns` when the mount is usable. `program` and the Python package `module` must be
+    installed. Python imports the modules of the command from `checkout`.
     """
 
     name: str
     command: Callable[[Place], Sequence[Argument]] | None
     program: str = ""
+    module: str = ""
     returns: bool = False
     checkout: Path = CHECKOUT
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A bash script that archives a namespace into the working folder.
-
-    URL, TOKEN and NAMESPACE are set in its environment.
-    """
-
-    name: str
-    script: str
-
-    def environment(self, addresses: Addresses) -> Mapping[str, str]:
-        """Return the variables of the script."""
-        return {"URL": addresses.api_url, "TOKEN": addresses.token, "NAMESPACE": ARCHIVE}
-
-
-_NAMES = """
-export USAGE="$URL/api/web/namespaces/$NAMESPACE/usage"
-curl -s -H "Authorization: APIToken $TOKEN" "$USAGE/invoices/custom_list?limit=100000" |
-    jq -r '.invoices[].name' |
-"""
-SEQUENTIAL = Pipeline(
-    "sequential curl",
-    _NAMES
-    + """while read -r name; do
-        curl -s -H "Authorization: APIToken $TOKEN" "$USAGE/invoice_pdf?name=$name" |
-            jq -r .pdf | base64 -d > "$name.pdf"
-    done
-    """,
-)
-XARGS = Pipeline(
-    "xargs -P8",
-    _NAMES
-    + """xargs -P8 -I{} sh -c '
-        curl -s -H "Authorization: APIToken $TOKEN" "$USAGE/invoice_pdf?name={}" |
-            jq -r .pdf | base64 -d > "{}.pdf"'
-    """,
-)
 
 
 def _invoicefs(place: Place) -> Sequence[Argument]:
@@ -148,16 +114,25 @@ INVOICEFS = Filesystem("invoicefs", _invoicefs, returns=True)
 RCLONE = Filesystem("rclone mount", _rclone, "rclone")
 RCLONE_WITHOUT_SIZES = Filesystem("rclone --http-no-head", _rclone_without_sizes, "rclone")
 HTTPDIRFS = Filesystem("httpdirfs", _httpdirfs, "httpdirfs")
-FSSPEC = Filesystem("fsspec.fuse", _fsspec)
+FSSPEC = Filesystem("fsspec.fuse", _fsspec, module="fsspec")
 BINDFS = Filesystem("bindfs", _bindfs, "bindfs")
 LOCAL = Filesystem("local disk", None)
 
 Contestant = Filesystem | Pipeline
 CONTESTANTS: tuple[Contestant, ...] = (
-    *(INVOICEFS, SEQUENTIAL, XARGS),
+    *(INVOICEFS, SEQUENTIAL, XARGS, CLIENT),
     *(RCLONE, RCLONE_WITHOUT_SIZES, HTTPDIRFS, FSSPEC, BINDFS, LOCAL),
 )
 """In the order of the columns; all others are compared with the first."""
+
+
+def missing_part(contestant: Contestant) -> str | None:
+    """Return a sentence about what a contestant needs and is not installed, or None."""
+    if contestant.program and shutil.which(contestant.program) is None:
+        return f"{contestant.program} is not installed."
+    if contestant.module and find_spec(contestant.module) is None:
+        return f"The Python package {contestant.module} is not installed."
+    return None
 
 
 def invoicefs_at(revision: str, checkout: Path) -> Filesystem:

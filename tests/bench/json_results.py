@@ -13,7 +13,7 @@ _UNITS = {Kind.SECONDS: "s", Kind.BYTES: "B", Kind.NUMBER: ""}
 def as_json(rows: Sequence[Row], results: Results, facts: Mapping[str, object]) -> str:
     """Return the measured rows with the values of all rounds and their medians, in base units.
 
-    `facts` are included as they are.
+    `limit` is the least time of a row, or null. `facts` are included as they are.
     """
     measured = {key for values in results.values() for key in values}
     found = [_row(row, results) for row in rows if row.key in measured]
@@ -26,6 +26,7 @@ def _row(row: Row, results: Results) -> dict[str, object]:
         "row": row.key,
         "title": row.title,
         "unit": _UNITS[row.kind],
+        "limit": row.limit_s,
         "contestants": {
             name: {"median": median(rounds), "values": list(rounds)}
             for name, rounds in values.items()

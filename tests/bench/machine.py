@@ -5,11 +5,12 @@ import platform
 import re
 import shutil
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from tests.mount.support.programs import run
 
 _VERSION = re.compile(r"\d+(\.\d+)+")
+_PACKAGES = ("invoicefs", "fsspec", "f5xc-py-substrate", "fusepy")
 _VERSION_COMMANDS = (
     ("curl", "--version"),
     ("jq", "--version"),
@@ -23,7 +24,7 @@ _VERSION_COMMANDS = (
 def description() -> str:
     """Return one line: the UTC date, the machine, and the versions of all contestants."""
     python = f"Python {platform.python_version()}"
-    packages = [f"{name} {version(name)}" for name in ("invoicefs", "fsspec", "fusepy")]
+    packages = filter(None, map(_package, _PACKAGES))
     programs = [_version(command) for command in _VERSION_COMMANDS if shutil.which(command[0])]
     return ", ".join(
         (
@@ -33,6 +34,14 @@ def description() -> str:
             *(*packages, python, *programs),
         )
     )
+
+
+def _package(name: str) -> str | None:
+    """Return a Python package and its version; None if it is not installed."""
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return None
 
 
 def _version(command: tuple[str, str]) -> str:

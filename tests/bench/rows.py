@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from tests.bench.contestants import BINDFS, RCLONE, SEQUENTIAL, XARGS
+from tests.bench.contestants import BINDFS, RCLONE
+from tests.bench.limits import LATENCY_S, LONG_LATENCY_S, SHORT_LATENCY_S, limit_s
+from tests.bench.pipelines import CLIENT, SEQUENTIAL, XARGS
+from tests.bench.tenant import ARCHIVE, COUNTS, SMALL
 
 KIB = 1024
 
@@ -26,13 +29,19 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that is measured. The value of invoicefs itself is to be at most `most`."""
+    """One thing that is measured. The value of invoicefs itself is to be at most `most`.
+
+    `limit_s` is the time that its requests take at least; invoicefs is to take at most
+    `most_of_limit` times as long.
+    """
 
     key: str
     title: str
     kind: Kind = Kind.SECONDS
     targets: tuple[Target, ...] = ()
     most: float | None = None
+    limit_s: float | None = None
+    most_of_limit: float | None = None
 
 
 Values = dict[str, float]
@@ -40,6 +49,10 @@ Values = dict[str, float]
 
 COLD_CP = "cold-cp"
 COLD_RSYNC = "cold-rsync"
+COLD_CP_5MS = "cold-cp-5ms"
+COLD_CP_SMALL = "cold-cp-small"
+COLD_CP_TLS = "cold-cp-tls"
+DOWNLOAD_CPU = "download-cpu"
 WARM_CP = "warm-cp"
 LARGE_CP = "warm-cp-1000"
 SECOND_RSYNC = "second-rsync"
@@ -51,6 +64,10 @@ STAT_AT_ONCE = "stat-at-once"
 STAT_CPU = "stat-cpu"
 WAITING_STAT = "waiting-stat"
 WAITING_LS = "waiting-ls"
+OTHER_LS = "other-ls"
+OTHER_OPEN = "other-open"
+OTHER_LS_2S = "other-ls-2s"
+OTHER_OPEN_2S = "other-open-2s"
 FIRST_LS = "first-ls"
 SECOND_LS = "second-ls"
 LIST_10K = "list-10k"
@@ -64,10 +81,37 @@ REQUESTS = "requests"
 CROWD = "crowd"
 
 _READ_TARGETS = (Target(RCLONE.name, 1.0), Target(BINDFS.name, 1 / 1.3))
-_COLD_TARGETS = (Target(XARGS.name, 2.0), Target(SEQUENTIAL.name, 6.0), Target(RCLONE.name, 6.0))
+_COLD_TARGETS = (
+    *(Target(XARGS.name, 1 / 0.6), Target(CLIENT.name, 1 / 0.7)),
+    *(Target(SEQUENTIAL.name, 6.0), Target(RCLONE.name, 6.0)),
+)
+_ARCHIVE_REQUESTS = COUNTS[ARCHIVE] + 1  # one lists them
+_ARCHIVE_LIMIT_S = limit_s(_ARCHIVE_REQUESTS)
+_SMALL_REQUESTS = sum(COUNTS[name] + 1 for name in SMALL)
 ROWS: tuple[Row, ...] = (
-    Row(COLD_CP, "cold archive, `cp -r`", targets=_COLD_TARGETS),
-    Row(COLD_RSYNC, "cold archive, `rsync -a`", targets=_COLD_TARGETS),
+    Row(
+        *(COLD_CP, "cold archive, `cp -r`"),
+        targets=_COLD_TARGETS,
+        limit_s=_ARCHIVE_LIMIT_S,
+        most_of_limit=1.2,
+    ),
+    Row(
+        *(COLD_RSYNC, "cold archive, `rsync -a`"),
+        targets=_COLD_TARGETS,
+        limit_s=_ARCHIVE_LIMIT_S,
+        most_of_limit=1.2,
+    ),
+    Row(
+        *(COLD_CP_5MS, "cold archive at 5 ms, `cp -r`"),
+        targets=(Target(XARGS.name, 1 / 0.5),),
+        limit_s=limit_s(_ARCHIVE_REQUESTS, SHORT_LATENCY_S),
+    ),
+    Row(DOWNLOAD_CPU, "... CPU time of the mount per invoice", most=1.5e-3),
+    Row(
+        *(COLD_CP_SMALL, "cold `cp -r` of 60 small namespaces"),
+        limit_s=limit_s(_SMALL_REQUESTS),
+    ),
+    Row(COLD_CP_TLS, "cold archive over TLS, `cp -r`", limit_s=_ARCHIVE_LIMIT_S),
     Row(WARM_CP, "second `cp -r`"),
     Row(LARGE_CP, "second `cp -r` of 1 000", targets=(Target(BINDFS.name, 1 / 1.2),)),
     Row(SECOND_RSYNC, "second `rsync -a` of 10 000"),
@@ -88,12 +132,21 @@ ROWS: tuple[Row, ...] = (
     Row(MEMORY, "memory after the cold archive", Kind.BYTES),
     Row(REQUESTS, "requests for the archive", Kind.NUMBER),
     Row(CROWD, "requests of 64 readers of one", Kind.NUMBER, most=1.0),
+    Row(OTHER_LS, "worst `ls` elsewhere during `cp -r`", limit_s=LATENCY_S),
+    Row(OTHER_OPEN, "worst open elsewhere during `cp -r`", limit_s=LATENCY_S),
+    Row(
+        *(OTHER_LS_2S, "worst `ls` elsewhere during `cp -r` at 2 s"),
+        limit_s=LONG_LATENCY_S,
+        most_of_limit=2.0,
+    ),
+    Row(OTHER_OPEN_2S, "worst open elsewhere during `cp -r` at 2 s", limit_s=LONG_LATENCY_S),
     Row(WAITING_STAT, "worst `stat` during 40 opens of 4 s", most=0.020),
     Row(WAITING_LS, "worst `ls` during 40 opens of 4 s"),
 )
 
 PROFILED = (
-    *(COLD_CP, COLD_RSYNC, WARM_CP, LARGE_CP, SECOND_RSYNC),
+    *(COLD_CP, COLD_RSYNC, COLD_CP_5MS, COLD_CP_SMALL, COLD_CP_TLS),
+    *(WARM_CP, LARGE_CP, SECOND_RSYNC),
     *(READ_SAME, WARM_READ, FRESH_READ, STAT, STAT_AT_ONCE),
     *(FIRST_LS, SECOND_LS, LIST_10K, LIST_100K),
 )

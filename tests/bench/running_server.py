@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.bench.server import Addresses
 from tests.mount.support.mounts import CHECKOUT
@@ -47,8 +48,13 @@ class RunningServer:
 
 
 @contextmanager
-def running_server(latency_s: float, tenant: str) -> Iterator[RunningServer]:
-    """Start a server with this latency and one of the `TENANTS`."""
+def running_server(
+    latency_s: float, tenant: str, pem: Path | None = None
+) -> Iterator[RunningServer]:
+    """Start a server with this latency and one of the `TENANTS`.
+
+    With the certificate and the key in `pem`, its API is served over HTTPS.
+    """
     argv = (sys.executable, "-m", "tests.bench.server", str(latency_s), tenant)
-    with started(*argv, cwd=CHECKOUT) as program:
+    with started(*argv, *((pem,) if pem else ()), cwd=CHECKOUT) as program:
         yield RunningServer(program, latency_s)

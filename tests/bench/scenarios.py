@@ -3,12 +3,11 @@
 A scenario measures several rows if one mount can be used for all of them.
 """
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from tests.bench import rows, warm
+from tests.bench import cold, large, rows, warm
 from tests.bench.contestants import (
     BINDFS,
     FSSPEC,
@@ -16,27 +15,16 @@ from tests.bench.contestants import (
     INVOICEFS,
     RCLONE,
     RCLONE_WITHOUT_SIZES,
-    SEQUENTIAL,
-    XARGS,
     Filesystem,
-    Pipeline,
 )
-from tests.bench.mounting import Mounted
+from tests.bench.limits import LATENCY_S, LONG_LATENCY_S
+from tests.bench.pipelines import CLIENT, SEQUENTIAL, XARGS, Pipeline
 from tests.bench.rows import Values
-from tests.bench.running_server import running_server
-from tests.bench.stage import Stage, check_copy
-from tests.bench.tenant import (
-    ARCHIVE,
-    COUNTS,
-    CROWDED,
-    HUNDRED_THOUSAND,
-    TEN_THOUSAND,
-    THOUSAND,
-)
+from tests.bench.stage import Stage
+from tests.bench.tenant import CROWDED, THOUSAND
 from tests.bench.warm import WITHOUT_SERVER
 
-_SETTLED_S = 0.5  # after this time, a mount has finished its background work on a listing
-_LATENCY_S = 0.05  # of the API with many namespaces
+Runs = dict[str, Callable[[Stage], Values]]
 
 
 @dataclass(frozen=True)
@@ -57,77 +45,10 @@ def _mounting(filesystem: Filesystem, stage: Stage) -> Values:
         return {rows.USABLE: mount.usable_s}
 
 
-def _archive(filesystem: Filesystem, stage: Stage) -> Values:
-    with stage.mounted(filesystem) as mount, stage.new_folder() as copies:
-        stage.server.forget_requests()
-        cold_s = stage.timed(rows.COLD_CP, mount, "cp", "-r", mount.path / ARCHIVE, copies / "cold")
-        cold = {
-            rows.COLD_CP: cold_s,
-            rows.REQUESTS: float(stage.server.requests),
-            rows.MEMORY: float(mount.memory_bytes),
-        }
-        check_copy(copies / "cold", ARCHIVE)
-        stage.reading("", mount, "drop", ARCHIVE)
-        warm_s = stage.timed(rows.WARM_CP, mount, "cp", "-r", mount.path / ARCHIVE, copies / "warm")
-        check_copy(copies / "warm", ARCHIVE)
-    warm = {rows.WARM_CP: warm_s}
-    return warm if filesystem in WITHOUT_SERVER else {**cold, **warm}
-
-
-def _archive_by_rsync(filesystem: Filesystem, stage: Stage) -> Values:
-    with stage.mounted(filesystem) as mount, stage.new_folder() as copy:
-        argv = ("rsync", "-a", f"{mount.path / ARCHIVE}/", copy)
-        cold_s = stage.timed(rows.COLD_RSYNC, mount, *argv)
-        check_copy(copy, ARCHIVE)
-    return {rows.COLD_RSYNC: cold_s}
-
-
-def _archive_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
-    with stage.new_folder() as copy:
-        stage.server.forget_requests()
-        env = pipeline.environment(stage.server.addresses)
-        argv = ("bash", "-c", pipeline.script)
-        cold_s = stage.timed("", None, *argv, cwd=copy, env=env)
-        requests = stage.server.requests
-        check_copy(copy, ARCHIVE)
-    return {rows.COLD_CP: cold_s, rows.COLD_RSYNC: cold_s, rows.REQUESTS: float(requests)}
-
-
 def _listing_with_stat(filesystem: Filesystem, stage: Stage) -> Values:
     with stage.mounted(filesystem) as mount:
         argv = ("ls", "-l", mount.path / THOUSAND)
         return {row: stage.timed(row, mount, *argv) for row in (rows.FIRST_LS, rows.SECOND_LS)}
-
-
-def _listing(filesystem: Filesystem, stage: Stage) -> Values:
-    with stage.mounted(filesystem) as mount:
-        _list(stage, mount, "", CROWDED)
-        before_bytes = mount.memory_bytes
-        long_s = _list(stage, mount, rows.LIST_100K, HUNDRED_THOUSAND)
-        threading.Event().wait(_SETTLED_S)
-        grown_bytes = mount.memory_bytes - before_bytes
-        short_s = _list(stage, mount, rows.LIST_10K, TEN_THOUSAND)
-    return {
-        rows.LIST_10K: short_s,
-        rows.LIST_100K: long_s,
-        rows.LINEARITY: long_s / short_s,
-        rows.INVOICE_MEMORY: grown_bytes / COUNTS[HUNDRED_THOUSAND],
-    }
-
-
-def _many_namespaces(filesystem: Filesystem, stage: Stage) -> Values:
-    with (
-        running_server(_LATENCY_S, "namespaces") as server,
-        stage.mounted(filesystem, server.addresses) as mount,
-    ):
-        again_s = stage.timed(rows.NAMESPACES_100K, mount, "ls", "-f", mount.path)
-        return {rows.NAMESPACES_100K: mount.usable_s + again_s}
-
-
-def _list(stage: Stage, mount: Mounted, row: str, folder: str) -> float:
-    names = COUNTS[folder] + 2  # including . and ..
-    counted = f'test $(ls -f "$1" | wc -l) = {names}'
-    return stage.timed(row, mount, "sh", "-c", counted, "sh", mount.path / folder)
 
 
 def _crowd(filesystem: Filesystem, stage: Stage) -> Values:
@@ -139,20 +60,29 @@ def _crowd(filesystem: Filesystem, stage: Stage) -> Values:
         return {rows.CROWD: float(stage.server.requests)}
 
 
-def _runs(
-    run: Callable[[Filesystem, Stage], Values], *filesystems: Filesystem
-) -> dict[str, Callable[[Stage], Values]]:
+def _runs(run: Callable[[Filesystem, Stage], Values], *filesystems: Filesystem) -> Runs:
     return {filesystem.name: partial(run, filesystem) for filesystem in filesystems}
 
 
+def _piped(run: Callable[[Pipeline, Stage], Values], *pipelines: Pipeline) -> Runs:
+    return {pipeline.name: partial(run, pipeline) for pipeline in pipelines}
+
+
+def _once(runs: Runs) -> dict[str, int]:
+    """Limit the rounds of all contestants to one."""
+    return dict.fromkeys(runs, 1)
+
+
 _REMOTE = (RCLONE, HTTPDIRFS, FSSPEC)
-_PIPELINES: dict[str, Callable[[Stage], Values]] = {
-    pipeline.name: partial(_archive_by_pipeline, pipeline) for pipeline in (SEQUENTIAL, XARGS)
-}
+_PARALLEL = (XARGS, CLIENT)
 
 
 def scenarios(subjects: Sequence[Filesystem] = (INVOICEFS,)) -> tuple[Scenario, ...]:
     """Return all scenarios for these revisions of invoicefs and the other contestants."""
+    return (*_of_mounts(subjects), *_of_many(subjects), *_cold(subjects), *_warm(subjects))
+
+
+def _of_mounts(subjects: Sequence[Filesystem]) -> Sequence[Scenario]:
     return (
         Scenario("mounting", (rows.USABLE,), _runs(_mounting, *subjects, *_REMOTE, BINDFS)),
         Scenario(
@@ -161,25 +91,73 @@ def scenarios(subjects: Sequence[Filesystem] = (INVOICEFS,)) -> tuple[Scenario, 
             _runs(_listing_with_stat, *subjects, *_REMOTE, RCLONE_WITHOUT_SIZES, *WITHOUT_SERVER),
             max_rounds={HTTPDIRFS.name: 1},
         ),
-        Scenario(
-            "listing",
-            (rows.LIST_10K, rows.LIST_100K, rows.LINEARITY, rows.INVOICE_MEMORY),
-            _runs(_listing, *subjects, RCLONE_WITHOUT_SIZES, FSSPEC),
-        ),
-        Scenario("namespaces", (rows.NAMESPACES_100K,), _runs(_many_namespaces, *subjects)),
         Scenario("crowd", (rows.CROWD,), _runs(_crowd, *subjects, *_REMOTE)),
         Scenario(
             "waiting opens",
             (rows.WAITING_STAT, rows.WAITING_LS),
             _runs(warm.waiting_opens, *subjects),
         ),
+    )
+
+
+def _of_many(subjects: Sequence[Filesystem]) -> Sequence[Scenario]:
+    return (
+        Scenario(
+            "listing",
+            (rows.LIST_10K, rows.LIST_100K, rows.LINEARITY, rows.INVOICE_MEMORY),
+            _runs(large.listing, *subjects, RCLONE_WITHOUT_SIZES, FSSPEC),
+        ),
+        Scenario("namespaces", (rows.NAMESPACES_100K,), _runs(large.many_namespaces, *subjects)),
+    )
+
+
+def _cold(subjects: Sequence[Filesystem]) -> Sequence[Scenario]:
+    elsewhere = cold.elsewhere(rows.OTHER_LS, rows.OTHER_OPEN, LATENCY_S)
+    elsewhere_2s = cold.elsewhere(rows.OTHER_LS_2S, rows.OTHER_OPEN_2S, LONG_LATENCY_S)
+    long_waits = _runs(elsewhere_2s, *subjects)
+    return (
         Scenario(
             "archive",
             (rows.COLD_CP, rows.WARM_CP, rows.MEMORY, rows.REQUESTS),
-            {**_runs(_archive, *subjects, *_REMOTE, *WITHOUT_SERVER), **_PIPELINES},
-            max_rounds={HTTPDIRFS.name: 1},
+            _runs(cold.archive, *subjects, *_REMOTE, *WITHOUT_SERVER)
+            | _piped(cold.archive_by_pipeline, SEQUENTIAL, *_PARALLEL),
+            max_rounds={HTTPDIRFS.name: 1, SEQUENTIAL.name: 1},
         ),
-        Scenario("rsync", (rows.COLD_RSYNC,), _runs(_archive_by_rsync, *subjects, RCLONE, FSSPEC)),
+        Scenario(
+            "rsync",
+            (rows.COLD_RSYNC,),
+            _runs(cold.archive_by_rsync, *subjects, RCLONE, FSSPEC),
+            max_rounds={RCLONE.name: 1},
+        ),
+        Scenario(
+            "fast API",
+            (rows.COLD_CP_5MS, rows.DOWNLOAD_CPU),
+            _runs(cold.fast_api, *subjects, RCLONE, FSSPEC)
+            | _piped(cold.fast_api_by_pipeline, *_PARALLEL),
+        ),
+        Scenario(
+            "small namespaces",
+            (rows.COLD_CP_SMALL,),
+            _runs(cold.small_namespaces, *subjects)
+            | _piped(cold.small_namespaces_by_pipeline, *_PARALLEL),
+        ),
+        Scenario(
+            "TLS",
+            (rows.COLD_CP_TLS,),
+            _runs(cold.over_tls, *subjects) | _piped(cold.over_tls_by_pipeline, *_PARALLEL),
+        ),
+        Scenario("elsewhere", (rows.OTHER_LS, rows.OTHER_OPEN), _runs(elsewhere, *subjects)),
+        Scenario(
+            "elsewhere at 2 s",
+            (rows.OTHER_LS_2S, rows.OTHER_OPEN_2S),
+            long_waits,
+            _once(long_waits),
+        ),
+    )
+
+
+def _warm(subjects: Sequence[Filesystem]) -> Sequence[Scenario]:
+    return (
         Scenario(
             "small accesses",
             (

@@ -1,6 +1,8 @@
 """The API and the plain files, as a program: the process that measures must not serve them.
 
-    python -m tests.bench.server LATENCY_S TENANT        (a key of `TENANTS`)
+    python -m tests.bench.server LATENCY_S TENANT [PEM]      (a key of `TENANTS`)
+
+With PEM, the file of a certificate and its key, the API is served over HTTPS.
 
 Prints its `Addresses`, then executes each line of stdin and prints one line in response:
 
@@ -12,6 +14,7 @@ It exits at the end of stdin.
 """
 
 import json
+import ssl
 import sys
 from dataclasses import asdict, dataclass
 
@@ -22,11 +25,15 @@ from tests.bench.tenant import TENANTS
 
 @dataclass(frozen=True)
 class Addresses:
-    """The URLs of the servers, without trailing slashes, and the token of the API."""
+    """The URLs of the servers, without trailing slashes, and the token of the API.
+
+    `ca_bundle` is the path of the certificate of the authority that clients have to trust, if any.
+    """
 
     api_url: str
     files_url: str
     token: str
+    ca_bundle: str = ""
 
 
 def _execute(line: str, sandbox: Sandbox, files: PlainFiles) -> str:
@@ -44,10 +51,20 @@ def _execute(line: str, sandbox: Sandbox, files: PlainFiles) -> str:
             raise ValueError(line)
 
 
-def main(latency_s: float, tenant_key: str) -> None:
+def _context(pem: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    return context
+
+
+def main(latency_s: float, tenant_key: str, pem: str | None) -> None:
     """Serve until stdin ends."""
     tenant = TENANTS[tenant_key]()
-    with Sandbox(tenant, latency_s=latency_s) as sandbox, PlainFiles(tenant, latency_s) as files:
+    tls = _context(pem) if pem else None
+    with (
+        Sandbox(tenant, latency_s=latency_s, tls=tls) as sandbox,
+        PlainFiles(tenant, latency_s) as files,
+    ):
         addresses = Addresses(sandbox.url, files.url, sandbox.token)
         print(json.dumps(asdict(addresses)), flush=True)  # noqa: T201
         for line in iter(sys.stdin.readline, ""):
@@ -55,4 +72,4 @@ def main(latency_s: float, tenant_key: str) -> None:
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]), sys.argv[2])
+    main(float(sys.argv[1]), sys.argv[2], sys.argv[3] if sys.argv[3:] else None)

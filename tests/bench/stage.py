@@ -2,20 +2,21 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
 from tests.bench.contestants import Filesystem, Place
 from tests.bench.mounting import Mounted, mounted
+from tests.bench.pipelines import Pipeline
 from tests.bench.profiling import Profiler
 from tests.bench.running_server import RunningServer
 from tests.bench.server import Addresses
 from tests.bench.tenant import ARCHIVE, LARGE, TEN_THOUSAND, THOUSAND, files_of
 from tests.mount.support.mounts import CHECKOUT
-from tests.mount.support.programs import Argument, Ended, run
+from tests.mount.support.programs import Argument, Ended, run, started
 
 _LIMIT_S = 150.0  # for one command; the slowest contestant takes a quarter of it
 
@@ -73,43 +74,54 @@ class Stage:
         with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             yield Path(folder)
 
-    def timed(
-        self,
-        row: str,
-        mount: Mounted | None,
-        *argv: Argument,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> float:
+    def timed(self, row: str, mount: Mounted, *argv: Argument) -> float:
         """Return the seconds that a command takes; fail if it fails."""
         with self._watched(row, mount):
             began_s = monotonic()
-            _run_successfully(*argv, cwd=cwd, env=env)
+            run_successfully(*argv)
             return monotonic() - began_s
+
+    def piped(self, pipeline: Pipeline, addresses: Addresses, *namespaces: str) -> float:
+        """Return the seconds in which a pipeline archives namespaces; fail if a copy is wrong."""
+        env = pipeline.environment(addresses, namespaces)
+        with self.new_folder() as copies:
+            with started(*pipeline.argv, cwd=copies, env=env) as program:
+                program.line()  # if it ended, that is reported below
+                began_s = monotonic()
+                with suppress(BrokenPipeError):
+                    program.go_on()
+                _check_success(program.end(_LIMIT_S))
+                piped_s = monotonic() - began_s
+            for namespace in namespaces:
+                check_copy(copies / namespace, namespace)
+        return piped_s
 
     def reading(self, row: str, mount: Mounted, way: str, folder: str) -> float:
         """Return the number that `tests.bench.reading` prints for a folder of a mount."""
         module = "tests.bench.reading"
         with self._watched(row, mount):
             argv = (sys.executable, "-m", module, way, mount.path / folder)
-            return float(_run_successfully(*argv, cwd=CHECKOUT).text)
+            return float(run_successfully(*argv, cwd=CHECKOUT).text)
 
     @contextmanager
-    def _watched(self, row: str, mount: Mounted | None) -> Iterator[None]:
-        if self.profiler is None or mount is None or self.profiler.row != row:
+    def _watched(self, row: str, mount: Mounted) -> Iterator[None]:
+        if self.profiler is None or self.profiler.row != row:
             yield
             return
         with self.profiler.watching(mount.server):
             yield
 
 
-def _run_successfully(
-    *argv: Argument, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> Ended:
-    ended = run(*argv, cwd=cwd, env=env, timeout_s=_LIMIT_S)
+def run_successfully(*argv: Argument, cwd: Path | None = None) -> Ended:
+    """Run a command; fail with its error message if it fails or takes too long."""
+    return _check_success(run(*argv, cwd=cwd, timeout_s=_LIMIT_S))
+
+
+def _check_success(ended: Ended) -> Ended:
     lines = ended.err.strip().splitlines() or [""]
     words = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    assert ended.code == 0, f"{Path(str(argv[0])).name} exited with status {ended.code}: {words}"
+    name = Path(str(ended.argv[0])).name
+    assert ended.code == 0, f"{name} exited with status {ended.code}: {words}"
     return ended
 
 

@@ -29,15 +29,24 @@ class Table:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines, as Markdown."""
-        cells = [["", self._subject, *self._others, "target (at least)"]]
+        has_limits = any(row.limit_s for row in self._rows)
+        limit = ["limit"] if has_limits else []
+        cells = [["", self._subject, *limit, *self._others, "target (at least)"]]
         for row in self._rows:
+            limit = [self._limit_cell(row)] if has_limits else []
             columns = [self._cell(row, name) for name in self._others]
-            cells.append([row.title, self._own_cell(row), *columns, self._verdict(row)])
+            cells.append([row.title, self._own_cell(row), *limit, *columns, self._verdict(row)])
         return markdown(cells)
 
     def _own_cell(self, row: Row) -> str:
         value = self._value(row, self._subject)
         return _ABSENT if value is None else amount(value, row.kind)
+
+    def _limit_cell(self, row: Row) -> str:
+        own = self._value(row, self._subject)
+        if own is None or row.limit_s is None:
+            return _ABSENT
+        return f"{significant(own / row.limit_s)}x"
 
     def _cell(self, row: Row, contestant: str) -> str:
         value, own = self._value(row, contestant), self._value(row, self._subject)
@@ -54,6 +63,9 @@ class Table:
         checks = []
         if row.most is not None:
             checks.append((f"at most {amount(row.most, row.kind)}", own <= row.most))
+        if row.most_of_limit is not None and row.limit_s is not None:
+            words = f"at most {row.most_of_limit:.2g}x the limit"
+            checks.append((words, own <= row.most_of_limit * row.limit_s))
         for target in row.targets:
             other = self._value(row, target.contestant)
             if other is not None:

@@ -1,11 +1,11 @@
-"""The tenant that all contestants archive and list, with one namespace for each purpose.
+"""The tenants that all contestants archive and list, with one namespace for each purpose.
 
-It never changes, and its content is generated from seeds, so each process generates its own.
+They never change, and their content is generated from seeds, so each process generates its own.
 """
 
 from calendar import monthrange
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from random import Random
 
 from invoicefs.sandbox import SampleInvoice, SampleNamespace, SampleTenant, plain_pdf
@@ -14,6 +14,8 @@ from tests.mount.support.tenants import contents
 ARCHIVE = "archive"  # copied as a whole
 CROWDED = "crowded"  # one invoice, which many threads read at the same time
 LARGE = "large"  # copied as a whole, too
+OTHERS = tuple(f"other-{number}" for number in range(4))  # read while another one is copied
+SMALL = tuple(f"small-{number:02}" for number in range(60))  # copied together
 THOUSAND = "thousand"
 TEN_THOUSAND = "ten-thousand"
 HUNDRED_THOUSAND = "hundred-thousand"
@@ -22,34 +24,38 @@ COUNTS: Mapping[str, int] = {
     ARCHIVE: 200,
     CROWDED: 1,
     LARGE: 1_000,
+    **dict.fromkeys(OTHERS, 2),
+    **dict.fromkeys(SMALL, 3),
     THOUSAND: 1_000,
     TEN_THOUSAND: 10_000,
     HUNDRED_THOUSAND: 100_000,
 }
 PDF_BYTES = 100_000
-_WITH_RANDOM_PDFS = (ARCHIVE, CROWDED, LARGE)
+_WITH_RANDOM_PDFS = (ARCHIVE, CROWDED, LARGE, *OTHERS, *SMALL)
 _SMALL_PDF = plain_pdf("small", 1_000)  # for all others, most of which are only listed
 _MONTHS = 300  # so that all years have four digits
 
 
-def bench_tenant() -> SampleTenant:
-    """Return the whole tenant."""
-    return SampleTenant(
-        "acme", tuple(SampleNamespace(name, tuple(_newest_first(name))) for name in COUNTS)
-    )
+_MAIN = (ARCHIVE, CROWDED, LARGE, *OTHERS, THOUSAND, TEN_THOUSAND, HUNDRED_THOUSAND)
 
 
-def tenant_of_namespaces() -> SampleTenant:
-    """Return a tenant with 100 000 namespaces, which are empty."""
+def _tenant(*names: str) -> SampleTenant:
+    namespaces = (SampleNamespace(name, tuple(_newest_first(name))) for name in names)
+    return SampleTenant("acme", tuple(namespaces))
+
+
+def _tenant_of_empty_namespaces() -> SampleTenant:
     names = (f"namespace-{number:06}" for number in range(COUNTS[HUNDRED_THOUSAND]))
     return SampleTenant("acme", tuple(map(SampleNamespace, names)))
 
 
 TENANTS: Mapping[str, Callable[[], SampleTenant]] = {
-    "invoices": bench_tenant,
-    "namespaces": tenant_of_namespaces,
+    "invoices": partial(_tenant, *_MAIN),
+    "archive": partial(_tenant, ARCHIVE),
+    "small-namespaces": partial(_tenant, *SMALL),
+    "empty-namespaces": _tenant_of_empty_namespaces,
 }
-"""The tenants that a server can have."""
+"""The tenants that a server can have; the last one has 100 000 namespaces."""
 
 
 @cache

@@ -1,13 +1,25 @@
 """The pure functions of the benchmark, except its table."""
 
 import shutil
+from dataclasses import fields, replace
 from pathlib import Path
 from subprocess import TimeoutExpired
 
 import pytest
 
+from invoicefs.settings import Settings
 from tests.bench.comparison import in_order, reason, scenarios_for
-from tests.bench.contestants import CONTESTANTS, INVOICEFS, invoicefs_at
+from tests.bench.contestants import (
+    CONTESTANTS,
+    FSSPEC,
+    INVOICEFS,
+    RCLONE,
+    Contestant,
+    invoicefs_at,
+    missing_part,
+)
+from tests.bench.limits import PARALLEL, limit_s
+from tests.bench.pipelines import CLIENT
 from tests.bench.plain_files import requested_range
 from tests.bench.profiling import Share, profile_lines, shares
 from tests.bench.revision import checked_out, commit_of
@@ -69,6 +81,25 @@ def test_every_contestant_of_a_scenario_is_known() -> None:
     names = {contestant.name for contestant in CONTESTANTS}
     assert all(set(scenario.runs) <= names for scenario in scenarios())
     assert all(target.contestant in names for row in ROWS for target in row.targets)
+
+
+def test_the_limit_is_that_of_the_default_number_of_requests_in_flight() -> None:
+    (default,) = [field.default for field in fields(Settings) if field.name == "parallel"]
+    assert default == PARALLEL
+    assert limit_s(200, 0.05) == 200 * 0.05 / PARALLEL
+
+
+def test_what_a_contestant_lacks_is_named() -> None:
+    assert missing_part(INVOICEFS) is None
+    lacking: list[Contestant] = [
+        replace(RCLONE, program="no-such-program"),
+        replace(FSSPEC, module="no_such_module"),
+        replace(CLIENT, module="no_such_module"),
+    ]
+    assert [missing_part(contestant) for contestant in lacking] == [
+        "no-such-program is not installed.",
+        *["The Python package no_such_module is not installed."] * 2,
+    ]
 
 
 def test_another_revision_is_measured_right_after_this_one_in_every_scenario() -> None:

@@ -1,6 +1,7 @@
 """The table and the JSON of the benchmark: medians, ratios, targets."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,21 @@ def test_a_target_is_shown_where_both_were_measured() -> None:
 def test_an_exceeded_bound_is_shown() -> None:
     _, _, row = table({"invoicefs": {"requests": [202.0]}}, REQUESTS)
     assert row[-1] == "at most 201: missed"
+
+
+def test_the_limit_is_a_column_if_a_row_has_one() -> None:
+    results = {"invoicefs": {"copy": [3.0], "requests": [201.0]}, "xargs": {"copy": [6.0]}}
+    limited = Row("copy", "copy", limit_s=2.0, most_of_limit=1.4)
+    head, _, copy, requests = table(results, limited, REQUESTS)
+    assert head == ["", "invoicefs", "limit", "xargs", "target (at least)"]
+    assert copy == ["copy", "3.0 s", "1.5x", "2.0x", "at most 1.4x the limit: missed"]
+    assert requests[2] == "-"
+
+
+def test_a_limit_without_a_measurement_is_not_judged() -> None:
+    limited = Row("copy", "copy", limit_s=2.0, most_of_limit=1.4)
+    _, _, row = table({"xargs": {"copy": [2.0]}}, limited)
+    assert row == ["copy", "-", "-", "-", ""]
 
 
 def test_rows_and_columns_without_a_value_are_left_out() -> None:
@@ -88,13 +104,15 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 def test_json_has_all_values_of_the_measured_rows_in_base_units() -> None:
     results = {"invoicefs": {"copy": [3.0, 1.0, 2.5]}, "xargs": {"copy": [4.0], "other": [1.0]}}
-    assert json.loads(as_json((COPY, REQUESTS), results, {"description": "a machine"})) == {
+    copy = replace(COPY, limit_s=0.5)
+    assert json.loads(as_json((copy, REQUESTS), results, {"description": "a machine"})) == {
         "description": "a machine",
         "rows": [
             {
                 "row": "copy",
                 "title": "copy",
                 "unit": "s",
+                "limit": 0.5,
                 "contestants": {
                     "invoicefs": {"median": 2.5, "values": [3.0, 1.0, 2.5]},
                     "xargs": {"median": 4.0, "values": [4.0]},
