@@ -17,6 +17,29 @@ prepare() {
     export PATH="$PWD/.venv/bin:$PATH"
 }
 
+# Installs each of the programs, if that is possible, after `prepare`.
+try_programs() {
+    local program
+    for program in "$@"; do
+        is_there "$program" && continue
+        (install_system_packages "$(missing_packages "$program")") || left_out "$program"
+    done
+}
+
+# Installs each of the Python packages, if that is possible, after `prepare`.
+try_python_packages() {
+    local package
+    for package in "$@"; do
+        # Installs nothing if it is already installed.
+        (quietly .venv/bin/python -m pip install --quiet --disable-pip-version-check "$package") ||
+            left_out "$package"
+    done
+}
+
+left_out() {
+    echo "$1 could not be installed, so it is left out." >&2
+}
+
 # Prints the Debian packages of missing programs, one per line.
 missing_packages() {
     local program
