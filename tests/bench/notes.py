@@ -31,6 +31,9 @@ NOTES = (
     f"Elsewhere: {len(OTHERS)} namespaces that have never been listed, and the first open of an "
     "invoice in each, during a copy of another namespace; the limit is the time of one request. "
     "At 2 s in one round only.",
+    "`ls -l` and `rsync -a` of 100 000, and 300 000 to 100 000: in one round only. Nothing is "
+    "downloaded: `rsync` compares with files that have the sizes, times and modes that the mount "
+    "shows, so it transfers nothing.",
     "Warm rows: all downloads come before, without latency. The 1 000 files of `cp` have 100 kB "
     "each, the 10 000 of `rsync` 1 kB, and `rsync` transfers none of them again.",
     "Warm `stat`: all other filesystems let the kernel cache attributes for 1 s, so most calls do "

@@ -74,7 +74,13 @@ LIST_10K = "list-10k"
 LIST_100K = "list-100k"
 NAMESPACES_100K = "namespaces-100k"
 LINEARITY = "linearity"
+LINEARITY_300K = "linearity-300k"
+FIRST_LS_100K = "first-ls-100k"
+SECOND_LS_100K = "second-ls-100k"
+SECOND_RSYNC_100K = "second-rsync-100k"
 INVOICE_MEMORY = "invoice-memory"
+MEMORY_LINEARITY = "memory-linearity"
+STAT_MEMORY = "stat-memory"
 USABLE = "usable"
 MEMORY = "memory"
 REQUESTS = "requests"
@@ -88,6 +94,7 @@ _COLD_TARGETS = (
 _ARCHIVE_REQUESTS = COUNTS[ARCHIVE] + 1  # one lists them
 _ARCHIVE_LIMIT_S = limit_s(_ARCHIVE_REQUESTS)
 _SMALL_REQUESTS = sum(COUNTS[name] + 1 for name in SMALL)
+_LINEAR = 3 * 1.2  # for three times as many, with the same tolerance as for ten times
 ROWS: tuple[Row, ...] = (
     Row(
         *(COLD_CP, "cold archive, `cp -r`"),
@@ -126,8 +133,14 @@ ROWS: tuple[Row, ...] = (
     Row(LIST_10K, "first `ls -f` of 10 000"),
     Row(LIST_100K, "first `ls -f` of 100 000"),
     Row(LINEARITY, "... 100 000 to 10 000", Kind.NUMBER, most=12.0),
+    Row(LINEARITY_300K, "... 300 000 to 100 000", Kind.NUMBER, most=_LINEAR),
+    Row(FIRST_LS_100K, "first `ls -l` of 100 000"),
+    Row(SECOND_LS_100K, "second `ls -l` of 100 000"),
+    Row(SECOND_RSYNC_100K, "second `rsync -a` of 100 000"),
     Row(NAMESPACES_100K, "mounting and `ls -f` of 100 000 namespaces"),
     Row(INVOICE_MEMORY, "memory per listed invoice", Kind.BYTES, most=KIB),
+    Row(STAT_MEMORY, "... after `ls -l`", Kind.BYTES),
+    Row(MEMORY_LINEARITY, "memory of 300 000 to 100 000 listed", Kind.NUMBER, most=_LINEAR),
     Row(USABLE, "mounting, until `ls` works", targets=(Target(RCLONE.name, 1 / 2.0),)),
     Row(MEMORY, "memory after the cold archive", Kind.BYTES),
     Row(REQUESTS, "requests for the archive", Kind.NUMBER),
@@ -146,7 +159,7 @@ ROWS: tuple[Row, ...] = (
 
 PROFILED = (
     *(COLD_CP, COLD_RSYNC, COLD_CP_5MS, COLD_CP_SMALL, COLD_CP_TLS),
-    *(WARM_CP, LARGE_CP, SECOND_RSYNC),
+    *(WARM_CP, LARGE_CP, SECOND_RSYNC, FIRST_LS_100K, SECOND_LS_100K, SECOND_RSYNC_100K),
     *(READ_SAME, WARM_READ, FRESH_READ, STAT, STAT_AT_ONCE),
     *(FIRST_LS, SECOND_LS, LIST_10K, LIST_100K),
 )

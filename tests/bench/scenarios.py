@@ -101,11 +101,22 @@ def _of_mounts(subjects: Sequence[Filesystem]) -> Sequence[Scenario]:
 
 
 def _of_many(subjects: Sequence[Filesystem]) -> Sequence[Scenario]:
+    linearity = _runs(large.linearity, *subjects)
+    with_stat = _runs(large.listing_with_stat, *subjects, RCLONE_WITHOUT_SIZES, FSSPEC)
     return (
         Scenario(
             "listing",
             (rows.LIST_10K, rows.LIST_100K, rows.LINEARITY, rows.INVOICE_MEMORY),
             _runs(large.listing, *subjects, RCLONE_WITHOUT_SIZES, FSSPEC),
+        ),
+        Scenario(
+            "300 000", (rows.LINEARITY_300K, rows.MEMORY_LINEARITY), linearity, _once(linearity)
+        ),
+        Scenario(
+            "100 000",
+            (rows.FIRST_LS_100K, rows.SECOND_LS_100K, rows.SECOND_RSYNC_100K, rows.STAT_MEMORY),
+            with_stat,
+            _once(with_stat),
         ),
         Scenario("namespaces", (rows.NAMESPACES_100K,), _runs(large.many_namespaces, *subjects)),
     )

@@ -19,6 +19,7 @@ SMALL = tuple(f"small-{number:02}" for number in range(60))  # copied together
 THOUSAND = "thousand"
 TEN_THOUSAND = "ten-thousand"
 HUNDRED_THOUSAND = "hundred-thousand"
+THREE_HUNDRED_THOUSAND = "three-hundred-thousand"
 
 COUNTS: Mapping[str, int] = {
     ARCHIVE: 200,
@@ -29,6 +30,7 @@ COUNTS: Mapping[str, int] = {
     THOUSAND: 1_000,
     TEN_THOUSAND: 10_000,
     HUNDRED_THOUSAND: 100_000,
+    THREE_HUNDRED_THOUSAND: 300_000,
 }
 PDF_BYTES = 100_000
 _WITH_RANDOM_PDFS = (ARCHIVE, CROWDED, LARGE, *OTHERS, *SMALL)
@@ -53,6 +55,7 @@ TENANTS: Mapping[str, Callable[[], SampleTenant]] = {
     "invoices": partial(_tenant, *_MAIN),
     "archive": partial(_tenant, ARCHIVE),
     "small-namespaces": partial(_tenant, *SMALL),
+    "large-listings": partial(_tenant, CROWDED, HUNDRED_THOUSAND, THREE_HUNDRED_THOUSAND),
     "empty-namespaces": _tenant_of_empty_namespaces,
 }
 """The tenants that a server can have; the last one has 100 000 namespaces."""

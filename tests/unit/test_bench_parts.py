@@ -1,5 +1,6 @@
 """The pure functions of the benchmark, except its table."""
 
+import os
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.bench.contestants import (
     missing_part,
 )
 from tests.bench.limits import PARALLEL, limit_s
+from tests.bench.mirrored import main as mirror
 from tests.bench.pipelines import CLIENT
 from tests.bench.plain_files import requested_range
 from tests.bench.profiling import Share, profile_lines, shares
@@ -100,6 +102,22 @@ def test_what_a_contestant_lacks_is_named() -> None:
         "no-such-program is not installed.",
         *["The Python package no_such_module is not installed."] * 2,
     ]
+
+
+def test_a_mirrored_folder_has_what_rsync_compares(tmp_path: Path) -> None:
+    folder, copy = tmp_path / "folder", tmp_path / "copy"
+    folder.mkdir()
+    (folder / "a.pdf").write_bytes(b"content")
+    (folder / "a.pdf").chmod(0o444)
+    os.utime(folder / "a.pdf", ns=(1, 2))
+    os.utime(folder, ns=(3, 4))
+    mirror(folder, copy)
+    for shown, made in ((folder, copy), (folder / "a.pdf", copy / "a.pdf")):
+        assert _compared(made.stat()) == _compared(shown.stat())
+
+
+def _compared(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_size, found.st_mtime_ns, found.st_mode
 
 
 def test_another_revision_is_measured_right_after_this_one_in_every_scenario() -> None:
