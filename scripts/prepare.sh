@@ -28,11 +28,14 @@ try_programs() {
 
 # Installs each of the Python packages, if that is possible, after `prepare`.
 try_python_packages() {
-    local package
+    local package pip=(.venv/bin/python -m pip --quiet --disable-pip-version-check)
     for package in "$@"; do
-        # Installs nothing if it is already installed.
-        (quietly .venv/bin/python -m pip install --quiet --disable-pip-version-check "$package") ||
+        [[ -e .venv/installed-$package ]] && continue
+        if (quietly "${pip[@]}" install "$package"); then
+            touch ".venv/installed-$package"
+        else
             left_out "$package"
+        fi
     done
 }
 

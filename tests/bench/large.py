@@ -19,6 +19,7 @@ from tests.bench.tenant import (
 )
 from tests.mount.support.mounts import CHECKOUT
 
+_MOST_LISTINGS = 4  # of namespaces and of invoices, which may have become too old meanwhile
 _SETTLED_S = 0.5  # after this time, a mount has finished its background work on a listing
 
 
@@ -74,7 +75,7 @@ def listing_with_stat(filesystem: Filesystem, stage: Stage) -> Values:
         argv = ("rsync", "-a", f"{source}/", copy)
         rsync_s = stage.timed(rows.SECOND_RSYNC_100K, mount, *argv)
         requests = stage.server.requests
-        assert requests < COUNTS[HUNDRED_THOUSAND], f"rsync caused {requests} requests"
+        assert requests <= _MOST_LISTINGS, f"rsync caused {requests} requests"
     return {
         rows.FIRST_LS_100K: first_s,
         rows.SECOND_LS_100K: second_s,
