@@ -42,9 +42,12 @@ class Limits:
 
     def begin_s(self, job: Job) -> float:
         """Return the earliest time at which the job may run: ready, and within the pace."""
-        in_pace_s = self._throttles[job.kind].next_in_pace_s
+        throttle = self._throttles[job.kind]
+        in_pace_s = throttle.next_in_pace_s
         if job.priority is Priority.FOREGROUND:
             in_pace_s = min(in_pace_s, job.began_s + self._max_wait_s)
+        else:
+            in_pace_s = max(in_pace_s, throttle.next_even_s)
         return max(self._ready_s(job), in_pace_s)
 
     def is_hopeless(self, job: Job, now_s: float) -> bool:
@@ -61,7 +64,7 @@ class Limits:
         """Note how a request has ended."""
         throttle = self._throttles[job.kind]
         if error is None:
-            throttle.succeed(job.priority, job.attempt_began_s)
+            throttle.succeed(job.priority, job.attempt_began_s, now_s)
         if isinstance(error, RateLimited):
             throttle.refuse(job.priority, job.attempt_began_s, now_s, error.retry_after_s)
 

@@ -17,6 +17,10 @@ to 60 have been seen. So a limit is discovered by reaching it, and avoided from 
   fast: two slots with 10 ms a request are two hundred requests a second. The pace delays requests
   and never makes one fail.
 
+- Slow requests of the background begin at even intervals, so that they also end one by one. When
+  all slots are in use, a foreground request then waits for a fraction of a request's time, not for
+  a whole one. Intervals that nobody would notice are left out.
+
 If several requests that were in flight together are refused, they count as one 429.
 
 Threading: one `Throttle` is guarded by the lock of its owner.
@@ -40,6 +44,8 @@ _ENOUGH_ADMITTED = 8  # to know the limit; with fewer, the server may just have 
 _ENOUGH_SINCE_429 = 2
 _CAUTION = 1.25  # the interval, as a multiple of the interval that was admitted
 _GAIN = 0.0005  # twice as fast after 53 successes, 12 times after 100
+_NOTICEABLE_S = 0.05
+_LATENCY_WEIGHT = 0.25  # of the last request, in the mean
 _MAX_TIMED = 1000
 _TIMED_FOR_S = 10.0
 _MAX_DOUBLINGS = 10
@@ -74,6 +80,7 @@ class Throttle:
         self._last_begin_s: float | None = None
         self._refused_s: float | None = None
         self._interval_s = 0.0
+        self._latency_s = 0.0
 
     @property
     def slots(self) -> int:
@@ -92,6 +99,14 @@ class Throttle:
         """The earliest time at which the pace allows the next request."""
         return 0.0 if self._last_begin_s is None else self._last_begin_s + self._interval_s
 
+    @property
+    def next_even_s(self) -> float:
+        """The earliest time at which the next request of the background may begin, see above."""
+        interval_s = self._latency_s / (self._slots + 1)
+        if self._last_begin_s is None or interval_s < _NOTICEABLE_S:
+            return 0.0
+        return self._last_begin_s + interval_s
+
     def begin(self, now_s: float) -> None:
         """Note that a request begins."""
         if self._last_begin_s is not None and now_s - self._last_begin_s > _IDLE_S:
@@ -100,8 +115,11 @@ class Throttle:
                 self._successes = 0
         self._last_begin_s = now_s
 
-    def succeed(self, priority: Priority, began_s: float) -> None:
+    def succeed(self, priority: Priority, began_s: float, now_s: float) -> None:
         """Note that a request that began at this time has succeeded."""
+        took_s = now_s - began_s
+        weight = _LATENCY_WEIGHT if self._latency_s else 1.0
+        self._latency_s += weight * (took_s - self._latency_s)
         self._cool_downs[priority].in_a_row = 0
         self._admitted_s.append(began_s)
         self._successes += 1

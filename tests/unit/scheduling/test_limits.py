@@ -1,18 +1,22 @@
 """How many background requests are in flight, before, during and after a rate limit."""
 
+import threading
+from contextlib import suppress
 from itertools import count
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicefs.errors import InvoicefsError, NotFound, RateLimited, ServerFault
+from invoicefs.clock import Deadline
+from invoicefs.errors import InvoicefsError, NotFound, RateLimited, ServerFault, TimedOut
 from invoicefs.scheduling.jobs import Load
 from invoicefs.scheduling.limits import FOREGROUND_SLOTS
 from tests.support.scheduler_stage import Call, SetStage, Stage
 
 COOL_DOWN_S = 60.0  # longer than any request waits to be retried
 ENOUGH = 100
+COUNT = 150
 LONG_INTERVAL_S = 1.0  # longer than the interval between requests after a 429 here
 
 with_any_number_of_slots = pytest.mark.parametrize("parallel", [3, 4, 5, 8, 12])
@@ -199,6 +203,39 @@ def test_pacing_fails_no_request(set_stage: SetStage) -> None:
     for caller in callers:
         stage.advance_until_done(caller)
     assert {caller.result() for caller in callers} == {"content"}
+
+
+def test_others_wait_for_a_fraction_of_a_request_while_slow_requests_use_all_slots(
+    set_stage: SetStage,
+) -> None:
+    stage, latency_s, step_s = set_stage(parallel=8), 2.0, 0.0625
+    time_passes = threading.Condition()
+
+    def slow(deadline: Deadline) -> None:
+        end = Deadline.after(latency_s, deadline.clock)
+        with time_passes:
+            while (left_s := end.left_s()) > 0:
+                stage.clock.wait(time_passes, left_s)
+
+    def read_all() -> None:
+        for number in range(COUNT):
+            with suppress(TimedOut):  # the test has ended
+                stage.fetch(f"file {number}", slow, timeout_s=1000)
+
+    for number in range(COUNT):
+        stage.start(f"file {number}", slow, timeout_s=1000)
+    threading.Thread(target=read_all).start()
+    for _ in range(int(6 * latency_s / step_s)):
+        stage.pass_time(step_s)
+    assert stage.scheduler.load().running == 8
+    took_s: list[float] = []
+    for number in range(5):
+        began_s = stage.clock.monotonic_s()
+        other = stage.caller(f"list {number}", slow, "list", is_urgent=True)
+        took_s.append(stage.advance_until_done(other, step_s=step_s) - began_s)
+    stage.scheduler.close()
+    stage.pass_time(latency_s)
+    assert max(took_s) <= latency_s + latency_s / 8 + 2 * step_s
 
 
 def test_load_counts_running_and_queued_requests(set_stage: SetStage) -> None:

@@ -27,7 +27,7 @@ def throttle() -> Throttle:
 def admit(throttle: Throttle, *began_s: float) -> None:
     for time_s in began_s:
         throttle.begin(time_s)
-        throttle.succeed(BACKGROUND, time_s)
+        throttle.succeed(BACKGROUND, time_s, time_s)
 
 
 def interval_s(throttle: Throttle, now_s: float) -> float:
@@ -188,3 +188,18 @@ def test_two_requests_between_429s_tell_a_strict_limit(throttle: Throttle) -> No
     admit(throttle, 11.5, 12.5)
     throttle.refuse(BACKGROUND, 12.6, 12.7, retry_after_s=1.0)
     assert interval_s(throttle, 14.0) == 1.25
+
+
+# Even intervals.
+
+
+@pytest.mark.parametrize(
+    ("latency_s", "interval_s"), [(2.0, 0.25), (0.4, 0.05), (0.3, 0.0)], ids=str
+)
+def test_slow_requests_begin_at_even_intervals(latency_s: float, interval_s: float) -> None:
+    throttle = Throttle(7, lambda: 1.0)
+    for _ in range(20):
+        throttle.begin(10.0)
+        throttle.succeed(BACKGROUND, 10.0, 10.0 + latency_s)
+    throttle.begin(20.0)
+    assert max(20.0, throttle.next_even_s) - 20.0 == pytest.approx(interval_s)
