@@ -14,6 +14,8 @@ from invoicefs.sandbox import (
     Fault,
     RateLimit,
     SampleInvoice,
+    SampleNamespace,
+    SampleTenant,
     Sandbox,
 )
 from tests.mount.support.files import in_folder
@@ -26,6 +28,7 @@ from tests.support.store_folder import database
 READ_AHEAD = 16
 PARALLEL = 8
 SHORT_LATENCY_S = 0.03
+LONG_LATENCY_S = 0.2  # so long that all slots are in use, however busy the machine is
 
 COUNT = 60
 
@@ -134,6 +137,59 @@ def test_a_program_that_copies_a_folder_gets_read_ahead(
     assert in_folder(copy) == CONTENTS
     assert downloads(sandbox) == requests_by_file(sandbox) == ONCE
     assert 1 < sandbox.peak_concurrency <= PARALLEL
+
+
+SMALL = SampleTenant(
+    "acme",
+    tuple(
+        SampleNamespace(f"team-{number:02}", tuple(invoice(month) for month in range(3)))
+        for number in range(30)
+    ),
+)
+
+
+@pytest.mark.promise(
+    "A copy makes `--parallel` requests at a time, also of many small namespaces, which are listed "
+    "ahead, and so does a program that only lists them; each list and each invoice is requested "
+    "once."
+)
+@pytest.mark.parametrize("program", [cp, rsync])
+def test_a_copy_of_many_small_namespaces_uses_all_slots(
+    sandbox: Sandbox, mounts: Mounts, copy: Path, program: Program
+) -> None:
+    sandbox.tenant = SMALL
+    sandbox.latency_s = LONG_LATENCY_S
+    mount = mounts.mount()
+    sandbox.forget_calls()
+    run(*program(mount.path, copy)).good()
+    for name in SMALL.by_name:
+        assert in_folder(copy / name) == contents(SMALL, name)
+    requests = Counter(
+        (call.endpoint, call.namespace, call.name)
+        for call in sandbox.calls
+        if call.endpoint is not Endpoint.NAMESPACES
+    )
+    assert set(requests.values()) == {1}
+    assert len(requests) == 30 * (1 + 3)
+    assert sandbox.peak_concurrency == PARALLEL
+
+
+@pytest.mark.promise(
+    "A copy makes `--parallel` requests at a time, also of many small namespaces, which are listed "
+    "ahead, and so does a program that only lists them; each list and each invoice is requested "
+    "once."
+)
+def test_a_program_that_lists_many_namespaces_gets_lists_ahead(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    sandbox.tenant = SMALL
+    sandbox.latency_s = LONG_LATENCY_S
+    mount = mounts.mount()
+    sandbox.forget_calls()
+    run("ls", "-lR", mount.path).good()
+    assert Counter(call.namespace for call in sandbox.calls) == dict.fromkeys(SMALL.by_name, 1)
+    assert sandbox.count(Endpoint.PDF) == 0
+    assert sandbox.peak_concurrency == PARALLEL
 
 
 READ_IN_THIS_ORDER = """
