@@ -58,10 +58,10 @@ class Job:
     last_error: InvoicefsError | None = None
     outcome: Outcome | None = None
 
-    def join(self, other: "Job", now_s: float) -> None:
+    def join(self, other: "Job", now_s: float) -> bool:
         """Take over the deadline and the priority of another job with this key, if they are higher.
 
-        The first foreground caller makes it a foreground job.
+        Returns whether its caller is the first one in the foreground, so it is more important now.
         """
         self.deadline = max(self.deadline, other.deadline, key=lambda either: either.at_s)
         self.is_urgent = self.is_urgent or other.is_urgent
@@ -69,6 +69,8 @@ class Job:
             self.priority = other.priority
             self.began_s = now_s
             self.not_before_s = 0.0
+            return True
+        return False
 
     def begin_attempt(self, now_s: float) -> None:
         """Note that an attempt begins."""

@@ -22,8 +22,10 @@ Invariants:
    is the latest of its callers' deadlines.
 
 Threading: one lock guards every field of `Scheduler` and `Job`; it is never held during a request.
-`_work` wakes workers, `_done` wakes callers; both are conditions on that lock. Workers do not wait
-for a retry or a cool-down: the job goes back to the queue with the time at which it may run again.
+`_work` wakes workers, `_done` wakes callers; both are conditions on that lock. A worker that has
+ended a job looks for the next one itself; it wakes another worker if more are queued. Workers do
+not wait for a retry or a cool-down: the job goes back to the queue with the time at which it may
+run again.
 """
 
 import logging
@@ -192,8 +194,8 @@ class Scheduler:
         now_s = self._clock.monotonic_s()
         current = self._jobs.get(job.key)
         if current is not None and not self._is_stuck(current, now_s):
-            current.join(job, now_s)
-            self._work.notify_all()
+            if current.join(job, now_s):
+                self._work.notify()
             return current
         job.began_s = now_s
         failure = self._failures.get(job.key)
@@ -273,7 +275,6 @@ class Scheduler:
             self._queue.append(job)
         else:
             self._finish(job, outcome)
-        self._work.notify()  # a slot is free, which a queued job may have waited for
 
     def _backoff_s(self, job: Job, error: InvoicefsError) -> float:
         """Return the backoff of the job itself, in seconds; cool-downs are not included."""
@@ -330,6 +331,8 @@ class Scheduler:
                 now_s = self._clock.monotonic_s()
                 job = self._take(now_s)
                 if job is not None:
+                    if self._queue:
+                        self._work.notify()  # there may be a slot for another one
                     return job
                 if self._queue:
                     wait_s = self._next_change_s(now_s)
