@@ -145,6 +145,7 @@ class Library:
         deadline = self._deadline_of_caller()
         match path_parts(path):
             case []:
+                self._listings_ahead.visit_root()
                 entries = map(NamespaceEntry.of, self._namespaces.all(deadline))
                 by_inode = sorted(entries, key=lambda entry: entry.inode)
                 return Directory(by_inode, has_directories=True)

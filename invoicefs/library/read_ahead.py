@@ -2,16 +2,17 @@
 
 An archiving program opens one file after another, and each needs a slow request: without
 read-ahead it would take the sum of all request times. So during sequential access, the next
-invoices are downloaded while the program processes the current one, also those of the next
-namespaces, which are listed ahead, too. A program that reads one directory after another gets the
-next listings ahead. `access_pattern` defines which accesses are sequential.
+invoices are downloaded while the program processes the current one. A program that reads one
+directory after another gets the next listings ahead, and the invoices of the next namespace, which
+is listed for that. `access_pattern` defines which accesses are sequential.
 
 Programs do not announce their order, so the order of inodes (``cp -r``, ``tar``, ``find``) and the
 order of names (``rsync``, ``rclone``) are both tracked.
 
 No caller waits for read-ahead, and its failures are not raised.
 
-Threading: `_lock` guards the patterns and is not held during I/O.
+Threading: `_lock` guards the patterns and is not held during I/O. `_in_sequence` and `_is_at_root`
+change by single operations.
 """
 
 import threading
@@ -41,6 +42,21 @@ class Tree:
         self._listings = listings
         self._clock = clock
         self._timeout_s = settings.timeout_s
+        self._in_sequence: set[str] = set()
+
+    def is_in_sequence(self, namespace: str) -> bool:
+        """Return whether a program has come to a namespace from the root or from the one before.
+
+        Then it will probably go on to the next one. A program that was given a namespace will not.
+        """
+        return namespace in self._in_sequence
+
+    def note_sequence(self, namespace: str, *, is_in_sequence: bool) -> None:
+        """Note how a program has come to a namespace."""
+        if is_in_sequence:
+            self._in_sequence.add(namespace)
+        else:
+            self._in_sequence.discard(namespace)
 
     def listing(self, namespace: str) -> Listing:
         """Return the last listing that this mount has requested, or an empty one."""
@@ -89,7 +105,8 @@ class _Place(NamedTuple):
 class _InvoiceSequence:
     """The `Sequence` of the invoices of a tree, whose requests are downloads.
 
-    It ends at a namespace that must be listed first, and goes on when that has been done.
+    It ends at a namespace that must be listed first, and goes on when that has been done. For a
+    program that has come to a namespace in another way, it ends with that namespace.
     """
 
     def __init__(
@@ -116,6 +133,8 @@ class _InvoiceSequence:
     def after(self, place: _Place) -> _Place | None:
         if place.position + 1 < len(self._tree.listing(place.namespace).invoices):
             return _Place(place.namespace, place.position + 1)
+        if not self._tree.is_in_sequence(place.namespace):
+            return None
         namespace = self._nearest_with_invoices(place.namespace, 1)
         return None if namespace is None else _Place(namespace, 0)
 
@@ -189,11 +208,17 @@ class ListingsAhead:
     """Lists up to `largest_window` namespaces ahead of sequential visits to directories."""
 
     def __init__(self, tree: Tree, *, largest_window: int) -> None:
+        self._tree = tree
         self._is_off = largest_window == 0
         self._lock = threading.Lock()
         self._patterns = [
             AccessPattern(_NamespaceSequence(tree, order), largest_window) for order in Order
         ]
+        self._is_at_root = False
+
+    def visit_root(self) -> None:
+        """Note a visit to the root."""
+        self._is_at_root = True
 
     def visit(self, namespace: str) -> None:
         """Note a visit to the directory of a namespace, and start listings ahead of it."""
@@ -202,3 +227,6 @@ class ListingsAhead:
         with self._lock:
             for pattern in self._patterns:
                 pattern.visit(namespace)
+            is_next = any(pattern.is_sequential(namespace) for pattern in self._patterns)
+            self._tree.note_sequence(namespace, is_in_sequence=self._is_at_root or is_next)
+            self._is_at_root = False

@@ -28,8 +28,9 @@ from tests.mount.support.tools import (
 
 @contextmanager
 def stage_with(folder: Path, *options: str) -> Iterator[Stage]:
+    # Each tool gets the next namespace, so read-ahead would download it before.
     with Sandbox(everything()) as sandbox, closing(Mounts(sandbox, folder)) as mounts:
-        yield Stage(sandbox, mounts.mount(*options))
+        yield Stage(sandbox, mounts.mount("--read-ahead", "0", *options))
 
 
 @pytest.fixture(scope="module")

@@ -290,10 +290,23 @@ def test_a_jump_to_another_namespace_is_not_sequential(mount: Mount) -> None:
 @in_both_orders
 def test_read_ahead_goes_on_in_the_next_namespace(mount: Mount, order: Sequence[Invoice]) -> None:
     mounted, first = mount(), [replace(invoice, namespace="acme") for invoice in order]
+    mounted.library.directory("/")
+    mounted.library.directory("/acme")
     mounted.read_in_turn(*first[-2:])
     assert mounted.downloads() == once([*first[-2:], *order[:2]])
     mounted.read_in_turn(order[0])
     assert mounted.downloads() == once(order[2:5])
+
+
+@pytest.mark.parametrize("visited", [[], ["/", "/system", "/acme"]], ids=str)
+def test_a_program_that_was_given_a_namespace_gets_nothing_of_the_next(
+    mount: Mount, visited: list[str]
+) -> None:
+    mounted = mount()
+    for directory in visited:
+        mounted.library.directory(directory)
+    mounted.read_in_turn(*OTHERS)
+    assert mounted.downloads() == once(OTHERS)
 
 
 MONTH = BY_PERIOD[0]
@@ -319,6 +332,7 @@ def test_the_next_namespace_is_listed_ahead(
     tenant.bill(replace(BY_PERIOD[1], namespace=IN_ORDER[0]))
     with running_library(tenant, store, clock, read_ahead=READ_AHEAD, parallel=PARALLEL) as library:
         library.directory("/")
+        library.directory(f"/{IN_ORDER[0]}")
         for name in (many[0].file_name, BY_PERIOD[1].file_name):
             library.release(library.open(f"/{IN_ORDER[0]}/{name}"))
         idle.await_()
