@@ -18,6 +18,7 @@ from tests.mount.support.tenants import invoice
 ROUNDS = 10_000
 """The number of namespaces, which the mount lists only once."""
 
+_STRIDE = 3_001  # has no common factor with `ROUNDS`, so all names are different
 _FINAL, _DRAFTS = 300, 15  # per round
 _OPENS_PER_DRAFT = 8
 _SMALLEST_BYTES, _LARGEST_BYTES = 1_000, 300_000
@@ -62,8 +63,12 @@ class File:
 
 
 def folder(round_number: int) -> str:
-    """Return the name of the namespace of a round."""
-    return f"round-{round_number:04}"
+    """Return the name of the namespace of a round.
+
+    Namespaces are empty until their round. The next one must not be the next by name, because then
+    the mount would list it ahead, and show no files for as long as that listing is recent.
+    """
+    return f"round-{round_number * _STRIDE % ROUNDS:04}"
 
 
 def files(round_number: int) -> Sequence[File]:
