@@ -22,6 +22,7 @@ from invoicefs.api.list_limits import NO_LIMIT, ListLimits
 from invoicefs.api.parsing import (
     MAX_LISTED_VALUES,
     InvoicesResponse,
+    count_invoices,
     error_message,
     parse_invoices,
     parse_json,
@@ -136,36 +137,37 @@ class Api:
 
     def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
         """List all invoices of a namespace; see `list_limits`."""
-        limits, found, limit = self._limits, None, self._limits.first()
+        limits, limit = self._limits, self._limits.first(namespace)
         refused: int | None = None
+        filled = NO_LIMIT  # the last limit that was reached, by `count` invoices
+        count: int | None = None
         while True:
             try:
-                response = self._invoices(namespace, limit, deadline)
+                response = self._invoices(namespace, limit, count, deadline)
             except BadRequest:
-                if limit == NO_LIMIT:
+                if limit in (NO_LIMIT, filled):
                     raise
-                if found is None:  # it may have been refused for another reason
+                if count is None:  # it may have been refused for another reason
                     refused, limit = limit, limits.smaller(limit)
-                    continue
-                limits.note_refused(limit)
-                larger = limits.larger(found.count)
-            else:
-                if refused is not None:
-                    limits.note_refused(refused)
-                has_grown = found is None or response.count != found.count
-                found = response
-                del response  # otherwise two long lists would be in memory
-                if has_grown and found.count < limit:
-                    return found.invoices
-                larger = limits.larger(limit) if has_grown else None
-            if larger is None:
-                log.warning(
-                    "The server lists %d invoices of %s whatever the limit: there may be more.",
-                    found.count,
-                    namespace,
-                )
-                return found.invoices
-            limit = larger
+                else:
+                    limits.note_refused(limit)
+                    limit = limits.larger(count) or filled
+                continue
+            if refused is not None:
+                limits.note_refused(refused)
+            if isinstance(response, InvoicesResponse):
+                break
+            filled, count = limit, response
+            limit = limits.larger(limit) or limit
+        if response.count < limit and response.count != count:
+            limits.note_sufficient(namespace, limit)
+        else:
+            log.warning(
+                "The server lists %d invoices of %s whatever the limit: there may be more.",
+                response.count,
+                namespace,
+            )
+        return response.invoices
 
     def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
         """Download the PDF of one invoice.
@@ -196,11 +198,21 @@ class Api:
         except BodyTooLarge as error:
             raise TooLarge(PDF_TOO_LARGE) from error
 
-    def _invoices(self, namespace: str, limit: int, deadline: Deadline) -> InvoicesResponse:
+    def _invoices(
+        self, namespace: str, limit: int, count_before: int | None, deadline: Deadline
+    ) -> InvoicesResponse | int:
+        """Request a list once; `count_before` is how many invoices a smaller limit has brought.
+
+        Returns only the number of invoices if a larger limit may bring more.
+        """
+        has_larger = self._limits.larger(limit) is not None
         path = f"/api/web/namespaces/{_segment(namespace)}/usage/invoices/custom_list"
         query = "" if limit == NO_LIMIT else urlencode({"limit": limit})
 
-        def parse(body: object, secret: str) -> InvoicesResponse:
+        def parse(body: object, secret: str) -> InvoicesResponse | int:
+            count = count_invoices(body)
+            if has_larger and count >= limit and count != count_before:
+                return count
             return parse_invoices(body, namespace, secret, deadline=deadline)
 
         request = _list_request("invoices", namespace, self._url + path, query)

@@ -2,9 +2,10 @@
 
 There is no page token, so the limit is raised until the server returns fewer invoices than it
 allows. A server may refuse a limit above its maximum with 400: then the limit is lowered, and
-finally omitted, and the refused limit is not requested again.
+finally omitted, and the refused limit is not requested again. The limit that was sufficient for a
+long list is the first one that is requested the next time.
 
-Threading: `_refused` changes by single assignments.
+Threading: `_refused` and `_sufficient` change by single assignments.
 """
 
 from typing import Final
@@ -31,10 +32,12 @@ class ListLimits:
 
     def __init__(self) -> None:
         self._refused = LAST_LIMIT + 1
+        self._sufficient: dict[str, int] = {}  # only larger ones than the first limit
 
-    def first(self) -> int:
+    def first(self, namespace: str) -> int:
         """Return the limit to begin with."""
-        return FIRST_LIMIT if self._refused > FIRST_LIMIT else self.smaller(FIRST_LIMIT)
+        wanted = self._sufficient.get(namespace, FIRST_LIMIT)
+        return wanted if wanted < self._refused else self.smaller(wanted)
 
     def larger(self, limit: int) -> int | None:
         """Return the next limit after one that was reached, or None if there is no larger one."""
@@ -52,3 +55,8 @@ class ListLimits:
     def note_refused(self, limit: int) -> None:
         """Note that this limit, and therefore every larger one, is refused."""
         self._refused = min(self._refused, limit)
+
+    def note_sufficient(self, namespace: str, limit: int) -> None:
+        """Note that a namespace has fewer invoices than this limit."""
+        if limit > FIRST_LIMIT:
+            self._sufficient[namespace] = limit

@@ -153,6 +153,11 @@ def parse_invoices(
     return InvoicesResponse(invoices, len(items))
 
 
+def count_invoices(body: object) -> int:
+    """Return the length of a list of invoices; raises `UnusableResponse` if it is not one."""
+    return len(_array(object_in(body), "invoices"))
+
+
 def _in_time(items: list[object], deadline: Deadline) -> Iterator[object]:
     """Yield the items, and free each of them in the list; raises `TimedOut` at the deadline."""
     for index, item in enumerate(items):

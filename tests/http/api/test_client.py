@@ -213,6 +213,38 @@ def test_a_list_is_requested_until_it_is_shorter_than_the_limit(
     check_requests(sandbox)
 
 
+def test_a_list_is_requested_with_the_limit_that_was_sufficient_before(
+    sandbox: Sandbox, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
+    sandbox.tenant = tenant_with(*numbered(4))
+    api.invoices("system", ample())
+
+    sandbox.tenant = tenant_with(*numbered(31))
+    assert len(api.invoices("system", ample())) == 31
+    assert len(api.invoices("system", ample())) == 31
+
+    assert limits_requested_from(sandbox) == [3, 30, 30, 300, 300]
+
+
+def test_a_list_is_complete_when_all_larger_limits_are_refused(
+    sandbox: Sandbox, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def strict(exchange: Exchange) -> None:
+        is_refused = (exchange.call.limit or 0) > 3
+        exchange.answer(failure(400, "limit too large") if is_refused else exchange.honest)
+
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
+    sandbox.tenant = tenant_with(*numbered(5))
+    sandbox.inject(Fault(strict))
+
+    assert len(api.invoices("system", ample())) == 3
+    assert len(api.invoices("system", ample())) == 3
+
+    # The first list was only counted, because there might have been a longer one.
+    assert limits_requested_from(sandbox) == [3, 30, 3, 3]
+
+
 def test_an_invoice_that_cannot_be_shown_counts_towards_the_limit(
     sandbox: Sandbox, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

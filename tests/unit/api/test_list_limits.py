@@ -8,7 +8,7 @@ from invoicefs.api.list_limits import FIRST_LIMIT, LAST_LIMIT, NO_LIMIT, ListLim
 def limits_requested(limits: ListLimits, largest: int, count: int) -> tuple[list[int], int]:
     """Return the limits requested from a server with `count` invoices, and how many it lists."""
     asked, best = [], 0
-    limit: int | None = limits.first()
+    limit: int | None = limits.first("system")
     while limit is not None:
         asked.append(limit)
         if limit > largest:
@@ -50,6 +50,25 @@ def test_a_refused_limit_is_not_requested_again(largest: int) -> None:
 
     assert len(asked) == 1
     assert asked[0] <= largest
+
+
+def test_a_long_list_begins_with_the_limit_that_was_sufficient() -> None:
+    limits = ListLimits()
+
+    limits.note_sufficient("long", 10_000)
+    limits.note_sufficient("short", 50)
+
+    assert limits.first("long") == 10_000
+    assert limits.first("short") == limits.first("other") == FIRST_LIMIT
+
+
+def test_a_sufficient_limit_is_not_requested_after_it_was_refused() -> None:
+    limits = ListLimits()
+    limits.note_sufficient("long", 10_000)
+
+    limits.note_refused(10_000)
+
+    assert limits.first("long") == 5000
 
 
 def test_limits_grow_up_to_the_largest_int32() -> None:
