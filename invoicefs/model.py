@@ -72,7 +72,8 @@ class Invoice:
         for shared in ("status", "currency", "period_start", "period_end"):
             object.__setattr__(self, shared, sys.intern(getattr(self, shared)))
         object.__setattr__(self, "file_name", names.file_name(self.name))
-        object.__setattr__(self, "inode", self._days() << _HASH_BITS | self._hash())
+        days = _days(self.period_start, self.period_end)
+        object.__setattr__(self, "inode", days << _HASH_BITS | self._hash())
 
     @property
     def key(self) -> str:
@@ -86,11 +87,6 @@ class Invoice:
     def version(self) -> str:
         """A digest that changes whenever the listing shows that the content may have changed."""
         return _version(self.status, self.active, self.amount, self.period_start, self.period_end)
-
-    def _days(self) -> int:
-        times_ns = map(parse_time_ns, (self.period_start, self.period_end))
-        period_ns = next((time_ns for time_ns in times_ns if time_ns is not None), 0)
-        return min(max(period_ns // NS_PER_S // _S_PER_DAY, 0), _MAX_DAYS)
 
     def _hash(self) -> int:
         return _inode_hash(self.namespace, self.name)
@@ -169,7 +165,7 @@ class Listing:
         by_name: dict[str, Invoice] = {}
         for invoice in invoices:
             other = by_name.setdefault(invoice.name, invoice)
-            if other != invoice:
+            if other is not invoice:
                 by_name[invoice.name] = min(other, invoice, key=_duplicate_rank)
         return cls(tuple(sorted(by_name.values(), key=Order.INODE.key)))
 
@@ -303,6 +299,13 @@ def _folder_of(namespace: str) -> str:
     return names.directory_name(namespace) or names.file_name(namespace)
 
 
+@lru_cache(4096)  # many invoices have the same periods
+def _days(*period: str) -> int:
+    """Return the days since 1970 of the first valid one of these times, else 0."""
+    period_ns = next((ns for ns in map(parse_time_ns, period) if ns is not None), 0)
+    return min(max(period_ns // NS_PER_S // _S_PER_DAY, 0), _MAX_DAYS)
+
+
 @lru_cache(4096)
 def _version(*fields: object) -> str:
     return _digest(*map(str, fields)).hex()[:16]
@@ -324,4 +327,6 @@ def _inode_hash(*parts: str) -> int:
 
 
 def _digest(*parts: str) -> bytes:
-    return hashlib.sha256(json.dumps(parts).encode()).digest()
+    # The same as json.dumps(parts), which takes twice as long.
+    text = f"[{', '.join(map(json.dumps, parts))}]"
+    return hashlib.sha256(text.encode()).digest()

@@ -25,6 +25,8 @@ _DNS_LABEL = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 def file_name(invoice: str) -> str:
     """Return the file name of an invoice: at most 255 bytes of UTF-8, unique for each name."""
     stem = _encode(invoice)
+    if len(stem) < _SHORTEST_CUT_BYTES // 4:  # a character has at most four bytes
+        return stem + SUFFIX
     # A short stem cannot be mistaken for a cut one, so the tilde is only encoded in long stems.
     is_long = len(_utf8(stem)) >= _SHORTEST_CUT_BYTES
     # `sub` would try a match at every character: long names took minutes (measured).
@@ -92,7 +94,11 @@ def can_be_namespace(name: str) -> bool:
 
 
 def _encode(name: str) -> str:
-    return _ENCODED.sub(lambda match: quote(_utf8(match[0]), safe=""), name)
+    return _ENCODED.sub(_percent_encoded, name)
+
+
+def _percent_encoded(match: re.Match[str]) -> str:
+    return quote(_utf8(match[0]), safe="")
 
 
 def _decode(encoded: str) -> str | None:

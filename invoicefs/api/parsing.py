@@ -44,7 +44,7 @@ MAX_LISTED_VALUES: Final = 4_000_000
 MAX_VALUES: Final = 1000
 """Maximum number of values in any other response."""
 
-_REPEATED = {"status", "currency", "period_start", "period_end"}
+_REPEATED = ("status", "currency", "period_start", "period_end")
 _UNIQUE = {"pdf", "invoices", "items"}
 _CENTS = re.compile(r"-?\d+", re.ASCII)
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
@@ -86,8 +86,8 @@ def _object_of(pairs: list[tuple[str, object]]) -> dict[str, object]:
             # The field that was requested must not occur twice, not even with the same value.
             if counts[name] > 1 and (name in _UNIQUE or fields[name] != value):
                 fields[name] = AMBIGUOUS
-    for name in _REPEATED & fields.keys():
-        text = fields[name]
+    for name in _REPEATED:
+        text = fields.get(name)
         if isinstance(text, str):
             fields[name] = sys.intern(text)
     return fields

@@ -240,6 +240,22 @@ def test_inodes_and_versions_are_the_same_in_every_process() -> None:
     assert elsewhere.stdout.split() == list(map(str, here))
 
 
+def test_inodes_and_versions_are_the_same_in_every_release() -> None:
+    """Backup programs know a file by its inode, and records know their content by its version."""
+    odd = replace(
+        AUGUST,
+        name='a"\\/\u00e9\U0001f600\ud800\n',
+        active=True,
+        status="paid",
+        amount="1",
+        period_start="2026-08-01T00:00:00Z",
+        period_end="2026-08-31T00:00:00Z",
+    )
+
+    assert (odd.inode, odd.version) == (5817140797188640130, "6d1bde2aaf93f95b")
+    assert namespace_inode("system") == 58979617662888
+
+
 # Versions
 
 VERSION_FIELDS = ("status", "active", "amount", "period_start", "period_end")
