@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# 2000 KiB per connection, the default of SQLite; that of diskcache is 32 MiB. Every thread that has
+# read or written a listing of 100 000 invoices would keep a copy of its 15 MB.
+_CACHE_SIZE = -2000
 _LOCK_TIMEOUT_S = 1.0  # after that the value is not cached, but nothing else fails
 # Earlier versions had two levels of folders, as diskcache has: see `_SafeDisk.store`.
 _VALUE_FILE = re.compile(r"(?:[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}|[0-9a-f]{32})\.val")
@@ -241,6 +244,7 @@ class DiskCache:
             timeout=_LOCK_TIMEOUT_S,
             disk=_SafeDisk,
             sqlite_mmap_size=0,  # a database that is truncated would end the process with SIGBUS
+            sqlite_cache_size=_CACHE_SIZE,
             **self._settings,
         )
         self.failure = None
