@@ -103,10 +103,11 @@ class Downloads:
 
         If the last PDF was evicted, the next one in sequence probably was, too.
         """
-        expires_at_once = invoice.active and self._active_ttl_s == 0
-        if expires_at_once or self.in_memory(invoice) is not None:
+        # Nearly always it is fresh, and each open asks this about several invoices.
+        if not self._was_last_evicted and self._is_fresh(invoice, self._records.get(invoice)):
             return False
-        return self._was_last_evicted or not self._is_fresh(invoice, self._records.get(invoice))
+        expires_at_once = invoice.active and self._active_ttl_s == 0
+        return not expires_at_once and self.in_memory(invoice) is None
 
     def expire_drafts(self, namespace: str) -> None:
         """Make the next open of each draft in a namespace download it, however fresh it is."""

@@ -123,7 +123,7 @@ class Pdfs:
 
     def is_wanted_ahead(self, invoice: Invoice) -> bool:
         """Return whether a download ahead could save the next open from waiting."""
-        return self.pinned(invoice.key) is None and self._downloads.is_wanted_ahead(invoice)
+        return self._downloads.is_wanted_ahead(invoice) and self.pinned(invoice.key) is None
 
     def downloaded_bytes(self, invoice: Invoice) -> int | None:
         """Return the size of the content that was downloaded last, or None."""

@@ -139,11 +139,14 @@ class _InvoiceSequence:
         return None if namespace is None else _Place(namespace, 0)
 
     def is_wanted(self, place: _Place) -> bool:
-        return self._is_wanted(self._invoice(place))
+        invoice = self._invoice(place)
+        return invoice is not None and self._is_wanted(invoice)
 
     def start(self, place: _Place) -> bool:
         invoice = self._invoice(place)
-        return self._start(invoice, self._tree.deadline(), lambda: self._is_wanted(invoice))
+        return invoice is not None and self._start(
+            invoice, self._tree.deadline(), lambda: self._is_wanted(invoice)
+        )
 
     def _nearest_with_invoices(self, namespace: str, step: int) -> str | None:
         """Return the next namespace in a direction that has invoices, or None.
@@ -162,8 +165,10 @@ class _InvoiceSequence:
             namespace = neighbour
         return None
 
-    def _invoice(self, place: _Place) -> Invoice:
-        return self._tree.listing(place.namespace).in_order(self._order)[place.position]
+    def _invoice(self, place: _Place) -> Invoice | None:
+        """Return the invoice at a place; None if a refreshed listing has become shorter."""
+        invoices = self._tree.listing(place.namespace).in_order(self._order)
+        return invoices[place.position] if place.position < len(invoices) else None
 
 
 class InvoicesAhead:

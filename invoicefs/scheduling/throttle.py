@@ -16,7 +16,6 @@ to 60 have been seen. So a limit is discovered by reaching it, and avoided from 
   enough requests were admitted to know the limit. Fewer slots alone do not help if responses are
   fast: two slots with 10 ms a request are two hundred requests a second. The pace delays requests
   and never makes one fail.
-
 - Slow requests of the background begin at even intervals, so that they also end one by one. When
   all slots are in use, a foreground request then waits for a fraction of a request's time, not for
   a whole one. Intervals that nobody would notice are left out.

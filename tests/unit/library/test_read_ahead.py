@@ -26,7 +26,8 @@ from invoicefs.errors import (
     UnusableResponse,
 )
 from invoicefs.library.library import Library
-from invoicefs.model import Invoice, namespace_inode
+from invoicefs.library.read_ahead import InvoicesAhead
+from invoicefs.model import Invoice, Listing, namespace_inode
 from invoicefs.settings import Fetch
 from tests.support.fake_tenant import FakeTenant, Gate, pdf_of
 from tests.support.idle import Idle
@@ -694,3 +695,37 @@ def test_at_most_a_window_after_two_neighbours_is_downloaded_and_once(
     assert set(downloads.values()) <= {1}
     assert once(opened).keys() <= downloads.keys()
     assert len(downloads.keys() - once(opened).keys()) <= neighbours * read_ahead
+
+
+# A listing that becomes shorter.
+
+
+class ShrinkingTree:
+    """A tree whose only listing loses its last invoice each time it is used."""
+
+    def __init__(self, invoices: Sequence[Invoice]) -> None:
+        self._invoices = list(invoices)
+
+    def listing(self, _namespace: str) -> Listing:
+        listing = Listing(tuple(self._invoices))
+        self._invoices = self._invoices[:-1]
+        return listing
+
+    def is_in_sequence(self, _namespace: str) -> bool:
+        return False
+
+    def neighbour(self, *_: object) -> None:
+        return None
+
+    def deadline(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize("count", range(3, 20))
+def test_a_listing_may_become_shorter_at_any_time(count: int) -> None:
+    tree: Any = ShrinkingTree(BY_PERIOD[:count])
+    ahead = InvoicesAhead(
+        tree, lambda *_: True, lambda _: True, lambda _: None, largest_window=READ_AHEAD
+    )
+    for invoice in BY_PERIOD[:4]:
+        ahead.visit(invoice)
