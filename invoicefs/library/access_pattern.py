@@ -122,10 +122,6 @@ class AccessPattern(Generic[Place]):
         next_window = access.next_window(self._largest_window)
         return next_window if is_needed and next_window > access.window else 0
 
-    def is_sequential(self, place: Place) -> bool:
-        """Return whether the last visit to a place was a step of a sequential access."""
-        return place in self._continued
-
     def _taken(self, place: Place) -> SequentialAccess[Place] | None:
         return self._continued.pop(place, None) or self._begun.pop(place, None)
 

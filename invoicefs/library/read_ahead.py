@@ -11,8 +11,8 @@ order of names (``rsync``, ``rclone``) are both tracked.
 
 No caller waits for read-ahead, and its failures are not raised.
 
-Threading: `_lock` guards the patterns and is not held during I/O. `_in_sequence` and `_is_at_root`
-change by single operations.
+Threading: `_lock` guards the patterns and is not held during I/O. `_came_from` and `_last` change
+by single operations.
 """
 
 import threading
@@ -29,6 +29,7 @@ from invoicefs.settings import Settings
 Start = Callable[[Invoice, Deadline, Callable[[], bool]], bool]
 """Starts a download in the background if a predicate still holds; see `Scheduler.start`."""
 
+_NOWHERE = ""  # no namespace has this name
 _MOST_EMPTY = 256  # consecutive namespaces without invoices
 
 
@@ -42,21 +43,20 @@ class Tree:
         self._listings = listings
         self._clock = clock
         self._timeout_s = settings.timeout_s
-        self._in_sequence: set[str] = set()
+        self._came_from: dict[str, str | None] = {}
 
-    def is_in_sequence(self, namespace: str) -> bool:
-        """Return whether a program has come to a namespace from the root or from the one before.
+    def note_step(self, namespace: str, came_from: str | None) -> None:
+        """Note from which namespace a program has come to another one; None is the root."""
+        self._came_from[namespace] = came_from
 
-        Then it will probably go on to the next one. A program that was given a namespace will not.
+    def is_in_sequence(self, namespace: str, order: Order) -> bool:
+        """Return whether a program has come to a namespace from the one before it in an order.
+
+        Then it will probably go on to the next one. Before the first one is the root. A program
+        that was given a namespace, or uses the other order, does not go on to the next one.
         """
-        return namespace in self._in_sequence
-
-    def note_sequence(self, namespace: str, *, is_in_sequence: bool) -> None:
-        """Note how a program has come to a namespace."""
-        if is_in_sequence:
-            self._in_sequence.add(namespace)
-        else:
-            self._in_sequence.discard(namespace)
+        before = self.neighbour(namespace, order, -1)
+        return namespace in self._came_from and self._came_from[namespace] == before
 
     def listing(self, namespace: str) -> Listing:
         """Return the last listing that this mount has requested, or an empty one."""
@@ -105,8 +105,8 @@ class _Place(NamedTuple):
 class _InvoiceSequence:
     """The `Sequence` of the invoices of a tree, whose requests are downloads.
 
-    It ends at a namespace that must be listed first, and goes on when that has been done. For a
-    program that has come to a namespace in another way, it ends with that namespace.
+    It ends at a namespace that must be listed first, and goes on when that has been done. It also
+    ends with a namespace to which the program did not come in this order.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class _InvoiceSequence:
     def after(self, place: _Place) -> _Place | None:
         if place.position + 1 < len(self._tree.listing(place.namespace).invoices):
             return _Place(place.namespace, place.position + 1)
-        if not self._tree.is_in_sequence(place.namespace):
+        if not self._tree.is_in_sequence(place.namespace, self._order):
             return None
         namespace = self._nearest_with_invoices(place.namespace, 1)
         return None if namespace is None else _Place(namespace, 0)
@@ -219,11 +219,11 @@ class ListingsAhead:
         self._patterns = [
             AccessPattern(_NamespaceSequence(tree, order), largest_window) for order in Order
         ]
-        self._is_at_root = False
+        self._last: str | None = _NOWHERE
 
     def visit_root(self) -> None:
         """Note a visit to the root."""
-        self._is_at_root = True
+        self._last = None
 
     def visit(self, namespace: str) -> None:
         """Note a visit to the directory of a namespace, and start listings ahead of it."""
@@ -232,6 +232,6 @@ class ListingsAhead:
         with self._lock:
             for pattern in self._patterns:
                 pattern.visit(namespace)
-            is_next = any(pattern.is_sequential(namespace) for pattern in self._patterns)
-            self._tree.note_sequence(namespace, is_in_sequence=self._is_at_root or is_next)
-            self._is_at_root = False
+            if namespace != self._last:
+                self._tree.note_step(namespace, self._last)
+                self._last = namespace

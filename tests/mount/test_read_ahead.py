@@ -35,7 +35,7 @@ COUNT = 60
 
 def invoices(count: int = COUNT, size_bytes: int = 1000) -> list[SampleInvoice]:
     """Invoices that are neighbours by period, but far apart by name."""
-    names = [f"invoice-{number * 7 % 101:02}" for number in range(count)]
+    names = [f"invoice-{number * 7 % 211:03}" for number in range(count)]
     return [invoice(number, size_bytes + number, name) for number, name in enumerate(names)]
 
 
@@ -344,17 +344,14 @@ def test_an_aborted_copy_wastes_at_most_one_read_ahead_window(
 
 
 @pytest.mark.promise(
-    "If the API has a rate limit, a copy slows down instead of failing: of 100 new invoices at"
+    "If the API has a rate limit, a copy slows down instead of failing: of 200 new invoices at"
     " 20 requests a second, at most one request in 20 is refused."
 )
-@pytest.mark.parametrize("retry_after", [True, False], ids=["with Retry-After", "without"])
-def test_a_copy_keeps_within_a_rate_limit(
-    sandbox: Sandbox, mounts: Mounts, copy: Path, retry_after: bool
-) -> None:
-    sandbox.tenant = tenant(*invoices(100))
+def test_a_copy_keeps_within_a_rate_limit(sandbox: Sandbox, mounts: Mounts, copy: Path) -> None:
+    sandbox.tenant = tenant(*invoices(200))
     sandbox.latency_s = 0.05
     mount = mounts.mount()
-    sandbox.throttle(RateLimit(per_second=20, burst=5, retry_after=retry_after))
+    sandbox.throttle(RateLimit(per_second=20, burst=5))
     copy_namespace(mount, cp, copy).good()
     assert in_folder(copy) == contents(sandbox.tenant)
     assert set(downloads(sandbox).values()) == {1}
