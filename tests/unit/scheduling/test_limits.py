@@ -225,9 +225,11 @@ def test_others_wait_for_a_fraction_of_a_request_while_slow_requests_use_all_slo
     for number in range(COUNT):
         stage.start(f"file {number}", slow, timeout_s=1000)
     threading.Thread(target=read_all).start()
+    in_flight: list[int] = []
     for _ in range(int(6 * latency_s / step_s)):
         stage.pass_time(step_s)
-    assert stage.scheduler.load().running == 8
+        in_flight.append(stage.scheduler.load().running)
+    assert max(in_flight) == 8
     took_s: list[float] = []
     for number in range(5):
         began_s = stage.clock.monotonic_s()
