@@ -29,7 +29,8 @@ _SETTLED_COPIES = 16  # after these, the copy is known to be sequential
 
 def archive(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure the first ``cp -r`` of the archive, and a second one."""
-    with stage.mounted(filesystem) as mount, stage.new_folder() as copies:
+    copies = stage.new_folder()
+    with stage.mounted(filesystem) as mount:
         stage.server.forget_requests()
         cold_s = _copy(rows.COLD_CP, stage, mount, copies / "cold")
         cold = {
@@ -52,7 +53,8 @@ def archive_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
 
 def archive_by_rsync(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure the first ``rsync -a`` of the archive."""
-    with stage.mounted(filesystem) as mount, stage.new_folder() as copy:
+    copy = stage.new_folder()
+    with stage.mounted(filesystem) as mount:
         argv = ("rsync", "-a", f"{mount.path / ARCHIVE}/", copy)
         cold_s = stage.timed(rows.COLD_RSYNC, mount, *argv)
         check_copy(copy, ARCHIVE)
@@ -61,10 +63,10 @@ def archive_by_rsync(filesystem: Filesystem, stage: Stage) -> Values:
 
 def fast_api(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure the archive where the CPU decides, and the CPU time of a download."""
+    copies = stage.new_folder()
     with (
         stage.server.latency(SHORT_LATENCY_S),
         stage.mounted(filesystem) as mount,
-        stage.new_folder() as copies,
     ):
         before_s = mount.cpu_s
         cold_s = _copy(rows.COLD_CP_5MS, stage, mount, copies / "cold")
@@ -80,10 +82,10 @@ def fast_api_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
 
 def small_namespaces(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure a copy of a whole mount that has many small namespaces."""
+    copies = stage.new_folder()
     with (
         running_server(LATENCY_S, "small-namespaces") as server,
         stage.mounted(filesystem, server.addresses) as mount,
-        stage.new_folder() as copies,
     ):
         argv = ("cp", "-r", mount.path, copies / "cold")
         cold_s = stage.timed(rows.COLD_CP_SMALL, mount, *argv)
@@ -100,10 +102,10 @@ def small_namespaces_by_pipeline(pipeline: Pipeline, stage: Stage) -> Values:
 
 def over_tls(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure the archive over TLS and a long line."""
+    copies = stage.new_folder()
     with (
         _long_line(stage) as addresses,
         stage.mounted(filesystem, addresses) as mount,
-        stage.new_folder() as copies,
     ):
         return {rows.COLD_CP_TLS: _copy(rows.COLD_CP_TLS, stage, mount, copies / "cold")}
 
@@ -136,27 +138,25 @@ def elsewhere(
 @contextmanager
 def _copying(stage: Stage, mount: Mounted) -> Iterator[None]:
     """Copy a large namespace, from when the copy is well under way; fail if it ends too early."""
-    with stage.new_folder() as copies:
-        copy = copies / "cold"
-        with started("cp", "-r", mount.path / LARGE, copy) as copying:
-            eventually(lambda: copy.exists() and len(list(copy.iterdir())) >= _SETTLED_COPIES)
-            yield
-            assert not copying.has_ended, "the copy ended too early"
+    copy = stage.new_folder() / "cold"
+    with started("cp", "-r", mount.path / LARGE, copy) as copying:
+        eventually(lambda: copy.exists() and len(list(copy.iterdir())) >= _SETTLED_COPIES)
+        yield
+        assert not copying.has_ended, "the copy ended too early"
 
 
 @contextmanager
 def _long_line(stage: Stage) -> Iterator[Addresses]:
     """Serve the archive over TLS, behind a line whose round trip takes `LATENCY_S`."""
-    with stage.new_folder() as folder:
-        authority = Authority(folder / "authority")
-        pem = authority.issue("server", hosts=["IP:127.0.0.1"]).pem()
-        with running_server(0, "archive", pem) as server:
-            port = urlsplit(server.addresses.api_url).port
-            assert port is not None
-            with running_proxy(port, LATENCY_S / 2) as proxy_port:
-                url = f"https://127.0.0.1:{proxy_port}"
-                bundle = str(authority.certificate)
-                yield replace(server.addresses, api_url=url, ca_bundle=bundle)
+    authority = Authority(stage.new_folder() / "authority")
+    pem = authority.issue("server", hosts=["IP:127.0.0.1"]).pem()
+    with running_server(0, "archive", pem) as server:
+        port = urlsplit(server.addresses.api_url).port
+        assert port is not None
+        with running_proxy(port, LATENCY_S / 2) as proxy_port:
+            url = f"https://127.0.0.1:{proxy_port}"
+            bundle = str(authority.certificate)
+            yield replace(server.addresses, api_url=url, ca_bundle=bundle)
 
 
 def _copy(row: str, stage: Stage, mount: Mounted, copy: Path) -> float:

@@ -63,7 +63,8 @@ def _listed(
 
 def listing_with_stat(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure programs that stat each of 100 000 files, none of which has been downloaded."""
-    with stage.mounted(filesystem) as mount, stage.new_folder() as folder:
+    folder = stage.new_folder()
+    with stage.mounted(filesystem) as mount:
         _list(stage, mount, "", CROWDED)
         before_bytes = mount.memory_bytes
         source, copy = mount.path / HUNDRED_THOUSAND, folder / "copy"

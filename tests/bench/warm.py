@@ -26,7 +26,8 @@ _WAIT_S = 4.0
 
 def small_accesses(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure opens and stats of downloaded files."""
-    with stage.server.latency(0), stage.mounted(filesystem) as mount, stage.new_folder() as copy:
+    copy = stage.new_folder()
+    with stage.server.latency(0), stage.mounted(filesystem) as mount:
         stage.timed("", mount, "cp", "-r", mount.path / ARCHIVE, copy)
         fresh_s = stage.reading(rows.FRESH_READ, mount, "fresh", LARGE)
         return {
@@ -47,7 +48,8 @@ def _stats(filesystem: Filesystem, stage: Stage, mount: Mounted) -> Values:
 
 def large_copies(filesystem: Filesystem, stage: Stage) -> Values:
     """Measure copies of a large archive after the first one."""
-    with stage.server.latency(0), stage.mounted(filesystem) as mount, stage.new_folder() as copies:
+    copies = stage.new_folder()
+    with stage.server.latency(0), stage.mounted(filesystem) as mount:
         _copy(stage, mount, "", copies / "first")
         paths = [copies / str(number) for number in range(_COPIES)]
         return {rows.LARGE_CP: median(_copy(stage, mount, rows.LARGE_CP, path) for path in paths)}
