@@ -72,11 +72,20 @@ class Job:
             return True
         return False
 
-    def begin_attempt(self, now_s: float) -> None:
-        """Note that an attempt begins."""
+    def begin_attempt(self, now_s: float, timeout_s: float) -> None:
+        """Note that an attempt begins; in the background it has the whole timeout from now on.
+
+        Otherwise one that was queued for long would end soon, whoever has come to wait for it.
+        """
         self.attempts += 1
         self.attempt_began_s = now_s
         self.attempt_deadline_s = self.deadline.at_s
+        if self.priority is Priority.BACKGROUND:
+            self.attempt_deadline_s = max(self.attempt_deadline_s, now_s + timeout_s)
+
+    def has_later_caller(self, now_s: float) -> bool:
+        """Return whether the attempt has reached its deadline, and a caller has a later one."""
+        return self.callers > 0 and self.attempt_deadline_s <= now_s < self.deadline.at_s
 
     def attempt(self) -> Outcome:
         """Make the request; called without the lock."""

@@ -19,7 +19,8 @@ Invariants:
    is several FUSE calls, and each would wait again (measured: 40 s with the API down). A failure
    of a background job only applies to foreground callers if the API has refused the request itself.
 6. No caller waits beyond its deadline, and no request begins after the deadline of its job, which
-   is the latest of its callers' deadlines.
+   is the latest of its callers' deadlines. A caller that joins a request does not inherit its
+   deadline: if it ends by that, it is made again as long as a caller has time left.
 
 Threading: one lock guards every field of `Scheduler` and `Job`; it is never held during a request.
 `_work` wakes workers, `_done` wakes callers; both are conditions on that lock. A worker that has
@@ -82,6 +83,7 @@ class Scheduler:
         on_worker_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._parallel = settings.parallel
+        self._timeout_s = settings.timeout_s
         self._on_worker_end = on_worker_end
         self._clock = clock
         self._jitter = jitter
@@ -239,7 +241,7 @@ class Scheduler:
                 self._queue.remove(job)
                 self._running.append(job)
                 self._limits.begin(job, now_s)
-                job.begin_attempt(now_s)
+                job.begin_attempt(now_s, self._timeout_s)
                 return job
         return None
 
@@ -270,6 +272,8 @@ class Scheduler:
             job.not_before_s = now_s + self._backoff_s(job, error)
             self._queue.append(job)
             self._fail_hopeless_jobs(now_s)
+        elif isinstance(error, TimedOut) and job.has_later_caller(now_s):
+            self._queue.append(job)
         elif isinstance(error, CredentialRenewed) and job.renewals < MAX_RENEWALS:
             job.renewals += 1
             self._queue.append(job)

@@ -27,7 +27,7 @@ from invoicefs.errors import (
 )
 from invoicefs.scheduling.failures import FAILURE_MEMORY_S
 from invoicefs.scheduling.scheduler import IDLE_WORKER_S
-from tests.support.scheduler_stage import HANG_S, MAX_WAIT_S, SetStage, Stage
+from tests.support.scheduler_stage import HANG_S, MAX_WAIT_S, TIMEOUT_S, SetStage, Stage
 
 A_MOMENT_S = 0.25
 A_WHILE_S = 10.0  # a deadline for what should happen at once
@@ -485,6 +485,58 @@ def test_joining_does_not_prolong_a_running_request(stage: Stage) -> None:
     stage.settle()
 
     assert [given.at_s for given in call.deadlines] == [deadline.at_s]
+
+
+def test_a_request_that_ends_by_the_deadline_of_an_earlier_caller_is_made_again(
+    stage: Stage,
+) -> None:
+    call = stage.blocked_call(TimedOut("at the deadline"), "content")
+    impatient = stage.caller("a", call, timeout_s=10.0)
+    call.until_begun()
+    patient = stage.caller("a", call, timeout_s=25.0)
+    stage.settle()
+    stage.pass_time(10.0)
+
+    call.release_one()
+    call.until_begun().release_one()
+
+    assert isinstance(impatient.exception(HANG_S), TimedOut)
+    assert patient.result(HANG_S) == "content"
+    assert call.attempts == 2
+
+
+@pytest.mark.parametrize("callers", [0, 1])
+def test_a_request_that_ends_by_the_deadline_of_its_last_caller_is_not_made_again(
+    stage: Stage, callers: int
+) -> None:
+    call = stage.blocked_call(TimedOut("at the deadline"))
+    for _ in range(callers):
+        stage.caller("a", call, timeout_s=10.0)
+    stage.start("a", call, timeout_s=10.0)
+    call.until_begun()
+    stage.pass_time(TIMEOUT_S)
+
+    call.release_all()
+
+    stage.settle()
+    assert call.attempts == 1
+
+
+def test_a_request_of_the_background_has_the_whole_timeout_from_its_begin(
+    set_stage: SetStage,
+) -> None:
+    stage = set_stage(parallel=2)
+    first, second = stage.blocked_call(), stage.call()
+    stage.start("first", first)
+    stage.start("second", second)
+    stage.settle()
+    stage.pass_time(TIMEOUT_S - 1.0)
+    begins = Deadline.after(TIMEOUT_S, stage.clock)
+
+    first.release_one()
+
+    second.until_begun()
+    assert [given.at_s for given in second.deadlines] == [begins.at_s]
 
 
 def test_retries_have_the_deadline_of_callers_that_joined(stage: Stage) -> None:
