@@ -30,6 +30,7 @@ Start = Callable[[Invoice, Deadline, Callable[[], bool]], bool]
 """Starts a download in the background if a predicate still holds; see `Scheduler.start`."""
 
 _NOWHERE = ""  # no namespace has this name
+_STEPS = 2  # that make a sequence of namespaces
 _MOST_EMPTY = 256  # consecutive namespaces without invoices
 
 
@@ -50,13 +51,21 @@ class Tree:
         self._came_from[namespace] = came_from
 
     def is_in_sequence(self, namespace: str, order: Order) -> bool:
-        """Return whether a program has come to a namespace from the one before it in an order.
+        """Return whether a program has come to a namespace through the two before it in an order.
 
         Then it will probably go on to the next one. Before the first one is the root. A program
-        that was given a namespace, or uses the other order, does not go on to the next one.
+        that was given a namespace, or uses the other order, does not go on to the next one. In
+        the other order, a single step may be one by chance.
         """
-        before = self.neighbour(namespace, order, -1)
-        return namespace in self._came_from and self._came_from[namespace] == before
+        here: str | None = namespace
+        for _ in range(_STEPS):
+            if here is None:
+                break
+            before = self.neighbour(here, order, -1)
+            if self._came_from.get(here, _NOWHERE) != before:
+                return False
+            here = before
+        return True
 
     def listing(self, namespace: str) -> Listing:
         """Return the last listing that this mount has requested, or an empty one."""
