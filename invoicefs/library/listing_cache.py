@@ -113,6 +113,10 @@ class ListingCache:
         """Return the last list of namespaces, empty if there is none."""
         if self._namespaces is None:
             self._disk.run(self._load_namespaces)
+        return self.namespaces_in_memory()
+
+    def namespaces_in_memory(self) -> NamespaceSnapshot:
+        """Return the last list of namespaces that is in memory; never uses the store."""
         return self._namespaces or NO_NAMESPACES
 
     def reread_namespaces(self) -> NamespaceSnapshot:

@@ -63,7 +63,7 @@ class Namespaces:
     @property
     def count(self) -> int:
         """The number of namespaces in the last list, or chosen by the settings; no request."""
-        return len(self._shown.by_directory)
+        return len((self._chosen or self._cache.namespaces()).by_directory)
 
     def all(self, deadline: Deadline) -> tuple[str, ...]:
         """Return the namespaces that the mount shows."""
@@ -103,17 +103,14 @@ class Namespaces:
         return self._cache.namespaces().by_directory.get(directory)
 
     def neighbour(self, namespace: str, order: Order, step: int) -> str | None:
-        """Return the namespace that many steps after one in the last list, or None; no request."""
-        return self._shown.neighbour(namespace, order, step)
+        """Return the namespace that many steps after one in the last list, or None; memory only."""
+        shown = self._chosen or self._cache.namespaces_in_memory()
+        return shown.neighbour(namespace, order, step)
 
     def refresh(self, deadline: Deadline) -> None:
         """List the namespaces now, unless the settings name them."""
         if not self._chosen:
             self._request(self._last(), deadline)
-
-    @property
-    def _shown(self) -> NamespaceSnapshot:
-        return self._chosen or self._cache.namespaces()
 
     def _unlisted(self, directory: str, deadline: Deadline) -> str:
         """Find a namespace in a fresh list; if listing is forbidden, accept the name."""

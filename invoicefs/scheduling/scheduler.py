@@ -110,8 +110,9 @@ class Scheduler:
     ) -> T:
         """Return the result of `call`, or that of a job that has the same key.
 
-        Raises the error of the request, a remembered failure, `TimedOut` at the deadline, or
-        `CallerKilled`; a request in flight then goes on, for the next caller.
+        An urgent request goes before others that wait. Raises the error of the request, a
+        remembered failure, `TimedOut` at the deadline, or `CallerKilled`; a request in flight then
+        goes on, for the next caller.
         """
         new = Job(key, kind, call, deadline, Priority.FOREGROUND, is_urgent)
         with self._lock:

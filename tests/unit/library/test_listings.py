@@ -21,7 +21,8 @@ from invoicefs.errors import (
 from invoicefs.library.listing_cache import ListingCache
 from invoicefs.library.listings import Listings
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S, Namespaces
-from invoicefs.model import Invoice, Listing, Record
+from invoicefs.model import Invoice, Listing, Order, Record
+from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
 from tests.support.fake_tenant import FakeTenant
 from tests.support.memory_store import MemoryStore
@@ -212,6 +213,21 @@ def test_a_listing_that_arrives_before_the_request_is_queued_is_used(
     monkeypatch.setattr(Scheduler, "fetch", late)
     lists.use(call)
     assert len(tenant.take_requests()) == 1
+
+
+def test_the_order_of_namespaces_never_waits_for_the_disk(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read-ahead looks for the next namespace while it has a lock."""
+    before, listed = mount(), mount()
+    listed.namespaces()
+
+    def hang(*_: object) -> None:
+        pytest.fail("the disk is used")
+
+    monkeypatch.setattr(DiskThreads, "run", hang)
+    assert before.by_directory.neighbour("empty", Order.NAME, 1) is None
+    assert listed.by_directory.neighbour("empty", Order.NAME, 1) == "system"
 
 
 def test_a_slow_listing_does_not_block_others(mount: Mount, tenant: FakeTenant) -> None:
