@@ -5,7 +5,7 @@ API comes from `first_request`.
 """
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 from invoicefs.clock import Clock, SystemClock
@@ -27,7 +27,7 @@ from invoicefs.mount.first_request import ApiWithFirstRequest
 from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
-from invoicefs.store.store import open_store, store_folder
+from invoicefs.store.store import Store, open_store, store_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,41 +72,23 @@ def serve_tenant(
 
     Raises exceptions of `errors` if mounting fails; then no new store is left.
     """
-    new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
-
-    def on_ready() -> None:
-        new_store.keep()
-        events.on_ready()
-
-    try:
-        _serve(settings, credentials, place, early, Events(on_ready, events.on_end), failures, warn)
-    finally:
-        new_store.remove_if_new()
-
-
-def _serve(
-    settings: Settings,
-    credentials: Credentials,
-    place: Place,
-    early: EarlyParts,
-    events: Events,
-    failures: RecentFailures,
-    warn: Warn,
-) -> None:
     return_large_blocks()
     clock = SystemClock()
-    folder = store_folder(settings.cache_dir, settings.url)
-    store = open_store(folder, settings.cache_size_bytes, clock)
-    if store.failure:
-        warn(
-            f"The cache {folder} cannot be used now: {store.failure}. "
-            "Invoices are downloaded each time they are opened."
-        )
-    disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
-    access = Access(store, disk, credentials.current_identity)
-    early.api.note_access_with(access.note)
-    scheduler = Scheduler(settings, clock, on_worker_end=store.close)
-    with closing(store), closing(disk), closing(scheduler):
+    with ExitStack() as stack:
+        new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
+        stack.callback(new_store.remove_if_new)
+
+        def on_ready() -> None:
+            new_store.keep()
+            events.on_ready()
+
+        store = stack.enter_context(closing(_opened_store(settings, clock, warn)))
+        disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
+        stack.callback(disk.close)
+        access = Access(store, disk, credentials.current_identity)
+        early.api.note_access_with(access.note)
+        scheduler = Scheduler(settings, clock, on_worker_end=store.close)
+        stack.callback(scheduler.close)
         library = Library(
             early.api,
             store,
@@ -130,8 +112,20 @@ def _serve(
             mount_point=place.real_path,
             credential=credentials.description,
         )
-        with closing(ControlSocket(server.respond)) as control:
-            _serve_library(library, control, settings, place, early.stat_helper, clock, events)
+        control = stack.enter_context(closing(ControlSocket(server.respond)))
+        own_events = Events(on_ready, events.on_end)
+        _serve_library(library, control, settings, place, early.stat_helper, clock, own_events)
+
+
+def _opened_store(settings: Settings, clock: Clock, warn: Warn) -> Store:
+    folder = store_folder(settings.cache_dir, settings.url)
+    store = open_store(folder, settings.cache_size_bytes, clock)
+    if store.failure:
+        warn(
+            f"The cache {folder} cannot be used now: {store.failure}. "
+            "Invoices are downloaded each time they are opened."
+        )
+    return store
 
 
 def _serve_library(
