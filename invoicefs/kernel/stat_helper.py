@@ -25,6 +25,7 @@ from typing import Final
 
 from invoicefs.kernel import stat_program
 from invoicefs.kernel.stat_program import NO_DEVICE, NUMBER, REPLY
+from invoicefs.names import path_bytes
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,7 @@ class StatHelper:
         number = next(self._numbers)
         stat = self._waiting[number] = _Stat()
         try:
-            encoded = path.encode("utf-8", "surrogateescape")
-            self._channel.send(NUMBER.pack(number) + self._mount_point + encoded)
+            self._channel.send(NUMBER.pack(number) + self._mount_point + path_bytes(path))
             stat.is_over.wait(STAT_TIMEOUT_S)
         except OSError:
             pass  # the helper process was killed, or the path is too long to exist
