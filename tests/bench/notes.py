@@ -7,9 +7,9 @@ EXPLANATION = f"""\
 Medians of alternating rounds; the archive has {COUNTS[ARCHIVE]} invoices of \
 {PDF_BYTES // 1000} kB, and each request has a latency of {LATENCY_S * 1000:.0f} ms. `6.3x` \
 is 6.3 times what invoicefs takes: more than 1x is in favour of invoicefs. Numbers without x \
-or a unit are counts, or the ratio of two rows. `limit` is the other way round: `1.5x` there is \
-1.5 times the limit n*l/p, where n requests of latency l are made and p = {PARALLEL} are always in \
-flight, or 1.5 times the latency of one request."""
+or a unit are counts, or the ratio of two rows. The \
+column `limit` is the reverse: `1.5x` means that invoicefs takes 1.5 times as long as is possible \
+with {PARALLEL} requests in flight at all times, or 1.5 times as long as a single request."""
 NOTES = (
     "The pipelines are `curl | jq -r .pdf | base64 -d` for each name that `curl | jq` lists. All "
     "filesystems but invoicefs and fsspec.fuse get plain files from a server of the same latency.",
