@@ -28,6 +28,9 @@ BLOCK_BYTES = 512  # the unit of st_blocks, see stat(2)
 ROOT_INODE = 1  # FUSE_ROOT_ID
 _PDF_MARGIN_BYTES = 1024
 
+MAX_EARLIER: Final = 32
+"""Maximum number of earlier contents in a record: a month of a draft that changes daily."""
+
 _HASH_BITS = 48
 _MAX_DAYS = (1 << (64 - _HASH_BITS)) - 1  # the year 2149
 _S_PER_DAY = 86_400
@@ -115,10 +118,23 @@ class StoredContent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The mtime of an invoice and, once downloaded, facts about its content; kept for ever."""
+    """The mtime of an invoice and, once downloaded, facts about its content; kept for ever.
 
-    mtime_ns: int
+    Before a download, `mtime_ns` is None if the mtime follows the period. `earlier` has the SHA-256
+    of previous contents, the latest first. `not_found` is the version of the invoice for which the
+    API had no PDF at the last request, or empty.
+    """
+
+    mtime_ns: int | None
     content: StoredContent | None = None
+    earlier: tuple[str, ...] = ()
+    not_found: str = ""
+
+    def succeeded_by(self, content: StoredContent, mtime_ns: int) -> "Record":
+        """Return the record of content that was downloaded after that of this one."""
+        before = self.content.sha256 if self.content else content.sha256
+        digests = [digest for digest in (before, *self.earlier) if digest != content.sha256]
+        return Record(mtime_ns, content, tuple(digests[:MAX_EARLIER]))
 
 
 class AccessKey(NamedTuple):

@@ -19,12 +19,12 @@ import threading
 from collections.abc import Callable
 
 from invoicefs.clock import NS_PER_S, Clock, Deadline
-from invoicefs.errors import CacheHangs, Denied, InvoicefsError, NoResponse
+from invoicefs.errors import CacheHangs, Denied, InvoicefsError, NoResponse, NotFound
 from invoicefs.library.access import PDF, Access
 from invoicefs.library.freshness import Freshness, freshness
 from invoicefs.library.memory_cache import MemoryCache
 from invoicefs.library.ports import Api, Store
-from invoicefs.library.record_cache import RecordCache
+from invoicefs.library.record_cache import RecordCache, mtime_of
 from invoicefs.model import Content, Invoice, Record, StoredContent
 from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
@@ -244,7 +244,11 @@ class Downloads:
         """Download and save, even if there is cached content; uses the store."""
         has_changed = self.freshness(invoice, self._records.get(invoice)) is Freshness.CHANGED
         bypass_caches = bypass_caches or invoice.active or has_changed
-        pdf = self._api.invoice_pdf(invoice, deadline, bypass_caches=bypass_caches)
+        try:
+            pdf = self._api.invoice_pdf(invoice, deadline, bypass_caches=bypass_caches)
+        except NotFound:
+            self._records.note_not_found(invoice)
+            raise
         content = Content(self._record_of(invoice, pdf), pdf)
         if is_ahead:
             # An open discards it again, so it is put here before an open can find it in the store.
@@ -262,10 +266,10 @@ class Downloads:
         now_ns = self._clock.wall_ns()
         facts = StoredContent(len(pdf), hashlib.sha256(pdf).hexdigest(), invoice.version, now_ns)
         before = self._records.reread(invoice)
-        mtime_ns = before.mtime_ns
+        mtime_ns = mtime_of(invoice, before)
         if before.content is not None and before.content.sha256 != facts.sha256:
             mtime_ns = max(now_ns, mtime_ns + NS_PER_S)
-        return Record(mtime_ns, facts)
+        return before.succeeded_by(facts, mtime_ns)
 
     def _fresh_from_store(self, invoice: Invoice) -> Content | None:
         record = self._records.get(invoice)

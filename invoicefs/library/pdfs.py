@@ -22,7 +22,7 @@ from invoicefs.library.downloads import Downloads
 from invoicefs.library.freshness import Freshness
 from invoicefs.library.pins import Pins
 from invoicefs.library.ports import Store
-from invoicefs.library.record_cache import RecordCache
+from invoicefs.library.record_cache import RecordCache, mtime_of
 from invoicefs.model import BLOCK_BYTES, Attributes, Invoice, Listing, OpenContent, Record
 from invoicefs.scheduling.disk_threads import DiskThreads
 
@@ -92,7 +92,7 @@ class Pdfs:
         known_bytes = shown.size_bytes or 0
         attributes = Attributes(
             inode=invoice.inode,
-            mtime_ns=_mtime_ns(invoice, shown.record),
+            mtime_ns=mtime_of(invoice, shown.record),
             # A mount with a larger limit may have stored more than this one allows.
             size_bytes=known_bytes if is_exact else max(known_bytes, self._max_pdf_size_bytes),
             blocks=-(-known_bytes // BLOCK_BYTES) if is_exact else 0,
@@ -105,7 +105,7 @@ class Pdfs:
 
     def mtime_ns(self, invoice: Invoice) -> int:
         """Return the mtime that ``stat`` shows."""
-        return _mtime_ns(invoice, self._shown(invoice).record)
+        return mtime_of(invoice, self._shown(invoice).record)
 
     def sha256(self, invoice: Invoice) -> str | None:
         """Return the SHA-256, in hex, of content that is not stale, or None."""
@@ -217,7 +217,3 @@ class Pdfs:
         if shown.freshness is not Freshness.FRESH:
             return False
         return not invoice.active or self._downloads.in_memory(invoice) is not None
-
-
-def _mtime_ns(invoice: Invoice, record: Record | None) -> int:
-    return record.mtime_ns if record else invoice.natural_mtime_ns or 0

@@ -67,6 +67,9 @@ class Store(Protocol):
     def records(self, invoices: Collection[Invoice]) -> dict[Invoice, Record]:
         """Return the records of those invoices that have one."""
 
+    def save_records(self, records: Mapping[Invoice, Record]) -> None:
+        """Replace the records of these invoices."""
+
     def add_records(self, records: Mapping[Invoice, Record]) -> None:
         """Save the records of those invoices that have none yet."""
 

@@ -6,6 +6,7 @@ key is ignored, and so is one that a future version seals in another way. Pure f
 
 import hashlib
 import json
+from dataclasses import replace
 
 from invoicefs.model import Invoice, Listing, Record, StoredContent
 
@@ -60,18 +61,24 @@ def listing_from(namespace: str, value: object) -> Listing | None:
 
 
 def record_fields(record: Record) -> list[object]:
-    """Return the JSON value of a record."""
+    """Return the JSON value of a record; its last field is an object, and usually left out."""
     fields: list[object] = [record.mtime_ns]
     if record.content is not None:
         facts = record.content
         fields += [facts.size_bytes, facts.sha256, facts.version, facts.fetched_ns]
+    if record.earlier or record.not_found:
+        fields.append({"earlier": record.earlier, "not_found": record.not_found})
     return fields
 
 
 def record_from(value: object) -> Record | None:
     """Return the record that a JSON value represents, or None."""
     match value:
-        case [int(mtime_ns)]:
+        case [*facts, {"earlier": [*earlier], "not_found": str(not_found)}]:
+            record = record_from(facts)
+            digests = tuple(digest for digest in earlier if isinstance(digest, str))
+            return record and replace(record, earlier=digests, not_found=not_found)
+        case [int() | None as mtime_ns]:
             return Record(mtime_ns)
         case [int(mtime_ns), int(size), str(sha256), str(version), int(fetched_ns)] if size > 0:
             return Record(mtime_ns, StoredContent(size, sha256, version, fetched_ns))

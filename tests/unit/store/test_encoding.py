@@ -46,6 +46,7 @@ shaped = st.one_of(
     values,
     st.lists(fields, max_size=6),
     st.tuples(numbers, numbers, texts, texts, numbers).map(list),
+    st.tuples(fields, st.fixed_dictionaries({"earlier": values, "not_found": fields})).map(list),
     st.lists(st.one_of(st.lists(texts, min_size=7, max_size=7), st.lists(fields, max_size=8))),
     st.lists(st.tuples(texts, st.booleans(), texts, texts, texts, texts, texts).map(list)),
 )
@@ -136,8 +137,9 @@ def test_any_value_decodes_to_a_valid_record_or_none(value: object) -> None:
 
     assert isinstance(record, Record | None)
     if record is not None:
-        assert isinstance(record.mtime_ns, int)
+        assert isinstance(record.mtime_ns, int | None)
     if record is not None and record.content is not None:
+        assert isinstance(record.mtime_ns, int)
         assert record.content.size_bytes > 0
         assert isinstance(record.content.fetched_ns, int)
 
@@ -149,7 +151,12 @@ def test_listing_survives_encoding(listing: Listing) -> None:
 
 
 @unhurried
-@given(st.builds(Record, numbers, st.one_of(st.none(), contents)))
+@given(
+    st.one_of(
+        st.builds(Record, st.one_of(st.none(), numbers), not_found=texts),
+        st.builds(Record, numbers, contents, st.lists(texts, max_size=3).map(tuple), texts),
+    )
+)
 def test_record_survives_encoding(record: Record) -> None:
     assert record_from(unsealed(KEY, sealed(KEY, record_fields(record)))) == record
 
