@@ -24,6 +24,7 @@ from invoicefs.library.directories import (
     path_parts,
 )
 from invoicefs.library.downloads import Downloads
+from invoicefs.library.inventory import Inventory
 from invoicefs.library.listing_cache import ListingCache
 from invoicefs.library.listings import Listings
 from invoicefs.library.namespaces import Namespaces
@@ -87,6 +88,14 @@ class Library:
         cache = ListingCache(store, disk, settings.statuses, self._pdfs.learn)
         self._namespaces = Namespaces(api, cache, scheduler, clock, settings, access)
         self._listings = Listings(api, cache, self._namespaces, scheduler, clock, settings, access)
+        self.inventory = Inventory(
+            self._namespaces,
+            self._listings,
+            records,
+            self._open_errors.get,
+            self._deadline,
+            disk,
+        )
         tree = Tree(self._namespaces, self._listings, clock, settings)
         self._listings_ahead = ListingsAhead(tree, largest_window=settings.read_ahead)
         connect = ConnectionsAhead(api, scheduler, clock, settings).open
@@ -204,6 +213,7 @@ class Library:
             invoices=len(invoices),
             fetched=len(known_bytes),
             fetched_bytes=sum(known_bytes),
+            not_available=self.inventory.count_not_available(),
             open=self._pdfs.open_count,
             downloads=self._downloads.count,
             hits=self._downloads.hits,

@@ -21,6 +21,7 @@ from invoicefs.library.access import INVOICES, Access
 from invoicefs.library.listing_cache import ListingCache, ListingSnapshot
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S, Namespaces
 from invoicefs.library.ports import Api
+from invoicefs.library.results import OrLast
 from invoicefs.model import Invoice, Listing, unlisted_invoice
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
@@ -52,6 +53,11 @@ class Listings:
     def listing(self, namespace: str, deadline: Deadline) -> Listing:
         """Return the invoices of a namespace that the mount shows."""
         return self._listed(namespace, deadline).shown
+
+    def listing_or_last(self, namespace: str, deadline: Deadline) -> OrLast[Listing]:
+        """Return the invoices that the mount shows, and why they are not up to date, or None."""
+        snapshot, failure = self._listed_or_last(namespace, deadline)
+        return OrLast(snapshot.shown, failure)
 
     def invoice(self, namespace: str, file_name: str, deadline: Deadline) -> tuple[Invoice, bool]:
         """Return the invoice with this file name, and whether it has been listed.
@@ -141,11 +147,14 @@ class Listings:
         return unlisted_invoice(namespace, name), False
 
     def _listed(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
+        return self._listed_or_last(namespace, deadline).value
+
+    def _listed_or_last(self, namespace: str, deadline: Deadline) -> OrLast[ListingSnapshot]:
         last = self._last(namespace)
         if last is not None and last.is_younger_than(self._list_ttl_s, self._clock):
-            return last
+            return OrLast(last)
         try:
-            return self._request(namespace, last, deadline)
+            return OrLast(self._request(namespace, last, deadline))
         except Denied:
             raise
         except InvoicefsError as error:
@@ -155,7 +164,7 @@ class Listings:
             if last is None:
                 raise
             log.warning("The last good listing of %s is shown: %s", namespace, error)
-            return last
+            return OrLast(last, error)
 
     def _job(
         self, namespace: str, before: ListingSnapshot | None

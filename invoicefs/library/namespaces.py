@@ -18,6 +18,7 @@ from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, 
 from invoicefs.library.access import NAMESPACES, Access
 from invoicefs.library.listing_cache import NO_NAMESPACES, ListingCache, NamespaceSnapshot
 from invoicefs.library.ports import Api
+from invoicefs.library.results import OrLast
 from invoicefs.model import Order
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
@@ -28,6 +29,7 @@ UNLISTED_RECHECK_S = 5.0
 """The minimum age of a list at which an unknown name causes another request."""
 
 _JOB_KEY = "namespaces"
+_PARTIAL = "the server could list only some of the namespaces"
 
 
 class Namespaces:
@@ -67,13 +69,16 @@ class Namespaces:
 
     def all(self, deadline: Deadline) -> tuple[str, ...]:
         """Return the namespaces that the mount shows."""
+        return self.all_or_last(deadline).value
+
+    def all_or_last(self, deadline: Deadline) -> OrLast[tuple[str, ...]]:
+        """Return the namespaces that the mount shows, and why some may be missing, or None."""
         if self._chosen:
-            return self._chosen.names
+            return OrLast(self._chosen.names)
         last = self._last()
-        if self._is_younger(last, self._list_ttl_s):
-            return last.names
         try:
-            return self._request(last, deadline).names
+            if not self._is_younger(last, self._list_ttl_s):
+                last = self._request(last, deadline)
         except Denied:
             raise
         except InvoicefsError as error:
@@ -83,7 +88,8 @@ class Namespaces:
             if not last.by_directory:
                 raise
             log.warning("The last good list of namespaces is shown: %s", error)
-            return last.names
+            return OrLast(last.names, error)
+        return OrLast(last.names, UnusableResponse(_PARTIAL) if last.is_partial else None)
 
     def of_directory(self, directory: str, deadline: Deadline) -> str:
         """Return the namespace of a directory; raises `NotFound` if there is none."""
@@ -152,7 +158,7 @@ class Namespaces:
         if before and not found:
             raise UnusableResponse("the server lists no namespace at all")
         if answer.is_partial:
-            log.warning("The server could list only some of the namespaces.")
+            log.warning("%s.", _PARTIAL.capitalize())
             found = tuple(dict.fromkeys((*found, *before)))
         listed = frozenset(found)
         vanished = [name for name in before if name not in listed]

@@ -1,9 +1,19 @@
 """What the operations of a library return."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
-from invoicefs.model import Attributes, Invoice, OpenContent
+from invoicefs.errors import InvoicefsError
+from invoicefs.model import Attributes, Invoice, OpenContent, Record
+
+_T = TypeVar("_T")
+
+
+class OrLast(NamedTuple, Generic[_T]):
+    """A list, or the last good one with the error of the request that failed."""
+
+    value: _T
+    failure: InvoicefsError | None = None
 
 
 class OpenInvoice(NamedTuple):
@@ -29,6 +39,27 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedInvoice:
+    """A listed invoice, with its record and the reason why its last open failed, if any."""
+
+    invoice: Invoice
+    record: Record | None
+    open_error: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the content of the record is that of the listed version of the invoice."""
+        content = self.record.content if self.record else None
+        return content is not None and content.version == self.invoice.version
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the API may have a PDF of this version: the last request was no 404."""
+        not_found = self.record.not_found if self.record else None
+        return self.is_current or not_found != self.invoice.version
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """What ``statfs`` shows: the sum of all known sizes, and the number of inodes."""
 
@@ -38,12 +69,17 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The counters of a mount; `open` is the number of invoices that are open now."""
+    """The counters of a mount.
+
+    `not_available` is the number of invoices of which the API has no PDF, and `open` that of those
+    that are open now.
+    """
 
     namespaces: int
     invoices: int
     fetched: int
     fetched_bytes: int
+    not_available: int
     open: int
     downloads: int
     hits: int

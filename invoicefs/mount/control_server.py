@@ -8,6 +8,7 @@ from invoicefs import __version__
 from invoicefs.clock import NS_PER_S, Clock
 from invoicefs.errors import UserError
 from invoicefs.library.library import Library
+from invoicefs.mount import inventory_requests
 from invoicefs.mount.activity import RecentFailures, RequestCounters
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
@@ -52,6 +53,8 @@ class ControlServer:
         match request.get("ask"):
             case "status":
                 return self._status()
+            case "namespaces" | "list":
+                return inventory_requests.respond(self._library.inventory, request)
             case "refresh":
                 self._library.refresh(_path_in(request))
                 return {}
@@ -80,6 +83,7 @@ class ControlServer:
             "invoices": counts.invoices,
             "fetched": counts.fetched,
             "fetched_bytes": counts.fetched_bytes,
+            "not_available": counts.not_available,
             "open": counts.open,
             "store": {"folder": str(self._store.folder), "trouble": self._store.failure},
             "store_hits": counts.hits,

@@ -119,6 +119,11 @@ def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> 
     return failures
 
 
+def configure_quiet() -> None:
+    """Discard the log; for commands that report all failures themselves."""
+    logging.getLogger().handlers[:] = [logging.NullHandler()]
+
+
 def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:
     handler: logging.Handler
     line = "%(levelname)s: %(message)s"

@@ -1,8 +1,4 @@
-"""The process of a mount: creates its parts, checks the first response, and serves the kernel.
-
-The packages `api`, `store` and `library` do not import each other. This module connects them; the
-API comes from `first_request`.
-"""
+"""The process of a mount: creates its parts, checks the first response, and serves the kernel."""
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -15,7 +11,6 @@ from invoicefs.kernel.callers import caller, is_caller_killed
 from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
 from invoicefs.kernel.libfuse import load_binding, serve
 from invoicefs.kernel.stat_helper import StatHelper
-from invoicefs.library.access import Access
 from invoicefs.library.library import Library
 from invoicefs.malloc import return_large_blocks
 from invoicefs.mount import mountpoint
@@ -24,10 +19,9 @@ from invoicefs.mount.control_server import ControlServer
 from invoicefs.mount.control_socket import ControlSocket
 from invoicefs.mount.first_contact import Warn, check_tenant
 from invoicefs.mount.first_request import ApiWithFirstRequest
-from invoicefs.scheduling.disk_threads import DiskThreads
-from invoicefs.scheduling.scheduler import Scheduler
+from invoicefs.mount.tenant import open_tenant
 from invoicefs.settings import Settings
-from invoicefs.store.store import Store, open_store, store_folder
+from invoicefs.store.store import store_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,50 +76,27 @@ def serve_tenant(
             new_store.keep()
             events.on_ready()
 
-        store = stack.enter_context(closing(_opened_store(settings, clock, warn)))
-        disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
-        stack.callback(disk.close)
-        access = Access(store, disk, credentials.current_identity)
-        early.api.note_access_with(access.note)
-        scheduler = Scheduler(settings, clock, on_worker_end=store.close)
-        stack.callback(scheduler.close)
-        library = Library(
-            early.api,
-            store,
-            scheduler,
-            clock,
-            settings,
-            disk=disk,
-            access=access,
-            is_caller_killed=is_caller_killed,
+        tenant = open_tenant(
+            stack, settings, credentials, early.api, clock, warn, is_caller_killed=is_caller_killed
         )
         load_binding()  # while the API responds
-        check_tenant(library, settings, credentials, warn)
+        check_tenant(tenant.library, settings, credentials, warn)
         server = ControlServer(
             settings,
-            library,
-            scheduler,
+            tenant.library,
+            tenant.scheduler,
             early.counters,
             failures,
-            store,
+            tenant.store,
             clock,
             mount_point=place.real_path,
             credential=credentials.description,
         )
         control = stack.enter_context(closing(ControlSocket(server.respond)))
         own_events = Events(on_ready, events.on_end)
-        _serve_library(library, control, settings, place, early.stat_helper, clock, own_events)
-
-
-def _opened_store(settings: Settings, clock: Clock, warn: Warn) -> Store:
-    folder = store_folder(settings.cache_dir, settings.url)
-    store = open_store(folder, settings.cache_size_bytes, clock)
-    if store.failure:
-        warn(
-            f"The cache {folder} cannot be used now: {store.failure}. "
-            "Invoices are downloaded each time they are opened."
+        _serve_library(
+            tenant.library, control, settings, place, early.stat_helper, clock, own_events
         )
-    return store
 
 
 def _serve_library(
