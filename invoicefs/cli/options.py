@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.fstab import HelperCall, arguments_of
 from invoicefs.credentials.sources import CredentialSource
+from invoicefs.dates import parse_days
 from invoicefs.errors import InvalidSetting, UsageError
 from invoicefs.settings import Fetch, Settings, parse_status
 from invoicefs.units import format_size_bytes, parse_duration_s, parse_octal, parse_size_bytes
@@ -57,6 +58,8 @@ _STATUS = _Parsed("status", parse_status)
 _OCTAL = _Parsed("octal", parse_octal)
 # Paths are not checked here, because a mount point may hang.
 PATH = _Parsed("path", Path)
+PERIOD = _Parsed("date", parse_days)
+"""A day, a month or a year, as its first and last day."""
 _ID = click.IntRange(min=0, max=2**32 - 2)  # 2**32 - 1 means "no change", see chown(2)
 
 
@@ -106,28 +109,33 @@ _TENANT_OPTIONS = {
     ),
 }
 
+_NAMESPACE = option(
+    "--namespace",
+    "namespaces",
+    "Show only this namespace; can be repeated. Invoices are usually in 'system'.",
+    multiple=True,
+    metavar="NAME",
+)
+_STATUSES = option(
+    "--status",
+    "statuses",
+    "Show only invoices with this status, such as 'paid'; can be repeated.",
+    multiple=True,
+    type=_STATUS,
+)
+_CACHE_DIR = option(
+    "--cache-dir",
+    "cache_dir",
+    "Parent folder of the caches.  [default: ~/.cache/invoicefs]",
+    type=PATH,
+)
+_TIMEOUT = _duration("--timeout", "timeout_s", "How long an operation may take before it fails.")
+
 # Every option that sets a field of `Settings`.
 _SETTINGS_OPTIONS = (
-    option(
-        "--namespace",
-        "namespaces",
-        "Show only this namespace; can be repeated. Invoices are usually in 'system'.",
-        multiple=True,
-        metavar="NAME",
-    ),
-    option(
-        "--status",
-        "statuses",
-        "Show only invoices with this status, such as 'paid'; can be repeated.",
-        multiple=True,
-        type=_STATUS,
-    ),
-    option(
-        "--cache-dir",
-        "cache_dir",
-        "Parent folder of the caches.  [default: ~/.cache/invoicefs]",
-        type=PATH,
-    ),
+    _NAMESPACE,
+    _STATUSES,
+    _CACHE_DIR,
     _size("--cache-size", "cache_size_bytes", "Maximum total size of cached PDFs."),
     option(
         "--fetch",
@@ -145,7 +153,7 @@ _SETTINGS_OPTIONS = (
         "Maximum number of invoices to download ahead of sequential access.",
         at_least=0,
     ),
-    _duration("--timeout", "timeout_s", "How long an operation may take before it fails."),
+    _TIMEOUT,
     option(
         "--max-wait",
         "max_wait_s",
@@ -178,11 +186,20 @@ _SETTINGS_OPTIONS = (
 
 def mount_options(command: Command) -> Command:
     """Add the options of a mount to a command, except those of the mount process."""
+    return _with_tenant_options(command, *_SETTINGS_OPTIONS)
+
+
+def list_options(command: Command) -> Command:
+    """Add the options of a mount with which a tenant can be listed without one."""
+    return _with_tenant_options(command, _NAMESPACE, _STATUSES, _CACHE_DIR, _TIMEOUT)
+
+
+def _with_tenant_options(command: Command, *others: Callable[[Command], Command]) -> Command:
     tenant = [
         option(name, field, text, metavar=metavar)
         for field, (name, text, metavar) in _TENANT_OPTIONS.items()
     ]
-    for add_option in reversed((*tenant, *_SETTINGS_OPTIONS)):
+    for add_option in reversed((*tenant, *others)):
         command = add_option(command)
     return command
 
@@ -254,7 +271,8 @@ def settings_of(url: str, options: dict[str, Any]) -> Settings:
     given = {name: options[name] for name in _DEFAULTS.keys() & options.keys() - {"url"}}
     given = {name: value for name, value in given.items() if value is not None}
     given["statuses"] = frozenset(given["statuses"])
-    given["fetch"] = Fetch(given["fetch"])
+    if "fetch" in given:
+        given["fetch"] = Fetch(given["fetch"])
     given.setdefault("max_wait_s", min(_DEFAULTS["max_wait_s"], given["timeout_s"]))
     if "cache_dir" in given:
         given["cache_dir"] = given["cache_dir"].absolute()

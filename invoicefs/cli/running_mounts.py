@@ -1,7 +1,8 @@
 """The control client: finds the mounts of this user, and sends them requests."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from invoicefs.errors import UserError
@@ -44,6 +45,11 @@ def place_of(path: str) -> Place:
     raise UserError(f"{path} is not in a mount of invoicefs.")
 
 
+def is_in_mount(path: str) -> bool:
+    """Return whether a path, whose links are followed, is in a mount."""
+    return mountpoint.mount_of(os.path.realpath(path)) is not None
+
+
 def status_of(mount: Mount) -> Status:
     """Return the status of a mount; raises `UserError` if it does not respond."""
     return _at(mount, _response(mount, _STATUS, timeout_s=_STATUS_TIMEOUT_S))
@@ -66,6 +72,20 @@ def all_statuses() -> tuple[tuple[Status, ...], Failures]:
             elif mount.uid == os.geteuid() and not mountpoint.is_dead(mount.path):
                 failures.append(f"{mount.path}: {_SILENT}")
     return tuple(statuses), tuple(failures)
+
+
+def own_places() -> tuple[Place, ...]:
+    """Return the mounts of this user that have a process, each once."""
+    by_device: dict[str, Mount] = {}  # bind mounts share the device number
+    for mount in mountpoint.invoicefs_mounts():
+        if mount.uid == os.geteuid():
+            by_device.setdefault(mount.device, mount)
+    return tuple(Place(mount, "/") for mount in by_device.values())
+
+
+def responder(mount: Mount) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
+    """Return a function that sends a request to a mount; the mount's own timeout ends it."""
+    return partial(_response, mount, timeout_s=None)
 
 
 def _at(mount: Mount, status: Status) -> Status:

@@ -174,15 +174,15 @@ class Mounts:
         with self.started(*arguments, cwd=cwd, env=env) as running:
             return running.end()
 
-    def alone(self, *arguments: Argument) -> Ended:
+    def alone(self, *arguments: Argument, env: Environment | None = None) -> Ended:
         """Run ``invoicefs`` in a mount namespace that has only these mounts, not other tests'.
 
-        This requires root.
+        This requires root. A variable that is None is not set.
         """
         in_namespace = ("unshare", "--mount", "--propagation", "private")
         command = (*self._command_prefix, sys.executable, "-m", "invoicefs")
         argv = (*in_namespace, sys.executable, "-c", _ALONE, self.folder, *command, *arguments)
-        return run(*argv, env=self.environment, cwd=Path("/"))
+        return run(*argv, env=self._merged(env), cwd=Path("/"))
 
     @contextmanager
     def started(
@@ -197,11 +197,13 @@ class Mounts:
         self, *arguments: Argument, cwd: Path = Path("/"), env: Environment | None = None
     ) -> Iterator[Running]:
         """Start a module of the checkout, the first argument, in the background."""
-        merged = {**self.environment, **(env or {})}
-        variables = {name: value for name, value in merged.items() if value is not None}
         argv = (*self._command_prefix, sys.executable, "-m", *arguments)
-        with started(*argv, env=variables, cwd=cwd) as running:
+        with started(*argv, env=self._merged(env), cwd=cwd) as running:
             yield running
+
+    def _merged(self, env: Environment | None) -> dict[str, str]:
+        merged = {**self.environment, **(env or {})}
+        return {name: value for name, value in merged.items() if value is not None}
 
     @contextmanager
     def started_python(self, source: str, *arguments: Argument) -> Iterator[Running]:

@@ -1,0 +1,126 @@
+"""The invoices of a mount, or of a tenant without one, as commands see them. No PDF requests."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from invoicefs.currencies import decimal_amount, whole_number
+from invoicefs.errors import UserError
+from invoicefs.model import UNKNOWN_STATUS
+
+Respond = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+"""A function that responds to requests of `mount.inventory_requests`; raises `UserError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An invoice and what is known of it; texts and numbers that are unknown are empty or None.
+
+    `inside` is its path in the mount, `path` the whole path, empty without a mount. `sha256` and
+    `size_bytes` are those of the last download, which had an earlier version unless `is_current`;
+    `earlier` has the SHA-256 of those before it. `is_available` is false if the API had no PDF of
+    this version at the last request. Periods are RFC 3339 times.
+    """
+
+    namespace: str
+    name: str
+    inside: str
+    path: str
+    is_draft: bool
+    status: str
+    amount_minor: int | None
+    currency: str
+    period_start: str
+    period_end: str
+    size_bytes: int | None
+    sha256: str | None
+    earlier: tuple[str, ...]
+    is_current: bool
+    is_available: bool
+    open_error: str | None
+
+    @property
+    def amount(self) -> Decimal | None:
+        """The amount, with the digits that ISO 4217 gives its currency."""
+        return decimal_amount(self.amount_minor, self.currency)
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """The invoices that were found, and a sentence for each list that may be incomplete."""
+
+    entries: tuple[Entry, ...]
+    failures: tuple[str, ...]
+
+
+def inventory(respond: Respond, mount_path: str, inside: str = "/") -> Inventory:
+    """Return the invoices at or below a path in a mount, in the order of its directories.
+
+    Without a mount, `mount_path` is empty. Raises nothing: what cannot be listed is a failure, and
+    hides nothing else.
+    """
+    entries: list[Entry] = []
+    failures: list[str] = []
+    directory = inside.split("/")[1]
+    for name in [directory] if directory else _directories(respond, mount_path, failures):
+        place = f"{mount_path}/{name}" if mount_path else name
+        try:
+            response = respond({"ask": "list", "directory": name})
+        except UserError as error:
+            failures.append(f"{place}: {error}.")
+            continue
+        if response["failure"]:
+            failures.append(f"{place}: The last good listing is shown: {response['failure']}.")
+        entries += (_entry(fields, mount_path) for fields in response["invoices"])
+    found = tuple(entry for entry in entries if _is_at_or_below(entry, inside))
+    if not found and not failures and inside.count("/") > 1:
+        failures.append(f"{mount_path}{inside} is not an invoice.")
+    return Inventory(found, tuple(failures))
+
+
+def joined(inventories: Sequence[Inventory]) -> Inventory:
+    """Return the invoices of several mounts or paths; one that is in several occurs once."""
+    entries = {
+        (entry.path or entry.inside): entry for found in inventories for entry in found.entries
+    }
+    failures = dict.fromkeys(failure for found in inventories for failure in found.failures)
+    return Inventory(tuple(entries.values()), tuple(failures))
+
+
+def _directories(respond: Respond, mount_path: str, failures: list[str]) -> tuple[str, ...]:
+    prefix = f"{mount_path}: " if mount_path else ""
+    try:
+        response = respond({"ask": "namespaces"})
+    except UserError as error:
+        failures.append(f"{prefix}{error}")
+        return ()
+    if response["failure"]:
+        failures.append(f"{prefix}Namespaces may be missing: {response['failure']}.")
+    return tuple(sorted(response["directories"]))
+
+
+def _is_at_or_below(entry: Entry, inside: str) -> bool:
+    return inside == "/" or entry.inside == inside or entry.inside.startswith(f"{inside}/")
+
+
+def _entry(fields: Mapping[str, Any], mount_path: str) -> Entry:
+    status = fields["status"]
+    return Entry(
+        namespace=fields["namespace"],
+        name=fields["name"],
+        inside=fields["path"],
+        path=f"{mount_path}{fields['path']}" if mount_path else "",
+        is_draft=fields["active"],
+        status="" if status == UNKNOWN_STATUS else status,
+        amount_minor=whole_number(fields["amount"]),
+        currency=fields["currency"],
+        period_start=fields["period_start"],
+        period_end=fields["period_end"],
+        size_bytes=fields["size_bytes"],
+        sha256=fields["sha256"],
+        earlier=tuple(fields["earlier"]),
+        is_current=fields["is_current"],
+        is_available=fields["is_available"],
+        open_error=fields["open_error"],
+    )

@@ -1,0 +1,170 @@
+"""The command ``invoicefs list``."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from invoicefs.cli.options import (
+    INSECURE_HTTP,
+    PATH,
+    PERIOD,
+    examples,
+    exit_with,
+    list_options,
+    print_lines,
+    print_message,
+    prompt_for_secret,
+    settings_of,
+    source_of_options,
+)
+from invoicefs.credentials.sources import choose
+from invoicefs.errors import UsageError, UserError
+from invoicefs.urls import URL_EXAMPLE
+
+if TYPE_CHECKING:
+    from invoicefs.cli.inventory import Entry, Inventory
+
+_Days = tuple[date, date]
+
+
+@click.command(
+    "list",
+    epilog=examples(
+        "invoicefs list ~/invoices/system",
+        "invoicefs list --csv --since 2026-01 --until 2026-03 > first-quarter.csv",
+        f"invoicefs list --json --url {URL_EXAMPLE} --token-file ~/.invoicefs-token",
+    ),
+)
+@click.argument("paths", metavar="[PATH]...", type=PATH, nargs=-1)
+@click.option("--csv", "is_csv", is_flag=True, help="Print CSV (RFC 4180, UTF-8).")
+@click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per invoice.")
+@click.option(
+    "--since",
+    type=PERIOD,
+    metavar="DATE",
+    help="Only invoices whose period starts on or after a day, a month or a year.",
+)
+@click.option(
+    "--until",
+    type=PERIOD,
+    metavar="DATE",
+    help="Only invoices whose period starts on or before a day, a month or a year.",
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["period", "name", "amount"]),
+    default="period",
+    show_default=True,
+    help="Order of the invoices; amounts are compared within each currency.",
+)
+@list_options
+@INSECURE_HTTP
+@click.pass_context
+def list_(
+    ctx: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    is_csv: bool,
+    is_json: bool,
+    since: _Days | None,
+    until: _Days | None,
+    sort: str,
+    **fields: Any,
+) -> None:
+    """List invoices with period, status and amount, without downloading any PDF.
+
+    PATH is a mount, a namespace or an invoice in it; without PATH, all your mounts are listed.
+    With --url, or if nothing is mounted, the tenant is listed without a mount; the options for the
+    credential are those of mount. Invoices whose period or status is unknown are always listed.
+    Exits with status 1 if something could not be listed.
+    """
+    from invoicefs.cli import list_formats
+    from invoicefs.cli.invoice_filter import InvoiceFilter, in_order
+
+    if is_csv and is_json:
+        raise UsageError("--csv and --json exclude each other.")
+    found = _inventory(ctx, paths, fields)
+    chosen = InvoiceFilter(
+        since=since[0] if since else None,
+        until=until[1] if until else None,
+        statuses=frozenset(fields["statuses"]),
+        namespaces=frozenset(fields["namespaces"]),
+    )
+    entries = in_order(sort, filter(chosen.includes, found.entries))
+    if is_csv:
+        sys.stdout.buffer.write(list_formats.as_csv(entries))
+        sys.stdout.buffer.flush()
+    elif is_json:
+        print_lines(*list_formats.as_json(entries).split("\n"))
+    elif entries or not found.failures:
+        _print_table(entries)
+    for code in list_formats.unknown_currencies(entries):
+        print_message(
+            "invoicefs",
+            f"ISO 4217 has no currency {code!r}: see amount_minor in --json for its amounts.",
+        )
+    exit_with(found.failures, ctx)
+
+
+def _inventory(ctx: click.Context, paths: Sequence[Path], fields: dict[str, Any]) -> "Inventory":
+    """Return the invoices of some paths, of all mounts, or of a tenant without a mount."""
+    from invoicefs.cli import running_mounts
+    from invoicefs.cli.inventory import inventory, joined
+
+    has_tenant = source_of_options(ctx).url is not None
+    if paths and has_tenant:
+        raise UsageError("PATH and --url exclude each other.")
+    if paths:
+        places = [running_mounts.place_of(str(path)) for path in paths]
+    else:
+        places = [] if has_tenant else list(running_mounts.own_places())
+    if not places:
+        return _unmounted_inventory(ctx, fields)
+    return joined(
+        [
+            inventory(running_mounts.responder(place.mount), place.mount.path, place.inside)
+            for place in places
+        ]
+    )
+
+
+def _unmounted_inventory(ctx: click.Context, fields: dict[str, Any]) -> "Inventory":
+    from invoicefs.cli.inventory import inventory
+    from invoicefs.credentials.load import read_credentials
+    from invoicefs.mount import logs, unmounted
+
+    # What the library logs is reported with the invoices.
+    logs.configure_quiet()
+    try:
+        choice = choose(
+            source_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=fields["is_insecure"]
+        )
+    except UsageError as error:
+        if source_of_options(ctx).url is not None:
+            raise
+        raise UserError(f"You have no mounts to list. {error}") from None
+    credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
+    settings = settings_of(choice.url, fields)
+    with ExitStack() as stack:
+        respond = stack.enter_context(
+            unmounted.inventory(
+                settings, credentials, lambda words: print_message("invoicefs", words)
+            )
+        )
+        return inventory(respond, "")
+
+
+def _print_table(entries: "Sequence[Entry]") -> None:
+    from invoicefs.cli import list_formats
+
+    if not entries:
+        print_lines("No invoices.")
+        return
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print_lines(*list_formats.as_table(entries, columns), "", list_formats.sums(entries))
