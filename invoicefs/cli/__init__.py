@@ -22,6 +22,7 @@ from invoicefs.cli.mount import mount, umount
 from invoicefs.cli.options import Invocation, print_message, takes_value
 from invoicefs.cli.refresh import refresh
 from invoicefs.cli.status import status
+from invoicefs.cli.verify import verify
 from invoicefs.credentials.sources import OUR_VARIABLES, take_secrets
 from invoicefs.errors import InvoicefsError, UsageError
 
@@ -32,7 +33,7 @@ def cli() -> None:
     """Mount the billing invoices of an F5 Distributed Cloud tenant as a read-only folder."""
 
 
-for _command in (mount, umount, list_, status, refresh, fetch, cache, doctor, demo):
+for _command in (mount, umount, list_, status, refresh, fetch, verify, cache, doctor, demo):
     cli.add_command(_command)
 
 

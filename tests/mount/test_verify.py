@@ -1,0 +1,310 @@
+"""``invoicefs verify``: archives made by real programs, held against a mount."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from invoicefs.sandbox import (
+    Endpoint,
+    Fault,
+    SampleNamespace,
+    SampleTenant,
+    Sandbox,
+    faults,
+    plain_pdf,
+)
+from tests.mount.support.mounts import NEEDS_ROOT, Mount, Mounts
+from tests.mount.support.programs import Ended, run
+from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice
+
+INVOICES = tuple(invoice(number, 5_000) for number in range(6))
+UNPAID = replace(invoice(6), pdf=None, active=True, status="STATUS_ISSUED")
+OTHER = invoice(7)
+TENANT = SampleTenant(
+    "acme", (SampleNamespace(NAMESPACE, (*INVOICES, UNPAID)), SampleNamespace("other", (OTHER,)))
+)
+pytestmark = pytest.mark.tenant(TENANT)
+CONTENTS = contents(TENANT)
+FIRST, SECOND = map(file_name, INVOICES[:2])
+ALL_RIGHT = {"right": len(INVOICES) + 1, "not available": 1}
+
+
+@pytest.fixture
+def archive(mount: Mount, tmp_path: Path) -> Path:
+    """A copy of the whole mount."""
+    archive = tmp_path / "archive"
+    rsync(mount.path, archive)
+    return archive
+
+
+def rsync(source: Path, archive: Path) -> None:
+    assert run("rsync", "-a", f"{source}/", archive).code in (0, 23, 24)  # one is not available
+
+
+def verify(mounts: Mounts, *arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    ended = mounts.command("verify", "--json", *arguments)
+    return ended.code, json.loads(ended.out)
+
+
+def counts(report: Mapping[str, Any]) -> dict[str, int]:
+    return {state: count for state, count in report["counts"].items() if count}
+
+
+def states(report: Mapping[str, Any]) -> dict[str, str]:
+    found = {found["path"]: found["state"] for found in report["files"]}
+    return {path: state for path, state in found.items() if state != "right"}
+
+
+@pytest.mark.promise(
+    "`invoicefs verify ARCHIVE` proves, without a request for a PDF, that an archive is complete "
+    "and unchanged."
+)
+def test_a_complete_archive_is_right(
+    sandbox: Sandbox, mounts: Mounts, mount: Mount, archive: Path
+) -> None:
+    requests = sandbox.count(Endpoint.PDF)
+
+    code, report = verify(mounts, archive, mount.path)
+
+    assert (code, report["ok"], counts(report)) == (0, True, ALL_RIGHT)
+    assert states(report) == {f"{NAMESPACE}/{file_name(UNPAID)}": "not available"}
+    assert sandbox.count(Endpoint.PDF) == requests
+    assert mounts.alone("verify", archive).good().lines[-1] == (
+        f"{archive}: {len(INVOICES) + 1} right, 1 not available."
+    )
+
+
+def test_what_is_known_survives_a_remount(mounts: Mounts, mount: Mount, archive: Path) -> None:
+    mounts.umount(mount)
+    again = mounts.mount()
+
+    code, report = verify(mounts, archive, again.path)
+
+    assert (code, counts(report)) == (0, ALL_RIGHT)
+
+
+def copied_with_cp(mount: Mount, archive: Path) -> None:
+    run("cp", "-r", mount.path, archive)
+
+
+def copied_with_tar(mount: Mount, archive: Path) -> None:
+    archive.mkdir()
+    run("sh", "-c", 'tar -C "$1" -c . | tar -C "$2" -x', "sh", mount.path, archive)
+
+
+def restored_with_restic(mount: Mount, archive: Path) -> None:
+    repository = archive.with_name("repository")
+    env = {"RESTIC_PASSWORD": "x", "HOME": str(archive.parent)}
+    restic = ("restic", "--repo", repository, "--no-cache")
+    run(*restic, "init", env=env).good()
+    assert run(*restic, "backup", ".", cwd=mount.path, env=env).code == 3  # one is not available
+    run(*restic, "restore", "latest", "--target", archive, env=env).good()
+
+
+@pytest.mark.parametrize("copy", [copied_with_cp, copied_with_tar, restored_with_restic])
+def test_an_archive_of_any_program_is_right(
+    mounts: Mounts, mount: Mount, tmp_path: Path, copy: Callable[[Mount, Path], None]
+) -> None:
+    run("find", mount.path, "-type", "f", "-exec", "cat", "{}", "+")
+    archive = tmp_path / "archive"
+    copy(mount, archive)
+
+    code, report = verify(mounts, archive, mount.path)
+
+    assert (code, counts(report)) == (0, ALL_RIGHT), states(report)
+
+
+@pytest.mark.promise("It names each file that is damaged, exchanged, renamed, missing or extra.")
+def test_every_fault_of_an_archive_is_found(mounts: Mounts, mount: Mount, archive: Path) -> None:
+    folder = archive / NAMESPACE
+    flipped, cut, one, two, renamed, missing = (folder / file_name(item) for item in INVOICES)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+    flipped.write_bytes(bytes([flipped.read_bytes()[0] ^ 4]) + flipped.read_bytes()[1:])
+    os.truncate(cut, 4_000)
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+    renamed.rename(folder / "renamed.pdf")
+    missing.unlink()
+    (folder / "notes.txt").write_text("mine")
+
+    code, report = verify(mounts, archive, mount.path)
+
+    assert (code, report["ok"]) == (1, False)
+    assert states(report) == {
+        **{f"{NAMESPACE}/{path.name}": "different" for path in (flipped, cut, one, two)},
+        **{f"{NAMESPACE}/{path.name}": "missing" for path in (renamed, missing)},
+        f"{NAMESPACE}/{file_name(UNPAID)}": "not available",
+        f"{NAMESPACE}/renamed.pdf": "extra",
+        f"{NAMESPACE}/notes.txt": "extra",
+    }
+    report_lines = mounts.command("verify", archive, mount.path).text
+    assert f"extra: {NAMESPACE}/renamed.pdf (it has the content of {NAMESPACE}/{renamed.name})" in (
+        report_lines
+    )
+
+
+@pytest.mark.promise("A copy of an earlier version is outdated, not different.")
+def test_a_draft_that_became_final_is_outdated_before_and_after_its_download(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    draft = replace(INVOICES[0], active=True, status="STATUS_PENDING")
+    sandbox.tenant = SampleTenant("acme", (SampleNamespace(NAMESPACE, (draft,)),))
+    mount, archive = mounts.mount("--list-ttl", "0s"), tmp_path / "archive"
+    rsync(mount.path, archive)
+    final = replace(INVOICES[0], pdf=plain_pdf("final", 6_000))
+    sandbox.tenant = SampleTenant("acme", (SampleNamespace(NAMESPACE, (final,)),))
+
+    assert verify(mounts, archive, mount.path)[1]["counts"]["outdated"] == 1
+    code, report = verify(mounts, "--fetch", archive, mount.path)
+    assert (code, counts(report)) == (1, {"outdated": 1})
+
+    rsync(mount.path, archive)
+    assert verify(mounts, archive, mount.path)[0] == 0
+
+
+@pytest.mark.promise(
+    "What was never downloaded is not verified, unless it is downloaded with `--fetch`."
+)
+def test_fetch_compares_what_was_never_downloaded(
+    sandbox: Sandbox, mounts: Mounts, mount: Mount, archive: Path
+) -> None:
+    mounts.umount(mount)
+    fresh = mounts.mount("--cache-dir", str(mounts.folder / "new cache"))
+    sandbox.forget_calls()
+
+    code, report = verify(mounts, archive, fresh.path)
+    assert (code, counts(report)) == (1, {"not verified": len(INVOICES) + 1, "missing": 1})
+    assert sandbox.count(Endpoint.PDF) == 0
+
+    code, report = verify(mounts, "--fetch", archive, fresh.path)
+    assert (code, counts(report)) == (0, ALL_RIGHT)
+    assert sandbox.count(Endpoint.PDF) == len(INVOICES) + 2
+
+
+@pytest.mark.promise("`--sums` writes what `sha256sum -c` needs, which is no extra file.")
+def test_sha256sum_accepts_the_sums(mounts: Mounts, mount: Mount, archive: Path) -> None:
+    sums = archive / "SHA256SUMS"
+    mounts.command("verify", "--sums", sums, archive, mount.path).good()
+
+    run("sha256sum", "--check", "--strict", "--quiet", sums, cwd=archive).good()
+    assert counts(verify(mounts, archive, mount.path)[1]) == ALL_RIGHT
+    (archive / NAMESPACE / FIRST).unlink()
+    mounts.command("verify", "--sums", sums, archive, mount.path)
+    assert run("sha256sum", "--check", "--quiet", sums, cwd=archive).code == 1
+
+
+def test_a_namespace_or_an_invoice_is_compared_alone(
+    mounts: Mounts, mount: Mount, archive: Path
+) -> None:
+    folder = archive / NAMESPACE
+    for copy, path in (
+        (folder, mount / NAMESPACE),
+        (folder / FIRST, mount / NAMESPACE / FIRST),
+        (folder, mount / NAMESPACE / FIRST),
+    ):
+        code, report = verify(mounts, copy, path)
+        assert (code, report["counts"]["extra"], report["counts"]["missing"]) == (0, 0, 0)
+    code, report = verify(mounts, folder / SECOND, mount / NAMESPACE / FIRST)
+    assert (code, report["files"][0]["state"]) == (1, "different")
+
+
+def test_why_an_invoice_is_missing_is_explained(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    refused = faults.status(403, "not for you")
+    sandbox.inject(Fault(refused, Endpoint.PDF, name=INVOICES[0].name))
+    mount, archive = mounts.mount(), tmp_path / "archive"
+    rsync(mount.path, archive)
+
+    ended = mounts.command("verify", archive, mount.path)
+
+    assert ended.code == 1
+    missing = f"missing: {NAMESPACE}/{FIRST} (the server answered 403: not for you)"
+    assert missing in ended.lines
+
+
+# Bad input.
+
+
+def ends_with(ended: Ended, code: int, words: str) -> None:
+    assert ended.code == code, ended
+    assert words in ended.err.splitlines()[-1]
+
+
+def test_bad_arguments_are_one_sentence(mounts: Mounts, mount: Mount, archive: Path) -> None:
+    ends_with(mounts.command("verify"), 2, "Missing argument")
+    ends_with(mounts.command("verify", archive, archive), 1, "is not in a mount of invoicefs")
+    ends_with(mounts.command("verify", mount.path, archive), 2, "give the copy first")
+    nowhere = archive / "nowhere"
+    ends_with(mounts.command("verify", nowhere, mount.path), 1, "No such file or directory")
+    ends_with(
+        mounts.command("verify", "--sums", "/dev/full/x", archive, mount.path), 1, "/dev/full"
+    )
+    second = mounts.mount()
+    ends_with(mounts.alone("verify", archive), 2, "several mounts")
+    for one in (mount, second):
+        mounts.umount(one)
+    ends_with(mounts.alone("verify", archive), 1, "You have no mounts")
+
+
+def test_a_dead_mount_verifies_nothing(mounts: Mounts, mount: Mount, archive: Path) -> None:
+    mount.kill()
+
+    ended = mounts.command("verify", archive, mount.path)
+
+    assert (ended.code, "process may have ended" in ended.err) == (1, True)
+
+
+def test_an_archive_of_another_tenant_is_recognised(
+    mounts: Mounts, mount: Mount, tmp_path: Path
+) -> None:
+    archive = tmp_path / "archive"
+    (archive / "billing").mkdir(parents=True)
+    (archive / "billing" / "2020.pdf").write_bytes(b"%PDF-1.4 %%EOF")
+
+    ended = mounts.command("verify", archive, mount.path)
+
+    assert ended.code == 1
+    assert "may be that of another tenant" in ended.lines[-1]
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_an_archive_is_not_right_if_a_listing_fails(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path, status: int
+) -> None:
+    mount, archive = mounts.mount("--list-ttl", "0s", "--max-wait", "0s"), tmp_path / "archive"
+    rsync(mount.path, archive)
+    sandbox.inject(Fault(faults.status(status), Endpoint.INVOICES, namespace="other"))
+
+    ended = mounts.command("verify", archive, mount.path)
+
+    assert ended.code == 1
+    assert f"{mount.path}/other: " in ended.err
+
+
+@NEEDS_ROOT
+def test_a_full_disk_leaves_the_old_sums(
+    mounts: Mounts, mount: Mount, archive: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=16k", "none", disk).good()
+    try:
+        sums = disk / "SHA256SUMS"
+        sums.write_text("old")
+        (disk / "filler").write_bytes(bytes(8 * 1024))
+        run("sh", "-c", 'head -c 1M /dev/zero > "$1"', "sh", disk / "filler")
+        ended = mounts.command("verify", "--sums", sums, archive, mount.path)
+        ends_with(ended, 1, "No space left")
+        assert sums.read_text() == "old"
+        assert Counter(os.listdir(disk)) == {"SHA256SUMS": 1, "filler": 1}
+    finally:
+        run("umount", disk)
