@@ -70,6 +70,7 @@ missing_packages() {
             mksquashfs) echo squashfs-tools ;;
             mutool) echo mupdf-tools ;;
             pdftotext) echo poppler-utils ;;
+            soffice) echo libreoffice-calc ;;
             tumblerd) echo tumbler ;;
             Xvfb) echo xvfb ;;
             *) echo "$program" ;;

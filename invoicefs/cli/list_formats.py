@@ -14,6 +14,7 @@ from invoicefs.dates import parse_day, parse_time_ns
 from invoicefs.units import rounded_size
 
 _GAP: Final = "  "
+_FORMULA_SIGNS: Final = ("=", "+", "-", "@")
 
 
 class _Column(NamedTuple):
@@ -28,7 +29,9 @@ class _Column(NamedTuple):
 def as_csv(entries: Iterable[Entry]) -> bytes:
     """Return the rows in the form of RFC 4180, with a header, in UTF-8.
 
-    Control characters in names are escaped; dates are days, amounts have a decimal point.
+    Control characters in names are escaped; dates are days, amounts have a decimal point. A text
+    that spreadsheets would take for a formula begins with an apostrophe (measured: LibreOffice
+    computes ``=1+1``).
     """
     text = io.StringIO()
     writer = csv.writer(text)  # its defaults are those of RFC 4180: commas, CRLF, doubled quotes
@@ -98,6 +101,10 @@ def _day(time: str) -> str:
     return day.isoformat() if day else ""
 
 
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA_SIGNS) else text
+
+
 def _amount(entry: Entry) -> str:
     return "" if entry.amount is None else str(entry.amount)
 
@@ -124,14 +131,14 @@ def _downloaded(entry: Entry) -> str:
 
 
 _CSV_COLUMNS: Final[dict[str, Callable[[Entry], str]]] = {
-    "namespace": lambda entry: entry.namespace,
-    "invoice": lambda entry: entry.name,
+    "namespace": lambda entry: _no_formula(entry.namespace),
+    "invoice": lambda entry: _no_formula(entry.name),
     "period_start": lambda entry: _day(entry.period_start),
     "period_end": lambda entry: _day(entry.period_end),
     "status": lambda entry: entry.status,
     "state": _state,
     "amount": _amount,
-    "currency": lambda entry: entry.currency,
+    "currency": lambda entry: _no_formula(entry.currency),
     "downloaded": _downloaded,
     "size_bytes": lambda entry: str(_size_bytes(entry) or ""),
     "sha256": _sha256,

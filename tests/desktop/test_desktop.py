@@ -138,7 +138,12 @@ def test_a_viewer_opens_a_new_invoice_with_one_download(
 )
 @IN_EACH_MANAGER
 def test_copy_and_paste_downloads_each_invoice_once(
-    screen: Screen, sandbox: Sandbox, folder: Path, archive: Path, manager: FileManager
+    screen: Screen,
+    sandbox: Sandbox,
+    mounts: Mounts,
+    folder: Path,
+    archive: Path,
+    manager: FileManager,
 ) -> None:
     window = manager.show(folder, screen)
     window.click(window.wait_for(FILE).label(FILE))
@@ -150,6 +155,7 @@ def test_copy_and_paste_downloads_each_invoice_once(
     copied = {NOTE: note, **contents(sandbox.tenant)}
     eventually(lambda: in_folder(archive) == copied, PATIENCE_S)
     costs.check(costs.PASTE, sandbox)
+    mounts.command("verify", archive, folder).good()
 
 
 @pytest.mark.promise(

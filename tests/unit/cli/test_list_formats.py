@@ -57,6 +57,12 @@ def test_control_characters_are_escaped_in_csv_and_table() -> None:
     assert all(line.isprintable() for line in table)
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(1)"])
+def test_a_name_is_no_formula_in_a_spreadsheet_but_exact_in_json(name: str) -> None:
+    assert rows_of(list_formats.as_csv([entry(name)]))[0]["invoice"] == f"'{name}"
+    assert json.loads(list_formats.as_json([entry(name)]))[0]["invoice"] == name
+
+
 def test_json_has_the_amount_as_text_and_as_the_number_of_the_api() -> None:
     yen = entry(currency="JPY", amount_minor=300)
 
