@@ -1,7 +1,7 @@
 """The protocols that the library depends on: the API, and the store on disk.
 
-The packages `api` and `store` implement them without importing them; `mount.serving` connects
-the three.
+The packages `api` and `store` implement them without importing them; `mount.tenant` connects the
+three.
 """
 
 from collections.abc import Collection, Mapping
