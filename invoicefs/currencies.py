@@ -37,7 +37,7 @@ def minor_digits(currency: str) -> int | None:
     >>> minor_digits("EUR"), minor_digits("JPY"), minor_digits("euro")
     (2, 0, None)
     """
-    return _DIGITS.get(currency.strip().upper())
+    return _DIGITS.get(currency)
 
 
 def whole_number(text: str) -> int | None:

@@ -1,7 +1,8 @@
 """Compares the files of an archive with the invoices that a mount knows.
 
-Nothing is downloaded or written, and no link is followed. A file is read only if its path is that
-of an invoice, or if it may be a missing invoice under another name.
+Nothing is downloaded or written, no link is followed, and no mount of invoicefs in the archive is
+entered. A file is read only if its path is that of an invoice, or if it may be a missing invoice
+under another name.
 
 | the file | the invoice | state |
 |---|---|---|
@@ -12,15 +13,16 @@ of an invoice, or if it may be a missing invoice under another name.
 | has another SHA-256, or cannot be read | was not downloaded in this version | not verified |
 | does not exist, or is outdated | has no PDF (404 at the last request) | not available |
 | does not exist | - | missing |
-| - | does not exist | extra |
+| - | does not exist, and all lists are complete | extra |
 """
 
 import enum
 import hashlib
 import os
 import stat
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -50,23 +52,20 @@ class State(enum.StrEnum):
     NOT_AVAILABLE = "not available"
     EXTRA = "extra"
 
-    @property
-    def is_fault(self) -> bool:
-        """Whether an archive with such a file is not a complete copy."""
-        return self not in (State.RIGHT, State.NOT_AVAILABLE, State.EXTRA)
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The state of a path, which is relative to the archive.
 
     `words` say more, or are empty. `expected` is the SHA-256 that the file should have, if known.
+    With `is_fault`, the archive is not a complete copy.
     """
 
     path: str
     state: State
     words: str = ""
     expected: str | None = None
+    is_fault: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +80,36 @@ class _Unread(Exception):
     """A file that could not be read; the message says why."""
 
 
-def scan(archive: str) -> Scan:
-    """Return everything in an archive but its folders."""
+def scan(archive: str, mounts: Container[str] = ()) -> Scan:
+    """Return everything in an archive but its folders; `mounts` are folders not to be entered."""
     files: dict[str, os.stat_result] = {}
     failures: list[str] = []
-    _scan(archive, "", files, failures)
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        whole_path = os.path.join(archive, folder).rstrip("/")
+        if os.path.realpath(whole_path) in mounts:
+            failures.append(f"{whole_path} is a mount of invoicefs, not a copy.")
+            continue
+        try:
+            folders += _scan_folder(archive, folder, files)
+        except OSError as error:
+            failures.append(f"{whole_path} cannot be read: {error.strerror}.")
     return Scan(files, tuple(failures))
+
+
+def _scan_folder(archive: str, folder: str, files: dict[str, os.stat_result]) -> list[str]:
+    """Add what is in a folder to `files`, and return the folders in it; raises `OSError`."""
+    folders = []
+    with os.scandir(os.path.join(archive, folder)) as entries:
+        for entry in entries:
+            path = os.path.join(folder, entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+                continue
+            with suppress(FileNotFoundError):  # it was removed in the meantime
+                files[path] = entry.stat(follow_symlinks=False)
+    return folders
 
 
 def scan_file(archive: str, name: str) -> Scan:
@@ -119,9 +142,17 @@ def _scan(archive: str, folder: str, files: dict[str, os.stat_result], failures:
 
 
 def compare(
-    archive: str, scanned: Scan, expected: Mapping[str, Entry], threads: int
+    archive: str,
+    scanned: Scan,
+    expected: Mapping[str, Entry],
+    threads: int,
+    *,
+    is_complete: bool = True,
 ) -> Generator[Finding]:
-    """Yield a finding for each expected invoice, by its path, and for each extra file."""
+    """Yield a finding for each expected invoice, and for each other file.
+
+    Without `is_complete`, other files may belong to invoices that could not be listed.
+    """
     missing_by_digest: dict[str, str] = {}
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
 
@@ -137,16 +168,22 @@ def compare(
             pool.shutdown(wait=False, cancel_futures=True)
     sizes = {expected[path].size_bytes for path in missing_by_digest.values()}
     for path, status in scanned.files.items():
-        if path not in expected and path != SUMS_NAME:
-            words = _special(status)
-            if not words and status.st_size in sizes:
-                words = _other_name(os.path.join(archive, path), missing_by_digest)
+        if path in expected or path == SUMS_NAME:
+            continue
+        words = _special(status)
+        if not words and status.st_size in sizes:
+            words = _other_name(os.path.join(archive, path), missing_by_digest)
+        if is_complete:
             yield Finding(path, State.EXTRA, words)
+        else:
+            yield Finding(path, State.NOT_VERIFIED, words or "no list has it", is_fault=True)
 
 
 def _judged(archive: str, path: str, status: os.stat_result | None, entry: Entry) -> Finding:
     def found(state: State, words: str = "") -> Finding:
-        return Finding(path, state, words, entry.sha256)
+        is_excused = state is State.NOT_AVAILABLE and entry.is_unpaid
+        is_fault = state is not State.RIGHT and not is_excused
+        return Finding(path, state, words, entry.sha256, is_fault)
 
     whole_path = os.path.join(archive, path)
     if status is None:
@@ -180,8 +217,8 @@ def _state_of(digest: str, entry: Entry) -> tuple[State, str]:
 
 
 def _no_pdf(entry: Entry) -> str:
-    status = f", its status is {entry.status}" if entry.status else ""
-    return f"the API has no PDF of it{status}"
+    status = f"its status is {entry.status}" if entry.status else "its status is unknown"
+    return f"the API has no PDF of it{', ' if entry.is_unpaid else ', although '}{status}"
 
 
 def _special(status: os.stat_result) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from invoicefs.currencies import decimal_amount, whole_number
+from invoicefs.currencies import decimal_amount, minor_digits, whole_number
 from invoicefs.errors import UserError
 from invoicefs.model import UNKNOWN_STATUS
 
@@ -39,6 +39,14 @@ class Entry:
     is_current: bool
     is_available: bool
     open_error: str | None
+
+    @property
+    def is_unpaid(self) -> bool:
+        """Whether the listing explains that the API has no PDF: it only has those of paid invoices.
+
+        A final invoice without a status may have been paid.
+        """
+        return self.status != "paid" if self.status else self.is_draft
 
     @property
     def amount(self) -> Decimal | None:
@@ -105,7 +113,7 @@ def _is_at_or_below(entry: Entry, inside: str) -> bool:
 
 
 def _entry(fields: Mapping[str, Any], mount_path: str) -> Entry:
-    status = fields["status"]
+    status, currency = fields["status"], fields["currency"].strip().upper()
     return Entry(
         namespace=fields["namespace"],
         name=fields["name"],
@@ -114,7 +122,7 @@ def _entry(fields: Mapping[str, Any], mount_path: str) -> Entry:
         is_draft=fields["active"],
         status="" if status == UNKNOWN_STATUS else status,
         amount_minor=whole_number(fields["amount"]),
-        currency=fields["currency"],
+        currency=currency if minor_digits(currency) is not None else fields["currency"],
         period_start=fields["period_start"],
         period_end=fields["period_end"],
         size_bytes=fields["size_bytes"],

@@ -104,11 +104,8 @@ def list_(
         print_lines(*list_formats.as_json(entries).split("\n"))
     elif entries or not found.failures:
         _print_table(entries)
-    for code in list_formats.unknown_currencies(entries):
-        print_message(
-            "invoicefs",
-            f"ISO 4217 has no currency {code!r}: see amount_minor in --json for its amounts.",
-        )
+    for sentence in list_formats.unknown_amounts(entries):
+        print_message("invoicefs", sentence)
     exit_with(found.failures, ctx)
 
 

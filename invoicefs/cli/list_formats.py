@@ -4,12 +4,13 @@ import csv
 import io
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.inventory import Entry
-from invoicefs.currencies import decimal_amount, minor_digits
+from invoicefs.currencies import decimal_amount
 from invoicefs.dates import parse_day, parse_time_ns
 from invoicefs.units import rounded_size
 
@@ -77,8 +78,8 @@ def sums(entries: Sequence[Entry]) -> str:
         if entry.amount is None or entry.amount_minor is None:
             unknown_count += 1
         else:
-            code = entry.currency.strip().upper()
-            by_currency[code] = by_currency.get(code, 0) + entry.amount_minor
+            before = by_currency.get(entry.currency, 0)
+            by_currency[entry.currency] = before + entry.amount_minor
     totals = [f"{decimal_amount(by_currency[code], code)} {code}" for code in sorted(by_currency)]
     downloaded_count = sum(entry.is_current for entry in entries)
     plural = "" if len(entries) == 1 else "s"
@@ -90,10 +91,22 @@ def sums(entries: Sequence[Entry]) -> str:
     return "; ".join(facts)
 
 
-def unknown_currencies(entries: Iterable[Entry]) -> tuple[str, ...]:
-    """Return the currencies that are not in ISO 4217."""
-    named = {entry.currency for entry in entries if entry.amount_minor is not None}
-    return tuple(sorted(code for code in named if code and minor_digits(code) is None))
+def unknown_amounts(entries: Iterable[Entry]) -> tuple[str, ...]:
+    """Return a sentence for each reason why amounts are unknown."""
+    unknown = [entry for entry in entries if entry.amount is None]
+    without_digits = Counter(
+        entry.currency for entry in unknown if entry.amount_minor is not None and entry.currency
+    )
+    sentences = [
+        f"The amounts in {code!r} ({count}) are unknown, because ISO 4217 gives this currency no "
+        "number of digits: see amount_minor in --json."
+        for code, count in sorted(without_digits.items())
+    ]
+    if others := len(unknown) - without_digits.total():
+        sentences.append(
+            f"{others} amounts are unknown, because the API gives no whole number or no currency."
+        )
+    return tuple(sentences)
 
 
 def _day(time: str) -> str:

@@ -50,6 +50,11 @@ def is_in_mount(path: str) -> bool:
     return mountpoint.mount_of(os.path.realpath(path)) is not None
 
 
+def mount_points() -> frozenset[str]:
+    """Return the paths, without links, on which invoicefs is mounted, by any user."""
+    return frozenset(mount.path for mount in mountpoint.invoicefs_mounts())
+
+
 def status_of(mount: Mount) -> Status:
     """Return the status of a mount; raises `UserError` if it does not respond."""
     return _at(mount, _response(mount, _STATUS, timeout_s=_STATUS_TIMEOUT_S))

@@ -59,21 +59,25 @@ def verify(
     verified.
     """
     from invoicefs.cli.archive import sums
+    from invoicefs.cli.text_files import write_text
 
     folder = _checked_archive(archive)
+    if sums_file:
+        _check_sums_file(sums_file, folder)
     place = _place(path)
     found = _inventory(place, is_fetching=is_fetching)
     findings, failures = _compare(folder, place, found)
-    counts = Counter(finding.state for finding in findings)
-    is_ok = not failures and not any(state.is_fault for state in counts)
+    is_ok = not failures and not any(finding.is_fault for finding in findings)
     if is_json:
         _print_json(folder, place, findings, failures, is_ok=is_ok)
     else:
         _print_report(folder, place, findings)
     for failure in failures:
         print_message("invoicefs", failure)
+    if sums_file and failures:
+        raise UserError(f"{sums_file} was not written, because the comparison is not complete.")
     if sums_file:
-        _write(sums_file, sums(findings))
+        write_text(sums_file, sums(findings))
     ctx.exit(0 if is_ok else 1)
 
 
@@ -104,6 +108,16 @@ def _checked_archive(archive: Path) -> str:
     return path
 
 
+def _check_sums_file(file: Path, archive: str) -> None:
+    """Raise `UsageError` for a file of the archive other than `SUMS_NAME` at its top."""
+    from invoicefs.cli.archive import SUMS_NAME
+
+    path = os.path.realpath(file)
+    inside = os.path.realpath(archive)
+    if path.startswith(f"{inside}/") and path != f"{inside}/{SUMS_NAME}":
+        raise UsageError(f"--sums: the only name for this file in the archive is {SUMS_NAME}.")
+
+
 def _inventory(place: "Place", *, is_fetching: bool) -> "Inventory":
     """Return the invoices of a place, which are downloaded before if `is_fetching`."""
     from invoicefs.cli import running_mounts
@@ -111,7 +125,8 @@ def _inventory(place: "Place", *, is_fetching: bool) -> "Inventory":
 
     respond = running_mounts.responder(place.mount)
     found = inventory(respond, place.mount.path, place.inside)
-    new = [entry.path for entry in found.entries if not entry.is_current]
+    # The mount downloads a draft again if its copy has expired.
+    new = [entry.path for entry in found.entries if entry.is_draft or not entry.is_current]
     if is_fetching and new:
         _download(new, running_mounts.status_of(place.mount)["calls"]["parallel"])
         found = inventory(respond, place.mount.path, place.inside)
@@ -132,6 +147,7 @@ def _compare(
     archive: str, place: "Place", found: "Inventory"
 ) -> tuple[tuple["Finding", ...], tuple[str, ...]]:
     """Return the findings, by path, and what keeps the comparison from being complete."""
+    from invoicefs.cli import running_mounts
     from invoicefs.cli.archive import compare, scan, scan_file
     from invoicefs.cli.progress import with_bar
 
@@ -144,12 +160,18 @@ def _compare(
         expected, scanned = {name: found.entries[0]}, scan_file(archive, name)
     else:
         expected = {os.path.relpath(entry.inside, place.inside): entry for entry in found.entries}
-        scanned = scan(archive)
+        scanned = scan(archive, running_mounts.mount_points())
     threads = len(os.sched_getaffinity(0))  # SHA-256 is computed without the interpreter's lock
     count = len(expected.keys() | scanned.files.keys())
-    findings = with_bar(compare(archive, scanned, expected, threads), count)
+    is_complete = not found.failures
+    findings = with_bar(
+        compare(archive, scanned, expected, threads, is_complete=is_complete), count
+    )
     by_path = tuple(sorted(findings, key=lambda finding: finding.path))
-    return by_path, (*found.failures, *scanned.failures)
+    failures = (*found.failures, *scanned.failures)
+    if not expected:
+        failures = (*failures, f"{place.path} shows no invoices, so nothing could be compared.")
+    return by_path, failures
 
 
 def _print_report(archive: str, place: "Place", findings: Sequence["Finding"]) -> None:
@@ -190,6 +212,7 @@ def _print_json(
             {
                 "path": finding.path,
                 "state": finding.state.value,
+                "fault": finding.is_fault,
                 "words": finding.words or None,
                 "sha256": finding.expected,
             }
@@ -197,15 +220,3 @@ def _print_json(
         ],
     }
     print_lines(*json.dumps(report, indent=2).split("\n"))
-
-
-def _write(file: Path, lines: Iterable[str]) -> None:
-    """Replace a file; if that fails, it stays as it was, and `UserError` is raised."""
-    new = file.with_name(f"{file.name}.new")
-    try:
-        with open(new, "w", encoding="utf-8", errors="surrogateescape") as text:
-            text.writelines(lines)
-        os.replace(new, file)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise UserError(f"{file} cannot be written: {error.strerror}.") from error

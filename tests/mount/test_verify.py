@@ -20,7 +20,7 @@ from invoicefs.sandbox import (
     plain_pdf,
 )
 from tests.mount.support.mounts import NEEDS_ROOT, Mount, Mounts
-from tests.mount.support.programs import Ended, run
+from tests.mount.support.programs import Ended, run, started
 from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice
 
 INVOICES = tuple(invoice(number, 5_000) for number in range(6))
@@ -201,6 +201,63 @@ def test_sha256sum_accepts_the_sums(mounts: Mounts, mount: Mount, archive: Path)
     assert run("sha256sum", "--check", "--quiet", sums, cwd=archive).code == 1
 
 
+def test_sums_replace_no_file_of_the_archive(mounts: Mounts, mount: Mount, archive: Path) -> None:
+    before = (archive / NAMESPACE / FIRST).read_bytes()
+    (archive / "SHA256SUMS.new").write_text("mine")
+    for path in (archive / NAMESPACE / FIRST, archive / "sums", archive / NAMESPACE / "SHA256SUMS"):
+        ends_with(mounts.command("verify", "--sums", path, archive, mount.path), 2, "only name")
+    mounts.command("verify", "--sums", archive / "SHA256SUMS", archive, mount.path).good()
+
+    assert (archive / NAMESPACE / FIRST).read_bytes() == before
+    assert (archive / "SHA256SUMS.new").read_text() == "mine"
+
+
+def test_sums_are_written_through_links_and_to_pipes(
+    mounts: Mounts, mount: Mount, archive: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to("target")
+    os.mkfifo(tmp_path / "pipe")
+    mounts.command("verify", "--sums", tmp_path / "link", archive, mount.path).good()
+    with started("cat", tmp_path / "pipe") as reader:
+        mounts.command("verify", "--sums", tmp_path / "pipe", archive, mount.path).good()
+        piped = reader.end().good()
+
+    assert (tmp_path / "link").is_symlink()
+    assert piped.out == (tmp_path / "target").read_bytes() != b""
+
+
+def test_sums_are_not_replaced_if_a_listing_fails(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    mount, archive = mounts.mount("--list-ttl", "0s", "--max-wait", "0s"), tmp_path / "archive"
+    rsync(mount.path, archive)
+    sums = archive / "SHA256SUMS"
+    mounts.command("verify", "--sums", sums, archive, mount.path).good()
+    before = sums.read_bytes()
+    sandbox.inject(Fault(faults.status(403), Endpoint.INVOICES, namespace="other"))
+
+    ended = mounts.command("verify", "--sums", sums, archive, mount.path)
+
+    assert (ended.code, sums.read_bytes()) == (1, before)
+    assert "was not written" in ended.err
+
+
+def test_a_paid_invoice_that_the_api_does_not_have_is_a_fault(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    sandbox.inject(Fault(faults.status(404), Endpoint.PDF, name=INVOICES[0].name))
+    mount, archive = mounts.mount(), tmp_path / "archive"
+    rsync(mount.path, archive)
+
+    code, report = verify(mounts, archive, mount.path)
+
+    assert (code, counts(report)["not available"]) == (1, 2)
+    words = {found["path"]: found["words"] for found in report["files"] if found["fault"]}
+    assert words == {
+        f"{NAMESPACE}/{FIRST}": "the API has no PDF of it, although its status is paid"
+    }
+
+
 def test_a_namespace_or_an_invoice_is_compared_alone(
     mounts: Mounts, mount: Mount, archive: Path
 ) -> None:
@@ -253,6 +310,27 @@ def test_bad_arguments_are_one_sentence(mounts: Mounts, mount: Mount, archive: P
     for one in (mount, second):
         mounts.umount(one)
     ends_with(mounts.alone("verify", archive), 1, "You have no mounts")
+
+
+def test_an_archive_is_not_proved_by_a_mount_without_invoices(
+    mounts: Mounts, tmp_path: Path
+) -> None:
+    mount = mounts.mount("--status", "refunded")
+
+    ends_with(mounts.command("verify", tmp_path, mount.path), 1, "nothing could be compared")
+
+
+def test_a_mount_in_the_archive_is_not_entered(
+    sandbox: Sandbox, mounts: Mounts, mount: Mount, archive: Path
+) -> None:
+    inner = mounts.mount(path=mounts.new_path("archive/inner"))
+    sandbox.forget_calls()
+    assert inner.path.parent == archive
+
+    ended = mounts.command("verify", archive, mount.path)
+
+    assert (ended.code, f"{inner.path} is a mount of invoicefs" in ended.err) == (1, True)
+    assert sandbox.count(Endpoint.PDF) == 0
 
 
 def test_a_dead_mount_verifies_nothing(mounts: Mounts, mount: Mount, archive: Path) -> None:

@@ -13,7 +13,7 @@ from invoicefs.currencies import decimal_amount, whole_number
         (-1234567, "BHD", "-1234.567"),
         (5, "CLF", "0.0005"),
         (0, "USD", "0.00"),
-        (-1, "usd ", "-0.01"),
+        (-1, "USD", "-0.01"),
         (10**30 - 1, "EUR", "9" * 28 + ".99"),
     ],
 )
@@ -23,7 +23,7 @@ def test_an_amount_has_the_digits_of_its_currency(
     assert str(decimal_amount(amount_minor, currency)) == text
 
 
-@pytest.mark.parametrize("currency", ["", "XBT", "euro", "XAU", "XTS", "€"])
+@pytest.mark.parametrize("currency", ["", "XBT", "eur", "XAU", "XTS", "€"])
 def test_the_amount_in_an_unknown_currency_is_unknown(currency: str) -> None:
     assert decimal_amount(100, currency) is None
     assert decimal_amount(None, "EUR") is None

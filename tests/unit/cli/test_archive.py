@@ -194,9 +194,36 @@ def test_an_invoice_without_a_copy_is_missing_or_not_available(
     assert states(archive, known)["system/c.pdf"] == (state, words)
 
 
-def test_only_right_not_available_and_extra_are_no_fault() -> None:
-    faults = {State.OUTDATED, State.DIFFERENT, State.MISSING, State.NOT_VERIFIED}
-    assert {state for state in State if state.is_fault} == faults
+def faults(archive: Path, *entries: Entry, is_complete: bool = True) -> set[str]:
+    expected = {found.inside.removeprefix("/"): found for found in entries}
+    scanned = scan(str(archive))
+    findings = compare(str(archive), scanned, expected, threads=2, is_complete=is_complete)
+    return {finding.path for finding in findings if finding.is_fault}
+
+
+def test_only_what_is_right_extra_or_unpaid_is_no_fault(archive: Path) -> None:
+    (archive / "extra.pdf").touch()
+    unpaid = entry("u", is_available=False, status="issued")
+    draft = entry("d", is_available=False, status="", is_draft=True)
+    assert faults(archive, *BOTH, unpaid, draft) == set()
+
+    paid = entry("p", is_available=False)
+    unknown = entry("x", is_available=False, status="")
+    assert faults(archive, *BOTH, paid, unknown) == {"system/p.pdf", "system/x.pdf"}
+    assert faults(archive, entry("a", B), entry("b"), entry("c", A)) == {
+        f"system/{name}.pdf" for name in "abc"
+    }
+
+
+def test_a_file_that_no_list_has_is_not_extra_if_a_list_is_missing(archive: Path) -> None:
+    assert faults(archive, BOTH[0], is_complete=False) == {"system/b.pdf"}
+
+
+def test_a_mount_in_an_archive_is_not_entered(archive: Path) -> None:
+    scanned = scan(str(archive), mounts={f"{archive}/system"})
+
+    assert scanned.files == {}
+    assert scanned.failures == (f"{archive}/system is a mount of invoicefs, not a copy.",)
 
 
 def test_a_file_that_cannot_be_read_is_not_verified(
@@ -237,7 +264,7 @@ def test_a_file_that_vanishes_meanwhile_is_missing(archive: Path) -> None:
 
 def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
     assert scan(str(tmp_path / "nowhere")).failures == (
-        f"{tmp_path}/nowhere/ cannot be read: No such file or directory.",
+        f"{tmp_path}/nowhere cannot be read: No such file or directory.",
     )
 
 

@@ -1,0 +1,48 @@
+"""Writes text to a file that the user names."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from invoicefs.errors import UserError
+
+
+def write_text(file: Path, lines: Iterable[str]) -> None:
+    """Write lines to a file, following links; raises `UserError` if that fails.
+
+    A regular file is replaced as a whole, so after a failure it is as before. Pipes and devices are
+    written to.
+    """
+    path = os.path.realpath(file)
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
+                stream.writelines(lines)
+        else:
+            _replace(path, lines)
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def _replace(path: str, lines: Iterable[str]) -> None:
+    fd, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    try:
+        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as text:
+            os.fchmod(fd, _mode(path))
+            text.writelines(lines)
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def _mode(path: str) -> int:
+    """Return the permissions of a file, or those that a new one gets."""
+    with suppress(FileNotFoundError):
+        return os.stat(path).st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask
