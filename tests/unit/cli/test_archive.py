@@ -184,7 +184,7 @@ def test_a_copy_of_an_earlier_version_is_not_different(
         (
             entry("c", is_available=False, status=""),
             State.NOT_AVAILABLE,
-            "the API has no PDF of it",
+            "the API has no PDF of it, although its status is unknown",
         ),
     ],
 )
