@@ -38,12 +38,17 @@ def home_folder() -> Path | None:
     """Return the home of the user from ``$HOME`` or the user database; None if there is none.
 
     mount(8) removes HOME when it runs a helper for an ordinary user. Root without HOME is a
-    service, for example at boot, and has no home.
+    service, for example at boot, and has no home for caches; see `configured_home`.
     """
+    if os.geteuid() == 0 and not Path(os.environ.get("HOME", "")).is_absolute():
+        return None
+    return configured_home()
+
+
+def configured_home() -> Path | None:
+    """Return the home in which the user has files, which is that of root even at boot, or None."""
     if Path(home := os.environ.get("HOME", "")).is_absolute():
         return Path(home)
-    if os.geteuid() == 0:
-        return None
     try:
         return Path(pwd.getpwuid(os.geteuid()).pw_dir)
     except KeyError:  # the user is not in the database, as in some containers

@@ -15,10 +15,12 @@ from invoicefs.credentials.certificates import (
     load_p12_content,
     load_pem,
 )
+from invoicefs.credentials.profiles import Profile, read_profile_file
 from invoicefs.credentials.secret_files import is_exposed, read_file, read_secret
 from invoicefs.credentials.sources import OUR_VARIABLES, Choice, CredentialSource, Given
 from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
 from invoicefs.errors import Unauthenticated, UserError
+from invoicefs.urls import origin
 
 Ask = Callable[[str], str]
 """Prompts for a secret by its name; the input may be empty."""
@@ -73,6 +75,9 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
         credentials = Credentials("the token from the prompt", token)
     else:
         raise UserError(_nothing_for(choice))
+    if source.profile and is_exposed(source.profile.file):
+        exposed_files = (*credentials.exposed_files, source.profile.file)
+        credentials = replace(credentials, exposed_files=exposed_files)
     if source.ca_bundle is None:
         return credentials
     check_ca_bundle(source.ca_bundle.path)
@@ -99,12 +104,36 @@ def _nothing_for(choice: Choice) -> str:
 def _with_token(source: CredentialSource) -> Credentials:
     if source.token_file:
         file = source.token_file
-        token: Token = TokenFile(file.path)
+        token: Token = TokenFile.of_file(file.path)
         description = f"the token from {token.origin} ({file.origin})"
         return Credentials(description, token, exposed_files=_exposed_files(file))
     assert source.token is not None
+    if source.profile:
+        token = _profile_token(source.profile)
+        return Credentials(f"the token from {token.origin}", token)
     token = FixedToken(source.token.text, f"the environment variable {source.token.origin}")
     return Credentials(f"the token from {token.origin}", token)
+
+
+def _profile_token(profile: Profile) -> TokenFile:
+    """Return the token in a profile, which ``invoicefs login`` may replace under a running mount.
+
+    A profile that has been changed to another host has no token for that mount.
+    """
+    host = _host(CredentialSource.of_profile(profile))
+    place = f"the profile {profile.name} ({profile.file})"
+
+    def read() -> str:
+        source = CredentialSource.of_profile(read_profile_file(profile.name, profile.file))
+        if _host(source) != host:
+            raise UserError(f"The URL in {place} has changed.")
+        return source.token.text if source.token else ""
+
+    return TokenFile(profile.file, read, place)
+
+
+def _host(source: CredentialSource) -> tuple[str, str | None, int] | None:
+    return origin(source.normalised_url(may_be_unencrypted=True)) if source.url else None
 
 
 def _with_p12(source: CredentialSource, bundle: Given, ask: Ask | None) -> Credentials:

@@ -3,10 +3,12 @@
 Users may have configured them already: for this program, for other clients of the vendor's API, for
 Terraform or for ``vesctl``. Each of these credential sources may have only some of them.
 
-The first URL wins, and the first credential that fits it. A credential that was given together
-with a URL only fits that host. A credential without a URL fits the URL that was found if either of
-them is ours: from the options or from ``INVOICEFS_*``. So two other sources are never mixed, and a
-URL on the command line never gets a credential that was set up for another host.
+A profile that is asked for comes directly after the options; otherwise the default profile is the
+last source. The first URL wins, and the first credential that fits it.
+A credential that was given together with a URL only fits that host. A credential without a URL fits
+the URL that was found if either of them is ours: from the options, from a profile or from
+``INVOICEFS_*``. So two other sources are never mixed, and a URL on the command line never gets a
+credential that was set up for another host.
 """
 
 import os
@@ -15,6 +17,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
+from invoicefs.credentials.profiles import (
+    DEFAULT_PROFILE,
+    Profile,
+    find_profile,
+    login_command,
+    read_profile,
+)
 from invoicefs.credentials.secret_files import take_variable
 from invoicefs.credentials.vesconfig import read_vesconfig
 from invoicefs.errors import UsageError
@@ -56,6 +65,7 @@ class CredentialSource:
     key: Given | None = None
     ca_bundle: Given | None = None
     is_ours: bool = False
+    profile: Profile | None = None
 
     @classmethod
     def of(
@@ -65,6 +75,7 @@ class CredentialSource:
         *,
         is_ours: bool = False,
         place: str = "",
+        profile: Profile | None = None,
     ) -> Self:
         """Return the source with the texts under these names; an empty text counts as missing."""
         found: dict[str, Given] = {}
@@ -72,7 +83,13 @@ class CredentialSource:
             for name in _all_of(given):
                 if texts.get(name):
                     found.setdefault(field, Given(texts[name], name + place))
-        return cls(**found, is_ours=is_ours)
+        return cls(**found, is_ours=is_ours, profile=profile)
+
+    @classmethod
+    def of_profile(cls, profile: Profile) -> Self:
+        """Return the source with the variables of a profile."""
+        place = f" in the profile {profile.name}"
+        return cls.of(profile.variables, OUR_VARIABLES, is_ours=True, place=place, profile=profile)
 
     @property
     def has_credential(self) -> bool:
@@ -84,12 +101,24 @@ class CredentialSource:
         if self is origin:
             return True
         if self.url is None:
-            return self.is_ours or origin.is_ours
+            # The URL of a profile is only for the credential beside it, and for ours.
+            is_for_others = not (origin.profile and origin.has_credential)
+            return self.is_ours or (origin.is_ours and is_for_others)
         try:
-            own = _normalised(self.url, may_be_unencrypted=may_be_unencrypted)
+            own = self.normalised_url(may_be_unencrypted=may_be_unencrypted)
         except UsageError:
             return False
         return url_origin(own) == url_origin(url)
+
+    def normalised_url(self, *, may_be_unencrypted: bool) -> str:
+        """Return the base URL of the API; raises `UsageError`, which says where it was given."""
+        assert self.url is not None
+        if self.profile is not None:
+            may_be_unencrypted = may_be_unencrypted or self.profile.allows_insecure_http
+        try:
+            return normalise_url(self.url.text, may_be_unencrypted=may_be_unencrypted)
+        except UsageError as error:
+            raise UsageError(f"{self.url.origin}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +131,9 @@ class Choice:
     for_other_hosts: tuple[str, ...]
     """The origins of credentials for other hosts, for people."""
 
+    profile: Profile | None = None
+    """The profile that was asked for, or that the URL or the credential is from."""
+
 
 def _all_of(names: Names) -> Sequence[str]:
     return [names] if isinstance(names, str) else names
@@ -110,7 +142,7 @@ def _all_of(names: Names) -> Sequence[str]:
 OUR_VARIABLES: Final = {
     field.name: f"INVOICEFS_{field.name.upper()}"
     for field in fields(CredentialSource)
-    if field.name not in ("is_ours", "p12_content")
+    if field.name not in ("is_ours", "p12_content", "profile")
 }
 _F5XC: Mapping[str, Names] = {
     "url": ("F5XC_API_URL", "F5XC_TENANT_URL"),
@@ -150,29 +182,40 @@ def take_secrets() -> dict[str, str]:
 
 
 def choose(
-    options: CredentialSource, secrets: Mapping[str, str], *, may_be_unencrypted: bool
+    options: CredentialSource,
+    secrets: Mapping[str, str],
+    *,
+    profile_name: str | None = None,
+    may_be_unencrypted: bool,
 ) -> Choice:
     """Return the URL of the tenant to mount, and the source of a credential for it.
 
-    They come from the options, the environment (with the `secrets` taken from it) or
-    ``~/.vesconfig``. Raises `UsageError` if there is no valid URL, and `UserError` if
-    ``~/.vesconfig`` is needed and cannot be used.
+    They come from the options, the profile with this name, the environment (with the `secrets`
+    taken from it), ``~/.vesconfig`` or, without a name, the default profile. Raises `UsageError` if
+    there is no valid URL, and `UserError` if a file is needed and cannot be used.
     """
-    _check_options(options)
+    check_options(options)
+    profile = read_profile(profile_name) if profile_name else None
     variables = {**os.environ, **secrets}
-    own = (options, CredentialSource.of(variables, OUR_VARIABLES, is_ours=True))
+    own = (
+        options,
+        *([CredentialSource.of_profile(profile)] if profile else []),
+        CredentialSource.of(variables, OUR_VARIABLES, is_ours=True),
+    )
     sources = [
         *own,
         CredentialSource.of(variables, _F5XC),
         CredentialSource.of(variables, _TERRAFORM),
     ]
     choice = _first_choice(sources, may_be_unencrypted=may_be_unencrypted)
-    if choice is None or not choice.source.has_credential:
-        sources.append(_vesctl_source(variables))
-        choice = _first_choice(sources, may_be_unencrypted=may_be_unencrypted)
+    for read_source in (_vesctl_source, _default_profile_source):
+        if choice is None or not choice.source.has_credential:
+            sources.append(read_source(variables))
+            choice = _first_choice(sources, may_be_unencrypted=may_be_unencrypted)
     if choice is None:
-        raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}.")
-    return replace(choice, source=_completed(choice.source, own))
+        login = login_command(DEFAULT_PROFILE)
+        raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}, or run {login}.")
+    return replace(choice, source=_completed(choice.source, own), profile=profile or choice.profile)
 
 
 def _first_choice(
@@ -191,7 +234,7 @@ def _choices(sources: Sequence[CredentialSource], *, may_be_unencrypted: bool) -
     for origin in sources:
         if origin.url is None:
             continue
-        url = _normalised(origin.url, may_be_unencrypted=may_be_unencrypted)
+        url = origin.normalised_url(may_be_unencrypted=may_be_unencrypted)
         having = [source for source in sources if source.has_credential]
         fitting = [
             source
@@ -204,7 +247,11 @@ def _choices(sources: Sequence[CredentialSource], *, may_be_unencrypted: bool) -
         credential = fitting[0] if fitting else CredentialSource()
         trusted = credential.ca_bundle or origin.ca_bundle
         yield Choice(
-            url, origin.url.origin, replace(credential, ca_bundle=trusted), for_other_hosts
+            url,
+            origin.url.origin,
+            replace(credential, ca_bundle=trusted),
+            for_other_hosts,
+            origin.profile or credential.profile,
         )
         if origin.is_ours:
             return
@@ -217,21 +264,27 @@ def _completed(source: CredentialSource, own: Sequence[CredentialSource]) -> Cre
     """
     for place in reversed(own):
         source = replace(source, ca_bundle=place.ca_bundle or source.ca_bundle)
-        if source.is_ours:
+        if source.is_ours and (place.p12_password_file or place.p12_password):
             source = replace(
                 source,
-                p12_password_file=place.p12_password_file or source.p12_password_file,
-                p12_password=place.p12_password or source.p12_password,
+                p12_password_file=place.p12_password_file,
+                p12_password=place.p12_password,
             )
     return source
 
 
-def _check_options(options: CredentialSource) -> None:
+def check_options(options: CredentialSource) -> None:
+    """Raise `UsageError` if the options have several credentials, or only a part of one."""
     kinds = [kind.origin for kind in (options.token_file, options.p12, options.cert) if kind]
     if len(kinds) > 1:
         raise UsageError(f"{' and '.join(kinds)} are mutually exclusive: give one of them.")
     if options.key and not options.cert:
         raise UsageError(f"{options.key.origin} needs --cert.")
+
+
+def _default_profile_source(_: Mapping[str, str]) -> CredentialSource:
+    profile = find_profile(DEFAULT_PROFILE)
+    return CredentialSource.of_profile(profile) if profile else CredentialSource()
 
 
 def _vesctl_source(variables: Mapping[str, str]) -> CredentialSource:
@@ -246,10 +299,3 @@ def _vesctl_source(variables: Mapping[str, str]) -> CredentialSource:
     password = CredentialSource.of(variables, {"p12_password": _TERRAFORM["p12_password"]})
     source = CredentialSource.of(texts, _VESCTL, place=f" in {file}")
     return replace(source, p12_password=password.p12_password)
-
-
-def _normalised(url: Given, *, may_be_unencrypted: bool) -> str:
-    try:
-        return normalise_url(url.text, may_be_unencrypted=may_be_unencrypted)
-    except UsageError as error:
-        raise UsageError(f"{url.origin}: {error}") from None

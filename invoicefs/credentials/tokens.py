@@ -4,8 +4,9 @@ Threading: a `TokenFile` swaps a tuple by one assignment; two threads that see a
 same time both read it, which is harmless.
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from invoicefs.credentials.secret_files import read_secret
 from invoicefs.errors import UserError
@@ -42,16 +43,25 @@ class FixedToken:
 
 
 class TokenFile:
-    """A token in a file that is read again whenever the file changes.
+    """A token that is read again whenever its file changes.
 
-    Raises `UserError` if the file has no valid token at the start. Later the last valid token stays
-    in use, because tools that rotate files may replace them in two steps.
+    `read` reads the token; `origin` says where it comes from. It and the constructor raise
+    `UserError` if there is no valid token. Later the last valid token stays in use, because tools
+    that rotate files may replace them in two steps.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.absolute()
-        self.origin = f"the token file {self._path}"
-        self._state = (_fingerprint(self._path), _read(self._path))
+    def __init__(self, path: Path, read: Callable[[], str], origin: str) -> None:
+        self._path = path
+        self._read = read
+        self.origin = origin
+        self._state = (_fingerprint(path), self._read_token())
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Return the token that is the whole content of a file."""
+        path = path.absolute()
+        origin = f"the token file {path}"
+        return cls(path, lambda: read_secret(path, origin), origin)
 
     def token(self) -> str:
         """See `Token`."""
@@ -68,9 +78,12 @@ class TokenFile:
         # The fingerprint comes first: a change in between is detected at the next call.
         fingerprint = _fingerprint(self._path)
         try:
-            self._state = (fingerprint, _read(self._path))
+            self._state = (fingerprint, self._read_token())
         except UserError:
             self._state = (fingerprint, self._state[1])
+
+    def _read_token(self) -> str:
+        return _checked(self._read(), self.origin)
 
 
 def _fingerprint(path: Path) -> tuple[int, int, int] | None:
@@ -79,11 +92,6 @@ def _fingerprint(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _read(path: Path) -> str:
-    what = f"the token file {path}"
-    return _checked(read_secret(path, what), what)
 
 
 def _checked(text: str, origin: str) -> str:

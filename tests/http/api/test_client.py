@@ -324,7 +324,7 @@ def test_a_401_for_a_replaced_token_raises_credential_renewed(
         exchange.answer(Answer(401, b""))
 
     sandbox.inject(Fault(rotate, times=1))
-    api = connect(sandbox.url, TokenFile(file))
+    api = connect(sandbox.url, TokenFile.of_file(file))
 
     with pytest.raises(CredentialRenewed):
         ask(api, endpoint)

@@ -36,14 +36,25 @@ SECRETS = {
 }
 CREDENTIALS = {  # of every credential source, by its URL, in order of precedence
     "--url": ("--token-file", "--p12", "--cert"),
+    "named:INVOICEFS_URL": (  # in the profile that is asked for
+        "named:INVOICEFS_TOKEN",
+        "named:INVOICEFS_P12",
+        "named:INVOICEFS_CERT",
+    ),
     "INVOICEFS_URL": ("INVOICEFS_TOKEN", "INVOICEFS_P12", "INVOICEFS_CERT"),
     "F5XC_API_URL": ("F5XC_API_TOKEN", "F5XC_P12_BUNDLE", "F5XC_CERT"),
     "VOLT_API_URL": ("VOLT_API_P12_FILE", "VOLT_API_CERT"),
     "server-urls": ("p12-bundle", "cert"),
+    "default:INVOICEFS_URL": (
+        "default:INVOICEFS_TOKEN",
+        "default:INVOICEFS_P12",
+        "default:INVOICEFS_CERT",
+    ),
 }
 URLS = list(CREDENTIALS)
 FIRST_KINDS = {url: kinds[0] for url, kinds in CREDENTIALS.items()}
-OURS = ("--", "INVOICEFS_")
+OURS = ("--", "named:", "default:", "INVOICEFS_")
+PROFILES = ("named", "default")
 
 Texts = Mapping[str, str]
 
@@ -72,8 +83,11 @@ unread = pytest.mark.usefixtures("certificates_stay_unread")
 
 @pytest.fixture(autouse=True)
 def find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Find:
-    """Find the tenant with only these options, variables and keys of ``~/.vesconfig``."""
+    """Find the tenant with only these options, variables, profiles and keys of ``~/.vesconfig``."""
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    profiles = tmp_path / ".config" / "invoicefs"
+    profiles.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text("/--url\n")
     (tmp_path / "blanks").write_text(" a b \n")
@@ -82,13 +96,22 @@ def find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Find:
         clear()
         for name in filter(str.isupper, texts):
             monkeypatch.setenv(name, texts[name])
+        for profile in PROFILES:
+            write_variables(profiles / f"{profile}.env", f"{profile}:", texts)
         file = tmp_path / ".vesconfig"
-        if in_file := {name: text for name, text in texts.items() if name[0].islower()}:
+        if in_file := {
+            name: text for name, text in texts.items() if name[0].islower() and ":" not in name
+        }:
             file.write_text(json.dumps(in_file))
         elif file.is_file():
             file.unlink()
         options = CredentialSource.of(texts, OPTIONS, is_ours=True)
-        choice = choose(options, take_secrets(), may_be_unencrypted=may_be_unencrypted)
+        choice = choose(
+            options,
+            take_secrets(),
+            profile_name="named" if (profiles / "named.env").exists() else None,
+            may_be_unencrypted=may_be_unencrypted,
+        )
         return Found(choice)
 
     def clear() -> None:
@@ -128,6 +151,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def write_variables(file: Path, prefix: str, texts: Texts) -> None:
+    """Write the texts whose names begin with a prefix to a file; without any, remove it."""
+    found = {name.removeprefix(prefix): texts[name] for name in texts if name.startswith(prefix)}
+    file.write_text("".join(f"{name}={text}\n" for name, text in found.items()))
+    if not found:
+        file.unlink()
+
+
+def origin_of(name: str) -> str:
+    """Return how messages name an option or a variable."""
+    profile, _, variable = name.rpartition(":")
+    return f"{variable} in the profile {profile}" if profile else name
+
+
 def credentials_of(*urls: str, kinds: Texts = FIRST_KINDS) -> dict[str, str]:
     """A credential of every source, by its URL, that names its source."""
     return {
@@ -147,17 +184,18 @@ def used(credentials: Credentials) -> str:
 
 
 @pytest.mark.promise(
-    "The first source that has a credential wins: options, the variables of invoicefs, those of "
-    "other clients and of Terraform, `~/.vesconfig`, a prompt."
+    "The first source that has a credential wins: options, the profile that `--profile` names, the "
+    "variables of invoicefs, those of other clients and of Terraform, `~/.vesconfig`, the default "
+    "profile, a prompt."
 )
 @unread
-@pytest.mark.parametrize("first", range(5))
+@pytest.mark.parametrize("first", range(len(URLS)))
 def test_the_first_source_with_a_credential_wins(find: Find, first: int) -> None:
-    urls = {URLS[number]: f"https://{number}.example/api" for number in range(first, 5)}
+    urls = {URLS[number]: f"https://{number}.example/api" for number in range(first, len(URLS))}
     tenant = find({**urls, **credentials_of(*urls)})
 
     assert tenant.url == f"https://{first}.example"
-    assert tenant.url_origin.startswith(URLS[first])
+    assert tenant.url_origin.startswith(origin_of(URLS[first]))
     assert used(tenant.credentials(None)) == f"/{URLS[first]}"
 
 
@@ -173,6 +211,9 @@ def test_the_first_source_with_a_credential_wins(find: Find, first: int) -> None
         ({"INVOICEFS_P12": "/p", "INVOICEFS_P12_PASSWORD_FILE": "blanks"}, "/p  a b "),
         ({"INVOICEFS_P12": "/p", "VES_P12_PASSWORD": "x", "VOLT_API_P12_FILE": "/q"}, "/p"),
         ({"INVOICEFS_CERT": "/c", "INVOICEFS_KEY": "/k"}, "/c /k"),
+        ({"named:INVOICEFS_TOKEN_FILE": "token"}, "/--url"),
+        ({"named:INVOICEFS_P12": "/p", "named:INVOICEFS_P12_PASSWORD": "x"}, "/p x"),
+        ({"default:INVOICEFS_CERT": "/c", "default:INVOICEFS_KEY": "/k"}, "/c /k"),
         ({"F5XC_P12_BUNDLE": "/p", "F5XC_P12_PASSWORD": "x"}, "/p x"),
         ({"F5XC_P12_FILE": "/p", "F5XC_P12_PASSWORD": "x"}, "/p x"),
         ({"F5XC_CERT": "/c", "F5XC_KEY": "/k"}, "/c /k"),
@@ -190,12 +231,13 @@ def test_every_source_supports_its_kinds_of_credentials(
     monkeypatch: pytest.MonkeyPatch, find: Find, tmp_path: Path, texts: Texts, use: str
 ) -> None:
     tenant = find({"--url": A, **texts})
-    if next(iter(texts))[0].islower():
+    name = next(iter(texts))
+    if name[0].islower() and ":" not in name:
         monkeypatch.chdir("/")  # paths in the file are relative to its folder
     credentials = tenant.credentials(None)
 
     assert used(credentials) == use.replace("HOME", str(tmp_path))
-    assert credentials.token or next(iter(texts)) in credentials.description
+    assert credentials.token or origin_of(name) in credentials.description
 
 
 @unread
@@ -215,6 +257,16 @@ def test_every_source_supports_its_kinds_of_credentials(
         ({"server-urls": A, "p12-bundle": "/p", "INVOICEFS_TOKEN": "t"}, "t"),
         ({"server-urls": [A, B], "cert": "/c"}, "/c"),
         ({"F5XC_API_TOKEN": "t", "VOLT_API_URL": A, "VOLT_API_CERT": "/c"}, "/c"),
+        ({"named:INVOICEFS_URL": A, "named:INVOICEFS_TOKEN": "t", "INVOICEFS_TOKEN": "x"}, "t"),
+        (
+            {"named:INVOICEFS_URL": A, "named:INVOICEFS_TOKEN": "t", "--token-file": "token"},
+            "/--url",
+        ),
+        ({"named:INVOICEFS_URL": A, "F5XC_API_TOKEN": "t"}, "t"),
+        ({"named:INVOICEFS_TOKEN": "t", "INVOICEFS_URL": A}, "t"),
+        ({"default:INVOICEFS_URL": A, "default:INVOICEFS_TOKEN": "x", "INVOICEFS_TOKEN": "t"}, "t"),
+        ({"default:INVOICEFS_URL": A, "default:INVOICEFS_TOKEN": "t", "F5XC_API_TOKEN": "x"}, "t"),
+        ({"default:INVOICEFS_URL": A, "default:INVOICEFS_TOKEN": "t", "F5XC_API_URL": B}, "t"),
         ({"--url": A, "INVOICEFS_URL": "", "INVOICEFS_TOKEN": "", "F5XC_API_TOKEN": "t"}, "t"),
         ({"--url": "", "INVOICEFS_URL": A, "--p12": "", "INVOICEFS_TOKEN": "t"}, "t"),
         ({"--url": A, "F5XC_API_URL": "", "F5XC_API_TOKEN": "", "p12-bundle": "/p"}, "/p"),
@@ -239,7 +291,7 @@ def test_a_ca_bundle_of_ours_or_of_the_source_is_trusted(
     assert tenant.credentials(None).ca_bundle == made / "cert"
 
 
-@pytest.mark.parametrize("number", range(5), ids=URLS)
+@pytest.mark.parametrize("number", range(len(URLS)), ids=URLS)
 def test_the_prompt_for_a_token_comes_last(find: Find, number: int) -> None:
     tenant = find({URLS[number]: A, **dict.fromkeys(URLS[number + 1 :], B)})
     credentials = tenant.credentials(lambda what: what.replace(" ", "-"))
@@ -253,7 +305,7 @@ def test_vesconfig_is_not_opened_when_an_earlier_source_suffices(
 ) -> None:
     (tmp_path / ".vesconfig").mkdir()
 
-    for first, second in pairwise(URLS[:4]):
+    for first, second in pairwise(URLS[: URLS.index("server-urls")]):
         find({first: A, second: B, **credentials_of(first, second)})
     find({"F5XC_API_URL": A, "INVOICEFS_TOKEN": "t"})
     find({"F5XC_API_TOKEN": "t", "VOLT_API_URL": A, "VOLT_API_CERT": "/c"})
@@ -357,12 +409,12 @@ def test_the_missing_credentials_error_names_those_of_other_hosts(
 def test_an_invalid_url_error_names_its_source(find: Find, name: str) -> None:
     texts = {name: "https://", **credentials_of(name)}
 
-    with pytest.raises(UsageError, match=f"^{name}.*: .*is not a URL"):
+    with pytest.raises(UsageError, match=f"^{origin_of(name)}.*: .*is not a URL"):
         find(texts)
 
 
 def test_an_unused_url_may_be_invalid(find: Find) -> None:
-    bad = dict.fromkeys(URLS[1:], "https://")
+    bad = dict.fromkeys(URLS[2:], "https://")
 
     assert find({**bad, "--url": A, "INVOICEFS_TOKEN": "t"}).url == A
     assert find({**bad, "INVOICEFS_URL": "", "F5XC_API_URL": A, "F5XC_API_TOKEN": "t"}).url == A
@@ -378,7 +430,7 @@ def test_the_missing_url_error_names_the_option(find: Find) -> None:
 def test_http_is_for_loopback_only_unless_allowed(find: Find, name: str) -> None:
     texts = {name: "http://a.example", "INVOICEFS_TOKEN": "t"}
 
-    with pytest.raises(UsageError, match=f"^{name}.*unencrypted"):
+    with pytest.raises(UsageError, match=f"^{origin_of(name)}.*unencrypted"):
         find(texts)
     assert find(texts, may_be_unencrypted=True).url == "http://a.example"
     assert find({**texts, name: "http://[::1]:80"}).url == "http://[::1]:80"
@@ -451,6 +503,15 @@ def test_a_certificate_is_loaded_and_a_missing_password_prompted(
         ),
         (
             {
+                "named:INVOICEFS_URL": A,
+                "named:INVOICEFS_P12": "/p",
+                "named:INVOICEFS_P12_PASSWORD": "x",
+                "INVOICEFS_P12_PASSWORD_FILE": "blanks",
+            },
+            "/p x",
+        ),
+        (
+            {
                 "F5XC_API_URL": A,
                 "F5XC_CERT": "/c",
                 "F5XC_KEY": "/k",
@@ -503,6 +564,8 @@ def test_secrets_are_always_removed_from_the_environment(find: Find, texts: Text
         {"--p12": "p12", "--p12-password-file": "password"},
         {"INVOICEFS_P12": "p12", "INVOICEFS_P12_PASSWORD": PLANTED},
         {"VOLT_API_P12_FILE": "p12", "VES_P12_PASSWORD": PLANTED},
+        {"named:INVOICEFS_TOKEN": PLANTED},
+        {"default:INVOICEFS_P12": "p12", "default:INVOICEFS_P12_PASSWORD": PLANTED},
         {},
     ],
 )
@@ -514,7 +577,8 @@ def test_str_and_repr_never_show_a_secret(
     credentials = tenant.credentials(lambda _: PLANTED)
 
     source = tenant.choice.source
-    for printed in (tenant, source, source.token, source.p12_password, credentials):
+    parts = (source.token, source.p12_password, source.profile)
+    for printed in (tenant, source, *parts, credentials):
         assert PLANTED not in f"{printed} {printed!r}"
     assert PLANTED not in credentials.description
 
@@ -539,6 +603,8 @@ def test_str_and_repr_never_show_a_secret(
         {"INVOICEFS_TOKEN": PLANTED, "--url": f"https://u:{PLANTED}@a.example"},
         {"INVOICEFS_TOKEN": PLANTED, "--token-file": "bytes", "--p12": "bytes"},
         {"F5XC_API_TOKEN": PLANTED, "F5XC_API_URL": B},
+        {"named:INVOICEFS_TOKEN": f'"{PLANTED}'},
+        {"named:INVOICEFS_TOKEN": f"{PLANTED} b"},
     ],
 )
 def test_a_bad_source_raises_without_secrets_and_without_fallback(
@@ -612,3 +678,71 @@ def test_an_invalid_bundle_in_a_variable_is_refused_but_not_shown(find: Find, co
     with pytest.raises(UserError, match="VES_P12_CONTENT") as refused:
         tenant.credentials(None)
     assert content not in str(refused.value)
+
+
+# Profiles
+
+
+def test_the_profile_that_is_used_is_known(find: Find, tmp_path: Path) -> None:
+    own = {"default:INVOICEFS_URL": A, "default:INVOICEFS_TOKEN": "t"}
+    file = tmp_path / ".config" / "invoicefs" / "default.env"
+
+    used_profile = find(own).choice.profile
+    assert used_profile is not None
+    assert (used_profile.name, used_profile.file) == ("default", file)
+    description = find(own).credentials(None).description
+    assert description == f"the token from the profile default ({file})"
+    assert find({**own, "--url": A}).choice.profile is not None
+    assert find({**own, "--url": A, "--token-file": "token"}).choice.profile is None
+    named = find({**own, "named:INVOICEFS_STATUS": "paid", "--url": A, "--token-file": "token"})
+    assert named.choice.profile is not None
+    assert named.choice.profile.name == "named"
+
+
+def test_a_profile_that_does_not_exist_is_an_error_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run invoicefs login --profile work") as raised:
+        choose(CredentialSource(is_ours=True), {}, profile_name="work", may_be_unencrypted=False)
+
+    assert str(tmp_path / ".config" / "invoicefs" / "work.env") in str(raised.value)
+
+
+def test_an_unencrypted_url_is_allowed_by_the_profile_for_itself_only(find: Find) -> None:
+    allowed = {"default:INVOICEFS_URL": "http://a.example", "default:INVOICEFS_INSECURE_HTTP": "1"}
+    token = {"default:INVOICEFS_TOKEN": "t"}
+
+    assert find({**allowed, **token}).url == "http://a.example"
+    with pytest.raises(UsageError, match=r"^--url"):
+        find({**allowed, **token, "--url": "http://a.example"})
+
+
+def test_a_profile_that_others_can_read_is_named(find: Find, public: Path) -> None:
+    file = public / "invoicefs" / "default.env"
+    file.parent.mkdir(mode=0o755)
+    texts = {"default:INVOICEFS_URL": A, "default:INVOICEFS_TOKEN": "t"}
+    write_variables(file, "default:", texts)
+    file.chmod(0o644)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(public))
+        credentials = find({}).credentials(None)
+
+    assert credentials.exposed_files == (file,)
+
+
+def test_a_token_in_a_profile_is_replaced_for_the_same_host_only(
+    find: Find, tmp_path: Path
+) -> None:
+    """A mount must not send the token of another host to its own."""
+    file = tmp_path / ".config" / "invoicefs" / "named.env"
+    token = (
+        find({"named:INVOICEFS_URL": A, "named:INVOICEFS_TOKEN": "first"}).credentials(None).token
+    )
+    assert token is not None
+
+    file.write_text(f"INVOICEFS_URL={A}/prefix\nINVOICEFS_TOKEN=second\n")
+    assert token.token() == "second"
+    for other in (f"INVOICEFS_URL={B}\nINVOICEFS_TOKEN=of-b\n", "INVOICEFS_TOKEN=x\n", "'"):
+        file.write_text(other)
+        assert not token.was_replaced("second")
+        assert token.token() == "second"
+    file.unlink()
+    assert token.token() == "second"

@@ -77,7 +77,7 @@ def test_whitespace_around_a_token_is_stripped(tmp_path: Path, token: str, blank
     path = tmp_path / "token"
     path.write_bytes((blanks + token + blanks).encode())
 
-    assert TokenFile(path).token() == token
+    assert TokenFile.of_file(path).token() == token
     assert FixedToken(blanks + token + blanks, "the test").token() == token
 
 
@@ -89,7 +89,7 @@ def test_text_that_no_http_header_can_carry_is_refused(tmp_path: Path, token: st
     with pytest.raises(UserError, match="the test"):
         FixedToken(token, "the test")
     with pytest.raises(UserError, match=str(path)):
-        TokenFile(path)
+        TokenFile.of_file(path)
 
 
 contents = st.one_of(
@@ -108,7 +108,7 @@ def test_any_file_yields_a_printable_ascii_token_or_user_error(
     path.write_bytes(content)
 
     try:
-        token = TokenFile(path).token()
+        token = TokenFile.of_file(path).token()
     except UserError:
         return
     assert re.fullmatch("[!-~]+", token)
@@ -122,7 +122,7 @@ def test_any_file_yields_a_printable_ascii_token_or_user_error(
 def test_a_rotated_token_is_used_for_the_next_request(
     token_file: Path, rotate: Callable[[Path, str], None]
 ) -> None:
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     assert credential.token() == "first"
 
     rotate(token_file, "other\n")  # of the same length
@@ -136,7 +136,7 @@ def test_a_rotated_token_is_used_for_the_next_request(
 def test_a_refused_token_counts_as_replaced_once_the_file_changes(
     token_file: Path, rotate: Callable[[Path, str], None]
 ) -> None:
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     assert not credential.was_replaced("first")
 
     rotate(token_file, "other\n")
@@ -149,7 +149,7 @@ def test_a_refused_token_counts_as_replaced_once_the_file_changes(
 def test_a_replacement_with_unchanged_metadata_is_found_on_refusal(
     token_file: Path,
 ) -> None:
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     before = token_file.stat()
     token_file.write_text("other\n")
     os.utime(token_file, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -161,7 +161,7 @@ def test_a_replacement_with_unchanged_metadata_is_found_on_refusal(
 def test_a_token_reloaded_by_another_request_counts_as_replaced(
     token_file: Path,
 ) -> None:
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     used = credential.token()
     rename_over(token_file, "other")
     assert credential.token() == "other"
@@ -170,7 +170,7 @@ def test_a_token_reloaded_by_another_request_counts_as_replaced(
 
 
 def test_rewriting_the_same_token_replaces_nothing(token_file: Path) -> None:
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     rename_over(token_file, " first ")
 
     assert not credential.was_replaced("first")
@@ -197,7 +197,7 @@ def turn_into_a_folder(path: Path) -> None:
 def test_the_last_token_is_used_while_the_file_is_unusable(
     token_file: Path, damage: Callable[[Path], None]
 ) -> None:
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     damage(token_file)
 
     assert [credential.token(), credential.token()] == ["first", "first"]
@@ -214,7 +214,7 @@ def test_the_token_file_is_found_from_another_working_directory(
     monkeypatch: pytest.MonkeyPatch, token_file: Path
 ) -> None:
     monkeypatch.chdir(token_file.parent)
-    credential = TokenFile(Path(token_file.name))
+    credential = TokenFile.of_file(Path(token_file.name))
     monkeypatch.chdir("/")
 
     rename_over(token_file, "other")
@@ -223,7 +223,7 @@ def test_the_token_file_is_found_from_another_working_directory(
 
 
 def test_an_unchanged_file_is_read_once(monkeypatch: pytest.MonkeyPatch, token_file: Path) -> None:
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     monkeypatch.setattr(Path, "read_text", no_reading)
     monkeypatch.setattr(Path, "read_bytes", no_reading)
     monkeypatch.setattr(Path, "open", no_reading)
@@ -240,7 +240,7 @@ def test_every_thread_gets_a_whole_token_while_the_file_is_rotated(
     token_file: Path, rotate: Callable[[Path, str], None]
 ) -> None:
     rotated = [f"token-{number}" for number in range(30)]
-    credential = TokenFile(token_file)
+    credential = TokenFile.of_file(token_file)
     seen: set[str] = set()
     failures: list[BaseException] = []
     ended = threading.Event()
