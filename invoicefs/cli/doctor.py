@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from invoicefs.cli.mount import mount
 from invoicefs.cli.options import (
     INSECURE_HTTP,
     examples,
@@ -13,9 +14,8 @@ from invoicefs.cli.options import (
     print_lines,
     prompt_for_secret,
     settings_of,
-    source_of_options,
 )
-from invoicefs.credentials.sources import choose
+from invoicefs.cli.tenants import choose_tenant, ignored_variables
 from invoicefs.errors import UserError
 from invoicefs.urls import URL_EXAMPLE
 
@@ -26,7 +26,7 @@ from invoicefs.urls import URL_EXAMPLE
 @mount_options
 @INSECURE_HTTP
 @click.pass_context
-def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
+def doctor(ctx: click.Context, /, **_: Any) -> None:
     """Check everything that a mount needs, and say how to fix each problem.
 
     Accepts the options of mount and their variables, except -o, -v, --foreground and --log-file.
@@ -48,13 +48,15 @@ def doctor(ctx: click.Context, /, is_insecure: bool, **fields: Any) -> None:
 
     show(checks.check_machine())
     try:
-        choice = choose(source_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=is_insecure)
+        choice, options = choose_tenant(ctx)
         credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
-        settings = settings_of(choice.url, fields)
+        settings = settings_of(choice.url, options)
     except UserError as error:
         show([checks.Finding(False, str(error))])
     else:
         show([checks.Finding(True, f"the URL is from {choice.url_origin}")])
+        ignored = ignored_variables(choice.profile, mount) if choice.profile else ()
+        show(checks.Finding(False, sentence) for sentence in ignored)
         show(checks.check_tenant_access(settings, credentials))
     ctx.exit(0 if is_ok else 1)
 

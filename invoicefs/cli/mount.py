@@ -19,10 +19,12 @@ from invoicefs.cli.options import (
     print_message,
     prompt_for_secret,
     settings_of,
-    source_of_options,
 )
+from invoicefs.cli.tenants import choose_tenant, ignored_variables
+from invoicefs.credentials.profiles import default_mount_point
 from invoicefs.credentials.secret_files import keep_memory_private
-from invoicefs.credentials.sources import choose
+from invoicefs.credentials.sources import Choice
+from invoicefs.errors import UsageError
 from invoicefs.urls import URL_EXAMPLE
 
 log = logging.getLogger(__name__)
@@ -31,12 +33,13 @@ log = logging.getLogger(__name__)
 @click.command(
     cls=MountCommand,
     epilog=examples(
+        "invoicefs mount ~/invoices     # after 'invoicefs login'",
         f"invoicefs mount --url {URL_EXAMPLE} --token-file ~/.invoicefs-token ~/invoices",
         "invoicefs mount -o namespace=system,status=paid,list_ttl=5m ~/invoices",
         "invoicefs mount --p12 me.p12 --ca-bundle company.pem --foreground ~/invoices",
     ),
 )
-@click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
 @mount_options
 @INSECURE_HTTP
 @option("--foreground", "is_foreground", "Stay in the foreground.", is_flag=True)
@@ -59,42 +62,41 @@ log = logging.getLogger(__name__)
     " such as ro and nofail, are ignored.",
 )
 @click.pass_context
-def mount(
-    ctx: click.Context,
-    /,
-    mount_point: Path,
-    is_insecure: bool,
-    is_foreground: bool,
-    log_file: Path | None,
-    verbosity: int,
-    mount_options: tuple[str, ...],  # noqa: ARG001 -- `MountCommand` has expanded them
-    **fields: Any,
-) -> None:
+def mount(ctx: click.Context, /, mount_point: Path | None, **_: Any) -> None:
     """Mount a tenant on the empty folder MOUNTPOINT.
 
     Returns when the folder is usable, and continues in the background. The credential is an API
-    token or a client certificate. It is taken from the options, INVOICEFS_TOKEN, the variables of
-    other clients (F5XC_*, VOLT_*) or ~/.vesconfig; otherwise you are prompted for a token.
+    token or a client certificate. It is taken from the options, the profile that --profile names,
+    INVOICEFS_TOKEN, the variables of other clients (F5XC_*, VOLT_*), ~/.vesconfig or the profile
+    that 'invoicefs login' has written; otherwise you are prompted for a token.
+
+    The profile in use also provides the other options that are not given. Without MOUNTPOINT, its
+    INVOICEFS_MOUNTPOINT is used, or ~/NAME with --profile NAME. With a profile, a missing
+    MOUNTPOINT is created.
     """
     from invoicefs.credentials.load import read_credentials
     from invoicefs.mount import logs
     from invoicefs.mount.lifecycle import mount as mount_tenant
+    from invoicefs.mount.mountpoint import create_folder
 
-    failures = logs.configure(
-        is_foreground=is_foreground,
-        log_file=log_file.absolute() if log_file else None,
-        verbosity=verbosity,
-    )
     call: Invocation = ctx.obj
-    choice = choose(source_of_options(ctx), call.secrets, may_be_unencrypted=is_insecure)
-    settings = settings_of(choice.url, fields)
-    credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
     warn = functools.partial(print_message, str(ctx.find_root().info_name))
+    choice, options = choose_tenant(ctx)
+    folder = _folder_of(mount_point, choice, options["profile"])
+    failures = logs.configure(
+        is_foreground=options["is_foreground"],
+        log_file=options["log_file"].absolute() if options["log_file"] else None,
+        verbosity=options["verbosity"],
+    )
+    settings = settings_of(choice.url, options)
+    for sentence in ignored_variables(choice.profile, ctx.command) if choice.profile else ():
+        warn(sentence)
+    credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
     origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
     if credentials.ca_bundle:
         origins += f" Trusting the certificates in {credentials.ca_bundle}."
     log.info("%s", origins)
-    if verbosity and not is_foreground:  # the log goes elsewhere
+    if options["verbosity"] and not options["is_foreground"]:  # the log goes elsewhere
         warn(origins)
     for file in credentials.exposed_files:
         warn(f"Others on this machine can read or change {file}: chmod 600 {file}")
@@ -102,15 +104,27 @@ def mount(
         return
     keep_memory_private()
     logs.ignore_errors()
+    if choice.profile and not call.helper:
+        create_folder(folder)
     mount_tenant(
         settings,
         credentials,
-        str(mount_point.absolute()),
+        folder,
         source=call.helper.source if call.helper else settings.url,
-        is_foreground=is_foreground,
+        is_foreground=options["is_foreground"],
         failures=failures,
         warn=warn,
     )
+
+
+def _folder_of(mount_point: Path | None, choice: Choice, profile_name: str | None) -> str:
+    """Return the absolute path to mount on; raises `UsageError` if there is none."""
+    folder = mount_point or (choice.profile.mount_point if choice.profile else None)
+    if folder is None and profile_name:
+        folder = default_mount_point(profile_name)
+    if folder is None:
+        raise UsageError("There is no MOUNTPOINT: give an empty folder, such as ~/invoices.")
+    return str(folder.absolute())
 
 
 @click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.fstab import HelperCall, arguments_of
+from invoicefs.credentials.profiles import DEFAULT_PROFILE, parse_profile_name, profile_names
 from invoicefs.credentials.sources import CredentialSource
 from invoicefs.dates import parse_days
 from invoicefs.errors import InvalidSetting, UsageError
@@ -56,6 +57,7 @@ _SIZE = _Parsed("size", parse_size_bytes)
 _DURATION = _Parsed("duration", parse_duration_s)
 _STATUS = _Parsed("status", parse_status)
 _OCTAL = _Parsed("octal", parse_octal)
+_PROFILE = _Parsed("profile", parse_profile_name)
 # Paths are not checked here, because a mount point may hang.
 PATH = _Parsed("path", Path)
 PERIOD = _Parsed("date", parse_days)
@@ -184,6 +186,37 @@ _SETTINGS_OPTIONS = (
 )
 
 
+def _complete_profile(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in profile_names() if name.startswith(incomplete)]
+
+
+# The option of the commands that use a profile, and of those that write or remove one.
+_USED_PROFILE = option(
+    "--profile",
+    "profile",
+    "Use the URL, the credential and the settings that 'invoicefs login' has kept under this name.",
+    metavar="NAME",
+    type=_PROFILE,
+    shell_complete=_complete_profile,
+)
+LOGIN_PROFILE = click.option(
+    "--profile",
+    help="Name of the profile.",
+    metavar="NAME",
+    type=_PROFILE,
+    shell_complete=_complete_profile,
+    default=DEFAULT_PROFILE,
+    show_default=True,
+)
+
+
+def login_options(command: Command) -> Command:
+    """Add the options for URL and credential to a command, without their variables."""
+    for field, (name, text, metavar) in reversed(_TENANT_OPTIONS.items()):
+        command = click.option(name, field, help=text, metavar=metavar)(command)
+    return command
+
+
 def mount_options(command: Command) -> Command:
     """Add the options of a mount to a command, except those of the mount process."""
     return _with_tenant_options(command, *_SETTINGS_OPTIONS)
@@ -199,7 +232,7 @@ def _with_tenant_options(command: Command, *others: Callable[[Command], Command]
         option(name, field, text, metavar=metavar)
         for field, (name, text, metavar) in _TENANT_OPTIONS.items()
     ]
-    for add_option in reversed((*tenant, *others)):
+    for add_option in reversed((_USED_PROFILE, *tenant, *others)):
         command = add_option(command)
     return command
 
@@ -266,7 +299,7 @@ def source_of_options(ctx: click.Context) -> CredentialSource:
     return CredentialSource.of(given, names, is_ours=True)
 
 
-def settings_of(url: str, options: dict[str, Any]) -> Settings:
+def settings_of(url: str, options: Mapping[str, Any]) -> Settings:
     """Return the settings for the given options, with defaults for the others."""
     given = {name: options[name] for name in _DEFAULTS.keys() & options.keys() - {"url"}}
     given = {name: value for name, value in given.items() if value is not None}

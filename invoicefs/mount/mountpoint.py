@@ -79,6 +79,19 @@ def mount_of(real_path: str) -> Mount | None:
     return mount if mount and mount.filesystem_type == FILESYSTEM_TYPE else None
 
 
+def create_folder(path: str) -> None:
+    """Create the folder to mount on, and those above it, if it is missing.
+
+    Does not touch a mount on it. Raises `UserError` if it cannot be created.
+    """
+    try:
+        os.makedirs(path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise UserError(f"The mount point {path} cannot be created: {error.strerror}.") from error
+
+
 class Reservation:
     """A lock that keeps other commands from mounting on a folder, until `release` or process exit.
 
