@@ -18,6 +18,7 @@ from invoicefs.cli.doctor import doctor
 from invoicefs.cli.fetch import fetch
 from invoicefs.cli.fstab import parse_helper_call
 from invoicefs.cli.list import list_
+from invoicefs.cli.login import login, logout
 from invoicefs.cli.mount import mount, umount
 from invoicefs.cli.options import Invocation, print_message, takes_value
 from invoicefs.cli.refresh import refresh
@@ -33,7 +34,9 @@ def cli() -> None:
     """Mount the billing invoices of an F5 Distributed Cloud tenant as a read-only folder."""
 
 
-for _command in (mount, umount, list_, status, refresh, fetch, verify, cache, doctor, demo):
+for _command in (
+    *(login, logout, mount, umount, list_, status, refresh, fetch, verify, cache, doctor, demo),
+):
     cli.add_command(_command)
 
 

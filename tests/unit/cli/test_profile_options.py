@@ -36,6 +36,10 @@ def write(home: Path) -> Write:
     return write
 
 
+@pytest.mark.promise(
+    "A profile sets the options that neither the command line nor the environment gives, and a "
+    "misspelt variable in it is reported."
+)
 @pytest.mark.parametrize(
     ("settings", "fields"),
     [
@@ -75,6 +79,10 @@ def test_a_profile_sets_the_log(run: Run, write: Write, logged: list[dict[str, o
     assert logged == [{"is_foreground": False, "log_file": Path("/a/log"), "verbosity": 2}]
 
 
+@pytest.mark.promise(
+    "A profile sets the options that neither the command line nor the environment gives, and a "
+    "misspelt variable in it is reported."
+)
 def test_options_and_variables_win_over_a_profile(
     run: Run, mounted: list[Mounted], write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +118,10 @@ def test_an_invalid_value_is_bad_usage_that_names_the_file(run: Run, write: Writ
     assert f"INVOICEFS_LIST_TTL in {file}: " in ended.sentence
 
 
+@pytest.mark.promise(
+    "A profile sets the options that neither the command line nor the environment gives, and a "
+    "misspelt variable in it is reported."
+)
 def test_a_variable_without_meaning_is_one_warning(
     run: Run, mounted: list[Mounted], write: Write
 ) -> None:

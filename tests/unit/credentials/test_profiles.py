@@ -144,6 +144,10 @@ def test_a_folder_in_place_of_a_profile_is_an_error(config: Path) -> None:
 # Writing
 
 
+@pytest.mark.promise(
+    "`invoicefs login` tries the URL and the credential with one request, and keeps them in a "
+    "profile that only you can read; a credential that is refused is not kept."
+)
 def test_only_the_user_can_read_a_profile_and_its_folders(config: Path) -> None:
     old = os.umask(0)
     try:
@@ -174,6 +178,7 @@ def fail(*_: object) -> None:
     raise OSError(28, "No space left on device")
 
 
+@pytest.mark.promise("A failed `invoicefs login` leaves the old profile as it was.")
 @pytest.mark.parametrize("function", ["fsync", "replace"])
 def test_a_failed_write_leaves_the_old_profile_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, config: Path, function: str
