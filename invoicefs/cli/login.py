@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invoicefs.cli.options import (
-    INSECURE_HTTP,
     LOGIN_PROFILE,
     PATH,
     examples,
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 )
 @LOGIN_PROFILE
 @login_options
-@INSECURE_HTTP
 @click.option(
     "--mount-point",
     metavar="FOLDER",

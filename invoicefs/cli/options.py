@@ -111,6 +111,10 @@ _TENANT_OPTIONS = {
     ),
 }
 
+_INSECURE_HTTP = ("--insecure-http", "is_insecure")
+_INSECURE_HTTP_HELP = (
+    "Allow http:// to other machines. Anyone on the network can then read the token."
+)
 _NAMESPACE = option(
     "--namespace",
     "namespaces",
@@ -212,6 +216,7 @@ LOGIN_PROFILE = click.option(
 
 def login_options(command: Command) -> Command:
     """Add the options for URL and credential to a command, without their variables."""
+    command = click.option(*_INSECURE_HTTP, help=_INSECURE_HTTP_HELP, is_flag=True)(command)
     for field, (name, text, metavar) in reversed(_TENANT_OPTIONS.items()):
         command = click.option(name, field, help=text, metavar=metavar)(command)
     return command
@@ -237,12 +242,7 @@ def _with_tenant_options(command: Command, *others: Callable[[Command], Command]
     return command
 
 
-INSECURE_HTTP = option(
-    "--insecure-http",
-    "is_insecure",
-    "Allow http:// to other machines. Anyone on the network can then read the token.",
-    is_flag=True,
-)
+INSECURE_HTTP = option(*_INSECURE_HTTP, _INSECURE_HTTP_HELP, is_flag=True)
 
 
 class MountCommand(click.Command):
