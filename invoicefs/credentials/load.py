@@ -15,7 +15,7 @@ from invoicefs.credentials.certificates import (
     load_p12_content,
     load_pem,
 )
-from invoicefs.credentials.profiles import Profile, read_profile_file
+from invoicefs.credentials.profiles import Profile, login_command, read_profile_file
 from invoicefs.credentials.secret_files import is_exposed, read_file, read_secret
 from invoicefs.credentials.sources import OUR_VARIABLES, Choice, CredentialSource, Given
 from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
@@ -47,6 +47,9 @@ class Credentials:
     exposed_files: tuple[Path, ...] = ()
     """Secret files that others on this machine can read or change."""
 
+    renewal_command: str = ""
+    """The command that replaces the credential, if there is one."""
+
     def identity(self, token: str) -> str:
         """Return the identifier of the credential; `token` is empty for a client certificate."""
         return f"token {token}" if token else f"certificate {self.certificate_digest}"
@@ -75,9 +78,8 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
         credentials = Credentials("the token from the prompt", token)
     else:
         raise UserError(_nothing_for(choice))
-    if source.profile and is_exposed(source.profile.file):
-        exposed_files = (*credentials.exposed_files, source.profile.file)
-        credentials = replace(credentials, exposed_files=exposed_files)
+    if source.profile:
+        credentials = _from_profile(credentials, source.profile)
     if source.ca_bundle is None:
         return credentials
     check_ca_bundle(source.ca_bundle.path)
@@ -86,9 +88,11 @@ def read_credentials(choice: Choice, ask: Ask | None) -> Credentials:
 
 def refusal(url: str, credentials: Credentials, error: Unauthenticated) -> UserError:
     """Return the error for a server that does not accept the credentials."""
+    command = credentials.renewal_command
+    then = f", and run {command}" if command else ""
     return UserError(
         f"{url} does not accept {credentials.description}: {error}. The credential may be "
-        f"wrong, expired or revoked: {RENEWAL_HINT}."
+        f"wrong, expired or revoked: {RENEWAL_HINT}{then}."
     )
 
 
@@ -113,6 +117,15 @@ def _with_token(source: CredentialSource) -> Credentials:
         return Credentials(f"the token from {token.origin}", token)
     token = FixedToken(source.token.text, f"the environment variable {source.token.origin}")
     return Credentials(f"the token from {token.origin}", token)
+
+
+def _from_profile(credentials: Credentials, profile: Profile) -> Credentials:
+    exposed_files = (profile.file,) if is_exposed(profile.file) else ()
+    return replace(
+        credentials,
+        exposed_files=credentials.exposed_files + exposed_files,
+        renewal_command=login_command(profile.name),
+    )
 
 
 def _profile_token(profile: Profile) -> TokenFile:

@@ -93,6 +93,8 @@ def test_a_running_mount_uses_the_token_of_the_next_login(
     read(mount, FIRST).good()
     sandbox.token = NEW_TOKEN
     assert "Permission denied" in read(mount, SECOND).err
+    refused = mounts.command("mount", home / "another", env=WITHOUT_CREDENTIALS)
+    assert refused.err.endswith("and run invoicefs login.\n")
 
     log_in(mounts, variables, NEW_TOKEN)
 
