@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from invoicefs.credentials.env_files import parse_assignments
 from invoicefs.credentials.secret_files import read_secret
 from invoicefs.errors import UsageError, UserError
 from invoicefs.folders import configured_home
@@ -24,7 +23,7 @@ INSECURE_HTTP_VARIABLE: Final = "INVOICEFS_INSECURE_HTTP"
 
 _PREFIX: Final = "INVOICEFS_"
 _SUFFIX: Final = ".env"
-_NAME: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME: Final = "[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _TRUE: Final = frozenset({"1", "true", "t", "yes", "y", "on"})  # as click reads a flag's variable
 
 
@@ -58,7 +57,7 @@ class Profile:
 
 def parse_profile_name(text: str) -> str:
     """Return the text if it can be the name of a profile; raises `UsageError` otherwise."""
-    if not _NAME.fullmatch(text):
+    if not re.fullmatch(_NAME, text):
         raise UsageError(
             f"{text!r} is not the name of a profile: it has at most 64 letters, digits, dots, "
             "dashes and underscores, and begins with a letter or digit."
@@ -73,7 +72,7 @@ def profile_names() -> tuple[str, ...]:
     except (OSError, UserError):
         return ()
     names = (file.removesuffix(_SUFFIX) for file in files if file.endswith(_SUFFIX))
-    return tuple(sorted(name for name in names if _NAME.fullmatch(name)))
+    return tuple(sorted(name for name in names if re.fullmatch(_NAME, name)))
 
 
 def profile_file(name: str) -> Path:
@@ -112,6 +111,8 @@ def read_profile(name: str) -> Profile:
 
 def read_profile_file(name: str, file: Path) -> Profile:
     """Read the file of a profile; see `find_profile`."""
+    from invoicefs.credentials.env_files import parse_assignments
+
     what = f"the profile {file}"
     variables = {
         assignment.name: assignment.value

@@ -40,7 +40,9 @@ LAYERS: Mapping[str, set[str]] = {
 
 LAZY = {
     ("cli.demo", "cli.demo_tour"),
+    ("cli.login", "cli.login_attempts"),
     ("cli.mount", "mount.lifecycle"),
+    ("credentials.profiles", "credentials.env_files"),
     ("mount.lifecycle", "mount.first_request"),
     ("mount.lifecycle", "mount.serving"),
     ("credentials.certificates", "cryptography"),
