@@ -123,6 +123,16 @@ def test_after_three_attempts_nothing_is_kept(sandbox: Sandbox, home: Home) -> N
     assert sandbox.count() == 2
 
 
+def test_nothing_is_asked_again_if_the_api_fails(sandbox: Sandbox, home: Home) -> None:
+    sandbox.inject(Fault(faults.status(503)))
+
+    ended = home.typed("--url", sandbox.url, answers=[("API token: ", f"{SAMPLE_TOKEN}\n")])
+
+    assert ended.code == 1
+    assert "try again later" in ended.screen
+    assert (home.config.exists(), sandbox.count()) == (False, 1)
+
+
 @pytest.mark.parametrize("key", [CTRL_C, CTRL_D])
 @pytest.mark.parametrize("prompt", ["URL of the tenant: ", "API token: "])
 def test_ctrl_c_and_ctrl_d_keep_nothing(

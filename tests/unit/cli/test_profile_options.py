@@ -8,8 +8,11 @@ from typing import Any
 import click
 import pytest
 
+from invoicefs.cli.login_attempts import Login
 from invoicefs.cli.mount import mount
+from invoicefs.credentials.load import Credentials
 from invoicefs.credentials.profile_files import write_profile
+from invoicefs.credentials.sources import CredentialSource
 from invoicefs.settings import Fetch, Settings
 from tests.support.cli_stage import TENANT, Mounted, Run, token_of
 
@@ -146,6 +149,21 @@ def test_the_names_of_profiles_are_completed(write: Write) -> None:
         completed = option.shell_complete(context, "wo")
 
     assert [item.value for item in completed] == ["work", "world"]
+
+
+@pytest.mark.usefixtures("home")
+def test_a_login_to_an_unencrypted_url_permits_its_mount(
+    run: Run, mounted: list[Mounted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://gateway.example:8080"
+    source, credentials = CredentialSource(), Credentials("a test's")
+    found = Login(url, source, credentials, "t", 1)
+    monkeypatch.setattr("invoicefs.cli.login_attempts.log_in", lambda *_, **__: found)
+
+    assert run("login", "--url", url, "--insecure-http").code == 0
+    assert run("mount", "/mnt").code == 0
+    assert mounted[0].settings.url == url
+    assert token_of(mounted[0]) == "t"
 
 
 # The mount point
