@@ -108,14 +108,19 @@ def _nothing_for(choice: Choice) -> str:
 def _with_token(source: CredentialSource) -> Credentials:
     if source.token_file:
         file = source.token_file
-        token: Token = TokenFile.of_file(file.path)
+        token: Token = (
+            _profile_token(source.profile, file.path, f"the token file {file.path}")
+            if source.profile
+            else TokenFile.of_file(file.path)
+        )
         description = f"the token from {token.origin} ({file.origin})"
         return Credentials(description, token, exposed_files=_exposed_files(file))
     assert source.token is not None
     if source.profile:
-        token = _profile_token(source.profile)
-        return Credentials(f"the token from {token.origin}", token)
-    token = FixedToken(source.token.text, f"the environment variable {source.token.origin}")
+        place = f"the profile {source.profile.name} ({source.profile.file})"
+        token = _profile_token(source.profile, source.profile.file, place)
+    else:
+        token = FixedToken(source.token.text, f"the environment variable {source.token.origin}")
     return Credentials(f"the token from {token.origin}", token)
 
 
@@ -128,21 +133,24 @@ def _from_profile(credentials: Credentials, profile: Profile) -> Credentials:
     )
 
 
-def _profile_token(profile: Profile) -> TokenFile:
-    """Return the token in a profile, which ``invoicefs login`` may replace under a running mount.
+def _profile_token(profile: Profile, watched: Path, place: str) -> TokenFile:
+    """Return the token of a profile, which ``invoicefs login`` may replace under a running mount.
 
-    A profile that has been changed to another host has no token for that mount.
+    It is read again when `watched`, the file that has it now, changes, and when it is refused. A
+    profile that has been changed to another host has no token for that mount.
     """
     host = _host(CredentialSource.of_profile(profile))
-    place = f"the profile {profile.name} ({profile.file})"
 
     def read() -> str:
         source = CredentialSource.of_profile(read_profile_file(profile.name, profile.file))
         if _host(source) != host:
-            raise UserError(f"The URL in {place} has changed.")
+            raise UserError(f"The URL in the profile {profile.file} has changed.")
+        if source.token_file:
+            path = source.token_file.path
+            return read_secret(path, f"the token file {path}")
         return source.token.text if source.token else ""
 
-    return TokenFile(profile.file, read, place)
+    return TokenFile(watched, read, place)
 
 
 def _host(source: CredentialSource) -> tuple[str, str | None, int] | None:

@@ -746,3 +746,21 @@ def test_a_token_in_a_profile_is_replaced_for_the_same_host_only(
         assert token.token() == "second"
     file.unlink()
     assert token.token() == "second"
+
+
+def test_a_token_in_a_profile_and_in_a_file_replace_each_other(find: Find, tmp_path: Path) -> None:
+    """Whichever way the next login gives the token, a running mount finds it when it is refused."""
+    profile = tmp_path / ".config" / "invoicefs" / "named.env"
+    url = {"named:INVOICEFS_URL": A}
+    typed = find({**url, "named:INVOICEFS_TOKEN": "typed"}).credentials(None).token
+    assert typed is not None
+    profile.write_text(f"INVOICEFS_URL={A}\nINVOICEFS_TOKEN_FILE={tmp_path}/token\n")
+    assert typed.token() == "/--url"
+
+    from_file = find({**url, "named:INVOICEFS_TOKEN_FILE": "token"}).credentials(None).token
+    assert from_file is not None
+    (tmp_path / "token").write_text("changed")
+    assert from_file.token() == "changed"
+    profile.write_text(f"INVOICEFS_URL={A}\nINVOICEFS_TOKEN=typed\n")
+    assert from_file.was_replaced("changed")
+    assert from_file.token() == "typed"
