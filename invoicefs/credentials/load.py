@@ -15,7 +15,12 @@ from invoicefs.credentials.certificates import (
     load_p12_content,
     load_pem,
 )
-from invoicefs.credentials.profiles import Profile, login_command, read_profile_file
+from invoicefs.credentials.profiles import (
+    DEFAULT_PROFILE,
+    Profile,
+    login_command,
+    read_profile_file,
+)
 from invoicefs.credentials.secret_files import is_exposed, read_file, read_secret
 from invoicefs.credentials.sources import OUR_VARIABLES, Choice, CredentialSource, Given
 from invoicefs.credentials.tokens import FixedToken, Token, TokenFile
@@ -101,7 +106,7 @@ def _nothing_for(choice: Choice) -> str:
     hint = f" (the credentials with {others} are for another host)" if others else ""
     return (
         f"There are no credentials for {choice.url}{hint}: give --token-file FILE or --p12 FILE, "
-        f"or set {OUR_VARIABLES['token']}."
+        f"set {OUR_VARIABLES['token']}, or run {login_command(DEFAULT_PROFILE)}."
     )
 
 
