@@ -4,7 +4,7 @@ import functools
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,6 +26,9 @@ from invoicefs.credentials.secret_files import keep_memory_private
 from invoicefs.credentials.sources import Choice
 from invoicefs.errors import UsageError
 from invoicefs.urls import URL_EXAMPLE
+
+if TYPE_CHECKING:
+    from invoicefs.credentials.load import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +95,7 @@ def mount(ctx: click.Context, /, mount_point: Path | None, **_: Any) -> None:
     for sentence in ignored_variables(choice.profile, ctx.command) if choice.profile else ():
         warn(sentence)
     credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
-    origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
-    if credentials.ca_bundle:
-        origins += f" Trusting the certificates in {credentials.ca_bundle}."
+    origins = _origins(choice, credentials)
     log.info("%s", origins)
     if options["verbosity"] and not options["is_foreground"]:  # the log goes elsewhere
         warn(origins)
@@ -115,6 +116,14 @@ def mount(ctx: click.Context, /, mount_point: Path | None, **_: Any) -> None:
         failures=failures,
         warn=warn,
     )
+
+
+def _origins(choice: Choice, credentials: "Credentials") -> str:
+    """Return a sentence about the sources of the URL and the credential."""
+    origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
+    if credentials.ca_bundle:
+        origins += f" Trusting the certificates in {credentials.ca_bundle}."
+    return origins
 
 
 def _folder_of(mount_point: Path | None, choice: Choice, profile_name: str | None) -> str:
