@@ -1,5 +1,6 @@
 """The commands ``invoicefs login`` and ``invoicefs logout``."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def login(
 
     Prompts for the URL and for an API token, unless options give them, or the token comes through a
     pipe. Tries them with one request, and keeps them in the profile
-    ~/.config/invoicefs/NAME.env, which only you can read. Files are kept by their names.
+    ~/.config/invoicefs/NAME.env, which only you can read. Of files, it keeps the names.
 
     Logging in again replaces the URL and the credential, and nothing else in the profile; a mount
     that uses a token from it continues with the new one.
@@ -143,6 +144,8 @@ def _mount_command(name: str, secrets: Mapping[str, str]) -> str:
 
 def _is_default_used(secrets: Mapping[str, str]) -> bool:
     """Return whether a mount without options uses the default profile, not another source."""
+    if os.environ.get("INVOICEFS_PROFILE"):
+        return False
     try:
         choice = choose(CredentialSource(is_ours=True), secrets, may_be_unencrypted=False)
     except UserError:

@@ -226,16 +226,17 @@ def test_files_are_kept_by_their_absolute_names(sandbox: Sandbox, home: Home) ->
     }
 
 
-def test_variables_are_not_kept_but_the_hint_regards_them(sandbox: Sandbox, home: Home) -> None:
-    ended = home.run(
-        "login",
-        "--url",
-        sandbox.url,
-        text=SAMPLE_TOKEN,
-        INVOICEFS_URL="https://other.example",
-        INVOICEFS_TOKEN="other",
-        INVOICEFS_NAMESPACE="other",
-    )
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"INVOICEFS_URL": "https://other.example", "INVOICEFS_TOKEN": "other"},
+        {"INVOICEFS_PROFILE": "other", "INVOICEFS_NAMESPACE": "other"},
+    ],
+)
+def test_variables_are_not_kept_but_the_hint_regards_them(
+    sandbox: Sandbox, home: Home, variables: Mapping[str, str]
+) -> None:
+    ended = home.run("login", "--url", sandbox.url, text=SAMPLE_TOKEN, **variables)
 
     assert ended.code == 0
     assert ended.out.endswith("Now: invoicefs mount --profile default ~/invoices\n")
