@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from invoicefs.cli.options import (
     INSECURE_HTTP,
@@ -23,7 +24,7 @@ from invoicefs.cli.options import (
     settings_of,
     source_of_options,
 )
-from invoicefs.credentials.sources import choose
+from invoicefs.cli.tenants import choose_tenant
 from invoicefs.errors import UsageError, UserError
 from invoicefs.urls import URL_EXAMPLE
 
@@ -80,16 +81,16 @@ def list_(
     """List invoices with period, status and amount, without downloading any PDF.
 
     PATH is a mount, a namespace or an invoice in it; without PATH, all your mounts are listed.
-    With --url, or if nothing is mounted, the tenant is listed without a mount; the options for the
-    credential are those of mount. Invoices whose period or status is unknown are always listed.
-    Exits with status 1 if something could not be listed.
+    With --url or --profile, or if nothing is mounted, a tenant is listed without a mount; the
+    options for the credential are those of mount. Invoices whose period or status is unknown are
+    always listed. Exits with status 1 if something could not be listed.
     """
     from invoicefs.cli import list_formats
     from invoicefs.cli.invoice_filter import InvoiceFilter, in_order
 
     if is_csv and is_json:
         raise UsageError("--csv and --json exclude each other.")
-    found = _inventory(ctx, paths, fields)
+    found = _inventory(ctx, paths)
     chosen = InvoiceFilter(
         since=since[0] if since else None,
         until=until[1] if until else None,
@@ -109,20 +110,19 @@ def list_(
     exit_with(found.failures, ctx)
 
 
-def _inventory(ctx: click.Context, paths: Sequence[Path], fields: dict[str, Any]) -> "Inventory":
+def _inventory(ctx: click.Context, paths: Sequence[Path]) -> "Inventory":
     """Return the invoices of some paths, of all mounts, or of a tenant without a mount."""
     from invoicefs.cli import running_mounts
     from invoicefs.cli.inventory import inventory, joined
 
-    has_tenant = source_of_options(ctx).url is not None
-    if paths and has_tenant:
-        raise UsageError("PATH and --url exclude each other.")
+    if paths and _names_tenant(ctx):
+        raise UsageError("A PATH cannot be given with --url or --profile.")
     if paths:
         places = [running_mounts.place_of(str(path)) for path in paths]
     else:
-        places = [] if has_tenant else list(running_mounts.own_places())
+        places = [] if _names_tenant(ctx) else list(running_mounts.own_places())
     if not places:
-        return _unmounted_inventory(ctx, fields)
+        return _unmounted_inventory(ctx)
     return joined(
         [
             inventory(running_mounts.responder(place.mount), place.mount.path, place.inside)
@@ -131,7 +131,13 @@ def _inventory(ctx: click.Context, paths: Sequence[Path], fields: dict[str, Any]
     )
 
 
-def _unmounted_inventory(ctx: click.Context, fields: dict[str, Any]) -> "Inventory":
+def _names_tenant(ctx: click.Context) -> bool:
+    """Return whether the command line names a tenant, instead of a mount."""
+    has_profile = ctx.get_parameter_source("profile") is ParameterSource.COMMANDLINE
+    return has_profile or source_of_options(ctx).url is not None
+
+
+def _unmounted_inventory(ctx: click.Context) -> "Inventory":
     from invoicefs.cli.inventory import inventory
     from invoicefs.credentials.load import read_credentials
     from invoicefs.mount import logs, unmounted
@@ -139,15 +145,13 @@ def _unmounted_inventory(ctx: click.Context, fields: dict[str, Any]) -> "Invento
     # What the library logs is reported with the invoices.
     logs.configure_quiet()
     try:
-        choice = choose(
-            source_of_options(ctx), ctx.obj.secrets, may_be_unencrypted=fields["is_insecure"]
-        )
+        choice, options = choose_tenant(ctx)
     except UsageError as error:
-        if source_of_options(ctx).url is not None:
+        if _names_tenant(ctx):
             raise
         raise UserError(f"You have no mounts to list. {error}") from None
     credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
-    settings = settings_of(choice.url, fields)
+    settings = settings_of(choice.url, options)
     with ExitStack() as stack:
         respond = stack.enter_context(
             unmounted.inventory(
