@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import PATH, Command, examples, option, print_lines
+from invoicefs.cli.options import Command, examples, option, print_lines
+from invoicefs.cli.parameter_types import PATH
 from invoicefs.errors import UserError
 from invoicefs.folders import default_cache_dir
 from invoicefs.units import rounded_size

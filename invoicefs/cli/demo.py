@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import PATH, examples, print_lines
+from invoicefs.cli.options import examples, print_lines
+from invoicefs.cli.parameter_types import PATH
 
 
 @click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))

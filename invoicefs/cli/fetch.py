@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, PATH, examples, print_lines, print_message
+from invoicefs.cli.options import NO_CACHE_DIR, examples, print_lines, print_message
+from invoicefs.cli.parameter_types import PATH
 
 _INTERRUPTED = 130  # the exit status that shells report for SIGINT
 

@@ -13,8 +13,6 @@ from click.core import ParameterSource
 
 from invoicefs.cli.options import (
     INSECURE_HTTP,
-    PATH,
-    PERIOD,
     examples,
     exit_with,
     list_options,
@@ -24,6 +22,7 @@ from invoicefs.cli.options import (
     settings_of,
     source_of_options,
 )
+from invoicefs.cli.parameter_types import PATH, PERIOD
 from invoicefs.cli.tenants import choose_tenant
 from invoicefs.errors import UsageError, UserError
 from invoicefs.urls import URL_EXAMPLE

@@ -9,13 +9,13 @@ import click
 
 from invoicefs.cli.options import (
     LOGIN_PROFILE,
-    PATH,
     examples,
     login_options,
     print_lines,
     print_message,
     source_of_options,
 )
+from invoicefs.cli.parameter_types import PATH
 from invoicefs.credentials.profiles import (
     ARCHIVE_VARIABLE,
     DEFAULT_PROFILE,

@@ -10,7 +10,6 @@ import click
 
 from invoicefs.cli.options import (
     INSECURE_HTTP,
-    PATH,
     Invocation,
     MountCommand,
     examples,
@@ -20,6 +19,7 @@ from invoicefs.cli.options import (
     prompt_for_secret,
     settings_of,
 )
+from invoicefs.cli.parameter_types import PATH
 from invoicefs.cli.tenants import choose_tenant, ignored_variables
 from invoicefs.credentials.profiles import default_mount_point
 from invoicefs.credentials.secret_files import keep_memory_private

@@ -1,28 +1,22 @@
-"""Shared parts of the commands: parameter types, the options of a mount, prompts and output."""
+"""Shared parts of the commands: the options of a mount, prompts and output."""
 
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.fstab import HelperCall, arguments_of
-from invoicefs.credentials.profiles import DEFAULT_PROFILE, parse_profile_name, profile_names
+from invoicefs.cli.parameter_types import DURATION, ID, OCTAL, PATH, PROFILE, SIZE, STATUS
+from invoicefs.credentials.profiles import DEFAULT_PROFILE, profile_names
 from invoicefs.credentials.sources import CredentialSource
-from invoicefs.dates import parse_days
 from invoicefs.errors import InvalidSetting, UsageError
-from invoicefs.settings import Fetch, Settings, parse_status
-from invoicefs.units import format_size_bytes, parse_duration_s, parse_octal, parse_size_bytes
+from invoicefs.settings import Fetch, Settings
+from invoicefs.units import format_size_bytes
 from invoicefs.urls import URL_EXAMPLE
-
-if TYPE_CHECKING:
-    _ParamType = click.ParamType[Any]
-else:
-    _ParamType = click.ParamType  # not subscriptable in older versions of click
 
 _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(Settings)}
 
@@ -35,34 +29,6 @@ class Invocation:
 
     secrets: Mapping[str, str] = dataclasses.field(repr=False)
     helper: HelperCall | None = None
-
-
-class _Parsed(_ParamType):
-    """A parameter type with a function that parses values; the function raises `UsageError`."""
-
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name = name
-        self._parse = parse
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        try:
-            return self._parse(value)
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-_SIZE = _Parsed("size", parse_size_bytes)
-_DURATION = _Parsed("duration", parse_duration_s)
-_STATUS = _Parsed("status", parse_status)
-_OCTAL = _Parsed("octal", parse_octal)
-_PROFILE = _Parsed("profile", parse_profile_name)
-# Paths are not checked here, because a mount point may hang.
-PATH = _Parsed("path", Path)
-PERIOD = _Parsed("date", parse_days)
-"""A day, a month or a year, as its first and last day."""
-_ID = click.IntRange(min=0, max=2**32 - 2)  # 2**32 - 1 means "no change", see chown(2)
 
 
 def examples(*lines: str) -> str:
@@ -79,12 +45,12 @@ def option(name: str, field: str, text: str, **attributes: Any) -> Callable[[Com
 
 def _size(name: str, field: str, text: str) -> Callable[[Command], Command]:
     default = format_size_bytes(_DEFAULTS[field])
-    return option(name, field, text, type=_SIZE, default=default, show_default=True)
+    return option(name, field, text, type=SIZE, default=default, show_default=True)
 
 
 def _duration(name: str, field: str, text: str) -> Callable[[Command], Command]:
     default = f"{_DEFAULTS[field]:g}s"
-    return option(name, field, text, type=_DURATION, default=default, show_default=True)
+    return option(name, field, text, type=DURATION, default=default, show_default=True)
 
 
 def _number(name: str, field: str, text: str, *, at_least: int) -> Callable[[Command], Command]:
@@ -127,7 +93,7 @@ _STATUSES = option(
     "statuses",
     "Show only invoices with this status, such as 'paid'; can be repeated.",
     multiple=True,
-    type=_STATUS,
+    type=STATUS,
 )
 _CACHE_DIR = option(
     "--cache-dir",
@@ -164,7 +130,7 @@ _SETTINGS_OPTIONS = (
         "--max-wait",
         "max_wait_s",
         "How long to retry when the API is busy or unreachable.  [default: 5s, at most --timeout]",
-        type=_DURATION,
+        type=DURATION,
     ),
     _duration("--list-ttl", "list_ttl_s", "How long a listing is used before it is refreshed."),
     _duration(
@@ -177,9 +143,9 @@ _SETTINGS_OPTIONS = (
         "max_pdf_size_bytes",
         "Maximum size of a PDF; larger ones cannot be opened.",
     ),
-    option("--uid", "uid", "Owner of the files.  [default: you]", type=_ID),
-    option("--gid", "gid", "Group of the files.  [default: yours]", type=_ID),
-    option("--umask", "umask", "Permission bits to remove.", type=_OCTAL, default="000"),
+    option("--uid", "uid", "Owner of the files.  [default: you]", type=ID),
+    option("--gid", "gid", "Group of the files.  [default: yours]", type=ID),
+    option("--umask", "umask", "Permission bits to remove.", type=OCTAL, default="000"),
     option("--allow-other", "allow_other", "Allow other users to access the mount.", is_flag=True),
     option(
         "--xattr",
@@ -200,14 +166,14 @@ _USED_PROFILE = option(
     "profile",
     "Use the URL, the credential and the settings that 'invoicefs login' has kept under this name.",
     metavar="NAME",
-    type=_PROFILE,
+    type=PROFILE,
     shell_complete=_complete_profile,
 )
 LOGIN_PROFILE = click.option(
     "--profile",
     help="Name of the profile.",
     metavar="NAME",
-    type=_PROFILE,
+    type=PROFILE,
     shell_complete=_complete_profile,
     default=DEFAULT_PROFILE,
     show_default=True,

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, PATH, examples, exit_with, print_lines
+from invoicefs.cli.options import NO_CACHE_DIR, examples, exit_with, print_lines
+from invoicefs.cli.parameter_types import PATH
 
 if TYPE_CHECKING:
     from invoicefs.cli.running_mounts import Status

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import PATH, examples, print_lines, print_message
+from invoicefs.cli.options import examples, print_lines, print_message
+from invoicefs.cli.parameter_types import PATH
 from invoicefs.errors import UsageError, UserError
 
 if TYPE_CHECKING:
