@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from invoicefs.cli.options import Command, examples, option, print_lines
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.parameter_types import FOLDER
 from invoicefs.errors import UserError
 from invoicefs.folders import default_cache_dir
 from invoicefs.units import rounded_size
@@ -23,7 +23,7 @@ def cache() -> None:
 def _store_options(command: Command) -> Command:
     for add_option in (
         click.option("--url", metavar="URL", help="Use only the cache of this tenant."),
-        option("--cache-dir", "cache_dir", "Parent folder of the caches.", type=PATH),
+        option("--cache-dir", "cache_dir", "Parent folder of the caches.", type=FOLDER),
     ):
         command = add_option(command)
     return command

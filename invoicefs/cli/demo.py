@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 
 from invoicefs.cli.options import examples, print_lines
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.parameter_types import FOLDER
 
 
 @click.command(epilog=examples("invoicefs demo", "invoicefs demo --once ~/demo"))
-@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=FOLDER, required=False)
 @click.option("--once", is_flag=True, help="Unmount and exit after the tour.")
 def demo(mount_point: Path | None, once: bool) -> None:
     """Mount sample invoices from an embedded API server, and give a tour.

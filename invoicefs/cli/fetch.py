@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from invoicefs.cli.options import NO_CACHE_DIR, examples, print_lines, print_message
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.parameter_types import PATH_IN_MOUNT
 
 _INTERRUPTED = 130  # the exit status that shells report for SIGINT
 
@@ -16,7 +16,7 @@ _INTERRUPTED = 130  # the exit status that shells report for SIGINT
         "invoicefs fetch --again ~/invoices/system/invoice-2026-08.pdf",
     )
 )
-@click.argument("paths", metavar="PATH...", type=PATH, nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", type=PATH_IN_MOUNT, nargs=-1, required=True)
 @click.option(
     "--again",
     "is_again",

@@ -19,7 +19,7 @@ from invoicefs.cli.options import (
     prompt_for_secret,
     settings_of,
 )
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.parameter_types import FOLDER, MOUNT_POINT, PATH
 from invoicefs.cli.tenants import choose_tenant, ignored_variables
 from invoicefs.credentials.profiles import default_mount_point
 from invoicefs.credentials.secret_files import keep_memory_private
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
         "invoicefs mount --p12 me.p12 --ca-bundle company.pem --foreground ~/invoices",
     ),
 )
-@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=FOLDER, required=False)
 @mount_options
 @INSECURE_HTTP
 @option("--foreground", "is_foreground", "Stay in the foreground.", is_flag=True)
@@ -137,7 +137,7 @@ def _folder_of(mount_point: Path | None, choice: Choice, profile_name: str | Non
 
 
 @click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))
-@click.argument("mount_point", metavar="MOUNTPOINT", type=PATH)
+@click.argument("mount_point", metavar="MOUNTPOINT", type=MOUNT_POINT)
 @click.option("--lazy", is_flag=True, help="Detach now; the mount ends when no program uses it.")
 def umount(mount_point: Path, lazy: bool) -> None:
     """Unmount MOUNTPOINT."""

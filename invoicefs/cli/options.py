@@ -10,8 +10,18 @@ from click.core import ParameterSource
 
 from invoicefs.api.redaction import escaped
 from invoicefs.cli.fstab import HelperCall, arguments_of
-from invoicefs.cli.parameter_types import DURATION, ID, OCTAL, PATH, PROFILE, SIZE, STATUS
-from invoicefs.credentials.profiles import DEFAULT_PROFILE, profile_names
+from invoicefs.cli.parameter_types import (
+    DURATION,
+    FILE_NAME,
+    FOLDER,
+    ID,
+    OCTAL,
+    PROFILE,
+    SIZE,
+    STATUS,
+    URL,
+)
+from invoicefs.credentials.profiles import DEFAULT_PROFILE
 from invoicefs.credentials.sources import CredentialSource
 from invoicefs.errors import InvalidSetting, UsageError
 from invoicefs.settings import Fetch, Settings
@@ -60,20 +70,20 @@ def _number(name: str, field: str, text: str, *, at_least: int) -> Callable[[Com
 
 # The fields of `CredentialSource`.
 _TENANT_OPTIONS = {
-    "url": ("--url", f"URL of the tenant, such as {URL_EXAMPLE}.", "URL"),
-    "token_file": ("--token-file", "File with the API token.", "FILE"),
-    "p12": ("--p12", "P12 bundle with the client certificate and its key.", "FILE"),
-    "p12_password_file": ("--p12-password-file", "File with the password of --p12.", "FILE"),
+    "url": ("--url", f"URL of the tenant, such as {URL_EXAMPLE}.", URL),
+    "token_file": ("--token-file", "File with the API token.", FILE_NAME),
+    "p12": ("--p12", "P12 bundle with the client certificate and its key.", FILE_NAME),
+    "p12_password_file": ("--p12-password-file", "File with the password of --p12.", FILE_NAME),
     "cert": (
         "--cert",
         "PEM file with the client certificate, and its key unless --key is given.",
-        "FILE",
+        FILE_NAME,
     ),
-    "key": ("--key", "PEM file with the private key of --cert.", "FILE"),
+    "key": ("--key", "PEM file with the private key of --cert.", FILE_NAME),
     "ca_bundle": (
         "--ca-bundle",
         "PEM file with the certificates to trust instead of the public ones.",
-        "FILE",
+        FILE_NAME,
     ),
 }
 
@@ -99,7 +109,7 @@ _CACHE_DIR = option(
     "--cache-dir",
     "cache_dir",
     "Parent folder of the caches.  [default: ~/.cache/invoicefs]",
-    type=PATH,
+    type=FOLDER,
 )
 _TIMEOUT = _duration("--timeout", "timeout_s", "How long an operation may take before it fails.")
 
@@ -156,10 +166,6 @@ _SETTINGS_OPTIONS = (
 )
 
 
-def _complete_profile(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
-    return [name for name in profile_names() if name.startswith(incomplete)]
-
-
 # The option of the commands that use a profile, and of those that write or remove one.
 _USED_PROFILE = option(
     "--profile",
@@ -167,14 +173,12 @@ _USED_PROFILE = option(
     "Use the URL, the credential and the settings that 'invoicefs login' has kept under this name.",
     metavar="NAME",
     type=PROFILE,
-    shell_complete=_complete_profile,
 )
 LOGIN_PROFILE = click.option(
     "--profile",
     help="Name of the profile.",
     metavar="NAME",
     type=PROFILE,
-    shell_complete=_complete_profile,
     default=DEFAULT_PROFILE,
     show_default=True,
 )
@@ -183,8 +187,8 @@ LOGIN_PROFILE = click.option(
 def login_options(command: Command) -> Command:
     """Add the options for URL and credential to a command, without their variables."""
     command = click.option(*_INSECURE_HTTP, help=_INSECURE_HTTP_HELP, is_flag=True)(command)
-    for field, (name, text, metavar) in reversed(_TENANT_OPTIONS.items()):
-        command = click.option(name, field, help=text, metavar=metavar)(command)
+    for field, (name, text, kind) in reversed(_TENANT_OPTIONS.items()):
+        command = click.option(name, field, help=text, type=kind)(command)
     return command
 
 
@@ -200,8 +204,8 @@ def list_options(command: Command) -> Command:
 
 def _with_tenant_options(command: Command, *others: Callable[[Command], Command]) -> Command:
     tenant = [
-        option(name, field, text, metavar=metavar)
-        for field, (name, text, metavar) in _TENANT_OPTIONS.items()
+        option(name, field, text, type=kind)
+        for field, (name, text, kind) in _TENANT_OPTIONS.items()
     ]
     for add_option in reversed((_USED_PROFILE, *tenant, *others)):
         command = add_option(command)
@@ -216,6 +220,8 @@ class MountCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Expand ``-o`` lists into options, except those that are also given explicitly."""
+        if ctx.resilient_parsing:  # completion, of a line that may not be valid yet
+            return super().parse_args(ctx, args)
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
         lists = given.get("mount_options", [])
         explicit = {name for param in self.params if param.name in given for name in param.opts}
@@ -241,7 +247,7 @@ def takes_value(command: click.Command) -> Mapping[str, bool]:
 
 NO_CACHE_DIR = click.option(
     "--cache-dir",
-    type=PATH,
+    type=FOLDER,
     hidden=True,
     expose_value=False,
     help="Ignored; earlier versions needed it to find a mount, and scripts may still use it.",

@@ -1,4 +1,4 @@
-"""The types of options and arguments: how their values are parsed."""
+"""The types of options and arguments: how their values are parsed and completed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.credentials.profiles import parse_profile_name
+from invoicefs.cli import completion
+from invoicefs.credentials.profiles import parse_profile_name, profile_names
 from invoicefs.dates import parse_days
 from invoicefs.errors import UsageError
+from invoicefs.model import STATUSES
 from invoicefs.settings import parse_status
 from invoicefs.units import parse_duration_s, parse_octal, parse_size_bytes
 
@@ -19,11 +21,20 @@ else:
 
 
 class Parsed(_ParamType):
-    """A parameter type with a function that parses values; the function raises `UsageError`."""
+    """A parameter type with a function that parses values, and one that completes them.
 
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+    `parse` raises `UsageError` for an invalid value.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        parse: Callable[[str], object],
+        complete: completion.Complete = completion.nothing,
+    ) -> None:
         self.name = name
         self._parse = parse
+        self._complete = complete
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -34,14 +45,26 @@ class Parsed(_ParamType):
         except UsageError as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(
+        self, _ctx: click.Context, _param: click.Parameter, incomplete: str
+    ) -> list[completion.Item]:
+        """Return the completions of an incomplete value."""
+        return self._complete(incomplete)
+
 
 SIZE = Parsed("size", parse_size_bytes)
 DURATION = Parsed("duration", parse_duration_s)
-STATUS = Parsed("status", parse_status)
+STATUS = Parsed("status", parse_status, completion.words(lambda: STATUSES))
+URL = Parsed("url", str)
 OCTAL = Parsed("octal", parse_octal)
-PROFILE = Parsed("profile", parse_profile_name)
+PROFILE = Parsed("name", parse_profile_name, completion.words(profile_names))
 PERIOD = Parsed("date", parse_days)
 """A day, a month or a year, as its first and last day."""
-# Paths are not checked here, because a mount point may hang.
-PATH = Parsed("path", Path)
 ID = click.IntRange(min=0, max=2**32 - 2)  # 2**32 - 1 means "no change", see chown(2)
+
+# Paths are not checked here, because a mount point may hang.
+PATH = Parsed("path", Path, completion.files)
+FOLDER = Parsed("path", Path, completion.folders)
+FILE_NAME = Parsed("file", str, completion.files)
+MOUNT_POINT = Parsed("path", Path, completion.mount_points_or(completion.folders))
+PATH_IN_MOUNT = Parsed("path", Path, completion.mount_points_or(completion.files))

@@ -5,11 +5,11 @@ from pathlib import Path
 import click
 
 from invoicefs.cli.options import NO_CACHE_DIR, examples, exit_with
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.parameter_types import PATH_IN_MOUNT
 
 
 @click.command(epilog=examples("invoicefs refresh", "invoicefs refresh ~/invoices/system"))
-@click.argument("path", metavar="[PATH]", type=PATH, required=False)
+@click.argument("path", metavar="[PATH]", type=PATH_IN_MOUNT, required=False)
 @NO_CACHE_DIR
 @click.pass_context
 def refresh(ctx: click.Context, /, path: Path | None) -> None:

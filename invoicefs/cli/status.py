@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 import click
 
 from invoicefs.cli.options import NO_CACHE_DIR, examples, exit_with, print_lines
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.parameter_types import MOUNT_POINT
 
 if TYPE_CHECKING:
     from invoicefs.cli.running_mounts import Status
 
 
 @click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
-@click.argument("mount_point", metavar="[MOUNTPOINT]", type=PATH, required=False)
+@click.argument("mount_point", metavar="[MOUNTPOINT]", type=MOUNT_POINT, required=False)
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per mount.")
 @NO_CACHE_DIR
 @click.pass_context

@@ -174,14 +174,19 @@ class Mounts:
         with self.started(*arguments, cwd=cwd, env=env) as running:
             return running.end()
 
+    @property
+    def alone_prefix(self) -> tuple[str, ...]:
+        """The arguments that run a program as `alone` runs ``invoicefs``."""
+        in_namespace = ("unshare", "--mount", "--propagation", "private")
+        return (*in_namespace, sys.executable, "-c", _ALONE, str(self.folder))
+
     def alone(self, *arguments: Argument, env: Environment | None = None) -> Ended:
         """Run ``invoicefs`` in a mount namespace that has only these mounts, not other tests'.
 
         This requires root. A variable that is None is not set.
         """
-        in_namespace = ("unshare", "--mount", "--propagation", "private")
         command = (*self._command_prefix, sys.executable, "-m", "invoicefs")
-        argv = (*in_namespace, sys.executable, "-c", _ALONE, self.folder, *command, *arguments)
+        argv = (*self.alone_prefix, *command, *arguments)
         return run(*argv, env=self._merged(env), cwd=Path("/"))
 
     @contextmanager

@@ -739,7 +739,12 @@ def test_every_shell_has_a_completion_script(shell: str) -> None:
 @pytest.mark.promise("Completion for bash, zsh and fish knows commands and options.")
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("mo", "mount"), ("cache ve", "verify"), ("mount --read", "--read-ahead")],
+    [
+        ("mo", "mount"),
+        ("cache ve", "verify"),
+        ("mount --read", "--read-ahead"),
+        ("mount -o invalid --read", "--read-ahead"),
+    ],
 )
 def test_commands_and_options_are_completed(words: str, expected: str) -> None:
     count = len(words.split())
