@@ -4,6 +4,7 @@ The mount makes the requests: cached invoices need none, its limits apply, and t
 failed downloads.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
@@ -21,11 +22,15 @@ Download = Callable[[str], "Fetched"]
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The outcome for a file or folder: its size in bytes, or the reason of a failure."""
+    """The outcome for a file or folder: its size in bytes, or the reason of a failure.
+
+    `errno_name` is the errno that the failure had for this program, such as ``EACCES``, if any.
+    """
 
     path: str
     size_bytes: int = 0
     failure: str | None = None
+    errno_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,7 @@ def replacing_downloader(download_again: Callable[[str], None]) -> Download:
         except UserError as error:
             return Fetched(path, failure=str(error))
         except OSError as error:
-            return Fetched(path, failure=error.strerror)
+            return _failed(path, error, lambda _: None)
 
     return download
 
@@ -117,4 +122,5 @@ def _walk(paths: Iterable[str], fail: Callable[[str, OSError], None]) -> Iterato
 
 
 def _failed(path: str, error: OSError, open_error: OpenError) -> Fetched:
-    return Fetched(path, failure=open_error(path) or error.strerror or str(error))
+    words = open_error(path) or error.strerror or str(error)
+    return Fetched(path, failure=words, errno_name=errno.errorcode.get(error.errno or 0))

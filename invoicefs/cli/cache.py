@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import Command, examples, option, print_lines
+from invoicefs.cli.options import Command, examples, option, print_json, print_lines
 from invoicefs.cli.parameter_types import FOLDER
 from invoicefs.errors import UserError
 from invoicefs.folders import default_cache_dir
@@ -18,6 +18,9 @@ def cache() -> None:
     from invoicefs.mount import logs
 
     logs.configure(is_foreground=True, log_file=None, verbosity=0)
+
+
+_JSON = click.option("--json", "is_json", is_flag=True, help="Print a JSON array of the caches.")
 
 
 def _store_options(command: Command) -> Command:
@@ -42,11 +45,26 @@ def _stores(cache_dir: Path | None, url: str | None) -> tuple[Path, ...]:
 
 @cache.command(epilog=examples("invoicefs cache info"))
 @_store_options
-def info(cache_dir: Path | None, url: str | None) -> None:
+@_JSON
+def info(cache_dir: Path | None, url: str | None, is_json: bool) -> None:
     """Show where the caches are, and how large they are."""
     from invoicefs.store.maintenance import usage
 
-    for store in map(usage, _stores(cache_dir, url)):
+    found = [usage(folder) for folder in _stores(cache_dir, url)]
+    if is_json:
+        print_json(
+            [
+                {
+                    "folder": str(store.folder),
+                    "invoices": store.pdf_count,
+                    "pdf_bytes": store.pdf_bytes,
+                    "size_bytes": store.size_bytes,
+                }
+                for store in found
+            ]
+        )
+        return
+    for store in found:
         print_lines(
             f"{store.folder}: {store.pdf_count} invoices in {rounded_size(store.pdf_bytes)}, "
             f"{rounded_size(store.size_bytes)} with listings and sizes"
@@ -58,8 +76,11 @@ def info(cache_dir: Path | None, url: str | None) -> None:
     "--dry-run", "is_dry", is_flag=True, help="Report damaged invoices without removing them."
 )
 @_store_options
+@_JSON
 @click.pass_context
-def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dry: bool) -> None:
+def verify(
+    ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dry: bool, is_json: bool
+) -> None:
     """Check every cached invoice, and remove damaged ones.
 
     Removed invoices are downloaded again when they are next opened. Exits with status 1 if any were
@@ -67,13 +88,26 @@ def verify(ctx: click.Context, /, cache_dir: Path | None, url: str | None, is_dr
     """
     from invoicefs.store.maintenance import verify as verify_store
 
-    is_whole = True
+    fate = "damaged" if is_dry else "damaged and removed"
+    results = []
     for folder in _stores(cache_dir, url):
         result = verify_store(folder, is_dry=is_dry)
-        is_whole = is_whole and not result.corrupt
-        fate = "damaged" if is_dry else "damaged and removed"
-        print_lines(f"{folder}: {result.whole} invoices are whole, {result.corrupt} {fate}")
-    ctx.exit(0 if is_whole else 1)
+        results.append(result)
+        if not is_json:
+            print_lines(f"{folder}: {result.whole} invoices are whole, {result.corrupt} {fate}")
+    if is_json:
+        print_json(
+            [
+                {
+                    "folder": str(result.folder),
+                    "whole": result.whole,
+                    "damaged": result.corrupt,
+                    "removed": 0 if is_dry else result.corrupt,
+                }
+                for result in results
+            ]
+        )
+    ctx.exit(1 if any(result.corrupt for result in results) else 0)
 
 
 @cache.command(

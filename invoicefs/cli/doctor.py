@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,7 @@ from invoicefs.cli.options import (
     INSECURE_HTTP,
     examples,
     mount_options,
+    print_json,
     print_lines,
     prompt_for_secret,
     settings_of,
@@ -19,14 +20,18 @@ from invoicefs.cli.tenants import choose_tenant, ignored_variables
 from invoicefs.errors import UserError
 from invoicefs.urls import URL_EXAMPLE
 
+if TYPE_CHECKING:
+    from invoicefs.mount.doctor import Finding
+
 
 @click.command(
     epilog=examples(f"invoicefs doctor --url {URL_EXAMPLE} --token-file ~/.invoicefs-token")
 )
 @mount_options
 @INSECURE_HTTP
+@click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per check.")
 @click.pass_context
-def doctor(ctx: click.Context, /, **_: Any) -> None:
+def doctor(ctx: click.Context, /, is_json: bool, **_: Any) -> None:
     """Check everything that a mount needs, and say how to fix each problem.
 
     Accepts the options of mount and their variables, except -o, -v, --foreground and --log-file.
@@ -37,14 +42,14 @@ def doctor(ctx: click.Context, /, **_: Any) -> None:
     from invoicefs.mount import logs
 
     logs.configure(is_foreground=True, log_file=None, verbosity=0)
-    is_ok = True
+    found: list[Finding] = []
     good, bad = _marks()
 
-    def show(findings: "Iterable[checks.Finding]") -> None:
-        nonlocal is_ok
+    def show(findings: "Iterable[Finding]") -> None:
         for finding in findings:
-            is_ok = is_ok and finding.is_ok
-            print_lines(f"{good if finding.is_ok else bad} {finding.words}")
+            found.append(finding)
+            if not is_json:
+                print_lines(f"{good if finding.is_ok else bad} {finding.words}")
 
     show(checks.check_machine())
     try:
@@ -58,7 +63,9 @@ def doctor(ctx: click.Context, /, **_: Any) -> None:
         ignored = ignored_variables(choice.profile, mount) if choice.profile else ()
         show(checks.Finding(False, sentence) for sentence in ignored)
         show(checks.check_tenant_access(settings, credentials))
-    ctx.exit(0 if is_ok else 1)
+    if is_json:
+        print_json([{"ok": finding.is_ok, "words": finding.words} for finding in found])
+    ctx.exit(0 if all(finding.is_ok for finding in found) else 1)
 
 
 def _marks() -> tuple[str, str]:

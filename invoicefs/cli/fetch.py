@@ -1,11 +1,16 @@
 """The command ``invoicefs fetch``."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, examples, print_lines, print_message
+from invoicefs.cli.options import NO_CACHE_DIR, examples, print_json, print_lines, print_message
 from invoicefs.cli.parameter_types import PATH_IN_MOUNT
+
+if TYPE_CHECKING:
+    from invoicefs.cli.bulk_fetch import Fetched
 
 _INTERRUPTED = 130  # the exit status that shells report for SIGINT
 
@@ -23,9 +28,18 @@ _INTERRUPTED = 130  # the exit status that shells report for SIGINT
     is_flag=True,
     help="Also download and replace invoices that are already cached, final or not.",
 )
+@click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print only failures.")
+@click.option("--json", "is_json", is_flag=True, help="Print only the result, as a JSON object.")
 @NO_CACHE_DIR
 @click.pass_context
-def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> None:
+def fetch(
+    ctx: click.Context,
+    /,
+    paths: tuple[Path, ...],
+    is_again: bool,
+    is_quiet: bool,
+    is_json: bool,
+) -> None:
     """Download all invoices below each PATH now, several at the same time.
 
     Invoices that are already cached are not downloaded unless --again is given. Exits with status 1
@@ -49,28 +63,73 @@ def fetch(ctx: click.Context, /, paths: tuple[Path, ...], is_again: bool) -> Non
         else bulk_fetch.downloader(running_mounts.open_error)
     )
     outcomes = bulk_fetch.fetch(wanted, parallel, download)
-    failures = list(found.failures)
-    fetched_count = 0
+    ended: list[Fetched] = []
+    is_interrupted = False
     try:
-        for outcome in with_progress(outcomes, len(wanted)):
-            if outcome.failure:
-                failures.append(outcome)
-            else:
-                fetched_count += 1
+        for outcome in outcomes if is_quiet or is_json else with_progress(outcomes, len(wanted)):
+            ended.append(outcome)
     except KeyboardInterrupt:
         outcomes.close()
-        print_lines("")
-        print_message(
-            "invoicefs", f"Interrupted: {fetched_count} of {len(wanted)} invoices were downloaded."
-        )
-        ctx.exit(_INTERRUPTED)
-    for outcome in failures:
-        print_lines(f"{outcome.path}: {outcome.failure}", err=True)
-    present_count = len(found.files) - len(wanted)
-    print_lines(
-        f"{fetched_count} downloaded, {present_count} already cached, {len(failures)} failed."
+        is_interrupted = True
+    result = _Result(
+        wanted=len(wanted),
+        cached=len(found.files) - len(wanted),
+        downloaded=tuple(outcome for outcome in ended if not outcome.failure),
+        failures=(*found.failures, *(outcome for outcome in ended if outcome.failure)),
+        lost=0 if is_interrupted else len(evicted().intersection(wanted)),
+        is_interrupted=is_interrupted,
     )
-    if lost := len(evicted().intersection(wanted)):
+    if is_json:
+        print_json(result.as_json())
+    else:
+        _print(result, is_quiet=is_quiet)
+    ctx.exit(_INTERRUPTED if is_interrupted else 1 if result.failures else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """How many invoices were to be downloaded, were cached before, and did not stay in the cache.
+
+    And which were downloaded, and which paths failed.
+    """
+
+    wanted: int
+    cached: int
+    downloaded: "tuple[Fetched, ...]"
+    failures: "tuple[Fetched, ...]"
+    lost: int
+    is_interrupted: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the object that ``--json`` prints."""
+        return {
+            "downloaded": len(self.downloaded),
+            "downloaded_bytes": sum(outcome.size_bytes for outcome in self.downloaded),
+            "cached": self.cached,
+            "evicted": self.lost,
+            "interrupted": self.is_interrupted,
+            "failures": [
+                {"path": failed.path, "errno": failed.errno_name, "words": failed.failure}
+                for failed in self.failures
+            ],
+        }
+
+
+def _print(result: _Result, *, is_quiet: bool) -> None:
+    downloaded = len(result.downloaded)
+    if result.is_interrupted:
+        if not is_quiet:
+            print_lines("")
+        words = f"Interrupted: {downloaded} of {result.wanted} invoices were downloaded."
+        print_message("invoicefs", words)
+        return
+    for failed in result.failures:
+        print_lines(f"{failed.path}: {failed.failure}", err=True)
+    if not is_quiet:
+        failed_count = len(result.failures)
+        print_lines(
+            f"{downloaded} downloaded, {result.cached} already cached, {failed_count} failed."
+        )
+    if result.lost:
         reason = "it is too small (--cache-size), or its disk is full"
-        print_message("invoicefs", f"{lost} of them did not stay in the cache: {reason}.")
-    ctx.exit(1 if failures else 0)
+        print_message("invoicefs", f"{result.lost} invoices did not stay in the cache: {reason}.")

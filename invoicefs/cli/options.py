@@ -1,6 +1,7 @@
 """Shared parts of the commands: the options of a mount, prompts and output."""
 
 import dataclasses
+import json
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -299,6 +300,11 @@ def print_lines(*lines: str, err: bool = False) -> None:
     encoding = getattr(stream, "encoding", None) or "ascii"
     for line in lines:
         click.echo(escaped(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON, in ASCII."""
+    print_lines(*json.dumps(value, indent=2).split("\n"))
 
 
 def print_message(name: str, sentence: str) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, examples, exit_with, print_lines
+from invoicefs.cli.options import NO_CACHE_DIR, examples, exit_with, print_json, print_lines
 from invoicefs.cli.parameter_types import MOUNT_POINT
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> No
 
     Makes no API request. Exits with status 1 if a mount does not respond.
     """
-    import json
-
     from invoicefs.cli.running_mounts import all_statuses, place_of, status_of
     from invoicefs.cli.status_screen import screen
 
@@ -33,7 +31,7 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> No
     else:
         found, failures = all_statuses()
     if is_json:
-        print_lines(*json.dumps(found, indent=2).split("\n"))
+        print_json(found)
     elif found or not failures:
         for number, lines in enumerate(map(screen, found)):
             print_lines(*(("",) if number else ()), *lines)

@@ -1,5 +1,6 @@
 """``invoicefs cache``: the size of caches, their verification, and freeing space."""
 
+import json
 import re
 from pathlib import Path
 
@@ -91,6 +92,25 @@ def test_verify_finds_damaged_invoices_and_they_are_downloaded_again(
         assert run("cat", mount / NAMESPACE / name).good().out == pdf
     assert sandbox.count(Endpoint.PDF) == len(CONTENTS) + 2
     assert "6 invoices are whole, 0 damaged" in mounts.command("cache", "verify").good().text
+
+
+@pytest.mark.promise(
+    "With `--json`, `doctor`, `fetch`, `cache info` and `cache verify` print the same as JSON, and "
+    "nothing else on stdout."
+)
+def test_info_and_verify_print_json(mounts: Mounts, read: Mount) -> None:
+    mounts.umount(read)
+    (info,) = json.loads(mounts.command("cache", "info", "--json").good().out)
+    first, *_ = value_files(mounts)
+    first.unlink()
+
+    ended = mounts.command("cache", "verify", "--json")
+
+    (found,) = json.loads(ended.out)
+    assert (ended.code, ended.err) == (1, "")
+    assert found == {"folder": info["folder"], "whole": 5, "damaged": 1, "removed": 1}
+    assert info["invoices"] == 6
+    assert SUM_KIB * 1024 <= info["pdf_bytes"] <= info["size_bytes"]
 
 
 @pytest.mark.promise(

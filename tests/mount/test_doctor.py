@@ -1,5 +1,6 @@
 """``invoicefs doctor`` checks every part of a mount, and each cross says how to fix it."""
 
+import json
 import os
 import signal
 from collections.abc import Sequence
@@ -89,6 +90,22 @@ def test_a_missing_requirement_is_one_cross_with_the_command_that_fixes_it(
     (cross,) = crosses(mounts, mounts.command("doctor", env={"PYTHONPATH": path}))
 
     assert words in cross
+
+
+@pytest.mark.promise(
+    "With `--json`, `doctor`, `fetch`, `cache info` and `cache verify` print the same as JSON, and "
+    "nothing else on stdout."
+)
+def test_findings_are_printed_as_json(mounts: Mounts, tmp_path: Path) -> None:
+    path = python_path_with(tmp_path, *NO_DEVICE)
+
+    ended = mounts.command("doctor", "--json", env={"PYTHONPATH": path})
+
+    assert (ended.code, ended.err) == (1, "")
+    found = {finding["words"]: finding["ok"] for finding in json.loads(ended.out)}
+    assert found["fusermount is installed"] is True
+    (device,) = [words for words in found if "modprobe fuse" in words]
+    assert found[device] is False
 
 
 def test_a_dead_mount_is_a_cross_and_its_command_fixes_it(mounts: Mounts) -> None:

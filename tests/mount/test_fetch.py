@@ -1,5 +1,6 @@
 """``invoicefs fetch`` downloads everything below some paths, and reports what failed."""
 
+import json
 import re
 import signal
 import sys
@@ -126,6 +127,48 @@ def test_a_failed_download_is_explained_and_succeeds_in_a_later_run(
     eventually(fetch_succeeds)
     assert sandbox.count(Endpoint.PDF, NAMESPACE, BAD.name) == 2
     assert sandbox.count(Endpoint.PDF, NAMESPACE) == len(INVOICES) + 1
+
+
+@pytest.mark.promise(
+    "With `--json`, `doctor`, `fetch`, `cache info` and `cache verify` print the same as JSON, and "
+    "nothing else on stdout."
+)
+def test_the_result_is_printed_as_json(sandbox: Sandbox, mounts: Mounts) -> None:
+    mount = mounts.mount("--max-wait", "0s", "--read-ahead", "0")
+    sandbox.inject(Fault(faults.status(404, "not paid"), Endpoint.PDF, NAMESPACE, BAD.name))
+    run("cat", mount / NAMESPACE / file_name(INVOICES[0])).good()
+
+    ended = mounts.command("fetch", "--json", mount / NAMESPACE)
+
+    assert (ended.code, ended.err) == (1, "")
+    assert json.loads(ended.out) == {
+        "downloaded": 28,
+        "downloaded_bytes": sum(map(len, CONTENTS.values())) - 2000,
+        "cached": 1,
+        "evicted": 0,
+        "interrupted": False,
+        "failures": [
+            {
+                "path": str(mount / NAMESPACE / file_name(BAD)),
+                "errno": "ENOENT",
+                "words": "the server answered 404: not paid",
+            }
+        ],
+    }
+
+
+@pytest.mark.promise("With `--quiet` it prints only failures.")
+def test_a_quiet_fetch_prints_only_failures(sandbox: Sandbox, mounts: Mounts) -> None:
+    mount = mounts.mount("--max-wait", "0s", "--read-ahead", "0")
+    ended = mounts.command("fetch", "--quiet", mount / "other").good()
+    assert (ended.out, ended.err) == (b"", "")
+
+    sandbox.inject(Fault(faults.status(404, "not paid"), Endpoint.PDF, NAMESPACE, BAD.name))
+    ended = mounts.command("fetch", "-q", mount / NAMESPACE)
+
+    assert (ended.code, ended.out) == (1, b"")
+    path = mount / NAMESPACE / file_name(BAD)
+    assert ended.err == f"{path}: the server answered 404: not paid\n"
 
 
 def test_a_path_outside_any_mount_is_an_error(mounts: Mounts, tmp_path: Path) -> None:

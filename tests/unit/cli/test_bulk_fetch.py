@@ -65,8 +65,12 @@ def test_a_missing_path_is_reported_with_its_reason(
     plain = fetching.find([path], nothing, no_reason)
     better = fetching.find([path], nothing, lambda name: f"{name} was never issued")
 
-    assert plain.failures == (Fetched(path, failure="No such file or directory"),)
-    assert better.failures == (Fetched(path, failure=f"{path} was never issued"),)
+    assert plain.failures == (
+        Fetched(path, failure="No such file or directory", errno_name="ENOENT"),
+    )
+    assert better.failures == (
+        Fetched(path, failure=f"{path} was never issued", errno_name="ENOENT"),
+    )
 
 
 def test_a_failed_open_is_reported_and_the_others_are_fetched(folder: Path) -> None:
@@ -121,5 +125,5 @@ def test_files_are_downloaded_again_and_refusals_are_reported(folder: Path) -> N
     assert found == [
         Fetched(files[0], 5000),
         Fetched(files[1], failure="the server answered 404"),
-        Fetched(files[2], failure="No such file or directory"),
+        Fetched(files[2], failure="No such file or directory", errno_name="ENOENT"),
     ]
