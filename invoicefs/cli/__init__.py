@@ -29,7 +29,7 @@ from invoicefs.errors import InvoicefsError, UsageError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="invoicefs")
+@click.version_option(__version__, "-V", "--version", prog_name="invoicefs")
 def cli() -> None:
     """Mount the billing invoices of an F5 Distributed Cloud tenant as a read-only folder."""
 

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 def doctor(ctx: click.Context, /, is_json: bool, **_: Any) -> None:
     """Check everything that a mount needs, and say how to fix each problem.
 
-    Accepts the options of mount and their variables, except -o, -v, --foreground and --log-file.
+    Accepts the options of mount and their variables, except those of the mount process: -o, -v,
+    -q, --foreground and --log-file.
     Exits with status 1 if there is a problem.
     """
     from invoicefs.credentials.load import read_credentials

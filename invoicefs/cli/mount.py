@@ -13,6 +13,7 @@ from invoicefs.cli.options import (
     Invocation,
     MountCommand,
     examples,
+    exit_with,
     mount_options,
     option,
     print_message,
@@ -24,7 +25,7 @@ from invoicefs.cli.tenants import choose_tenant, ignored_variables
 from invoicefs.credentials.profiles import default_mount_point
 from invoicefs.credentials.secret_files import keep_memory_private
 from invoicefs.credentials.sources import Choice
-from invoicefs.errors import UsageError
+from invoicefs.errors import UsageError, UserError
 from invoicefs.urls import URL_EXAMPLE
 
 if TYPE_CHECKING:
@@ -57,6 +58,15 @@ log = logging.getLogger(__name__)
     help="Log every API request; with -vv, every file operation as well.",
 )
 @click.option(
+    "-q",
+    "--quiet",
+    "is_quiet",
+    is_flag=True,
+    envvar="INVOICEFS_QUIET",
+    show_envvar=True,
+    help="Print no warnings, only errors.",
+)
+@click.option(
     "-o",
     "mount_options",
     metavar="OPTION[=VALUE],...",
@@ -83,13 +93,18 @@ def mount(ctx: click.Context, /, mount_point: Path | None, **_: Any) -> None:
     from invoicefs.mount.mountpoint import create_folder
 
     call: Invocation = ctx.obj
-    warn = functools.partial(print_message, str(ctx.find_root().info_name))
     choice, options = choose_tenant(ctx)
+    warn = (
+        _warn_nobody
+        if options["is_quiet"]
+        else functools.partial(print_message, str(ctx.find_root().info_name))
+    )
     folder = _folder_of(mount_point, choice, options["profile"])
     failures = logs.configure(
         is_foreground=options["is_foreground"],
         log_file=options["log_file"].absolute() if options["log_file"] else None,
         verbosity=options["verbosity"],
+        is_quiet=options["is_quiet"],
     )
     settings = settings_of(choice.url, options)
     for sentence in ignored_variables(choice.profile, ctx.command) if choice.profile else ():
@@ -118,6 +133,10 @@ def mount(ctx: click.Context, /, mount_point: Path | None, **_: Any) -> None:
     )
 
 
+def _warn_nobody(_: str) -> None:
+    """Print no warning."""
+
+
 def _origins(choice: Choice, credentials: "Credentials") -> str:
     """Return a sentence about the sources of the URL and the credential."""
     origins = f"The URL is from {choice.url_origin}, with {credentials.description}."
@@ -137,10 +156,20 @@ def _folder_of(mount_point: Path | None, choice: Choice, profile_name: str | Non
 
 
 @click.command(epilog=examples("invoicefs umount ~/invoices", "invoicefs umount --lazy ~/invoices"))
-@click.argument("mount_point", metavar="MOUNTPOINT", type=MOUNT_POINT)
+@click.argument("mount_points", metavar="MOUNTPOINT...", type=MOUNT_POINT, nargs=-1, required=True)
 @click.option("--lazy", is_flag=True, help="Detach now; the mount ends when no program uses it.")
-def umount(mount_point: Path, lazy: bool) -> None:
-    """Unmount MOUNTPOINT."""
+@click.pass_context
+def umount(ctx: click.Context, /, mount_points: tuple[Path, ...], lazy: bool) -> None:
+    """Unmount each MOUNTPOINT.
+
+    Exits with status 1 if one of them cannot be unmounted; the others are unmounted all the same.
+    """
     from invoicefs.mount.mountpoint import unmount
 
-    unmount(str(mount_point.absolute()), lazy=lazy)
+    failures = []
+    for mount_point in mount_points:
+        try:
+            unmount(str(mount_point.absolute()), lazy=lazy)
+        except UserError as error:
+            failures.append(str(error))
+    exit_with(tuple(failures), ctx)

@@ -100,15 +100,19 @@ def ignore_errors() -> None:
             handler.ignore_errors()
 
 
-def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> RecentFailures:
+def configure(
+    *, is_foreground: bool, log_file: Path | None, verbosity: int, is_quiet: bool = False
+) -> RecentFailures:
     """Send the log to a file, to stderr in the foreground, or to syslog if there is one.
 
-    `verbosity` is the number of ``-v`` options. Returns the filter that keeps recent failures;
-    raises `UserError` if the file cannot be written.
+    `verbosity` is the number of ``-v`` options. If `is_quiet`, only errors are printed on stderr.
+    Returns the filter that keeps recent failures; raises `UserError` if the file cannot be written.
     """
     handler = _handler(is_foreground, log_file)
     failures = RecentFailures()
     handler.addFilter(failures)
+    if is_quiet and is_foreground and log_file is None:
+        handler.addFilter(_is_error)  # after the filter that keeps the warnings
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
@@ -122,6 +126,10 @@ def configure(*, is_foreground: bool, log_file: Path | None, verbosity: int) -> 
 def configure_quiet() -> None:
     """Discard the log; for commands that report all failures themselves."""
     logging.getLogger().handlers[:] = [logging.NullHandler()]
+
+
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
 
 
 def _handler(is_foreground: bool, log_file: Path | None) -> logging.Handler:

@@ -78,6 +78,7 @@ def run_process(*arguments: str, **variables: str) -> Ended:
 def test_version_prints_the_version_of_the_package(run: Run) -> None:
     ended = run("--version")
 
+    assert run("-V") == ended
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.strip() == f"invoicefs, version {invoicefs.__version__}"
 
@@ -164,7 +165,6 @@ def check_bad_usage(ended: Ended, *words: str) -> None:
         ["mount", "--p12-password", "secret", "--url", TENANT, "/mnt"],
         ["mount", "--url", TENANT, "/mnt", "-o"],
         ["umount"],
-        ["umount", "/mnt", "/other"],
         ["unmount", "/mnt"],
         ["--no-such-option"],
     ],
@@ -431,22 +431,30 @@ def test_relative_paths_are_resolved_against_the_working_folder(
 
 
 @pytest.mark.parametrize(
-    ("options", "is_foreground", "verbosity"),
-    [([], False, 0), (["--foreground"], True, 0), (["-v"], False, 1), (["-vv"], False, 2)],
+    ("options", "changed"),
+    [
+        ([], {}),
+        (["--foreground"], {"is_foreground": True}),
+        (["-v"], {"verbosity": 1}),
+        (["-vv"], {"verbosity": 2}),
+        (["-q"], {"is_quiet": True}),
+    ],
 )
 def test_foreground_and_verbosity_configure_the_log(
     mount: Callable[..., Mounted],
     logged: list[dict[str, object]],
     options: list[str],
-    is_foreground: bool,
-    verbosity: int,
+    changed: dict[str, object],
 ) -> None:
     call = mount("--url", TENANT, *options)
 
-    assert call.is_foreground is is_foreground
-    assert logged == [{"is_foreground": is_foreground, "log_file": None, "verbosity": verbosity}]
+    defaults = {"is_foreground": False, "log_file": None, "verbosity": 0, "is_quiet": False}
+    expected = {**defaults, **changed}
+    assert call.is_foreground is expected["is_foreground"]
+    assert logged == [expected]
 
 
+@pytest.mark.promise("`invoicefs mount` prints nothing if it succeeds, apart from warnings.")
 def test_a_warning_from_the_mount_is_one_line_on_stderr(
     mount: Callable[..., Mounted], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -693,6 +701,24 @@ def test_on_a_terminal_the_token_is_prompted_for_without_echo(
     assert [how["hide_input"] for how in asked] == [True]
 
 
+@pytest.mark.promise("With `--quiet` it prints no warnings, only errors.")
+@pytest.mark.parametrize("way", ["option", "-o", "variable"])
+def test_a_quiet_mount_prints_no_warning(
+    mount: Callable[..., Mounted],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    options = {"option": ["--quiet"], "-o": ["-o", "quiet"], "variable": []}[way]
+    if way == "variable":
+        monkeypatch.setenv("INVOICEFS_QUIET", "1")
+
+    mount("--url", TENANT, "-v", *options).warn("Something works only in part.")
+
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
 # Other commands
 
 
@@ -710,6 +736,30 @@ def test_umount_passes_an_absolute_path_and_the_lazy_flag(
     assert run("umount", "invoices").code == 0
     assert run("umount", "--lazy", "/mnt").code == 0
     assert calls == [(str(tmp_path / "invoices"), False), ("/mnt", True)]
+
+
+@pytest.mark.promise(
+    "`invoicefs umount A B` unmounts each, also after one that cannot be unmounted."
+)
+def test_umount_continues_after_a_failure_and_reports_each(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unmounted: list[str] = []
+
+    def unmount(path: str, *, lazy: bool) -> None:  # noqa: ARG001
+        if "bad" in path:
+            raise UserError(f"{path} is busy.")
+        unmounted.append(path)
+
+    monkeypatch.setattr("invoicefs.mount.mountpoint.unmount", unmount)
+
+    ended = run("umount", "/bad-1", "/good-1", "/bad-2", "/good-2")
+
+    assert (ended.code, ended.err) == (
+        1,
+        "invoicefs: /bad-1 is busy.\ninvoicefs: /bad-2 is busy.\n",
+    )
+    assert unmounted == ["/good-1", "/good-2"]
 
 
 @pytest.mark.usefixtures("logged")

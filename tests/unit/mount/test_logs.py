@@ -250,6 +250,20 @@ def test_foreground_logs_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "invoicefs: WARNING: the server is away\n")
 
 
+@pytest.mark.promise("With `--quiet` it prints no warnings, only errors.")
+def test_quiet_logs_only_errors_to_stderr_and_keeps_the_warnings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failures = configure(is_foreground=True, log_file=None, verbosity=1, is_quiet=True)
+
+    log.info("a request")
+    log.warning("something works only in part")
+    log.error("a bug")
+
+    assert capsys.readouterr().err == "invoicefs: ERROR: a bug\n"
+    assert [kept.words for kept in failures.latest(9)] == ["something works only in part", "a bug"]
+
+
 def test_background_logs_to_syslog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
