@@ -37,12 +37,22 @@ def place_of(path: str) -> Place:
 
     Links on the way to a mount are followed; a path without links is not touched.
     """
-    for real in (os.path.abspath(path), os.path.realpath(path)):
-        mount = mountpoint.mount_of(real)
-        if mount is not None:
-            inside = os.path.relpath(real, mount.path)
-            return Place(mount, "/" if inside == "." else f"/{inside}")
+    if place := _place_of_real(os.path.abspath(path)):
+        return place
+    real = mountpoint.in_time(lambda: os.path.realpath(path))
+    if real is None:
+        raise UserError(f"{path} does not respond: it leads to a mount that hangs.")
+    if place := _place_of_real(real):
+        return place
     raise UserError(f"{path} is not in a mount of invoicefs.")
+
+
+def _place_of_real(real_path: str) -> Place | None:
+    mount = mountpoint.mount_of(real_path)
+    if mount is None:
+        return None
+    inside = os.path.relpath(real_path, mount.path)
+    return Place(mount, "/" if inside == "." else f"/{inside}")
 
 
 def is_in_mount(path: str) -> bool:

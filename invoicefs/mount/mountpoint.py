@@ -11,11 +11,16 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from invoicefs.errors import UserError
+from invoicefs.threads import start_thread
+
+T = TypeVar("T")
 
 FILESYSTEM_TYPE = "fuse.invoicefs"
 
@@ -25,6 +30,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _UNMOUNT_TIMEOUT_S = 30.0
 _LOCK_TIMEOUT_S = 60.0  # twice as long as a command takes if its first request times out
 _LOCK_PAUSE_S = 0.05
+_ACCESS_TIMEOUT_S = 2.0  # the kernel responds at once for a mount without a process
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,12 +224,29 @@ def _unmount_command(lazy: bool) -> list[str]:
 
 
 def is_dead(path: str) -> bool:
-    """Return whether a path is a FUSE mount without a process: the kernel returns ENOTCONN."""
-    try:
-        os.stat(path)
-    except OSError as error:
-        return error.errno == errno.ENOTCONN
-    return False
+    """Return whether a path is a FUSE mount without a process: the kernel returns ENOTCONN.
+
+    A mount whose process is stopped does not respond at all, and is not dead.
+    """
+
+    def is_disconnected() -> bool:
+        try:
+            os.stat(path)
+        except OSError as error:
+            return error.errno == errno.ENOTCONN
+        return False
+
+    return in_time(is_disconnected) or False
+
+
+def in_time(access: Callable[[], T]) -> T | None:
+    """Return the result of a function that accesses a path, or None if the path does not respond.
+
+    The function must not raise exceptions. The program can end although its thread waits.
+    """
+    results: list[T] = []
+    start_thread(lambda: results.append(access()), "access").join(_ACCESS_TIMEOUT_S)
+    return results[0] if results else None
 
 
 def _parse_mount(line: str) -> Mount:

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -141,6 +141,28 @@ def test_a_mount_that_does_not_respond_is_reported_and_hides_no_other(mounts: Mo
     assert ended.code == 1
     assert [shown["mount_point"] for shown in json.loads(ended.out)] == [str(alive.path)]
     assert ended.err.startswith(f"invoicefs: {silent.path}: ")
+
+
+@pytest.mark.promise("No command hangs on a mount whose process is stopped or was killed.")
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("status", "{mount}"), "The mount does not respond"),
+        (("status", "{link}"), "does not respond: it leads to a mount that hangs"),
+        (("doctor",), ""),
+        (("mount", "{mount}"), "is already mounted"),
+    ],
+)
+def test_no_command_hangs_on_a_stopped_mount(
+    mounts: Mounts, tmp_path: Path, command: Sequence[str], words: str
+) -> None:
+    """A status of its path waited for the mount, and so did doctor and another mount command."""
+    mount, link = mounts.mount(), tmp_path / "link"
+    link.symlink_to(mount.path)
+    with stopped(mount):
+        ended = mounts.command(*(word.format(mount=mount.path, link=link) for word in command))
+
+    assert words in ended.err
 
 
 def test_without_a_mount_status_and_refresh_say_so(mounts: Mounts, tmp_path: Path) -> None:
