@@ -1,5 +1,7 @@
 """The command ``invoicefs status``."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,8 +35,9 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> No
     if is_json:
         print_json(found)
     elif found or not failures:
-        for number, lines in enumerate(map(screen, found)):
-            print_lines(*(("",) if number else ()), *lines)
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        for number, status_of_mount in enumerate(found):
+            print_lines(*(("",) if number else ()), *screen(status_of_mount, columns))
         if not found:
             print_lines("You have no mounts.")
     exit_with(failures, ctx)

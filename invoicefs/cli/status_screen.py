@@ -1,5 +1,7 @@
 """The status of a mount as text."""
 
+import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -11,49 +13,114 @@ _KINDS: Final = {
     "invoices": "listings",
     "pdf": "PDFs",
 }
+_RESULTS: Final = {
+    "400": "not accepted",
+    "401": "refused",
+    "403": "refused",
+    "404": "not found",
+    "408": "timed out",
+    "409": "busy",
+    "429": "rate limited",
+    "503": "unavailable",
+    "504": "timed out",
+    "no answer": "no response",
+}
+_CLASSES: Final = {"2": "ok", "3": "redirected", "4": "not accepted", "5": "server error"}
 _MAX_FAILURES: Final = 8
 _LABEL_CHARACTERS: Final = 12
+_FAILURE_INDENT: Final = "    "
 
 
-def screen(status: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the lines that show a status; `mount.control_server` defines its keys."""
+def screen(status: Mapping[str, Any], columns: int | None = None) -> tuple[str, ...]:
+    """Return the lines that show a status; `mount.control_server` defines its keys.
+
+    With `columns`, lines are wrapped between words.
+    """
     facts = {
+        "content": _content(status),
+        "lists": _lists(status),
+        "requests": "; ".join(_requests(status)) or "none yet",
+        "now": _now(status),
+        "cache": _cache(status),
         "tenant": status["url"],
         "credential": status["credential"],
         "since": _since(status),
-        "invoices": _invoices(status),
-        "cache": _cache(status),
-        "requests": "; ".join(_requests(status)) or "none yet",
-        "now": _now(status),
     }
-    labelled = [f"  {label:<{_LABEL_CHARACTERS}}{text}" for label, text in facts.items()]
-    return (status["mount_point"], *labelled, *_failures(status))
+    lines = [
+        status["mount_point"],
+        f"  {_downloaded(status)}",
+        *(f"  {label:<{_LABEL_CHARACTERS}}{text}" for label, text in facts.items()),
+        *_failures(status),
+    ]
+    if columns is None:
+        return tuple(lines)
+    return tuple(wrapped for line in lines for wrapped in _wrapped(line, columns))
 
 
-def _since(status: Mapping[str, Any]) -> str:
-    began = datetime.fromtimestamp(status["since_s"])
-    age = _duration(status["now_s"] - status["since_s"])
-    return f"{began:%Y-%m-%d %H:%M} ({age}), process {status['pid']}, {status['version']}"
+def _wrapped(line: str, columns: int) -> list[str]:
+    """Wrap a line; a path is not broken, so that it can be copied."""
+    is_failure = line.startswith(_FAILURE_INDENT)
+    indent = 2 * _FAILURE_INDENT if is_failure else " " * (2 + _LABEL_CHARACTERS)
+    found = textwrap.wrap(
+        line,
+        columns,
+        subsequent_indent=indent,
+        replace_whitespace=False,  # control characters are escaped when the line is printed
+        expand_tabs=False,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return found or [line]
 
 
-def _invoices(status: Mapping[str, Any]) -> str:
+def _downloaded(status: Mapping[str, Any]) -> str:
+    count = status["invoices"]
+    if not count:
+        return "no invoices listed yet"
+    plural = "" if count == 1 else "s"
+    words = f"{status['fetched']} of {count} invoice{plural} downloaded"
+    missing = status.get("not_available", 0)  # a mount of an earlier version does not know
+    return f"{words}, {missing} not available (unpaid)" if missing else words
+
+
+def _content(status: Mapping[str, Any]) -> str:
     plural = "" if status["namespaces"] == 1 else "s"
-    known = f"{status['invoices']} listed in {status['namespaces']} namespace{plural}"
-    fetched = f"{status['fetched']} downloaded ({rounded_size(status['fetched_bytes'])})"
-    return f"{known}, {fetched}, {status['open']} open"
+    size = rounded_size(status["fetched_bytes"])
+    return f"{size} in {status['namespaces']} namespace{plural}, {status['open']} open"
 
 
-def _cache(status: Mapping[str, Any]) -> str:
-    store = status["store"]
-    hits = f"{status['store_hits']} hits"
-    failure = f"; cannot be used now: {store['trouble']}" if store["trouble"] else ""
-    return f"{store['folder']}, {hits}{failure}"
+def _lists(status: Mapping[str, Any]) -> str:
+    listings = status.get("listings")
+    if listings is None:  # a mount of an earlier version
+        return "unknown"
+    words = "none requested yet"
+    if listings["count"]:
+        newest, oldest = (
+            _duration(status["now_s"] - listings[key]) for key in ("newest_s", "oldest_s")
+        )
+        ages = newest if newest == oldest else f"{newest} to {oldest}"
+        words = f"{listings['count']} requested {ages} ago"
+    match listings["outdated"]:
+        case [namespace]:
+            words += f"; the last good list of {namespace} is shown"
+        case [namespace, other]:
+            words += f"; the last good lists of {namespace} and {other} are shown"
+        case [namespace, *others]:
+            words += f"; the last good lists of {namespace} and {len(others)} others are shown"
+    return words
 
 
 def _requests(status: Mapping[str, Any]) -> Iterator[str]:
     for kind, results in status["requests"].items():
-        counts = [f"{count} x {result}" for result, count in sorted(results.items())]
-        yield f"{_KINDS.get(kind, kind)} {', '.join(counts)}"
+        counts: Counter[str] = Counter()
+        for result, count in sorted(results.items()):
+            counts[_words_of(result)] += count
+        parts = [f"{count} {words}" for words, count in counts.items()]
+        yield f"{_KINDS.get(kind, kind)} {', '.join(parts)}"
+
+
+def _words_of(result: str) -> str:
+    return _RESULTS.get(result) or _CLASSES.get(result[:1], result)
 
 
 def _now(status: Mapping[str, Any]) -> str:
@@ -68,6 +135,19 @@ def _now(status: Mapping[str, Any]) -> str:
     return "; ".join([running, *cool_downs])
 
 
+def _cache(status: Mapping[str, Any]) -> str:
+    store = status["store"]
+    hits = f"{status['store_hits']} hits"
+    failure = f"; cannot be used now: {store['trouble']}" if store["trouble"] else ""
+    return f"{store['folder']}, {hits}{failure}"
+
+
+def _since(status: Mapping[str, Any]) -> str:
+    began = datetime.fromtimestamp(status["since_s"])
+    age = _duration(status["now_s"] - status["since_s"])
+    return f"{began:%Y-%m-%d %H:%M} ({age}), process {status['pid']}, {status['version']}"
+
+
 def _failures(status: Mapping[str, Any]) -> Iterator[str]:
     failures = status["troubles"][-_MAX_FAILURES:]
     if not failures:
@@ -76,7 +156,7 @@ def _failures(status: Mapping[str, Any]) -> Iterator[str]:
     for failure in reversed(failures):
         when = datetime.fromtimestamp(failure["last_s"])
         times = f" ({failure['count']} times)" if failure["count"] > 1 else ""
-        yield f"    {when:%m-%d %H:%M}  {failure['words']}{times}"
+        yield f"{_FAILURE_INDENT}{when:%m-%d %H:%M}  {failure['words']}{times}"
 
 
 def _duration(seconds: float) -> str:

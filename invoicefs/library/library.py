@@ -32,7 +32,7 @@ from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.ports import Api, Store
 from invoicefs.library.read_ahead import InvoicesAhead, ListingsAhead, Tree
 from invoicefs.library.record_cache import RecordCache
-from invoicefs.library.results import Counts, Description, Found, OpenInvoice, Usage
+from invoicefs.library.results import Counts, Description, Found, ListingState, OpenInvoice, Usage
 from invoicefs.library.stat_downloads import StatDownloads
 from invoicefs.model import (
     ROOT_INODE,
@@ -217,6 +217,12 @@ class Library:
             open=self._pdfs.open_count,
             downloads=self._downloads.count,
             hits=self._downloads.hits,
+        )
+
+    def listing_state(self) -> ListingState:
+        """Return the age of the listings, and which requests failed last; makes no request."""
+        return ListingState(
+            self._listings.ages_s(), self._listings.failures(), self._namespaces.failure
         )
 
     def evicted(self) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ overlap, because the scheduler runs one job per key at a time.
 """
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 from invoicefs import names
 from invoicefs.clock import Clock, Deadline
@@ -124,6 +125,26 @@ class Listings:
         """Return how many invoices the last listings show."""
         return sum(len(listing.invoices) for listing in self.shown())
 
+    def ages_s(self) -> tuple[float, ...]:
+        """Return how long ago each listing that this mount has requested came from the API."""
+        now_s = self._clock.monotonic_s()
+        fetched = (snapshot.fetched_s for snapshot in self._cache.listed().values())
+        return tuple(now_s - fetched_s for fetched_s in fetched if fetched_s is not None)
+
+    def failures(self) -> Mapping[str, InvoicefsError]:
+        """Return the namespaces whose last request failed after an earlier one had not."""
+        return {
+            namespace: error
+            for namespace, snapshot in self._cache.listed().items()
+            if (error := self._scheduler.recent_failure(_job_key(namespace), math.inf))
+            and (snapshot.fetched_s is not None or self._access.has_seen(INVOICES, namespace))
+            and (not isinstance(error, NotFound) or self._is_in_list(namespace))
+        }
+
+    def _is_in_list(self, namespace: str) -> bool:
+        directory = names.directory_name(namespace) or namespace
+        return self._namespaces.last_of_directory(directory) is not None
+
     def _listed_invoice(self, namespace: str, file_name: str, deadline: Deadline) -> Invoice:
         snapshot = self._listed(namespace, deadline)
         if self._may_have_appeared(snapshot, file_name):
@@ -186,8 +207,7 @@ class Listings:
         try:
             return self._scheduler.fetch(*self._job(namespace, before), deadline, is_urgent=True)
         except NotFound as error:
-            directory = names.directory_name(namespace) or namespace
-            if self._namespaces.last_of_directory(directory) is not None:
+            if self._is_in_list(namespace):
                 raise UnusableResponse(
                     f"the server lists the namespace, but not its invoices: {error}"
                 ) from error

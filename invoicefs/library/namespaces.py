@@ -11,6 +11,7 @@ because the scheduler runs one job per key at a time.
 """
 
 import logging
+import math
 
 from invoicefs import names
 from invoicefs.clock import Clock, Deadline
@@ -66,6 +67,14 @@ class Namespaces:
     def count(self) -> int:
         """The number of namespaces in the last list, or chosen by the settings; no request."""
         return len((self._chosen or self._cache.namespaces()).by_directory)
+
+    @property
+    def failure(self) -> InvoicefsError | None:
+        """The error of the last request, if it failed after an earlier one had not."""
+        fetched_s = self._cache.namespaces_in_memory().fetched_s
+        if fetched_s is None and not self._access.has_seen(NAMESPACES):
+            return None
+        return self._scheduler.recent_failure(_JOB_KEY, math.inf)
 
     def all(self, deadline: Deadline) -> tuple[str, ...]:
         """Return the namespaces that the mount shows."""

@@ -1,5 +1,6 @@
 """What the operations of a library return."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
@@ -83,3 +84,17 @@ class Counts:
     open: int
     downloads: int
     hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListingState:
+    """The seconds since each listing that this mount has requested, and the last failures.
+
+    `failures` has the error of each namespace that was listed before, but not at the last try: its
+    last good listing is shown, unless listing it is forbidden now. `namespaces_failure` is the same
+    for the list of namespaces.
+    """
+
+    ages_s: tuple[float, ...]
+    failures: Mapping[str, InvoicefsError]
+    namespaces_failure: InvoicefsError | None

@@ -6,7 +6,7 @@ from typing import Any
 
 from invoicefs import __version__
 from invoicefs.clock import NS_PER_S, Clock
-from invoicefs.errors import UserError
+from invoicefs.errors import Denied, UserError
 from invoicefs.library.library import Library
 from invoicefs.mount import inventory_requests
 from invoicefs.mount.activity import RecentFailures, RequestCounters
@@ -71,6 +71,7 @@ class ControlServer:
     def _status(self) -> Mapping[str, Any]:
         """Return what the mount is doing and its counters; times are seconds since 1970 UTC."""
         counts, load = self._library.counts(), self._scheduler.load()
+        listings, now_s = self._library.listing_state(), self._clock.wall_ns() / NS_PER_S
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -78,13 +79,23 @@ class ControlServer:
             "url": self._settings.url,
             "credential": self._credential,
             "since_s": self._since_ns / NS_PER_S,
-            "now_s": self._clock.wall_ns() / NS_PER_S,
+            "now_s": now_s,
             "namespaces": counts.namespaces,
             "invoices": counts.invoices,
             "fetched": counts.fetched,
             "fetched_bytes": counts.fetched_bytes,
             "not_available": counts.not_available,
             "open": counts.open,
+            "listings": {
+                "count": len(listings.ages_s),
+                "oldest_s": now_s - max(listings.ages_s) if listings.ages_s else None,
+                "newest_s": now_s - min(listings.ages_s) if listings.ages_s else None,
+                "outdated": sorted(
+                    namespace
+                    for namespace, error in listings.failures.items()
+                    if not isinstance(error, Denied)
+                ),
+            },
             "store": {"folder": str(self._store.folder), "trouble": self._store.failure},
             "store_hits": counts.hits,
             "downloads": counts.downloads,

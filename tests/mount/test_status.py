@@ -96,6 +96,26 @@ def test_status_shows_recent_failures_with_path_and_reason(
     assert screen.err == ""
 
 
+@pytest.mark.promise(
+    "It shows how old the listings are, and of which namespaces the last good one is shown."
+)
+def test_status_shows_the_age_of_listings_and_which_are_outdated(
+    sandbox: Sandbox, mounts: Mounts
+) -> None:
+    mount = mounts.mount("--max-wait", "0s")
+    run("ls", mount / NAMESPACE).good()
+    (before,) = status(mounts, mount.path)
+    sandbox.inject(Fault(faults.status(500), Endpoint.INVOICES))
+    mounts.command("refresh", mount.path)
+
+    (after,) = status(mounts, mount.path)
+
+    assert (before["listings"]["count"], before["listings"]["outdated"]) == (1, [])
+    assert before["since_s"] <= before["listings"]["oldest_s"] <= before["now_s"]
+    assert after["listings"]["outdated"] == [NAMESPACE]
+    assert abs(after["listings"]["newest_s"] - before["listings"]["newest_s"]) < 1
+
+
 @NEEDS_ROOT
 @pytest.mark.promise("It shows all your mounts and nobody else's.")
 def test_status_shows_all_mounts_of_the_user_and_no_others(
