@@ -99,7 +99,7 @@ class Api:
         *,
         parallel: int,
         max_pdf_size_bytes: int,
-        count_request: CountRequest = lambda _kind, _result: None,
+        count_request: CountRequest = lambda _kind, _result, _error: None,
         note_access: NoteAccess = lambda *_, **__: None,
     ) -> None:
         self._url = url

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 NO_ANSWER: Final = "no answer"
 """The result of a request that got no response, in place of a status."""
 
-CountRequest = Callable[[str, str], None]
-"""Counts a request of a kind by its result: a status, or `NO_ANSWER`."""
+CountRequest = Callable[[str, str, InvoicefsError | None], None]
+"""Counts a request of a kind by its result (a status, or `NO_ANSWER`), with its error, if any."""
 
 
 class RequestReport:
@@ -46,8 +46,9 @@ class RequestReport:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        self._count(self._kind, self._result)
-        if isinstance(error, InvoicefsError):
-            error.add_note(self._words)
+        failure = error if isinstance(error, InvoicefsError) else None
+        self._count(self._kind, self._result, failure)
+        if failure is not None:
+            failure.add_note(self._words)
         outcome = f" ({error})" if isinstance(error, NoResponse) else ""
         log.info("%s after %.3f s%s", self._words, time.monotonic() - self._began_s, outcome)

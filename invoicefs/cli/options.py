@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -312,7 +312,7 @@ def print_message(name: str, sentence: str) -> None:
     print_lines(f"{name}: {sentence}", err=True)
 
 
-def exit_with(failures: tuple[str, ...], ctx: click.Context) -> None:
+def exit_with(failures: tuple[str, ...], ctx: click.Context) -> NoReturn:
     """Print these messages, and exit with status 1 if there are any, otherwise with 0."""
     for failure in failures:
         print_message("invoicefs", failure)

@@ -15,8 +15,9 @@ Status = Mapping[str, Any]
 Failures = tuple[str, ...]
 """A message for each mount whose request failed."""
 
-_STATUS: Final = {"ask": "status"}
-_SILENT = "It does not respond: another program may have taken the name of its socket."
+NO_MOUNTS: Final = "You have no mounts."
+STATUS: Final = {"ask": "status"}
+SILENT: Final = "It does not respond: another program may have taken the name of its socket."
 _STATUS_TIMEOUT_S = 10.0  # a status needs no API request: a mount that takes longer is stuck
 
 
@@ -67,35 +68,36 @@ def mount_points() -> frozenset[str]:
 
 def status_of(mount: Mount) -> Status:
     """Return the status of a mount; raises `UserError` if it does not respond."""
-    return _at(mount, _response(mount, _STATUS, timeout_s=_STATUS_TIMEOUT_S))
+    return _at(mount, _response(mount, STATUS, timeout_s=_STATUS_TIMEOUT_S))
 
 
 def all_statuses() -> tuple[tuple[Status, ...], Failures]:
     """Return the status of each mount of this user, and the failures of the others."""
     statuses, failures = [], []
-    by_device: dict[str, Mount] = {}  # bind mounts share the device number
-    for mount in mountpoint.invoicefs_mounts():
-        by_device.setdefault(mount.device, mount)
-    for mount in by_device.values():
+    for mount in distinct_mounts():
         try:
-            status = control_socket.send(mount.device, _STATUS, timeout_s=_STATUS_TIMEOUT_S)
+            status = control_socket.send(mount.device, STATUS, timeout_s=_STATUS_TIMEOUT_S)
         except UserError as error:
             failures.append(f"{mount.path}: {error}")
         else:
             if status is not None:
                 statuses.append(_at(mount, status))
             elif mount.uid == os.geteuid() and not mountpoint.is_dead(mount.path):
-                failures.append(f"{mount.path}: {_SILENT}")
+                failures.append(f"{mount.path}: {SILENT}")
     return tuple(statuses), tuple(failures)
 
 
-def own_places() -> tuple[Place, ...]:
-    """Return the mounts of this user that have a process, each once."""
-    by_device: dict[str, Mount] = {}  # bind mounts share the device number
+def distinct_mounts() -> tuple[Mount, ...]:
+    """Return the mounts of all users, each once: bind mounts share the device number."""
+    by_device: dict[str, Mount] = {}
     for mount in mountpoint.invoicefs_mounts():
-        if mount.uid == os.geteuid():
-            by_device.setdefault(mount.device, mount)
-    return tuple(Place(mount, "/") for mount in by_device.values())
+        by_device.setdefault(mount.device, mount)
+    return tuple(by_device.values())
+
+
+def own_places() -> tuple[Place, ...]:
+    """Return the mounts of this user, each once, whether or not they respond."""
+    return tuple(Place(mount, "/") for mount in distinct_mounts() if mount.uid == os.geteuid())
 
 
 def responder(mount: Mount) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
@@ -121,7 +123,7 @@ def refresh_all() -> Failures:
     """
     statuses, silent = all_statuses()
     if not statuses and not silent:
-        raise UserError("You have no mounts.")
+        raise UserError(NO_MOUNTS)
     failures = []
     for mount_point in (status["mount_point"] for status in statuses):
         try:

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -17,16 +17,25 @@ if TYPE_CHECKING:
 @click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=MOUNT_POINT, required=False)
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per mount.")
+@click.option(
+    "--check", "is_check", is_flag=True, help="For monitoring: print nothing but problems."
+)
 @NO_CACHE_DIR
 @click.pass_context
-def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> None:
+def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool, is_check: bool) -> None:
     """Show what a mount, or each of your mounts, is doing: requests, downloads, recent failures.
 
     Makes no API request. Exits with status 1 if a mount does not respond.
+
+    With --check, prints one line for each mount that is dead or does not respond, whose credential
+    the API refuses, whose last request failed, or whose cache cannot be used, and then exits with
+    status 1. It also does if you have no mounts. With --json, these problems are an array.
     """
-    from invoicefs.cli.running_mounts import all_statuses, place_of, status_of
+    from invoicefs.cli.running_mounts import NO_MOUNTS, all_statuses, place_of, status_of
     from invoicefs.cli.status_screen import screen
 
+    if is_check:
+        _check(ctx, mount_point, is_json=is_json)
     failures: tuple[str, ...] = ()
     if mount_point:
         found: tuple[Status, ...] = (status_of(place_of(str(mount_point)).mount),)
@@ -39,5 +48,24 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool) -> No
         for number, status_of_mount in enumerate(found):
             print_lines(*(("",) if number else ()), *screen(status_of_mount, columns))
         if not found:
-            print_lines("You have no mounts.")
+            print_lines(NO_MOUNTS)
     exit_with(failures, ctx)
+
+
+def _check(ctx: click.Context, mount_point: Path | None, *, is_json: bool) -> NoReturn:
+    """Print the problems of a mount, or of all mounts of this user, and exit."""
+    from invoicefs.cli.health_check import check, your_mounts
+    from invoicefs.cli.running_mounts import place_of
+
+    mounts = (place_of(str(mount_point)).mount,) if mount_point else your_mounts()
+    found = [problems for problems in check(mounts) if problems]
+    if is_json:
+        print_json([problem._asdict() for problems in found for problem in problems])
+        ctx.exit(1 if found else 0)
+    exit_with(
+        tuple(
+            f"{problems[0].mount_point}: {'; '.join(problem.words for problem in problems)}"
+            for problems in found
+        ),
+        ctx,
+    )

@@ -9,7 +9,9 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+from invoicefs.errors import InvoicefsError, Unauthenticated
 
 QUIET_S: Final = 600.0
 """How long a repeated line is suppressed."""
@@ -69,17 +71,39 @@ class RecentFailures(logging.Filter):
             return tuple(self._by_words.values())[-count:]
 
 
+class FailedRequest(NamedTuple):
+    """The class and the message of an error; the error itself would keep the response in memory."""
+
+    error: type[InvoicefsError]
+    words: str
+
+
 class RequestCounters:
-    """Counters of requests by kind and result."""
+    """Counters of requests by kind and result, and the last failures."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._counts: dict[str, Counter[str]] = {}
+        self._failed: dict[str, FailedRequest] = {}
 
-    def add(self, kind: str, result: str) -> None:
-        """Count a request."""
+    def add(self, kind: str, result: str, error: InvoicefsError | None = None) -> None:
+        """Count a request, and remember its error, if any."""
         with self._guard:
             self._counts.setdefault(kind, Counter())[result] += 1
+            self._failed.pop(kind, None)
+            if error is not None:
+                self._failed[kind] = FailedRequest(type(error), str(error))
+            else:  # so the API accepts the credential again
+                self._failed = {
+                    kind: failed
+                    for kind, failed in self._failed.items()
+                    if not issubclass(failed.error, Unauthenticated)
+                }
+
+    def failed(self) -> Mapping[str, FailedRequest]:
+        """Return the kinds whose last request has failed."""
+        with self._guard:
+            return dict(self._failed)
 
     def snapshot(self) -> Mapping[str, Mapping[str, int]]:
         """Return the counts by kind and result."""

@@ -10,6 +10,7 @@ from invoicefs.errors import Denied, UserError
 from invoicefs.library.library import Library
 from invoicefs.mount import inventory_requests
 from invoicefs.mount.activity import RecentFailures, RequestCounters
+from invoicefs.mount.health import problems
 from invoicefs.scheduling.scheduler import Scheduler
 from invoicefs.settings import Settings
 from invoicefs.store.store import Store
@@ -106,6 +107,10 @@ class ControlServer:
                 "parallel": self._settings.parallel,
             },
             "cool_downs_s": dict(load.cool_downs_s),
+            "problems": [
+                {"kind": problem.kind, "words": problem.words}
+                for problem in problems(self._counters.failed(), listings, self._store.failure)
+            ],
             "troubles": [
                 {
                     "words": failure.words,

@@ -185,6 +185,99 @@ def test_no_command_hangs_on_a_stopped_mount(
     assert words in ended.err
 
 
+def _checked(mounts: Mounts, mount: Mount) -> tuple[int, str]:
+    ended = mounts.command("status", "--check", mount.path)
+    assert ended.out == b""
+    return ended.code, ended.err.removeprefix(f"invoicefs: {mount.path}: ").removesuffix("\n")
+
+
+@pytest.mark.promise(
+    "`invoicefs status --check` prints nothing and exits with status 0 if all is well, even if "
+    "an invoice is not available or the rate limit is reached."
+)
+def test_a_check_is_quiet_if_all_is_well(sandbox: Sandbox, mounts: Mounts) -> None:
+    sandbox.inject(
+        Fault(faults.status(404), Endpoint.PDF, name=INVOICES[1].name),
+        Fault(faults.status(429), Endpoint.PDF, name=INVOICES[2].name),
+    )
+    mount = mounts.mount("--read-ahead", "0", "--max-wait", "0s")
+    for number in range(3):
+        run("cat", mount / NAMESPACE / file_name(INVOICES[number]))
+        assert _checked(mounts, mount) == (0, "")
+    assert json.loads(mounts.alone("status", "--check", "--json").good().out) == []
+
+
+@pytest.mark.promise(
+    "Otherwise it prints one line for each mount that is dead or does not respond, whose "
+    "credential is refused, or whose last request failed, and exits with status 1."
+)
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (
+            Fault(faults.status(401, "no"), Endpoint.PDF),
+            "the API refuses the credential: the server answered 401: no",
+        ),
+        (
+            Fault(faults.status(500, "no"), Endpoint.PDF),
+            "the last request for a PDF failed: the server answered 500: no",
+        ),
+        (
+            Fault(faults.status(403, "no"), Endpoint.INVOICES),
+            f"{NAMESPACE} may no longer be listed: the server answered 403: no",
+        ),
+        (
+            Fault(faults.status(503, "no"), Endpoint.INVOICES),
+            "the last request for a listing failed: the server answered 503: no",
+        ),
+    ],
+)
+def test_a_check_reports_what_fails_until_it_succeeds(
+    sandbox: Sandbox, mounts: Mounts, fault: Fault, words: str
+) -> None:
+    mount = mounts.mount("--read-ahead", "0", "--max-wait", "0s", "--list-ttl", "1h")
+    run("ls", mount / NAMESPACE).good()
+    sandbox.inject(fault)
+    mounts.command("refresh", mount.path)
+    run("cat", mount / NAMESPACE / file_name(INVOICES[0]))
+
+    assert _checked(mounts, mount) == (1, words)
+
+    sandbox.heal()
+
+    def is_well() -> bool:  # a recent failure is repeated for some seconds
+        mounts.command("refresh", mount.path)
+        run("cat", mount / NAMESPACE / file_name(INVOICES[0]))
+        return _checked(mounts, mount) == (0, "")
+
+    eventually(is_well)
+
+
+@pytest.mark.promise(
+    "Otherwise it prints one line for each mount that is dead or does not respond, whose "
+    "credential is refused, or whose last request failed, and exits with status 1."
+)
+def test_a_check_reports_dead_and_stopped_mounts_and_that_there_are_none(mounts: Mounts) -> None:
+    none = mounts.alone("status", "--check")
+    assert (none.code, none.out, none.err) == (1, b"", "invoicefs: You have no mounts.\n")
+    killed, silent, _ = mounts.mount(), mounts.mount(), mounts.mount()
+    killed.kill()
+    with stopped(silent):
+        ended = mounts.alone("status", "--check")
+        found = json.loads(mounts.alone("status", "--check", "--json").out)
+
+    dead = f"Its process has ended: invoicefs umount --lazy {killed.path}"
+    assert (ended.code, ended.out) == (1, b"")
+    assert ended.err.splitlines() == [
+        f"invoicefs: {killed.path}: {dead}",
+        f"invoicefs: {silent.path}: The mount does not respond: timed out.",
+    ]
+    assert [(problem["mount_point"], problem["kind"]) for problem in found] == [
+        (str(killed.path), "dead"),
+        (str(silent.path), "silent"),
+    ]
+
+
 def test_without_a_mount_status_and_refresh_say_so(mounts: Mounts, tmp_path: Path) -> None:
     assert mounts.alone("status").good().text == "You have no mounts.\n"
     assert status(mounts) == []
@@ -294,6 +387,7 @@ def test_refresh_lists_the_rest_when_a_namespace_is_gone_or_forbidden(
     sandbox.tenant = SampleTenant("acme", (closed, own))
     assert mounts.command("refresh", mount.path).good().err == ""
     assert run("ls", mount / NAMESPACE).good().lines == [file_name(new)]
+    assert _checked(mounts, mount) == (0, "")
 
     closed = replace(closed, forbidden=frozenset({Endpoint.INVOICES}))
     own = SampleNamespace(NAMESPACE, (new, *INVOICES))
