@@ -34,9 +34,10 @@ def cli() -> None:
     """Mount the billing invoices of an F5 Distributed Cloud tenant as a read-only folder."""
 
 
-for _command in (
-    *(login, logout, mount, umount, list_, status, refresh, fetch, verify, cache, doctor, demo),
-):
+_MOUNTING = (login, logout, mount, umount)
+_INVOICES = (list_, fetch, verify, refresh)
+_OTHERS = (status, cache, doctor, demo)
+for _command in (*_MOUNTING, *_INVOICES, *_OTHERS):
     cli.add_command(_command)
 
 

@@ -16,13 +16,14 @@ from invoicefs.cli.options import (
     examples,
     exit_with,
     list_options,
+    print_json,
     print_lines,
     print_message,
     prompt_for_secret,
     settings_of,
     source_of_options,
 )
-from invoicefs.cli.parameter_types import PATH, PERIOD
+from invoicefs.cli.parameter_types import PATH_IN_MOUNT, PERIOD
 from invoicefs.cli.tenants import choose_tenant
 from invoicefs.errors import UsageError, UserError
 from invoicefs.urls import URL_EXAMPLE
@@ -41,7 +42,7 @@ _Days = tuple[date, date]
         f"invoicefs list --json --url {URL_EXAMPLE} --token-file ~/.invoicefs-token",
     ),
 )
-@click.argument("paths", metavar="[PATH]...", type=PATH, nargs=-1)
+@click.argument("paths", metavar="[PATH]...", type=PATH_IN_MOUNT, nargs=-1)
 @click.option("--csv", "is_csv", is_flag=True, help="Print CSV (RFC 4180, UTF-8).")
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per invoice.")
 @click.option(
@@ -101,7 +102,7 @@ def list_(
         sys.stdout.buffer.write(list_formats.as_csv(entries))
         sys.stdout.buffer.flush()
     elif is_json:
-        print_lines(*list_formats.as_json(entries).split("\n"))
+        print_json(list_formats.as_json(entries))
     elif entries or not found.failures:
         _print_table(entries)
     for sentence in list_formats.unknown_amounts(entries):

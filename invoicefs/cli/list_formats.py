@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -43,9 +42,9 @@ def as_csv(entries: Iterable[Entry]) -> bytes:
     return text.getvalue().encode()
 
 
-def as_json(entries: Iterable[Entry]) -> str:
-    """Return the invoices as one JSON array; unknown values are null."""
-    return json.dumps([_json_object(entry) for entry in entries], indent=2)
+def as_json(entries: Iterable[Entry]) -> list[dict[str, object]]:
+    """Return one JSON object per invoice; unknown values are null."""
+    return [_json_object(entry) for entry in entries]
 
 
 def as_table(entries: Sequence[Entry], columns: int | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from invoicefs.cli.options import (
     print_message,
     source_of_options,
 )
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.parameter_types import FOLDER
 from invoicefs.credentials.profiles import (
     ARCHIVE_VARIABLE,
     DEFAULT_PROFILE,
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 @click.option(
     "--mount-point",
     metavar="FOLDER",
-    type=PATH,
+    type=FOLDER,
     help="Where 'invoicefs mount' mounts the profile unless it is given a MOUNTPOINT.",
 )
 @click.option(
-    "--archive", metavar="FOLDER", type=PATH, help="Where the invoices are to be archived."
+    "--archive", metavar="FOLDER", type=FOLDER, help="Where the invoices are to be archived."
 )
 @click.pass_context
 def login(

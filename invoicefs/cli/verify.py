@@ -1,6 +1,5 @@
 """The command ``invoicefs verify``."""
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import examples, print_lines, print_message
-from invoicefs.cli.parameter_types import PATH
+from invoicefs.cli.options import examples, print_json, print_lines, print_message
+from invoicefs.cli.parameter_types import PATH, PATH_IN_MOUNT
 from invoicefs.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("archive", metavar="ARCHIVE", type=PATH)
-@click.argument("path", metavar="[PATH]", type=PATH, required=False)
+@click.argument("path", metavar="[PATH]", type=PATH_IN_MOUNT, required=False)
 @click.option(
     "--fetch",
     "is_fetching",
@@ -220,4 +219,4 @@ def _print_json(
             for finding in findings
         ],
     }
-    print_lines(*json.dumps(report, indent=2).split("\n"))
+    print_json(report)
