@@ -76,10 +76,12 @@ def test_a_profile_sets_options(
 
 @pytest.mark.usefixtures("mounted")
 def test_a_profile_sets_the_log(run: Run, write: Write, logged: list[dict[str, object]]) -> None:
-    write(log_file="/a/log", verbose="2")
+    write(log_file="/a/log", verbose="2", quiet="1")
 
     assert run("mount", "/mnt").code == 0
-    assert logged == [{"is_foreground": False, "log_file": Path("/a/log"), "verbosity": 2}]
+    assert logged == [
+        {"is_foreground": False, "log_file": Path("/a/log"), "verbosity": 2, "is_quiet": True}
+    ]
 
 
 @pytest.mark.promise(
