@@ -1,11 +1,9 @@
 """A mount as a service: notifications, and the units in ``scripts/systemd``."""
 
-import shlex
 import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from configparser import RawConfigParser
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,8 +16,7 @@ from invoicefs.sandbox import Sandbox
 from tests.mount.support.mounts import CHECKOUT, Mount, Mounts, is_mounted, processes_of
 from tests.mount.support.programs import LIMIT_S, Running, run, started
 from tests.mount.support.tenants import NAMESPACE
-
-UNITS = CHECKOUT / "scripts" / "systemd"
+from tests.mount.support.units import UserService, value
 
 
 class Manager:
@@ -94,65 +91,60 @@ def test_a_failed_mount_never_notifies_ready(mounts: Mounts, manager: Manager) -
 
 # The units in scripts/systemd.
 
-
-def unit(name: str) -> RawConfigParser:
-    parser = RawConfigParser(strict=False)
-    parser.optionxform = str  # type: ignore[assignment,method-assign] # keys keep their case
-    parser.read(UNITS / name)
-    return parser
+MOUNT_UNIT = "invoicefs@.service"
+PROFILE = "acme"
 
 
 @pytest.fixture
-def service(sandbox: Sandbox, mounts: Mounts, manager: Manager) -> Iterator[Callable[[], Running]]:
-    """Return a function that starts what the user unit starts, in a home as README.md describes."""
+def home(mounts: Mounts) -> Path:
+    """A home with the program where the units of users expect it."""
     home = mounts.folder / "home"
-    unit_of_user = unit("invoicefs.service")["Service"]
-    assert unit_of_user["Type"] == "notify"
-    before, main = (
-        unit_of_user[key].replace("%h", str(home)) for key in ("ExecStartPre", "ExecStart")
-    )
-    program = Path(shlex.split(main)[0])
-    program.parent.mkdir(parents=True)
-    program.symlink_to(Path(sys.executable).with_name("invoicefs"))
-    token_file = home / "token"
-    token_file.write_text(sandbox.token)
-    token_file.chmod(0o600)
+    (program,) = UserService(MOUNT_UNIT, home, PROFILE, {}).commands("ExecStart")
+    Path(program[0]).parent.mkdir(parents=True)
+    Path(program[0]).symlink_to(Path(sys.executable).with_name("invoicefs"))
+    return home
+
+
+@pytest.fixture
+def service(
+    sandbox: Sandbox, mounts: Mounts, home: Path, manager: Manager
+) -> Iterator[Callable[[], Running]]:
+    """Return a function that starts the mount of a profile as its unit does."""
+    profile = home / ".config" / "invoicefs" / f"{PROFILE}.env"
+    profile.parent.mkdir(mode=0o700, parents=True)
+    profile.touch(mode=0o600)
+    profile.write_text(f"INVOICEFS_URL={sandbox.url}\nINVOICEFS_TOKEN={sandbox.token}\n")
+    (command,) = UserService(MOUNT_UNIT, home, PROFILE, {}).commands("ExecStart")
     variables = {
         "HOME": str(home),
-        "INVOICEFS_URL": sandbox.url,
-        "INVOICEFS_TOKEN_FILE": str(token_file),
         "NOTIFY_SOCKET": str(manager.address),
         "PYTHONPATH": str(CHECKOUT),
     }
-    mounts.at(home / "invoices")
+    mounts.at(home / PROFILE)
     with ExitStack() as stack:
-
-        def start() -> Running:
-            ended = run(*shlex.split(before.removeprefix("-")))
-            assert ended.code == 0 or before.startswith("-"), ended.err
-            return stack.enter_context(started(*shlex.split(main), env=variables))
-
-        yield start
+        yield lambda: stack.enter_context(started(*command, env=variables))
 
 
-def test_the_user_unit_mounts_and_notifies(
-    mounts: Mounts, manager: Manager, service: Callable[[], Running]
+def test_the_mount_unit_mounts_and_notifies(
+    home: Path, manager: Manager, service: Callable[[], Running]
 ) -> None:
+    assert value(MOUNT_UNIT, "Type") == "notify"
     running = service()
     assert manager.next_message() == "READY=1"
-    assert NAMESPACE in run("ls", mounts.folder / "home" / "invoices").good().lines
+    assert NAMESPACE in run("ls", home / PROFILE).good().lines
     running.process.send_signal(signal.SIGTERM)
     assert manager.next_message() == "STOPPING=1"
     running.end().good()
 
 
-def test_the_user_unit_mounts_again_after_a_crash(
-    mounts: Mounts, manager: Manager, service: Callable[[], Running]
+def test_the_mount_unit_mounts_again_after_a_crash(
+    mounts: Mounts, home: Path, manager: Manager, service: Callable[[], Running]
 ) -> None:
-    path = mounts.folder / "home" / "invoices"
+    path = home / PROFILE
     running = service()
     assert manager.next_message() == "READY=1"
-    killed = Mount(path, mounts.folder / "no.log", processes_of(path))
+    pids = (running.process.pid, *processes_of(path))
+    killed = Mount(path, mounts.folder / "no.log", pids)
     killed.kill()
     running.end()
     assert "not connected" in run("ls", path).err
@@ -166,11 +158,12 @@ def test_the_user_unit_mounts_again_after_a_crash(
 
 
 def test_the_system_units_use_only_known_options() -> None:
-    mount = unit("srv-invoices.mount")["Mount"]
-    found = list(arguments_of(mount["Options"], takes_value(mount_command)))
+    options = value("srv-invoices.mount", "Options")
+    found = list(arguments_of(options, takes_value(mount_command)))
 
-    assert "_netdev" in mount["Options"].split(",")  # or it is mounted before the network is up
-    assert mount["Type"] == "invoicefs"
+    assert "_netdev" in options.split(",")  # or it is mounted before the network is up
+    assert value("srv-invoices.mount", "Type") == "invoicefs"
     assert "--allow-other" in found
-    assert mount["Where"] == unit("srv-invoices.automount")["Automount"]["Where"]
-    assert mount["Where"] == "/srv/invoices"  # the unit name must match
+    where = value("srv-invoices.mount", "Where")
+    assert where == value("srv-invoices.automount", "Where")
+    assert where == "/srv/invoices"  # the unit name must match
