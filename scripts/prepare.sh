@@ -71,6 +71,7 @@ missing_packages() {
             mutool) echo mupdf-tools ;;
             pdftotext) echo poppler-utils ;;
             soffice) echo libreoffice-calc ;;
+            systemd-nspawn) echo systemd-container ;;
             tumblerd) echo tumbler ;;
             Xvfb) echo xvfb ;;
             *) echo "$program" ;;
@@ -89,6 +90,8 @@ gi.require_version('${1##*.}', '2.0')
 import $1" 2>/dev/null ;;
         # The message bus starts these, from folders that are not on PATH.
         at-spi-bus-launcher | gvfsd) compgen -G "/usr/lib*/$1" >/dev/null ;;
+        dbus-user-session) [[ -e /usr/lib/systemd/user/dbus.socket ]] ;;
+        systemd-sysv) [[ -e /sbin/init ]] ;;
         tumblerd) compgen -G "/usr/lib/*/tumbler-1/tumblerd" >/dev/null ;;
         *) command -v "$1" >/dev/null ;;
     esac
