@@ -50,6 +50,7 @@ def test_the_mount_unit_mounts_a_profile(account: Account, new_profile: NewProfi
         assert listed.lines == [file_name(invoice) for invoice in (*reversed(PAID), UNPAID)]
         account.systemctl("stop", profile.mount_unit).good()
         assert not profile.is_mounted
+        assert "WARNING" not in account.journal(f"--unit={profile.mount_unit}")
 
 
 @pytest.mark.promise(
