@@ -12,7 +12,7 @@ under another name.
 | has another SHA-256 | has not changed since its download | different |
 | has another SHA-256, or cannot be read | was not downloaded in this version | not verified |
 | does not exist, or is outdated | has no PDF (404 at the last request) | not available |
-| does not exist | - | missing |
+| does not exist | has or had a PDF | missing |
 | - | does not exist, and all lists are complete | extra |
 """
 
@@ -20,7 +20,8 @@ import enum
 import hashlib
 import os
 import stat
-from collections.abc import Container, Generator, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from invoicefs.cli.inventory import Entry
 SUMS_NAME: Final = "SHA256SUMS"
 """A file of this name at the top of an archive is no extra file: ``verify --sums`` writes it."""
 
+_CHUNK_BYTES: Final = 256 * 1024
+_CHANGED: Final = "it changed while the archive was read"
 _KINDS: Final = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFDIR: "a folder",
@@ -70,32 +73,43 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The files of an archive: their types and sizes by path, and folders that cannot be read."""
+    """The files of an archive by path, and why some of its folders were not read.
+
+    The path of the archive itself is empty. `mounts` are the device numbers of mounts.
+    """
 
     files: Mapping[str, os.stat_result]
-    failures: tuple[str, ...]
+    unread: Mapping[str, str]
+    mounts: frozenset[int] = frozenset()
+
+    def has_read(self, path: str) -> bool:
+        """Return whether the folders above a path were read."""
+        return not any(path.startswith(f"{folder}/") for folder in self.unread if folder)
 
 
 class _Unread(Exception):
     """A file that could not be read; the message says why."""
 
 
-def scan(archive: str, mounts: Container[str] = ()) -> Scan:
-    """Return everything in an archive but its folders; `mounts` are folders not to be entered."""
+def scan(archive: str, mounts: Mapping[str, int]) -> Scan:
+    """Return everything in an archive but its folders.
+
+    `mounts` has the device numbers of folders, by their paths without links, that are not entered.
+    """
     files: dict[str, os.stat_result] = {}
-    failures: list[str] = []
+    unread: dict[str, str] = {}
     folders = [""]
     while folders:
         folder = folders.pop()
         whole_path = os.path.join(archive, folder).rstrip("/")
         if os.path.realpath(whole_path) in mounts:
-            failures.append(f"{whole_path} is a mount of invoicefs, not a copy.")
+            unread[folder] = f"{whole_path} is a mount of invoicefs, not a copy."
             continue
         try:
             folders += _scan_folder(archive, folder, files)
         except OSError as error:
-            failures.append(f"{whole_path} cannot be read: {error.strerror}.")
-    return Scan(files, tuple(failures))
+            unread[folder] = f"{whole_path} cannot be read: {error.strerror}."
+    return Scan(files, unread, frozenset(mounts.values()))
 
 
 def _scan_folder(archive: str, folder: str, files: dict[str, os.stat_result]) -> list[str]:
@@ -114,31 +128,13 @@ def _scan_folder(archive: str, folder: str, files: dict[str, os.stat_result]) ->
 
 def scan_file(archive: str, name: str) -> Scan:
     """Return one file of an archive, if it exists."""
+    path = os.path.join(archive, name)
     try:
-        return Scan({name: os.lstat(os.path.join(archive, name))}, ())
+        return Scan({name: os.lstat(path)}, {})
     except FileNotFoundError:
-        return Scan({}, ())
+        return Scan({}, {})
     except OSError as error:
-        return Scan({}, (f"{os.path.join(archive, name)} cannot be read: {error.strerror}.",))
-
-
-def _scan(archive: str, folder: str, files: dict[str, os.stat_result], failures: list[str]) -> None:
-    try:
-        with os.scandir(os.path.join(archive, folder)) as entries:
-            inside = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        failures.append(f"{os.path.join(archive, folder)} cannot be read: {error.strerror}.")
-        return
-    for entry in inside:
-        path = os.path.join(folder, entry.name)
-        try:
-            status = entry.stat(follow_symlinks=False)
-        except OSError:  # it was removed in the meantime
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            _scan(archive, path, files, failures)
-        else:
-            files[path] = status
+        return Scan({}, {"": f"{path} cannot be read: {error.strerror}."})
 
 
 def compare(
@@ -154,49 +150,58 @@ def compare(
     Without `is_complete`, other files may belong to invoices that could not be listed.
     """
     missing_by_digest: dict[str, str] = {}
+    stop = threading.Event()
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
 
         def judged(path: str) -> Finding:
-            return _judged(archive, path, scanned.files.get(path), expected[path])
+            return _judged(archive, path, scanned, expected[path], stop)
 
         try:
             for finding in pool.map(judged, expected):
                 if finding.state is State.MISSING and finding.expected:
                     missing_by_digest[finding.expected] = finding.path
                 yield finding
-        finally:
+        finally:  # the consumer may have been interrupted
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
     sizes = {expected[path].size_bytes for path in missing_by_digest.values()}
     for path, status in scanned.files.items():
         if path in expected or path == SUMS_NAME:
             continue
         words = _special(status)
-        if not words and status.st_size in sizes:
-            words = _other_name(os.path.join(archive, path), missing_by_digest)
+        if not words and status.st_size in sizes and status.st_dev not in scanned.mounts:
+            words = _other_name(os.path.join(archive, path), status, missing_by_digest)
         if is_complete:
             yield Finding(path, State.EXTRA, words)
         else:
             yield Finding(path, State.NOT_VERIFIED, words or "no list has it", is_fault=True)
 
 
-def _judged(archive: str, path: str, status: os.stat_result | None, entry: Entry) -> Finding:
+def _judged(archive: str, path: str, scanned: Scan, entry: Entry, stop: threading.Event) -> Finding:
     def found(state: State, words: str = "") -> Finding:
         is_excused = state is State.NOT_AVAILABLE and entry.is_unpaid
         is_fault = state is not State.RIGHT and not is_excused
         return Finding(path, state, words, entry.sha256, is_fault)
 
+    status = scanned.files.get(path)
     whole_path = os.path.join(archive, path)
     if status is None:
-        if not entry.is_available:
+        if not scanned.has_read(path):
+            return found(State.NOT_VERIFIED, "its folder cannot be read")
+        if not entry.is_available and entry.sha256 is None:
             return found(State.NOT_AVAILABLE, _no_pdf(entry))
         is_folder = os.path.isdir(whole_path)
         return found(State.MISSING, "it is a folder" if is_folder else entry.open_error or "")
     if words := _special(status):
         return found(State.DIFFERENT, words)
+    if status.st_dev in scanned.mounts:
+        return found(State.DIFFERENT, "it is the invoice in a mount, not a copy")
+    if entry.fetch_error is not None:
+        return found(State.NOT_VERIFIED, entry.fetch_error)
     if entry.sha256 is None:
         return found(State.NOT_VERIFIED, "it has not been downloaded through this mount")
     try:
-        digest = _digest(whole_path)
+        digest = _digest(whole_path, status, stop)
     except FileNotFoundError:
         return found(State.MISSING, "it was removed while the archive was read")
     except _Unread as error:
@@ -228,46 +233,45 @@ def _special(status: os.stat_result) -> str:
     return f"it is {_KINDS.get(stat.S_IFMT(status.st_mode), 'no regular file')}"
 
 
-def _other_name(path: str, missing_by_digest: Mapping[str, str]) -> str:
+def _other_name(path: str, status: os.stat_result, missing_by_digest: Mapping[str, str]) -> str:
     try:
-        missing = missing_by_digest.get(_digest(path))
+        missing = missing_by_digest.get(_digest(path, status, threading.Event()))
     except (FileNotFoundError, _Unread):
         return ""
     return f"it has the content of {missing}" if missing else ""
 
 
-def _digest(path: str) -> str:
-    """Return the SHA-256 of a regular file, in hex; raises `FileNotFoundError` and `_Unread`."""
+def _digest(path: str, scanned: os.stat_result, stop: threading.Event) -> str:
+    """Return the SHA-256 of a file that was scanned, in hex.
+
+    Raises `FileNotFoundError`, and `_Unread` if it is no longer that file, or `stop` is set.
+    """
+    digest = hashlib.sha256()
     try:
-        # A link or a pipe may have taken the place of the file since it was listed.
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb", buffering=0) as file:
-            before = os.fstat(fd)
-            if not stat.S_ISREG(before.st_mode):
-                raise _Unread("it changed while the archive was read")
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            after = os.fstat(fd)
+        try:
+            # A link, a pipe or another file may have taken its place.
+            if _identity(os.fstat(fd)) != _identity(scanned):
+                raise _Unread(_CHANGED)
+            left_bytes = scanned.st_size
+            while chunk := os.read(fd, _CHUNK_BYTES):
+                left_bytes -= len(chunk)
+                if left_bytes < 0:  # a file that grows might never end
+                    raise _Unread(_CHANGED)
+                if stop.is_set():
+                    raise _Unread("the comparison was stopped")
+                digest.update(chunk)
+            if _identity(os.fstat(fd)) != _identity(scanned):
+                raise _Unread(_CHANGED)
+        finally:
+            os.close(fd)
     except FileNotFoundError:
         raise
     except OSError as error:
         raise _Unread(f"it cannot be read: {error.strerror}") from error
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-        raise _Unread("it changed while the archive was read")
-    return digest
+    return digest.hexdigest()
 
 
-def sums(findings: Sequence[Finding]) -> Iterator[str]:
-    """Yield the lines of a file for ``sha256sum -c``, by path, with what each file should be.
-
-    An invoice that the API does not have is only included if the archive has an earlier version.
-    """
-    for finding in sorted(findings, key=lambda finding: finding.path):
-        if finding.expected:
-            yield _sum_line(finding.expected, finding.path)
-
-
-def _sum_line(digest: str, path: str) -> str:
-    # Lines with an escaped name begin with a backslash, see sha256sum(1).
-    escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    mark = "" if escaped == path else "\\"
-    return f"{mark}{digest}  {escaped}\n"
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    """Return what stays the same as long as a file is not replaced or written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, examples, print_json, print_lines, print_message
+from invoicefs.cli.options import (
+    INTERRUPTED,
+    NO_CACHE_DIR,
+    examples,
+    print_json,
+    print_lines,
+    print_message,
+)
 from invoicefs.cli.parameter_types import PATH_IN_MOUNT
 
 if TYPE_CHECKING:
     from invoicefs.cli.bulk_fetch import Fetched
-
-_INTERRUPTED = 130  # the exit status that shells report for SIGINT
 
 
 @click.command(
@@ -83,7 +88,7 @@ def fetch(
         print_json(result.as_json())
     else:
         _print(result, is_quiet=is_quiet)
-    ctx.exit(_INTERRUPTED if is_interrupted else 1 if result.failures else 0)
+    ctx.exit(INTERRUPTED if is_interrupted else 1 if result.failures else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
 """The invoices of a mount, or of a tenant without one, as commands see them. No PDF requests."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 from invoicefs.currencies import decimal_amount, minor_digits, whole_number
 from invoicefs.errors import UserError
@@ -11,6 +12,8 @@ from invoicefs.model import UNKNOWN_STATUS
 
 Respond = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 """A function that responds to requests of `mount.inventory_requests`; raises `UserError`."""
+
+_PARALLEL: Final = 8  # the mount has its own limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Entry:
     `inside` is its path in the mount, `path` the whole path, empty without a mount. `sha256` and
     `size_bytes` are those of the last download, which had an earlier version unless `is_current`;
     `earlier` has the SHA-256 of those before it. `is_available` is false if the API had no PDF of
-    this version at the last request. Periods are RFC 3339 times.
+    this version at the last request. Periods are RFC 3339 times. `fetch_error` is why a download
+    that the command has requested failed.
     """
 
     namespace: str
@@ -39,6 +43,7 @@ class Entry:
     is_current: bool
     is_available: bool
     open_error: str | None
+    fetch_error: str | None = None
 
     @property
     def is_unpaid(self) -> bool:
@@ -68,44 +73,60 @@ def inventory(respond: Respond, mount_path: str, inside: str = "/") -> Inventory
     Without a mount, `mount_path` is empty. Raises nothing: what cannot be listed is a failure, and
     hides nothing else.
     """
-    entries: list[Entry] = []
-    failures: list[str] = []
     directory = inside.split("/")[1]
-    for name in [directory] if directory else _directories(respond, mount_path, failures):
-        place = f"{mount_path}/{name}" if mount_path else name
-        try:
-            response = respond({"ask": "list", "directory": name})
-        except UserError as error:
-            failures.append(f"{place}: {error}.")
-            continue
-        if response["failure"]:
-            failures.append(f"{place}: The last good listing is shown: {response['failure']}.")
-        entries += (_entry(fields, mount_path) for fields in response["invoices"])
+    names, failures = ((directory,), []) if directory else _directories(respond, mount_path)
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="list") as threads:
+        parts = list(threads.map(lambda name: _listed(respond, mount_path, name), names))
+    entries = [entry for part in parts for entry in part.entries]
+    failures += [failure for part in parts for failure in part.failures]
     found = tuple(entry for entry in entries if _is_at_or_below(entry, inside))
     if not found and not failures and inside.count("/") > 1:
         failures.append(f"{mount_path}{inside} is not an invoice.")
     return Inventory(found, tuple(failures))
 
 
-def joined(inventories: Sequence[Inventory]) -> Inventory:
-    """Return the invoices of several mounts or paths; one that is in several occurs once."""
-    entries = {
-        (entry.path or entry.inside): entry for found in inventories for entry in found.entries
-    }
-    failures = dict.fromkeys(failure for found in inventories for failure in found.failures)
+def joined(inventories: Mapping[Hashable, Sequence[Inventory]]) -> Inventory:
+    """Return the invoices of several tenants, each of which may be listed several times.
+
+    An invoice that is in several mounts of a tenant, or below several paths, occurs once.
+    """
+    entries: dict[tuple[Hashable, str], Entry] = {}
+    failures: dict[str, None] = {}
+    for tenant, parts in inventories.items():
+        for part in parts:
+            failures |= dict.fromkeys(part.failures)
+            for entry in part.entries:
+                entries.setdefault((tenant, entry.inside), entry)
     return Inventory(tuple(entries.values()), tuple(failures))
 
 
-def _directories(respond: Respond, mount_path: str, failures: list[str]) -> tuple[str, ...]:
+def _directories(respond: Respond, mount_path: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return the names of all directories, and why some may be missing."""
     prefix = f"{mount_path}: " if mount_path else ""
     try:
         response = respond({"ask": "namespaces"})
     except UserError as error:
-        failures.append(f"{prefix}{error}")
-        return ()
-    if response["failure"]:
-        failures.append(f"{prefix}Namespaces may be missing: {response['failure']}.")
-    return tuple(sorted(response["directories"]))
+        return (), [_sentence(f"{prefix}{error}")]
+    failure = response["failure"]
+    failures = [_sentence(f"{prefix}Namespaces may be missing: {failure}")] if failure else []
+    return tuple(sorted(response["directories"])), failures
+
+
+def _listed(respond: Respond, mount_path: str, directory: str) -> Inventory:
+    place = f"{mount_path}/{directory}" if mount_path else directory
+    try:
+        response = respond({"ask": "list", "directory": directory})
+    except UserError as error:
+        return Inventory((), (_sentence(f"{place}: {error}"),))
+    failure = response["failure"]
+    words = f"{place}: The last good listing is shown: {failure}"
+    entries = tuple(_entry(fields, mount_path) for fields in response["invoices"])
+    return Inventory(entries, (_sentence(words),) if failure else ())
+
+
+def _sentence(words: str) -> str:
+    """End words with a period; the messages of mounts are sentences or parts of one."""
+    return f"{words.rstrip('.')}."
 
 
 def _is_at_or_below(entry: Entry, inside: str) -> bool:

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -90,6 +90,8 @@ def list_(
 
     if is_csv and is_json:
         raise UsageError("--csv and --json exclude each other.")
+    if since and until and since[0] > until[1]:
+        raise UsageError("--since is later than --until.")
     found = _inventory(ctx, paths)
     chosen = InvoiceFilter(
         since=since[0] if since else None,
@@ -123,12 +125,11 @@ def _inventory(ctx: click.Context, paths: Sequence[Path]) -> "Inventory":
         places = [] if _names_tenant(ctx) else list(running_mounts.own_places())
     if not places:
         return _unmounted_inventory(ctx)
-    return joined(
-        [
-            inventory(running_mounts.responder(place.mount), place.mount.path, place.inside)
-            for place in places
-        ]
-    )
+    by_tenant: dict[Hashable, list[Inventory]] = {}
+    for place in places:
+        found = inventory(running_mounts.responder(place.mount), place.mount.path, place.inside)
+        by_tenant.setdefault(place.mount.source, []).append(found)
+    return joined(by_tenant)
 
 
 def _names_tenant(ctx: click.Context) -> bool:

@@ -33,6 +33,9 @@ _DEFAULTS: dict[str, Any] = {field.name: field.default for field in dataclasses.
 
 Command = Callable[..., None]
 
+INTERRUPTED = 130
+"""The exit status that shells report for SIGINT."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Invocation:
@@ -304,7 +307,7 @@ def print_lines(*lines: str, err: bool = False) -> None:
 
 def print_json(value: object) -> None:
     """Print a value as JSON, in ASCII."""
-    print_lines(*json.dumps(value, indent=2).split("\n"))
+    click.echo(json.dumps(value, indent=2))  # at once, because a long list has a million lines
 
 
 def print_message(name: str, sentence: str) -> None:

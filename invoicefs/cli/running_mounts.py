@@ -61,9 +61,12 @@ def is_in_mount(path: str) -> bool:
     return mountpoint.mount_of(os.path.realpath(path)) is not None
 
 
-def mount_points() -> frozenset[str]:
-    """Return the paths, without links, on which invoicefs is mounted, by any user."""
-    return frozenset(mount.path for mount in mountpoint.invoicefs_mounts())
+def devices() -> Mapping[str, int]:
+    """Return the device numbers of all mounts of invoicefs, by their paths without links."""
+    return {
+        mount.path: os.makedev(*map(int, mount.device.split(":")))
+        for mount in mountpoint.invoicefs_mounts()
+    }
 
 
 def status_of(mount: Mount) -> Status:

@@ -12,16 +12,16 @@ from invoicefs.errors import UserError
 def write_text(file: Path, lines: Iterable[str]) -> None:
     """Write lines to a file, following links; raises `UserError` if that fails.
 
-    A regular file is replaced as a whole, so after a failure it is as before. Pipes and devices are
-    written to.
+    A regular file is replaced as a whole, so after a failure it is as before. Pipes, devices and
+    files like ``/dev/stdout`` are written to.
     """
-    path = os.path.realpath(file)
+    is_stream = str(file).startswith(("/dev/", "/proc/"))
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        if is_stream or (file.exists() and not file.is_file()):
+            with open(file, "a", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.writelines(lines)
         else:
-            _replace(path, lines)
+            _replace(os.path.realpath(file), lines)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error
 

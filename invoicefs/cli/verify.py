@@ -1,19 +1,19 @@
 """The command ``invoicefs verify``."""
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import examples, print_json, print_lines, print_message
+from invoicefs.cli.options import INTERRUPTED, examples, print_json, print_lines, print_message
 from invoicefs.cli.parameter_types import PATH, PATH_IN_MOUNT
 from invoicefs.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from invoicefs.cli.archive import Finding
+    from invoicefs.cli.archive_report import Report
     from invoicefs.cli.inventory import Inventory
     from invoicefs.cli.running_mounts import Place
 
@@ -58,27 +58,24 @@ def verify(
     are no fault. Exits with status 1 if an invoice is missing, different, outdated, or could not be
     verified.
     """
-    from invoicefs.cli.archive import sums
-    from invoicefs.cli.text_files import write_text
-
     folder = _checked_archive(archive)
     if sums_file:
         _check_sums_file(sums_file, folder)
     place = _place(path)
-    found = _inventory(place, is_fetching=is_fetching)
-    findings, failures = _compare(folder, place, found)
-    is_ok = not failures and not any(finding.is_fault for finding in findings)
+    try:
+        report = _compare(folder, place, _inventory(place, is_fetching=is_fetching))
+    except KeyboardInterrupt:
+        print_message("invoicefs", "Interrupted: the archive was not compared.")
+        ctx.exit(INTERRUPTED)
     if is_json:
-        _print_json(folder, place, findings, failures, is_ok=is_ok)
+        print_json(report.as_json())
     else:
-        _print_report(folder, place, findings)
-    for failure in failures:
+        print_lines(*report.lines())
+    for failure in report.failures:
         print_message("invoicefs", failure)
-    if sums_file and failures:
-        raise UserError(f"{sums_file} was not written, because the comparison is not complete.")
     if sums_file:
-        write_text(sums_file, sums(findings))
-    ctx.exit(0 if is_ok else 1)
+        _write_sums(sums_file, report)
+    ctx.exit(0 if report.is_ok else 1)
 
 
 def _place(path: Path | None) -> "Place":
@@ -110,113 +107,92 @@ def _checked_archive(archive: Path) -> str:
 
 def _check_sums_file(file: Path, archive: str) -> None:
     """Raise `UsageError` for a file of the archive other than `SUMS_NAME` at its top."""
-    from invoicefs.cli.archive import SUMS_NAME
+    from invoicefs.cli.archive_report import SUMS_NAME
 
-    path = os.path.realpath(file)
-    inside = os.path.realpath(archive)
-    if path.startswith(f"{inside}/") and path != f"{inside}/{SUMS_NAME}":
+    path, inside = os.path.realpath(file), os.path.realpath(archive)
+    if not os.path.isdir(inside):
+        inside = os.path.dirname(inside)
+    if path.startswith(f"{inside.rstrip('/')}/") and path != os.path.join(inside, SUMS_NAME):
         raise UsageError(f"--sums: the only name for this file in the archive is {SUMS_NAME}.")
+
+
+def _write_sums(file: Path, report: "Report") -> None:
+    from invoicefs.cli.text_files import write_text
+
+    if report.failures:
+        raise UserError(f"{file} was not written, because the comparison is not complete.")
+    if report.is_of_one_invoice:
+        raise UserError(f"{file} was not written, because PATH is a single invoice.")
+    if unknown_count := report.unknown_count:
+        raise UserError(
+            f"{file} was not written, because the SHA-256 of {unknown_count} invoices in the "
+            "archive is not known: add --fetch."
+        )
+    write_text(file, report.sums())
 
 
 def _inventory(place: "Place", *, is_fetching: bool) -> "Inventory":
     """Return the invoices of a place, which are downloaded before if `is_fetching`."""
     from invoicefs.cli import running_mounts
-    from invoicefs.cli.inventory import inventory
+    from invoicefs.cli.inventory import Inventory, inventory
 
     respond = running_mounts.responder(place.mount)
     found = inventory(respond, place.mount.path, place.inside)
     # The mount downloads a draft again if its copy has expired.
     new = [entry.path for entry in found.entries if entry.is_draft or not entry.is_current]
-    if is_fetching and new:
-        _download(new, running_mounts.status_of(place.mount)["calls"]["parallel"])
-        found = inventory(respond, place.mount.path, place.inside)
-    return found
+    if not (is_fetching and new):
+        return found
+    errors = _download(new, running_mounts.status_of(place.mount)["calls"]["parallel"])
+    found = inventory(respond, place.mount.path, place.inside)
+    entries = (replace(entry, fetch_error=errors.get(entry.path)) for entry in found.entries)
+    return Inventory(tuple(entries), found.failures)
 
 
-def _download(paths: Sequence[str], parallel: int) -> None:
-    """Download invoices; the mount remembers why one failed."""
+def _download(paths: Sequence[str], parallel: int) -> Mapping[str, str]:
+    """Download invoices, and return why some could not be downloaded."""
     from invoicefs.cli import bulk_fetch, running_mounts
     from invoicefs.cli.progress import with_bar
 
     download = bulk_fetch.downloader(running_mounts.open_error)
-    for _ in with_bar(bulk_fetch.fetch(paths, parallel, download), len(paths)):
-        pass
+    outcomes = with_bar(bulk_fetch.fetch(paths, parallel, download), len(paths))
+    return {outcome.path: outcome.failure for outcome in outcomes if outcome.failure}
 
 
-def _compare(
-    archive: str, place: "Place", found: "Inventory"
-) -> tuple[tuple["Finding", ...], tuple[str, ...]]:
-    """Return the findings, by path, and what keeps the comparison from being complete."""
+def _compare(archive: str, place: "Place", found: "Inventory") -> "Report":
+    """Compare the archive with what was found; raises `UserError` if it cannot be read."""
     from invoicefs.cli import running_mounts
     from invoicefs.cli.archive import compare, scan, scan_file
+    from invoicefs.cli.archive_report import Report
     from invoicefs.cli.progress import with_bar
 
-    if [entry.inside for entry in found.entries] == [place.inside]:
-        # PATH is an invoice: compare this file, or the one of this name in this folder.
-        if not os.path.isdir(archive):
-            archive, name = os.path.split(archive)
-        else:
+    if not found.entries:
+        nothing = f"{place.path} shows no invoices, so nothing could be compared."
+        return Report(archive, place.path, (), found.failures or (nothing,))
+    is_of_one_invoice = [entry.inside for entry in found.entries] == [place.inside]
+    if is_of_one_invoice:
+        # Compare this file, or the one of this name in this folder.
+        if os.path.isdir(archive):
             name = os.path.basename(place.inside)
+        else:
+            archive, name = os.path.split(archive)
         expected, scanned = {name: found.entries[0]}, scan_file(archive, name)
     else:
         expected = {os.path.relpath(entry.inside, place.inside): entry for entry in found.entries}
-        scanned = scan(archive, running_mounts.mount_points())
-    threads = len(os.sched_getaffinity(0))  # SHA-256 is computed without the interpreter's lock
-    count = len(expected.keys() | scanned.files.keys())
-    is_complete = not found.failures
-    findings = with_bar(
-        compare(archive, scanned, expected, threads, is_complete=is_complete), count
+        scanned = scan(archive, running_mounts.devices())
+    if "" in scanned.unread:
+        raise UserError(scanned.unread[""])
+    findings = compare(
+        archive,
+        scanned,
+        expected,
+        threads=len(os.sched_getaffinity(0)),  # SHA-256 is computed without the interpreter's lock
+        is_complete=not found.failures,
     )
-    by_path = tuple(sorted(findings, key=lambda finding: finding.path))
-    failures = (*found.failures, *scanned.failures)
-    if not expected:
-        failures = (*failures, f"{place.path} shows no invoices, so nothing could be compared.")
-    return by_path, failures
-
-
-def _print_report(archive: str, place: "Place", findings: Sequence["Finding"]) -> None:
-    from invoicefs.cli.archive import State
-
-    for finding in findings:
-        if finding.state is not State.RIGHT:
-            words = f" ({finding.words})" if finding.words else ""
-            print_lines(f"{finding.state}: {finding.path}{words}")
-    counts = Counter(finding.state for finding in findings)
-    facts = [f"{counts[state]} {state}" for state in State if counts[state]]
-    print_lines(f"{archive}: {', '.join(facts) or 'no invoices'}.")
-    if counts[State.MISSING] and counts[State.EXTRA] and not counts[State.RIGHT]:
-        print_lines(
-            f"No file has the path of an invoice in {place.path}: the archive may be that of "
-            "another tenant or namespace, or another folder of it is meant."
-        )
-
-
-def _print_json(
-    archive: str,
-    place: "Place",
-    findings: Iterable["Finding"],
-    failures: Sequence[str],
-    *,
-    is_ok: bool,
-) -> None:
-    from invoicefs.cli.archive import State
-
-    counts = Counter(finding.state for finding in findings)
-    report: Mapping[str, object] = {
-        "archive": archive,
-        "path": place.path,
-        "ok": is_ok,
-        "counts": {state.value: counts[state] for state in State},
-        "failures": failures,
-        "files": [
-            {
-                "path": finding.path,
-                "state": finding.state.value,
-                "fault": finding.is_fault,
-                "words": finding.words or None,
-                "sha256": finding.expected,
-            }
-            for finding in findings
-        ],
-    }
-    print_json(report)
+    with_progress = with_bar(findings, len(expected.keys() | scanned.files.keys()))
+    return Report(
+        archive,
+        place.path,
+        tuple(sorted(with_progress, key=lambda finding: finding.path)),
+        (*found.failures, *scanned.unread.values()),
+        is_of_one_invoice,
+    )

@@ -77,8 +77,13 @@ def serve_tenant(
             events.on_ready()
 
         tenant = open_tenant(
-            stack, settings, credentials, early.api, clock, warn, is_caller_killed=is_caller_killed
+            stack, settings, credentials, early.api, clock, is_caller_killed=is_caller_killed
         )
+        if tenant.store.failure:
+            warn(
+                f"The cache {tenant.store.folder} cannot be used now: {tenant.store.failure}. "
+                "Invoices are downloaded each time they are opened."
+            )
         load_binding()  # while the API responds
         check_tenant(tenant.library, settings, credentials, warn)
         server = ControlServer(

@@ -12,7 +12,6 @@ from invoicefs.clock import Clock
 from invoicefs.credentials.load import Credentials
 from invoicefs.library.access import Access
 from invoicefs.library.library import Library
-from invoicefs.mount.first_contact import Warn
 from invoicefs.mount.first_request import ApiWithFirstRequest
 from invoicefs.scheduling.disk_threads import DiskThreads
 from invoicefs.scheduling.scheduler import Scheduler
@@ -34,15 +33,16 @@ def open_tenant(
     credentials: Credentials,
     api: ApiWithFirstRequest,
     clock: Clock,
-    warn: Warn,
     *,
     is_caller_killed: Callable[[], bool] | None = None,
 ) -> Tenant:
     """Return the parts of a tenant, which `stack` closes; the caller closes the API.
 
-    `is_caller_killed` is as in `Library`. Raises `UserError` if the store cannot be used at all.
+    `is_caller_killed` is as in `Library`. Raises `StoreUnusable`, but not for a store that only
+    fails at present.
     """
-    store = stack.enter_context(closing(_opened_store(settings, clock, warn)))
+    folder = store_folder(settings.cache_dir, settings.url)
+    store = stack.enter_context(closing(open_store(folder, settings.cache_size_bytes, clock)))
     disk = DiskThreads(settings.timeout_s, on_thread_end=store.close)
     stack.callback(disk.close)
     access = Access(store, disk, credentials.current_identity)
@@ -60,14 +60,3 @@ def open_tenant(
         is_caller_killed=is_caller_killed,
     )
     return Tenant(library, scheduler, store)
-
-
-def _opened_store(settings: Settings, clock: Clock, warn: Warn) -> Store:
-    folder = store_folder(settings.cache_dir, settings.url)
-    store = open_store(folder, settings.cache_size_bytes, clock)
-    if store.failure:
-        warn(
-            f"The cache {folder} cannot be used now: {store.failure}. "
-            "Invoices are downloaded each time they are opened."
-        )
-    return store

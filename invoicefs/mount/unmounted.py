@@ -34,7 +34,9 @@ def inventory(
     with ExitStack() as stack:
         stack.callback(new_store.remove_if_new)
         api = stack.enter_context(closing(connect(settings, credentials, RequestCounters())))
-        tenant = open_tenant(stack, settings, credentials, api, SystemClock(), warn)
+        tenant = open_tenant(stack, settings, credentials, api, SystemClock())
+        if tenant.store.failure:
+            warn(f"The cache {tenant.store.folder} cannot be used now: {tenant.store.failure}.")
         try:
             tenant.library.list_namespaces()
         except Unauthenticated as error:

@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from invoicefs.cli.archive import Finding, State, compare, scan, sums
+from invoicefs.cli.archive import Finding, State, compare, scan
+from invoicefs.cli.archive_report import Report
 from invoicefs.cli.inventory import Entry
 from tests.support.entries import entry
 
@@ -17,7 +19,7 @@ A, B = b"%PDF-1.4 the first one %%EOF", b"%PDF-1.4 another one %%EOF"
 
 def states(archive: Path, *entries: Entry) -> dict[str, tuple[State, str]]:
     expected = {found.inside.removeprefix("/"): found for found in entries}
-    findings = compare(str(archive), scan(str(archive)), expected, threads=2)
+    findings = compare(str(archive), scan(str(archive), {}), expected, threads=2)
     return {finding.path: (finding.state, finding.words) for finding in findings}
 
 
@@ -196,7 +198,7 @@ def test_an_invoice_without_a_copy_is_missing_or_not_available(
 
 def faults(archive: Path, *entries: Entry, is_complete: bool = True) -> set[str]:
     expected = {found.inside.removeprefix("/"): found for found in entries}
-    scanned = scan(str(archive))
+    scanned = scan(str(archive), {})
     findings = compare(str(archive), scanned, expected, threads=2, is_complete=is_complete)
     return {finding.path for finding in findings if finding.is_fault}
 
@@ -220,10 +222,10 @@ def test_a_file_that_no_list_has_is_not_extra_if_a_list_is_missing(archive: Path
 
 
 def test_a_mount_in_an_archive_is_not_entered(archive: Path) -> None:
-    scanned = scan(str(archive), mounts={f"{archive}/system"})
+    scanned = scan(str(archive), {f"{archive}/system": 7})
 
     assert scanned.files == {}
-    assert scanned.failures == (f"{archive}/system is a mount of invoicefs, not a copy.",)
+    assert scanned.unread == {"system": f"{archive}/system is a mount of invoicefs, not a copy."}
 
 
 def test_a_file_that_cannot_be_read_is_not_verified(
@@ -232,7 +234,7 @@ def test_a_file_that_cannot_be_read_is_not_verified(
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("hashlib.file_digest", fail)
+    monkeypatch.setattr("os.read", fail)
 
     found = states(archive, *BOTH)
 
@@ -243,18 +245,70 @@ def test_a_file_that_cannot_be_read_is_not_verified(
 def test_a_file_that_changes_meanwhile_is_not_verified(
     archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hash_and_change(*_: object) -> object:
+    read = os.read
+
+    def read_and_change(fd: int, count: int) -> bytes:
         with open(archive / "system" / "a.pdf", "ab") as copy:
             copy.write(b"more")
-        return type("Digest", (), {"hexdigest": lambda _: BOTH[0].sha256})()
+        return read(fd, count)
 
-    monkeypatch.setattr("hashlib.file_digest", hash_and_change)
+    scanned = scan(str(archive), {})
+    monkeypatch.setattr("os.read", read_and_change)
+    changing = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+    monkeypatch.undo()
+    changed = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
 
-    assert states(archive, BOTH[0])["system/a.pdf"][0] is State.NOT_VERIFIED
+    words = "it changed while the archive was read"
+    assert {(found.state, found.words) for found in (changing, changed)} == {
+        (State.NOT_VERIFIED, words)
+    }
+
+
+def test_a_folder_that_is_exchanged_for_a_link_meanwhile_is_not_verified(archive: Path) -> None:
+    scanned = scan(str(archive), {})
+    (archive / "system").rename(archive / "before")
+    (archive / "elsewhere").mkdir()
+    (archive / "elsewhere" / "a.pdf").write_bytes(A)
+    (archive / "system").symlink_to("elsewhere")
+
+    finding = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+
+    assert finding.state is State.NOT_VERIFIED
+
+
+def test_what_is_in_an_unread_folder_is_not_missing(archive: Path) -> None:
+    scanned = replace(scan(str(archive), {}), files={}, unread={"system": "no permission"})
+
+    finding = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+
+    assert (finding.state, finding.words) == (State.NOT_VERIFIED, "its folder cannot be read")
+
+
+def test_an_invoice_in_a_mount_is_no_copy(archive: Path) -> None:
+    device = (archive / "system" / "a.pdf").stat().st_dev
+
+    scanned = scan(str(archive), {"/elsewhere": device})
+    finding = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+
+    assert finding.state is State.DIFFERENT
+
+
+def test_an_invoice_that_could_not_be_fetched_is_not_verified(archive: Path) -> None:
+    failed = replace(BOTH[0], fetch_error="the server answered 500")
+
+    assert states(archive, failed)["system/a.pdf"] == (State.NOT_VERIFIED, failed.fetch_error)
+
+
+def test_an_invoice_that_had_a_pdf_is_missing_although_the_api_has_none_now(
+    archive: Path,
+) -> None:
+    refunded = entry("c", A, is_current=False, is_available=False, status="refunded")
+
+    assert states(archive, refunded)["system/c.pdf"][0] is State.MISSING
 
 
 def test_a_file_that_vanishes_meanwhile_is_missing(archive: Path) -> None:
-    scanned = scan(str(archive))
+    scanned = scan(str(archive), {})
     (archive / "system" / "a.pdf").unlink()
 
     finding, *_ = compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1)
@@ -263,17 +317,18 @@ def test_a_file_that_vanishes_meanwhile_is_missing(archive: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
-    assert scan(str(tmp_path / "nowhere")).failures == (
-        f"{tmp_path}/nowhere cannot be read: No such file or directory.",
-    )
+    assert scan(str(tmp_path / "nowhere"), {}).unread == {
+        "": f"{tmp_path}/nowhere cannot be read: No such file or directory."
+    }
 
 
 def test_sha256sum_accepts_the_sums_of_any_file_name(tmp_path: Path) -> None:
     names = ["plain.pdf", "back\\slash.pdf", "line\nfeed.pdf", "-dash.pdf", "ü \udcff.pdf"]
     for name in names:
         (tmp_path / name).write_bytes(A)
-    findings = [Finding(name, State.RIGHT, expected=BOTH[0].sha256) for name in names]
-    text = "".join(sums([*findings, Finding("unknown.pdf", State.NOT_AVAILABLE)]))
+    known = [Finding(name, State.RIGHT, expected=BOTH[0].sha256) for name in names]
+    findings = (*known, Finding("unknown.pdf", State.NOT_AVAILABLE))
+    text = "".join(Report(str(tmp_path), "/mnt", findings, ()).sums())
     (tmp_path / "SHA256SUMS").write_text(text, encoding="utf-8", errors="surrogateescape")
 
     ended = subprocess.run(

@@ -1,0 +1,92 @@
+"""The result of comparing an archive, as text, as JSON and as a file for ``sha256sum -c``."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from invoicefs.cli.archive import SUMS_NAME, Finding, State
+
+__all__ = ["SUMS_NAME", "Report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The findings in an archive, by path, and what kept the comparison from being complete.
+
+    `path` is what the archive was compared with.
+    """
+
+    archive: str
+    path: str
+    findings: tuple[Finding, ...]
+    failures: tuple[str, ...]
+    is_of_one_invoice: bool = False
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the archive is a complete and unchanged copy."""
+        return not self.failures and not any(finding.is_fault for finding in self.findings)
+
+    @property
+    def unknown_count(self) -> int:
+        """How many invoices the archive has whose SHA-256 is not known."""
+        return sum(
+            finding.state is State.NOT_VERIFIED and finding.expected is None
+            for finding in self.findings
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of a report: what is not right, and a summary."""
+        for finding in self.findings:
+            if finding.state is not State.RIGHT:
+                words = f" ({finding.words})" if finding.words else ""
+                yield f"{finding.state}: {finding.path}{words}"
+        counts = self._counts()
+        facts = [f"{counts[state]} {state}" for state in State if counts[state]]
+        if facts:
+            yield f"{self.archive}: {', '.join(facts)}."
+        if counts[State.MISSING] and counts[State.EXTRA] and not counts[State.RIGHT]:
+            yield (
+                f"No file has the path of an invoice in {self.path}: the archive may be that of "
+                "another tenant or namespace, or another folder of it is meant."
+            )
+
+    def as_json(self) -> Mapping[str, object]:
+        """Return the report as a JSON object, with every file."""
+        counts = self._counts()
+        return {
+            "archive": self.archive,
+            "path": self.path,
+            "ok": self.is_ok,
+            "counts": {state.value: counts[state] for state in State},
+            "failures": self.failures,
+            "files": [
+                {
+                    "path": finding.path,
+                    "state": finding.state.value,
+                    "fault": finding.is_fault,
+                    "words": finding.words or None,
+                    "sha256": finding.expected,
+                }
+                for finding in self.findings
+            ],
+        }
+
+    def sums(self) -> Iterator[str]:
+        """Yield the lines of a file for ``sha256sum -c``, with what each file should be.
+
+        An invoice that was never downloaded is not included.
+        """
+        for finding in self.findings:
+            if finding.expected:
+                yield _sum_line(finding.expected, finding.path)
+
+    def _counts(self) -> Counter[State]:
+        return Counter(finding.state for finding in self.findings)
+
+
+def _sum_line(digest: str, path: str) -> str:
+    # Lines with an escaped name begin with a backslash, see sha256sum(1).
+    escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    mark = "" if escaped == path else "\\"
+    return f"{mark}{digest}  {escaped}\n"
