@@ -48,8 +48,8 @@ def names(ended: Ended) -> list[str]:
 
 
 @pytest.mark.promise(
-    "`invoicefs list` shows period, status and amount of each invoice, and of a downloaded one "
-    "size and SHA-256, without a PDF request."
+    "`invoicefs list` shows period, status and amount of each invoice, and size and SHA-256 of "
+    "those that were downloaded, without a PDF request."
 )
 def test_list_shows_what_is_known_without_a_pdf_request(
     sandbox: Sandbox, mounts: Mounts, mount: Mount
@@ -143,7 +143,7 @@ def test_without_a_path_all_mounts_are_listed_and_each_invoice_once(mounts: Moun
     assert len({Path(path).parents[1] for path in found}) == 2
 
 
-@pytest.mark.promise("It lists a tenant without a mount, too.")
+@pytest.mark.promise("It can also list a tenant without a mount.")
 def test_a_tenant_is_listed_without_a_mount(sandbox: Sandbox, mounts: Mounts) -> None:
     options = ("--url", sandbox.url, "--namespace", NAMESPACE)
     mounted = mounts.mount(*options)
@@ -159,7 +159,9 @@ def test_a_tenant_is_listed_without_a_mount(sandbox: Sandbox, mounts: Mounts) ->
     assert names(mounts.alone("list", "--json", "--status", "issued"))[0] == UNPAID.name
 
 
-@pytest.mark.promise("A list that may be incomplete or outdated is printed, and exits with 1.")
+@pytest.mark.promise(
+    "If a listing fails, it prints the last good one and the error, and exits with status 1."
+)
 def test_a_list_that_fails_is_the_last_good_one_and_a_failure(
     sandbox: Sandbox, mounts: Mounts
 ) -> None:

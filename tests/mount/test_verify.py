@@ -120,7 +120,9 @@ def test_an_archive_of_any_program_is_right(
     assert (code, counts(report)) == (0, ALL_RIGHT), states(report)
 
 
-@pytest.mark.promise("It names each file that is damaged, exchanged, renamed, missing or extra.")
+@pytest.mark.promise(
+    "It names each file that is damaged, swapped with another one, renamed, missing or extra."
+)
 def test_every_fault_of_an_archive_is_found(mounts: Mounts, mount: Mount, archive: Path) -> None:
     folder = archive / NAMESPACE
     flipped, cut, one, two, renamed, missing = (folder / file_name(item) for item in INVOICES)
@@ -171,7 +173,7 @@ def test_a_draft_that_became_final_is_outdated_before_and_after_its_download(
 
 
 @pytest.mark.promise(
-    "What was never downloaded is not verified, unless it is downloaded with `--fetch`."
+    "An invoice that was never downloaded is not verified, unless `--fetch` downloads it."
 )
 def test_fetch_compares_what_was_never_downloaded(
     sandbox: Sandbox, mounts: Mounts, mount: Mount, archive: Path
@@ -204,7 +206,9 @@ def test_a_fetch_that_fails_verifies_nothing(
     assert "not for you" in report["files"][0]["words"]
 
 
-@pytest.mark.promise("`--sums` writes what `sha256sum -c` needs, which is no extra file.")
+@pytest.mark.promise(
+    "`--sums` writes a file for `sha256sum -c`, which does not count as an extra file."
+)
 def test_sha256sum_accepts_the_sums(mounts: Mounts, mount: Mount, archive: Path) -> None:
     sums = archive / "SHA256SUMS"
     mounts.command("verify", "--sums", sums, archive, mount.path).good()

@@ -80,8 +80,8 @@ def url_then_token(url: str, token: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.promise(
-    "`invoicefs login` tries the URL and the credential with one request, and keeps them in a "
-    "profile that only you can read; a credential that is refused is not kept."
+    "`invoicefs login` checks the URL and the credential with one request, and saves them in a "
+    "profile that only you can read; a credential that is refused is not saved."
 )
 def test_url_and_token_are_typed_tried_and_kept(sandbox: Sandbox, home: Home) -> None:
     ended = home.typed(answers=url_then_token(f" {sandbox.url}/api/ ", f"  {SAMPLE_TOKEN} "))
@@ -247,8 +247,8 @@ def test_variables_are_not_kept_but_the_hint_regards_them(
 
 
 @pytest.mark.promise(
-    "`invoicefs login` tries the URL and the credential with one request, and keeps them in a "
-    "profile that only you can read; a credential that is refused is not kept."
+    "`invoicefs login` checks the URL and the credential with one request, and saves them in a "
+    "profile that only you can read; a credential that is refused is not saved."
 )
 @pytest.mark.parametrize(
     ("behaviour", "words"),

@@ -145,8 +145,8 @@ def test_a_folder_in_place_of_a_profile_is_an_error(config: Path) -> None:
 
 
 @pytest.mark.promise(
-    "`invoicefs login` tries the URL and the credential with one request, and keeps them in a "
-    "profile that only you can read; a credential that is refused is not kept."
+    "`invoicefs login` checks the URL and the credential with one request, and saves them in a "
+    "profile that only you can read; a credential that is refused is not saved."
 )
 def test_only_the_user_can_read_a_profile_and_its_folders(config: Path) -> None:
     old = os.umask(0)
