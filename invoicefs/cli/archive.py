@@ -10,10 +10,15 @@ under another name.
 | has the SHA-256 of the last download | has changed since | outdated |
 | has the SHA-256 of an earlier download | - | outdated |
 | has another SHA-256 | has not changed since its download | different |
-| has another SHA-256, or cannot be read | was not downloaded in this version | not verified |
+| has another SHA-256 | has changed since its last download | not verified |
+| cannot be read | - | not verified |
+| - | was never downloaded | not verified |
+| is a folder | - | missing |
+| is a link, a pipe, a socket or a device | - | different |
 | does not exist, or is outdated | has no PDF (404 at the last request) | not available |
 | does not exist | has or had a PDF | missing |
-| - | does not exist, and all lists are complete | extra |
+| - | does not exist, and all listings are complete | extra |
+| - | may be in a listing that failed | not verified |
 """
 
 import enum
@@ -174,7 +179,7 @@ def compare(
         if is_complete:
             yield Finding(path, State.EXTRA, words)
         else:
-            yield Finding(path, State.NOT_VERIFIED, words or "no list has it", is_fault=True)
+            yield Finding(path, State.NOT_VERIFIED, words or "no listing has it", is_fault=True)
 
 
 def _judged(archive: str, path: str, scanned: Scan, entry: Entry, stop: threading.Event) -> Finding:
@@ -214,7 +219,7 @@ def _state_of(digest: str, entry: Entry) -> tuple[State, str]:
         return State.RIGHT, ""
     if digest == entry.sha256 or digest in entry.earlier:
         if not entry.is_available:
-            return State.NOT_AVAILABLE, f"{_no_pdf(entry)}; the archive has the one before"
+            return State.NOT_AVAILABLE, f"{_no_pdf(entry)}; the archive has an earlier version"
         return State.OUTDATED, "the invoice has changed since"
     if not entry.is_current:
         return State.NOT_VERIFIED, "the invoice has changed since it was last downloaded"

@@ -48,7 +48,7 @@ class Report:
         if counts[State.MISSING] and counts[State.EXTRA] and not counts[State.RIGHT]:
             yield (
                 f"No file has the path of an invoice in {self.path}: the archive may be that of "
-                "another tenant or namespace, or another folder of it is meant."
+                "another tenant or namespace, or ARCHIVE may be the wrong folder."
             )
 
     def as_json(self) -> Mapping[str, object]:

@@ -14,7 +14,10 @@ from invoicefs.urls import URL_EXAMPLE, normalise_url
 
 @click.group()
 def cache() -> None:
-    """Inspect and clean the caches on disk, whether or not mounts are using them."""
+    """Inspect and clean the caches on disk.
+
+    Works whether or not mounts are using them.
+    """
     from invoicefs.mount import logs
 
     logs.configure(is_foreground=True, log_file=None, verbosity=0)

@@ -12,9 +12,9 @@ from invoicefs.cli.parameter_types import FOLDER
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=FOLDER, required=False)
 @click.option("--once", is_flag=True, help="Unmount and exit after the tour.")
 def demo(mount_point: Path | None, once: bool) -> None:
-    """Mount sample invoices from an embedded API server, and give a tour.
+    """Give a tour of sample invoices from an embedded API server.
 
-    Needs no account. Without MOUNTPOINT, a temporary folder is used.
+    Mounts them, and needs no account. Without MOUNTPOINT, a temporary folder is used.
     """
     from invoicefs.cli.demo_tour import run_demo
 

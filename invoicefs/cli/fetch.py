@@ -45,10 +45,10 @@ def fetch(
     is_quiet: bool,
     is_json: bool,
 ) -> None:
-    """Download all invoices below each PATH now, several at the same time.
+    """Download all invoices below each PATH now.
 
-    Invoices that are already cached are not downloaded unless --again is given. Exits with status 1
-    if a download failed; run the same command again to continue.
+    Several are downloaded at the same time; those that are already cached are not, unless --again
+    is given. Exits with status 1 if a download failed; run the same command again to continue.
     """
     from invoicefs.cli import bulk_fetch, running_mounts
     from invoicefs.cli.progress import with_progress

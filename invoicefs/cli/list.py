@@ -49,13 +49,13 @@ _Days = tuple[date, date]
     "--since",
     type=PERIOD,
     metavar="DATE",
-    help="Only invoices whose period starts on or after a day, a month or a year.",
+    help="Only invoices whose period starts in or after this year, month or day, such as 2026-01.",
 )
 @click.option(
     "--until",
     type=PERIOD,
     metavar="DATE",
-    help="Only invoices whose period starts on or before a day, a month or a year.",
+    help="Only invoices whose period starts in or before this year, month or day.",
 )
 @click.option(
     "--sort",
@@ -78,18 +78,19 @@ def list_(
     sort: str,
     **fields: Any,
 ) -> None:
-    """List invoices with period, status and amount, without downloading any PDF.
+    """List invoices with period, status and amount.
 
-    PATH is a mount, a namespace or an invoice in it; without PATH, all your mounts are listed.
-    With --url or --profile, or if nothing is mounted, a tenant is listed without a mount; the
-    options for the credential are those of mount. Invoices whose period or status is unknown are
-    always listed. Exits with status 1 if something could not be listed.
+    Downloads no PDF. PATH is a mount, or a namespace or an invoice in it; without PATH, all your
+    mounts are listed. With --url or --profile, or if nothing is mounted, a tenant is listed without
+    a mount; the options for the credential are those of mount. --since, --until and --status never
+    hide an invoice whose period or status is unknown. Exits with status 1 if something could not be
+    listed.
     """
     from invoicefs.cli import list_formats
     from invoicefs.cli.invoice_filter import InvoiceFilter, in_order
 
     if is_csv and is_json:
-        raise UsageError("--csv and --json exclude each other.")
+        raise UsageError("--csv and --json are mutually exclusive: give one of them.")
     if since and until and since[0] > until[1]:
         raise UsageError("--since is later than --until.")
     found = _inventory(ctx, paths)

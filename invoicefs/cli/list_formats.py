@@ -86,7 +86,7 @@ def sums(entries: Sequence[Entry]) -> str:
     if totals:
         facts.append(f"total {', '.join(totals)}")
     if unknown_count:
-        facts.append(f"amount unknown of {unknown_count}")
+        facts.append(f"{unknown_count} without a known amount")
     return "; ".join(facts)
 
 

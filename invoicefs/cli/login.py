@@ -46,10 +46,13 @@ if TYPE_CHECKING:
     "--mount-point",
     metavar="FOLDER",
     type=FOLDER,
-    help="Where 'invoicefs mount' mounts the profile unless it is given a MOUNTPOINT.",
+    help="Folder on which 'invoicefs mount' mounts this profile unless MOUNTPOINT is given.",
 )
 @click.option(
-    "--archive", metavar="FOLDER", type=FOLDER, help="Where the invoices are to be archived."
+    "--archive",
+    metavar="FOLDER",
+    type=FOLDER,
+    help="Folder for the nightly archive of the invoices.",
 )
 @click.pass_context
 def login(
@@ -61,11 +64,12 @@ def login(
     archive: Path | None,
     **_: Any,
 ) -> None:
-    """Keep the URL and the credential of a tenant for 'invoicefs mount'.
+    """Log in to a tenant, and save its URL and credential.
 
-    Prompts for the URL and for an API token, unless options give them, or the token comes through a
-    pipe. Tries them with one request, and keeps them in the profile
-    ~/.config/invoicefs/NAME.env, which only you can read. Of files, it keeps the names.
+    Prompts for the URL and for an API token, unless they are given by options, or the token comes
+    through a pipe. Checks them with one request, and saves them in the profile
+    ~/.config/invoicefs/NAME.env, which only you can read. If the credential is
+    in files, only their paths are saved.
 
     Logging in again replaces the URL and the credential, and nothing else in the profile; a mount
     that uses a token from it continues with the new one.

@@ -183,7 +183,7 @@ def _count_namespaces(url: str, credentials: Credentials) -> int | None:
             ) from error
         except InvoicefsError as error:
             raise _TryLater(
-                f"{url} cannot be used now: {error}. Nothing was kept: try again later."
+                f"{url} cannot be used now: {error}. Nothing was saved: try again later."
             ) from error
 
 
@@ -200,6 +200,6 @@ def _read_token() -> str:
 
 def _no_terminal() -> NoReturn:
     raise UserError(
-        "There is no terminal for questions: give --url URL, and the token as standard input, "
+        "There is no terminal to ask on: give --url URL, and the token on standard input, "
         "--token-file FILE, --p12 FILE with --p12-password-file FILE, or --cert FILE."
     )

@@ -80,8 +80,8 @@ def mount(ctx: click.Context, /, mount_point: Path | None, **_: Any) -> None:
 
     Returns when the folder is usable, and continues in the background. The credential is an API
     token or a client certificate. It is taken from the options, the profile that --profile names,
-    INVOICEFS_TOKEN, the variables of other clients (F5XC_*, VOLT_*), ~/.vesconfig or the profile
-    that 'invoicefs login' has written; otherwise you are prompted for a token.
+    INVOICEFS_TOKEN, the variables of other clients (F5XC_*, VOLT_*), ~/.vesconfig or the default
+    profile, which 'invoicefs login' writes; otherwise you are prompted for a token.
 
     The profile in use also provides the other options that are not given. Without MOUNTPOINT, its
     INVOICEFS_MOUNTPOINT is used, or ~/NAME with --profile NAME. With a profile, a missing

@@ -174,7 +174,7 @@ _SETTINGS_OPTIONS = (
 _USED_PROFILE = option(
     "--profile",
     "profile",
-    "Use the URL, the credential and the settings that 'invoicefs login' has kept under this name.",
+    "Use the URL, the credential and the settings in this profile, see 'invoicefs login'.",
     metavar="NAME",
     type=PROFILE,
 )

@@ -13,7 +13,7 @@ from invoicefs.cli.parameter_types import PATH_IN_MOUNT
 @NO_CACHE_DIR
 @click.pass_context
 def refresh(ctx: click.Context, /, path: Path | None) -> None:
-    """Refresh listings now, and draft invoices when they are next opened.
+    """Refresh listings now, and drafts when they are next opened.
 
     Applies to the namespace that PATH is in or, if PATH is a mount point, to everything that the
     mount has listed; without PATH, to all your mounts. Exits with status 1 if a refresh fails.

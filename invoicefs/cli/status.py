@@ -14,22 +14,27 @@ if TYPE_CHECKING:
     from invoicefs.cli.running_mounts import Status
 
 
-@click.command(epilog=examples("invoicefs status", "invoicefs status --json ~/invoices"))
+@click.command(
+    epilog=examples(
+        "invoicefs status", "invoicefs status --check", "invoicefs status --json ~/invoices"
+    )
+)
 @click.argument("mount_point", metavar="[MOUNTPOINT]", type=MOUNT_POINT, required=False)
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per mount.")
 @click.option(
-    "--check", "is_check", is_flag=True, help="For monitoring: print nothing but problems."
+    "--check", "is_check", is_flag=True, help="For monitoring: print problems, and nothing else."
 )
 @NO_CACHE_DIR
 @click.pass_context
 def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool, is_check: bool) -> None:
-    """Show what a mount, or each of your mounts, is doing: requests, downloads, recent failures.
+    """Show what your mounts are doing, and why something failed.
 
     Makes no API request. Exits with status 1 if a mount does not respond.
 
     With --check, prints one line for each mount that is dead or does not respond, whose credential
-    the API refuses, whose last request failed, or whose cache cannot be used, and then exits with
-    status 1. It also does if you have no mounts. With --json, these problems are an array.
+    the API refuses, whose last request failed, or whose cache cannot be used. Exits with status 1
+    if there is such a mount, or if you have no mounts. With --check --json, prints an array with an
+    object per problem.
     """
     from invoicefs.cli.running_mounts import NO_MOUNTS, all_statuses, place_of, status_of
     from invoicefs.cli.status_screen import screen

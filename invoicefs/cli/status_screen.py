@@ -38,7 +38,7 @@ def screen(status: Mapping[str, Any], columns: int | None = None) -> tuple[str, 
     """
     facts = {
         "content": _content(status),
-        "lists": _lists(status),
+        "listings": _listings(status),
         "requests": "; ".join(_requests(status)) or "none yet",
         "now": _now(status),
         "cache": _cache(status),
@@ -89,7 +89,7 @@ def _content(status: Mapping[str, Any]) -> str:
     return f"{size} in {status['namespaces']} namespace{plural}, {status['open']} open"
 
 
-def _lists(status: Mapping[str, Any]) -> str:
+def _listings(status: Mapping[str, Any]) -> str:
     listings = status.get("listings")
     if listings is None:  # a mount of an earlier version
         return "unknown"
@@ -102,11 +102,11 @@ def _lists(status: Mapping[str, Any]) -> str:
         words = f"{listings['count']} requested {ages} ago"
     match listings["outdated"]:
         case [namespace]:
-            words += f"; the last good list of {namespace} is shown"
+            words += f"; the last good listing of {namespace} is shown"
         case [namespace, other]:
-            words += f"; the last good lists of {namespace} and {other} are shown"
+            words += f"; the last good listings of {namespace} and {other} are shown"
         case [namespace, *others]:
-            words += f"; the last good lists of {namespace} and {len(others)} others are shown"
+            words += f"; the last good listings of {namespace} and {len(others)} others are shown"
     return words
 
 

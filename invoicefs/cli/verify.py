@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--fetch",
     "is_fetching",
     is_flag=True,
-    help="Download the invoices that were not downloaded yet, and compare them, too.",
+    help="First download the invoices that have not been downloaded yet.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON object with every file.")
 @click.option(
@@ -53,10 +53,10 @@ def verify(
     """Check whether ARCHIVE is a complete and unchanged copy of PATH.
 
     PATH is a mount, or a namespace or an invoice in it; it can be omitted if you have one mount.
-    Each file is compared with what the mount downloaded; nothing is downloaded unless --fetch is
-    given. Invoices of which the API has no PDF yet, and other files in ARCHIVE, are reported, but
-    are no fault. Exits with status 1 if an invoice is missing, different, outdated, or could not be
-    verified.
+    Each file is compared with what the mount has downloaded; nothing is downloaded unless --fetch
+    is given. Invoices that have no PDF because they are unpaid, and other files in ARCHIVE, are
+    only reported. Exits with status 1 if an invoice is missing, different, outdated, or could not
+    be verified, or if something could not be listed.
     """
     folder = _checked_archive(archive)
     if sums_file:
@@ -86,9 +86,9 @@ def _place(path: Path | None) -> "Place":
         return running_mounts.place_of(str(path))
     places = running_mounts.own_places()
     if len(places) > 1:
-        raise UsageError("You have several mounts: say which one as PATH.")
+        raise UsageError("You have several mounts: give one of them as PATH.")
     if not places:
-        raise UserError("You have no mounts: mount the tenant whose invoices the archive has.")
+        raise UserError("You have no mounts: mount the tenant that the archive was copied from.")
     return places[0]
 
 
@@ -113,14 +113,14 @@ def _check_sums_file(file: Path, archive: str) -> None:
     if not os.path.isdir(inside):
         inside = os.path.dirname(inside)
     if path.startswith(f"{inside.rstrip('/')}/") and path != os.path.join(inside, SUMS_NAME):
-        raise UsageError(f"--sums: the only name for this file in the archive is {SUMS_NAME}.")
+        raise UsageError(f"--sums: in the archive, this file can only be {archive}/{SUMS_NAME}.")
 
 
 def _write_sums(file: Path, report: "Report") -> None:
     from invoicefs.cli.text_files import write_text
 
     if report.failures:
-        raise UserError(f"{file} was not written, because the comparison is not complete.")
+        raise UserError(f"{file} was not written, because the comparison is incomplete.")
     if report.is_of_one_invoice:
         raise UserError(f"{file} was not written, because PATH is a single invoice.")
     if unknown_count := report.unknown_count:
@@ -132,7 +132,7 @@ def _write_sums(file: Path, report: "Report") -> None:
 
 
 def _inventory(place: "Place", *, is_fetching: bool) -> "Inventory":
-    """Return the invoices of a place, which are downloaded before if `is_fetching`."""
+    """Return the invoices of a place; if `is_fetching`, after downloading them."""
     from invoicefs.cli import running_mounts
     from invoicefs.cli.inventory import Inventory, inventory
 

@@ -30,7 +30,7 @@ def write_profile(name: str, removed: Iterable[str], added: Mapping[str, str]) -
         old = read_secret(file, what) if file.exists() else ""
         _replace_file(file, replace_assignments(old, removed, added, what).encode())
     except UnicodeEncodeError:
-        raise UserError("A name that is not UTF-8 cannot be kept in a profile.") from None
+        raise UserError("A path that is not UTF-8 cannot be saved in a profile.") from None
     except OSError as error:
         raise UserError(f"The profile {file} cannot be written: {error.strerror}.") from error
 

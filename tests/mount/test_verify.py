@@ -224,7 +224,7 @@ def test_sums_replace_no_file_of_the_archive(mounts: Mounts, mount: Mount, archi
     before = (archive / NAMESPACE / FIRST).read_bytes()
     (archive / "SHA256SUMS.new").write_text("mine")
     for path in (archive / NAMESPACE / FIRST, archive / "sums", archive / NAMESPACE / "SHA256SUMS"):
-        ends_with(mounts.command("verify", "--sums", path, archive, mount.path), 2, "only name")
+        ends_with(mounts.command("verify", "--sums", path, archive, mount.path), 2, "can only be")
     mounts.command("verify", "--sums", archive / "SHA256SUMS", archive, mount.path).good()
 
     assert (archive / NAMESPACE / FIRST).read_bytes() == before
@@ -238,7 +238,7 @@ def test_sums_do_not_replace_the_archive_if_that_is_a_file(
     before = copy.read_bytes()
 
     for sums in (copy, copy.with_name(SECOND)):
-        ends_with(mounts.command("verify", "--sums", sums, copy, path), 2, "only name")
+        ends_with(mounts.command("verify", "--sums", sums, copy, path), 2, "can only be")
     one = mounts.command("verify", "--sums", mounts.folder / "sums", copy, path)
     ends_with(one, 1, "PATH is a single invoice")
 

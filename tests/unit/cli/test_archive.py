@@ -164,7 +164,7 @@ CHANGED = "the invoice has changed since"
         (
             entry("a", A, is_current=False, is_available=False, status="issued"),
             State.NOT_AVAILABLE,
-            "the API has no PDF of it, its status is issued; the archive has the one before",
+            "the API has no PDF of it, its status is issued; the archive has an earlier version",
         ),
     ],
 )

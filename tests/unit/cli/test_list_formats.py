@@ -93,7 +93,7 @@ def test_sums_are_exact_and_separate_for_each_currency() -> None:
     ]
 
     assert list_formats.sums(entries) == (
-        f"6 invoices, 0 downloaded; total {10**23 - 1}.98 EUR, 5 JPY; amount unknown of 2"
+        f"6 invoices, 0 downloaded; total {10**23 - 1}.98 EUR, 5 JPY; 2 without a known amount"
     )
     assert [sentence.split(",")[0] for sentence in list_formats.unknown_amounts(entries)] == [
         "The amounts in 'XBT' (1) are unknown",

@@ -107,10 +107,13 @@ def test_results_are_shown_in_words_and_summed_up() -> None:
     ("listings", "words"),
     [
         ({"count": 0, "outdated": []}, "none requested yet"),
-        ({"count": 1, "outdated": ["a"]}, "1 requested 5 s ago; the last good list of a is shown"),
+        (
+            {"count": 1, "outdated": ["a"]},
+            "1 requested 5 s ago; the last good listing of a is shown",
+        ),
         (
             {"count": 0, "outdated": ["a", "b", "c"]},
-            "none requested yet; the last good lists of a and 2 others are shown",
+            "none requested yet; the last good listings of a and 2 others are shown",
         ),
     ],
 )
@@ -118,7 +121,7 @@ def test_the_age_of_the_lists_is_shown(listings: Mapping[str, Any], words: str) 
     newest_s = STATUS["now_s"] - 5
     times = {"oldest_s": newest_s, "newest_s": newest_s}
     lines = screen({**STATUS, "listings": {**times, **listings}})
-    (line,) = [line for line in lines if line.startswith("  lists ")]
+    (line,) = [line for line in lines if line.startswith("  listings ")]
 
     assert line.split(maxsplit=1)[1] == words
 
