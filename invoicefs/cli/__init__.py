@@ -20,7 +20,8 @@ from invoicefs.cli.fstab import parse_helper_call
 from invoicefs.cli.list import list_
 from invoicefs.cli.login import login, logout
 from invoicefs.cli.mount import mount, umount
-from invoicefs.cli.options import Invocation, print_message, takes_value
+from invoicefs.cli.options import Invocation, takes_value
+from invoicefs.cli.output import print_message
 from invoicefs.cli.refresh import refresh
 from invoicefs.cli.status import status
 from invoicefs.cli.verify import verify

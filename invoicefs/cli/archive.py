@@ -26,13 +26,13 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from invoicefs.cli.inventory import Entry
+from invoicefs.cli.entries import Entry
 
 SUMS_NAME: Final = "SHA256SUMS"
 """A file of this name at the top of an archive is no extra file: ``verify --sums`` writes it."""
@@ -123,6 +123,8 @@ def _scan_folder(archive: str, folder: str, files: dict[str, os.stat_result]) ->
     with os.scandir(os.path.join(archive, folder)) as entries:
         for entry in entries:
             path = os.path.join(folder, entry.name)
+            if path == SUMS_NAME:
+                continue
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
                 continue
@@ -148,11 +150,11 @@ def compare(
     expected: Mapping[str, Entry],
     threads: int,
     *,
-    is_complete: bool = True,
+    may_be_invoice: Callable[[str], bool],
 ) -> Generator[Finding]:
     """Yield a finding for each expected invoice, and for each other file.
 
-    Without `is_complete`, other files may belong to invoices that could not be listed.
+    `may_be_invoice` returns whether another file may belong to an invoice that was not listed.
     """
     missing_by_digest: dict[str, str] = {}
     stop = threading.Event()
@@ -171,15 +173,15 @@ def compare(
             pool.shutdown(wait=False, cancel_futures=True)
     sizes = {expected[path].size_bytes for path in missing_by_digest.values()}
     for path, status in scanned.files.items():
-        if path in expected or path == SUMS_NAME:
+        if path in expected:
             continue
         words = _special(status)
         if not words and status.st_size in sizes and status.st_dev not in scanned.mounts:
             words = _other_name(os.path.join(archive, path), status, missing_by_digest)
-        if is_complete:
-            yield Finding(path, State.EXTRA, words)
-        else:
+        if may_be_invoice(path):
             yield Finding(path, State.NOT_VERIFIED, words or "no listing has it", is_fault=True)
+        else:
+            yield Finding(path, State.EXTRA, words)
 
 
 def _judged(archive: str, path: str, scanned: Scan, entry: Entry, stop: threading.Event) -> Finding:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import Command, examples, option, print_json, print_lines
+from invoicefs.cli.options import Command, examples, option
+from invoicefs.cli.output import print_json, print_lines
 from invoicefs.cli.parameter_types import FOLDER
 from invoicefs.errors import UserError
 from invoicefs.folders import default_cache_dir

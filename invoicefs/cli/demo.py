@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import examples, print_lines
+from invoicefs.cli.options import examples
+from invoicefs.cli.output import print_lines
 from invoicefs.cli.parameter_types import FOLDER
 
 

@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invoicefs.cli.mount import mount
-from invoicefs.cli.options import (
-    INSECURE_HTTP,
-    examples,
-    mount_options,
-    print_json,
-    print_lines,
-    prompt_for_secret,
-    settings_of,
-)
+from invoicefs.cli.options import INSECURE_HTTP, examples, mount_options, settings_of
+from invoicefs.cli.output import print_json, print_lines, prompt_for_secret
 from invoicefs.cli.tenants import choose_tenant, ignored_variables
 from invoicefs.errors import UserError
 from invoicefs.urls import URL_EXAMPLE

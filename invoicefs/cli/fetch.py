@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.cli.options import (
-    INTERRUPTED,
-    NO_CACHE_DIR,
-    examples,
-    print_json,
-    print_lines,
-    print_message,
-)
+from invoicefs.cli.options import NO_CACHE_DIR, examples
+from invoicefs.cli.output import INTERRUPTED, print_json, print_lines, print_message
 from invoicefs.cli.parameter_types import PATH_IN_MOUNT
 
 if TYPE_CHECKING:

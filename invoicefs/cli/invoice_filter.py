@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from invoicefs.cli.inventory import Entry
+from invoicefs.cli.entries import Entry
 from invoicefs.dates import parse_day
 
 
@@ -19,14 +19,12 @@ class InvoiceFilter:
     since: date | None = None
     until: date | None = None
     statuses: frozenset[str] = frozenset()
-    namespaces: frozenset[str] = frozenset()
 
     def includes(self, entry: Entry) -> bool:
         """Return whether the filter includes an invoice."""
         start = start_of(entry)
         return (
-            (not self.namespaces or entry.namespace in self.namespaces)
-            and (not self.statuses or not entry.status or entry.status in self.statuses)
+            (not self.statuses or not entry.status or entry.status in self.statuses)
             and (start is None or self.since is None or start >= self.since)
             and (start is None or self.until is None or start <= self.until)
         )

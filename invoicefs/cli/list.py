@@ -2,8 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Hashable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,14 +13,16 @@ from click.core import ParameterSource
 from invoicefs.cli.options import (
     INSECURE_HTTP,
     examples,
-    exit_with,
     list_options,
+    settings_of,
+    source_of_options,
+)
+from invoicefs.cli.output import (
+    exit_with,
     print_json,
     print_lines,
     print_message,
     prompt_for_secret,
-    settings_of,
-    source_of_options,
 )
 from invoicefs.cli.parameter_types import PATH_IN_MOUNT, PERIOD
 from invoicefs.cli.tenants import choose_tenant
@@ -29,7 +30,8 @@ from invoicefs.errors import UsageError, UserError
 from invoicefs.urls import URL_EXAMPLE
 
 if TYPE_CHECKING:
-    from invoicefs.cli.inventory import Entry, Inventory
+    from invoicefs.cli.entries import Entries, Entry
+    from invoicefs.cli.running_mounts import Place
 
 _Days = tuple[date, date]
 
@@ -93,12 +95,11 @@ def list_(
         raise UsageError("--csv and --json are mutually exclusive: give one of them.")
     if since and until and since[0] > until[1]:
         raise UsageError("--since is later than --until.")
-    found = _inventory(ctx, paths)
+    found = _entries(ctx, paths, fields["namespaces"])
     chosen = InvoiceFilter(
         since=since[0] if since else None,
         until=until[1] if until else None,
         statuses=frozenset(fields["statuses"]),
-        namespaces=frozenset(fields["namespaces"]),
     )
     entries = in_order(sort, filter(chosen.includes, found.entries))
     if is_csv:
@@ -113,10 +114,10 @@ def list_(
     exit_with(found.failures, ctx)
 
 
-def _inventory(ctx: click.Context, paths: Sequence[Path]) -> "Inventory":
+def _entries(ctx: click.Context, paths: Sequence[Path], namespaces: Sequence[str]) -> "Entries":
     """Return the invoices of some paths, of all mounts, or of a tenant without a mount."""
     from invoicefs.cli import running_mounts
-    from invoicefs.cli.inventory import inventory, joined
+    from invoicefs.cli.entries import Entries, joined
 
     if paths and _names_tenant(ctx):
         raise UsageError("A PATH cannot be given with --url or --profile.")
@@ -125,12 +126,26 @@ def _inventory(ctx: click.Context, paths: Sequence[Path]) -> "Inventory":
     else:
         places = [] if _names_tenant(ctx) else list(running_mounts.own_places())
     if not places:
-        return _unmounted_inventory(ctx)
-    by_tenant: dict[Hashable, list[Inventory]] = {}
+        return _unmounted_entries(ctx)
+    by_tenant: dict[str, list[Entries]] = {}
     for place in places:
-        found = inventory(running_mounts.responder(place.mount), place.mount.path, place.inside)
-        by_tenant.setdefault(place.mount.source, []).append(found)
-    return joined(by_tenant)
+        by_tenant.setdefault(place.mount.source, []).append(_entries_at(place, namespaces))
+    tenants = list(map(joined, by_tenant.values()))
+    return Entries(
+        tuple(entry for tenant in tenants for entry in tenant.entries),
+        tuple(failure for tenant in tenants for failure in tenant.failures),
+    )
+
+
+def _entries_at(place: "Place", namespaces: Sequence[str]) -> "Entries":
+    from invoicefs.cli import running_mounts
+    from invoicefs.cli.entries import Entries, list_entries
+
+    try:
+        respond = running_mounts.responder(place.mount)
+    except UserError as error:
+        return Entries((), (str(error),))
+    return list_entries(respond, place.mount.path, place.inside, namespaces)
 
 
 def _names_tenant(ctx: click.Context) -> bool:
@@ -139,8 +154,8 @@ def _names_tenant(ctx: click.Context) -> bool:
     return has_profile or source_of_options(ctx).url is not None
 
 
-def _unmounted_inventory(ctx: click.Context) -> "Inventory":
-    from invoicefs.cli.inventory import inventory
+def _unmounted_entries(ctx: click.Context) -> "Entries":
+    from invoicefs.cli.entries import list_entries
     from invoicefs.credentials.load import read_credentials
     from invoicefs.mount import logs, unmounted
 
@@ -154,13 +169,12 @@ def _unmounted_inventory(ctx: click.Context) -> "Inventory":
         raise UserError(f"You have no mounts to list. {error}") from None
     credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)
     settings = settings_of(choice.url, options)
-    with ExitStack() as stack:
-        respond = stack.enter_context(
-            unmounted.inventory(
-                settings, credentials, lambda words: print_message("invoicefs", words)
-            )
-        )
-        return inventory(respond, "")
+
+    def warn(words: str) -> None:
+        print_message("invoicefs", words)
+
+    with unmounted.responder(settings, credentials, warn) as respond:
+        return list_entries(respond, "")
 
 
 def _print_table(entries: "Sequence[Entry]") -> None:

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from invoicefs.cli.options import (
-    LOGIN_PROFILE,
-    examples,
-    login_options,
-    print_lines,
-    print_message,
-    source_of_options,
-)
+from invoicefs.cli.options import LOGIN_PROFILE, examples, login_options, source_of_options
+from invoicefs.cli.output import print_lines, print_message
 from invoicefs.cli.parameter_types import FOLDER
 from invoicefs.credentials.profiles import (
     ARCHIVE_VARIABLE,

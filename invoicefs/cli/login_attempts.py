@@ -10,7 +10,7 @@ from typing import Final, NoReturn, Self
 import click
 
 from invoicefs.api.client import Api
-from invoicefs.cli.options import print_message, prompt_for_secret
+from invoicefs.cli.output import print_message, prompt_for_secret
 from invoicefs.clock import Deadline, SystemClock
 from invoicefs.credentials.load import Ask, Credentials, read_credentials, refusal
 from invoicefs.credentials.profiles import Profile

@@ -13,13 +13,11 @@ from invoicefs.cli.options import (
     Invocation,
     MountCommand,
     examples,
-    exit_with,
     mount_options,
     option,
-    print_message,
-    prompt_for_secret,
     settings_of,
 )
+from invoicefs.cli.output import exit_with, print_message, prompt_for_secret
 from invoicefs.cli.parameter_types import FOLDER, MOUNT_POINT, PATH
 from invoicefs.cli.tenants import choose_tenant, ignored_variables
 from invoicefs.credentials.profiles import default_mount_point

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from invoicefs.cli.bulk_fetch import Fetched
-from invoicefs.cli.options import print_lines
+from invoicefs.cli.output import print_lines
 from invoicefs.units import rounded_size
 
 _SHORTEST_BAR = 10

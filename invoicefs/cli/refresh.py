@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, examples, exit_with
+from invoicefs.cli.options import NO_CACHE_DIR, examples
+from invoicefs.cli.output import exit_with
 from invoicefs.cli.parameter_types import PATH_IN_MOUNT
 
 

@@ -17,6 +17,7 @@ Failures = tuple[str, ...]
 
 NO_MOUNTS: Final = "You have no mounts."
 STATUS: Final = {"ask": "status"}
+_PROBE: Final = {"ask": "why", "path": "/"}  # a request that takes no time
 SILENT: Final = "It does not respond: another program may have taken the name of its socket."
 _STATUS_TIMEOUT_S = 10.0  # a status needs no API request: a mount that takes longer is stuck
 
@@ -38,14 +39,23 @@ def place_of(path: str) -> Place:
 
     Links on the way to a mount are followed; a path without links is not touched.
     """
-    if place := _place_of_real(os.path.abspath(path)):
-        return place
+    place = find_place(path)
+    if place is None:
+        raise UserError(f"{path} is not in a mount of invoicefs.")
+    return place
+
+
+def find_place(path: str) -> Place | None:
+    """Do the same as `place_of`, but return None for a path that is not in a mount."""
+    return _place_of_real(os.path.abspath(path)) or _place_of_real(real_path(path))
+
+
+def real_path(path: str) -> str:
+    """Return a path without links; raises `UserError` if it leads to a mount that hangs."""
     real = mountpoint.in_time(lambda: os.path.realpath(path))
     if real is None:
         raise UserError(f"{path} does not respond: it leads to a mount that hangs.")
-    if place := _place_of_real(real):
-        return place
-    raise UserError(f"{path} is not in a mount of invoicefs.")
+    return real
 
 
 def _place_of_real(real_path: str) -> Place | None:
@@ -54,11 +64,6 @@ def _place_of_real(real_path: str) -> Place | None:
         return None
     inside = os.path.relpath(real_path, mount.path)
     return Place(mount, "/" if inside == "." else f"/{inside}")
-
-
-def is_in_mount(path: str) -> bool:
-    """Return whether a path, whose links are followed, is in a mount."""
-    return mountpoint.mount_of(os.path.realpath(path)) is not None
 
 
 def devices() -> Mapping[str, int]:
@@ -104,7 +109,11 @@ def own_places() -> tuple[Place, ...]:
 
 
 def responder(mount: Mount) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:
-    """Return a function that sends a request to a mount; the mount's own timeout ends it."""
+    """Return a function that sends a request to a mount; the mount's own timeout ends it.
+
+    Raises `UserError` if the mount does not respond, and so does the function if a request fails.
+    """
+    _response(mount, _PROBE, timeout_s=_STATUS_TIMEOUT_S)
     return partial(_response, mount, timeout_s=None)
 
 
@@ -115,8 +124,7 @@ def _at(mount: Mount, status: Status) -> Status:
 
 def refresh(place: Place) -> None:
     """Have a mount refresh the listings of a path; raises `UserError` if that fails."""
-    request = {"ask": "refresh", "path": place.inside}
-    _response(place.mount, request, timeout_s=None)  # the mount's own timeout ends it
+    responder(place.mount)({"ask": "refresh", "path": place.inside})
 
 
 def refresh_all() -> Failures:
@@ -148,7 +156,7 @@ def evicted(mount: Mount) -> frozenset[str]:
 def download_again(path: str) -> None:
     """Have a mount download a file and replace the cached one; raises `UserError` if it fails."""
     place = place_of(path)
-    _response(place.mount, {"ask": "again", "path": place.inside}, timeout_s=None)
+    responder(place.mount)({"ask": "again", "path": place.inside})
 
 
 def open_error(path: str) -> str | None:

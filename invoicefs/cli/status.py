@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from invoicefs.cli.options import NO_CACHE_DIR, examples, exit_with, print_json, print_lines
+from invoicefs.cli.options import NO_CACHE_DIR, examples
+from invoicefs.cli.output import exit_with, print_json, print_lines
 from invoicefs.cli.parameter_types import MOUNT_POINT
 
 if TYPE_CHECKING:

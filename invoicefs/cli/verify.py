@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from invoicefs.cli.options import INTERRUPTED, examples, print_json, print_lines, print_message
+from invoicefs.cli.options import examples
+from invoicefs.cli.output import INTERRUPTED, print_json, print_lines, print_message
 from invoicefs.cli.parameter_types import PATH, PATH_IN_MOUNT
 from invoicefs.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from invoicefs.cli.archive_report import Report
-    from invoicefs.cli.inventory import Inventory
+    from invoicefs.cli.entries import Entries
     from invoicefs.cli.running_mounts import Place
 
 
@@ -63,7 +64,7 @@ def verify(
         _check_sums_file(sums_file, folder)
     place = _place(path)
     try:
-        report = _compare(folder, place, _inventory(place, is_fetching=is_fetching))
+        report = _compare(folder, place, _entries(place, is_fetching=is_fetching))
     except KeyboardInterrupt:
         print_message("invoicefs", "Interrupted: the archive was not compared.")
         ctx.exit(INTERRUPTED)
@@ -96,7 +97,7 @@ def _checked_archive(archive: Path) -> str:
     from invoicefs.cli import running_mounts
 
     path = str(archive.absolute())
-    if running_mounts.is_in_mount(path):
+    if running_mounts.find_place(path):
         raise UsageError(f"{archive} is in a mount: give the copy first, then the mount.")
     try:
         os.lstat(path)
@@ -107,9 +108,10 @@ def _checked_archive(archive: Path) -> str:
 
 def _check_sums_file(file: Path, archive: str) -> None:
     """Raise `UsageError` for a file of the archive other than `SUMS_NAME` at its top."""
+    from invoicefs.cli import running_mounts
     from invoicefs.cli.archive_report import SUMS_NAME
 
-    path, inside = os.path.realpath(file), os.path.realpath(archive)
+    path, inside = map(running_mounts.real_path, (str(file), archive))
     if not os.path.isdir(inside):
         inside = os.path.dirname(inside)
     if path.startswith(f"{inside.rstrip('/')}/") and path != os.path.join(inside, SUMS_NAME):
@@ -131,21 +133,21 @@ def _write_sums(file: Path, report: "Report") -> None:
     write_text(file, report.sums())
 
 
-def _inventory(place: "Place", *, is_fetching: bool) -> "Inventory":
+def _entries(place: "Place", *, is_fetching: bool) -> "Entries":
     """Return the invoices of a place; if `is_fetching`, after downloading them."""
     from invoicefs.cli import running_mounts
-    from invoicefs.cli.inventory import Inventory, inventory
+    from invoicefs.cli.entries import list_entries
 
     respond = running_mounts.responder(place.mount)
-    found = inventory(respond, place.mount.path, place.inside)
+    found = list_entries(respond, place.mount.path, place.inside)
     # The mount downloads a draft again if its copy has expired.
     new = [entry.path for entry in found.entries if entry.is_draft or not entry.is_current]
     if not (is_fetching and new):
         return found
     errors = _download(new, running_mounts.status_of(place.mount)["calls"]["parallel"])
-    found = inventory(respond, place.mount.path, place.inside)
+    found = list_entries(respond, place.mount.path, place.inside)
     entries = (replace(entry, fetch_error=errors.get(entry.path)) for entry in found.entries)
-    return Inventory(tuple(entries), found.failures)
+    return replace(found, entries=tuple(entries))
 
 
 def _download(paths: Sequence[str], parallel: int) -> Mapping[str, str]:
@@ -158,7 +160,7 @@ def _download(paths: Sequence[str], parallel: int) -> Mapping[str, str]:
     return {outcome.path: outcome.failure for outcome in outcomes if outcome.failure}
 
 
-def _compare(archive: str, place: "Place", found: "Inventory") -> "Report":
+def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
     """Compare the archive with what was found; raises `UserError` if it cannot be read."""
     from invoicefs.cli import running_mounts
     from invoicefs.cli.archive import compare, scan, scan_file
@@ -186,7 +188,7 @@ def _compare(archive: str, place: "Place", found: "Inventory") -> "Report":
         scanned,
         expected,
         threads=len(os.sched_getaffinity(0)),  # SHA-256 is computed without the interpreter's lock
-        is_complete=not found.failures,
+        may_be_invoice=lambda path: found.may_have_more(f"{place.inside.rstrip('/')}/{path}"),
     )
     with_progress = with_bar(findings, len(expected.keys() | scanned.files.keys()))
     return Report(

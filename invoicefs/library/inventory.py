@@ -59,12 +59,15 @@ class Inventory:
             self._disk.run(lambda: self._records.reread_all(unknown))
         return OrLast(tuple(map(self._listed, listing.invoices)), failure)
 
-    def count_not_available(self) -> int:
-        """Return how many of the invoices in the last listings have no PDF; memory only."""
+    def unpaid_count(self) -> int:
+        """Return how many of the invoices in the last listings are unpaid, and have no PDF.
+
+        Reads memory only.
+        """
         listed = (
             self._listed(invoice) for shown in self._listings.shown() for invoice in shown.invoices
         )
-        return sum(not invoice.is_available for invoice in listed)
+        return sum(invoice.is_unpaid and not invoice.is_available for invoice in listed)
 
     def _listed(self, invoice: Invoice) -> ListedInvoice:
         return ListedInvoice(

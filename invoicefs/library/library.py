@@ -213,7 +213,7 @@ class Library:
             invoices=len(invoices),
             fetched=len(known_bytes),
             fetched_bytes=sum(known_bytes),
-            not_available=self.inventory.count_not_available(),
+            not_available=self.inventory.unpaid_count(),
             open=self._pdfs.open_count,
             downloads=self._downloads.count,
             hits=self._downloads.hits,

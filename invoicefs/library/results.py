@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from invoicefs.errors import InvoicefsError
-from invoicefs.model import Attributes, Invoice, OpenContent, Record
+from invoicefs.model import UNKNOWN_STATUS, Attributes, Invoice, OpenContent, Record
 
 _T = TypeVar("_T")
 
@@ -59,6 +59,15 @@ class ListedInvoice:
         not_found = self.record.not_found if self.record else None
         return self.is_current or not_found != self.invoice.version
 
+    @property
+    def is_unpaid(self) -> bool:
+        """Whether the listing explains a 404, because the API only has the PDFs of paid invoices.
+
+        A final invoice without a status may have been paid.
+        """
+        status = self.invoice.status
+        return self.invoice.active if status == UNKNOWN_STATUS else status != "paid"
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -72,8 +81,8 @@ class Usage:
 class Counts:
     """The counters of a mount.
 
-    `not_available` is the number of invoices of which the API has no PDF, and `open` that of those
-    that are open now.
+    `not_available` is the number of unpaid invoices of which the API has no PDF, and `open` that of
+    those that are open now.
     """
 
     namespaces: int

@@ -56,6 +56,7 @@ def _fields(listed: ListedInvoice) -> Mapping[str, Any]:
         "earlier": record.earlier if record else (),
         "is_current": listed.is_current,
         "is_available": listed.is_available,
+        "is_unpaid": listed.is_unpaid,
         "open_error": listed.open_error,
     }
 

@@ -17,18 +17,15 @@ from invoicefs.mount.tenant import open_tenant
 from invoicefs.settings import Settings
 from invoicefs.store.store import store_folder
 
-Respond = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""A function that returns the response to a request; raises `UserError` if it fails."""
-
 
 @contextmanager
-def inventory(
+def responder(
     settings: Settings, credentials: Credentials, warn: Callable[[str], None]
-) -> Iterator[Respond]:
+) -> Iterator[Callable[[Mapping[str, Any]], Mapping[str, Any]]]:
     """Provide a function that responds to the requests of `inventory_requests`.
 
-    No new cache is left if the tenant cannot be listed. Raises `UserError` if the credential is
-    refused or the cache cannot be used.
+    The function raises `UserError` if a request fails. No new cache is left if the tenant cannot be
+    listed. Raises `UserError` if the credential is refused or the cache cannot be used.
     """
     new_store = NewFolder(store_folder(settings.cache_dir, settings.url))
     with ExitStack() as stack:

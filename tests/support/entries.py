@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from invoicefs.cli.inventory import Entry
+from invoicefs.cli.entries import Entry
 
 
 def entry(name: str = "a", content: bytes | None = None, **fields: Any) -> Entry:
@@ -26,4 +26,6 @@ def entry(name: str = "a", content: bytes | None = None, **fields: Any) -> Entry
         "is_available": True,
         "open_error": None,
     }
-    return Entry(**(usual | fields))
+    given = usual | fields
+    given.setdefault("is_unpaid", given["status"] not in ("paid", ""))
+    return Entry(**given)

@@ -3,15 +3,15 @@
 import os
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from invoicefs.cli.archive import Finding, State, compare, scan
+from invoicefs.cli.archive import Finding, Scan, State, compare, scan
 from invoicefs.cli.archive_report import Report
-from invoicefs.cli.inventory import Entry
+from invoicefs.cli.entries import Entry
 from tests.support.entries import entry
 
 A, B = b"%PDF-1.4 the first one %%EOF", b"%PDF-1.4 another one %%EOF"
@@ -19,8 +19,20 @@ A, B = b"%PDF-1.4 the first one %%EOF", b"%PDF-1.4 another one %%EOF"
 
 def states(archive: Path, *entries: Entry) -> dict[str, tuple[State, str]]:
     expected = {found.inside.removeprefix("/"): found for found in entries}
-    findings = compare(str(archive), scan(str(archive), {}), expected, threads=2)
+    findings = compare(
+        str(archive), scan(str(archive), {}), expected, threads=2, may_be_invoice=never
+    )
     return {finding.path: (finding.state, finding.words) for finding in findings}
+
+
+def never(_: str) -> bool:
+    return False
+
+
+def compare_a(archive: Path, scanned: Scan) -> Iterator[Finding]:
+    """Compare the invoice ``a``."""
+    expected = {"system/a.pdf": BOTH[0]}
+    return compare(str(archive), scanned, expected, threads=1, may_be_invoice=never)
 
 
 @pytest.fixture
@@ -196,17 +208,19 @@ def test_an_invoice_without_a_copy_is_missing_or_not_available(
     assert states(archive, known)["system/c.pdf"] == (state, words)
 
 
-def faults(archive: Path, *entries: Entry, is_complete: bool = True) -> set[str]:
+def faults(archive: Path, *entries: Entry, may_have_more: bool = False) -> set[str]:
     expected = {found.inside.removeprefix("/"): found for found in entries}
     scanned = scan(str(archive), {})
-    findings = compare(str(archive), scanned, expected, threads=2, is_complete=is_complete)
+    findings = compare(
+        str(archive), scanned, expected, threads=2, may_be_invoice=lambda _: may_have_more
+    )
     return {finding.path for finding in findings if finding.is_fault}
 
 
 def test_only_what_is_right_extra_or_unpaid_is_no_fault(archive: Path) -> None:
     (archive / "extra.pdf").touch()
     unpaid = entry("u", is_available=False, status="issued")
-    draft = entry("d", is_available=False, status="", is_draft=True)
+    draft = entry("d", is_available=False, status="", is_draft=True, is_unpaid=True)
     assert faults(archive, *BOTH, unpaid, draft) == set()
 
     paid = entry("p", is_available=False)
@@ -218,7 +232,7 @@ def test_only_what_is_right_extra_or_unpaid_is_no_fault(archive: Path) -> None:
 
 
 def test_a_file_that_no_list_has_is_not_extra_if_a_list_is_missing(archive: Path) -> None:
-    assert faults(archive, BOTH[0], is_complete=False) == {"system/b.pdf"}
+    assert faults(archive, BOTH[0], may_have_more=True) == {"system/b.pdf"}
 
 
 def test_a_mount_in_an_archive_is_not_entered(archive: Path) -> None:
@@ -254,9 +268,9 @@ def test_a_file_that_changes_meanwhile_is_not_verified(
 
     scanned = scan(str(archive), {})
     monkeypatch.setattr("os.read", read_and_change)
-    changing = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+    changing = next(compare_a(archive, scanned))
     monkeypatch.undo()
-    changed = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+    changed = next(compare_a(archive, scanned))
 
     words = "it changed while the archive was read"
     assert {(found.state, found.words) for found in (changing, changed)} == {
@@ -271,7 +285,7 @@ def test_a_folder_that_is_exchanged_for_a_link_meanwhile_is_not_verified(archive
     (archive / "elsewhere" / "a.pdf").write_bytes(A)
     (archive / "system").symlink_to("elsewhere")
 
-    finding = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+    finding = next(compare_a(archive, scanned))
 
     assert finding.state is State.NOT_VERIFIED
 
@@ -279,7 +293,7 @@ def test_a_folder_that_is_exchanged_for_a_link_meanwhile_is_not_verified(archive
 def test_what_is_in_an_unread_folder_is_not_missing(archive: Path) -> None:
     scanned = replace(scan(str(archive), {}), files={}, unread={"system": "no permission"})
 
-    finding = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+    finding = next(compare_a(archive, scanned))
 
     assert (finding.state, finding.words) == (State.NOT_VERIFIED, "its folder cannot be read")
 
@@ -288,7 +302,7 @@ def test_an_invoice_in_a_mount_is_no_copy(archive: Path) -> None:
     device = (archive / "system" / "a.pdf").stat().st_dev
 
     scanned = scan(str(archive), {"/elsewhere": device})
-    finding = next(compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1))
+    finding = next(compare_a(archive, scanned))
 
     assert finding.state is State.DIFFERENT
 
@@ -311,7 +325,7 @@ def test_a_file_that_vanishes_meanwhile_is_missing(archive: Path) -> None:
     scanned = scan(str(archive), {})
     (archive / "system" / "a.pdf").unlink()
 
-    finding, *_ = compare(str(archive), scanned, {"system/a.pdf": BOTH[0]}, threads=1)
+    finding, *_ = compare_a(archive, scanned)
 
     assert (finding.path, finding.state) == ("system/a.pdf", State.MISSING)
 

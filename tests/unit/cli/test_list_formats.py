@@ -115,11 +115,10 @@ def test_an_invoice_belongs_to_the_month_in_which_its_period_starts() -> None:
 
 
 def test_an_unknown_status_is_never_filtered_out() -> None:
-    chosen = InvoiceFilter(statuses=frozenset({"paid"}), namespaces=frozenset({"system"}))
+    chosen = InvoiceFilter(statuses=frozenset({"paid"}))
 
     assert chosen.includes(UNKNOWN)
     assert not chosen.includes(entry(status="issued"))
-    assert not chosen.includes(entry(namespace="other"))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from invoicefs.cli.options import print_lines
+from invoicefs.cli.output import print_lines
 
 
 @pytest.mark.promise("Text from a server cannot forge a line of the log, nor move a cursor.")
