@@ -35,12 +35,13 @@ class Report:
             for finding in self.findings
         )
 
+    def fault_lines(self) -> Iterator[str]:
+        """Yield a line for each finding that is a fault."""
+        return (_line(finding) for finding in self.findings if finding.is_fault)
+
     def lines(self) -> Iterator[str]:
         """Yield the lines of a report: what is not right, and a summary."""
-        for finding in self.findings:
-            if finding.state is not State.RIGHT:
-                words = f" ({finding.words})" if finding.words else ""
-                yield f"{finding.state}: {finding.path}{words}"
+        yield from (_line(found) for found in self.findings if found.state is not State.RIGHT)
         counts = self._counts()
         facts = [f"{counts[state]} {state}" for state in State if counts[state]]
         if facts:
@@ -83,6 +84,11 @@ class Report:
 
     def _counts(self) -> Counter[State]:
         return Counter(finding.state for finding in self.findings)
+
+
+def _line(finding: Finding) -> str:
+    words = f" ({finding.words})" if finding.words else ""
+    return f"{finding.state}: {finding.path}{words}"
 
 
 def _sum_line(digest: str, path: str) -> str:

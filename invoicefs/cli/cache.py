@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from invoicefs.cli.options import Command, examples, option
+from invoicefs.cli.options import CACHE_DIR, Command, examples
 from invoicefs.cli.output import print_json, print_lines
-from invoicefs.cli.parameter_types import FOLDER
 from invoicefs.errors import UserError
 from invoicefs.folders import default_cache_dir
 from invoicefs.units import rounded_size
@@ -30,7 +29,7 @@ _JSON = click.option("--json", "is_json", is_flag=True, help="Print a JSON array
 def _store_options(command: Command) -> Command:
     for add_option in (
         click.option("--url", metavar="URL", help="Use only the cache of this tenant."),
-        option("--cache-dir", "cache_dir", "Parent folder of the caches.", type=FOLDER),
+        CACHE_DIR,
     ):
         command = add_option(command)
     return command

@@ -11,6 +11,8 @@ from invoicefs.cli.output import INTERRUPTED, print_json, print_lines, print_mes
 from invoicefs.cli.parameter_types import PATH_IN_MOUNT
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from invoicefs.cli.bulk_fetch import Fetched
 
 
@@ -45,7 +47,6 @@ def fetch(
     is given. Exits with status 1 if a download failed; run the same command again to continue.
     """
     from invoicefs.cli import bulk_fetch, running_mounts
-    from invoicefs.cli.progress import with_progress
 
     places = [running_mounts.place_of(str(path)) for path in paths]
     mounts = {place.mount for place in places}
@@ -62,14 +63,7 @@ def fetch(
         else bulk_fetch.downloader(running_mounts.open_error)
     )
     outcomes = bulk_fetch.fetch(wanted, parallel, download)
-    ended: list[Fetched] = []
-    is_interrupted = False
-    try:
-        for outcome in outcomes if is_quiet or is_json else with_progress(outcomes, len(wanted)):
-            ended.append(outcome)
-    except KeyboardInterrupt:
-        outcomes.close()
-        is_interrupted = True
+    ended, is_interrupted = _ended(outcomes, None if is_quiet or is_json else len(wanted))
     result = _Result(
         wanted=len(wanted),
         cached=len(found.files) - len(wanted),
@@ -83,6 +77,26 @@ def fetch(
     else:
         _print(result, is_quiet=is_quiet)
     ctx.exit(INTERRUPTED if is_interrupted else 1 if result.failures else 0)
+
+
+def _ended(
+    outcomes: "Generator[Fetched]", progress_count: int | None
+) -> "tuple[list[Fetched], bool]":
+    """Return the outcomes until the end or Ctrl-C, and whether it was Ctrl-C.
+
+    Shows the progress to `progress_count`, or none.
+    """
+    from invoicefs.cli.progress import with_progress
+
+    ended: list[Fetched] = []
+    try:
+        shown = outcomes if progress_count is None else with_progress(outcomes, progress_count)
+        for outcome in shown:
+            ended.append(outcome)
+    except KeyboardInterrupt:
+        outcomes.close()
+        return ended, True
+    return ended, False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,4 +145,6 @@ def _print(result: _Result, *, is_quiet: bool) -> None:
         )
     if result.lost:
         reason = "it is too small (--cache-size), or its disk is full"
-        print_message("invoicefs", f"{result.lost} invoices did not stay in the cache: {reason}.")
+        plural = "" if result.lost == 1 else "s"
+        words = f"{result.lost} invoice{plural} did not stay in the cache: {reason}."
+        print_message("invoicefs", words)

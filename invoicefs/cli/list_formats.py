@@ -102,9 +102,8 @@ def unknown_amounts(entries: Iterable[Entry]) -> tuple[str, ...]:
         for code, count in sorted(without_digits.items())
     ]
     if others := len(unknown) - without_digits.total():
-        sentences.append(
-            f"{others} amounts are unknown, because the API gives no whole number or no currency."
-        )
+        words = "1 amount is" if others == 1 else f"{others} amounts are"
+        sentences.append(f"{words} unknown, because the API gives no whole number or no currency.")
     return tuple(sentences)
 
 

@@ -103,7 +103,7 @@ _STATUSES = option(
     multiple=True,
     type=STATUS,
 )
-_CACHE_DIR = option(
+CACHE_DIR = option(
     "--cache-dir",
     "cache_dir",
     "Parent folder of the caches.  [default: ~/.cache/invoicefs]",
@@ -115,7 +115,7 @@ _TIMEOUT = _duration("--timeout", "timeout_s", "How long an operation may take b
 _SETTINGS_OPTIONS = (
     _NAMESPACE,
     _STATUSES,
-    _CACHE_DIR,
+    CACHE_DIR,
     _size("--cache-size", "cache_size_bytes", "Maximum total size of cached PDFs."),
     option(
         "--fetch",
@@ -197,7 +197,7 @@ def mount_options(command: Command) -> Command:
 
 def list_options(command: Command) -> Command:
     """Add the options of a mount with which a tenant can be listed without one."""
-    return _with_tenant_options(command, _NAMESPACE, _STATUSES, _CACHE_DIR, _TIMEOUT)
+    return _with_tenant_options(command, _NAMESPACE, _STATUSES, CACHE_DIR, _TIMEOUT)
 
 
 def _with_tenant_options(command: Command, *others: Callable[[Command], Command]) -> Command:

@@ -86,7 +86,7 @@ def _downloaded(status: Mapping[str, Any]) -> str:
 def _content(status: Mapping[str, Any]) -> str:
     plural = "" if status["namespaces"] == 1 else "s"
     size = rounded_size(status["fetched_bytes"])
-    return f"{size} in {status['namespaces']} namespace{plural}, {status['open']} open"
+    return f"{size} in {status['namespaces']} namespace{plural}, {status['open']} open files"
 
 
 def _listings(status: Mapping[str, Any]) -> str:

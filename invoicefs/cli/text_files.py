@@ -1,11 +1,11 @@
 """Writes text to a file that the user names."""
 
 import os
-import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from invoicefs.atomic_files import replace_file
 from invoicefs.errors import UserError
 
 
@@ -21,22 +21,11 @@ def write_text(file: Path, lines: Iterable[str]) -> None:
             with open(file, "a", encoding="utf-8", errors="surrogateescape") as stream:
                 stream.writelines(lines)
         else:
-            _replace(os.path.realpath(file), lines)
+            content = "".join(lines).encode("utf-8", "surrogateescape")
+            path = os.path.realpath(file)
+            replace_file(path, content, _mode(path))
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}.") from error
-
-
-def _replace(path: str, lines: Iterable[str]) -> None:
-    fd, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
-    try:
-        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as text:
-            os.fchmod(fd, _mode(path))
-            text.writelines(lines)
-        os.replace(new, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
 
 
 def _mode(path: str) -> int:

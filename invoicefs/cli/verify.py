@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     help="First download the invoices that have not been downloaded yet.",
 )
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON object with every file.")
+@click.option("-q", "--quiet", "is_quiet", is_flag=True, help="Print only what is a fault.")
 @click.option(
     "--sums",
     "sums_file",
@@ -49,6 +50,7 @@ def verify(
     path: Path | None,
     is_fetching: bool,
     is_json: bool,
+    is_quiet: bool,
     sums_file: Path | None,
 ) -> None:
     """Check whether ARCHIVE is a complete and unchanged copy of PATH.
@@ -71,7 +73,7 @@ def verify(
     if is_json:
         print_json(report.as_json())
     else:
-        print_lines(*report.lines())
+        print_lines(*(report.fault_lines() if is_quiet else report.lines()))
     for failure in report.failures:
         print_message("invoicefs", failure)
     if sums_file:

@@ -1,11 +1,9 @@
 """Writes and removes profiles, see `profiles`."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
+from invoicefs.atomic_files import replace_file
 from invoicefs.credentials.env_files import replace_assignments
 from invoicefs.credentials.profiles import profile_file
 from invoicefs.credentials.secret_files import read_secret
@@ -28,7 +26,7 @@ def write_profile(name: str, removed: Iterable[str], added: Mapping[str, str]) -
     try:
         _refuse_link(file)
         old = read_secret(file, what) if file.exists() else ""
-        _replace_file(file, replace_assignments(old, removed, added, what).encode())
+        replace_file(str(file), replace_assignments(old, removed, added, what).encode(), 0o600)
     except UnicodeEncodeError:
         raise UserError("A path that is not UTF-8 cannot be saved in a profile.") from None
     except OSError as error:
@@ -51,27 +49,3 @@ def _refuse_link(file: Path) -> None:
     """Raise `UserError` for a link: its target would keep the old secret."""
     if file.is_symlink():
         raise UserError(f"The profile {file} is a symbolic link: remove it first.")
-
-
-def _replace_file(file: Path, content: bytes) -> None:
-    """Write a file with mode 0600 and rename it, so that it is either the old or the new one."""
-    fd, name = tempfile.mkstemp(prefix=".", dir=file.parent)
-    try:
-        with open(fd, "wb") as new:
-            new.write(content)
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(name, file)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
-    _sync_folder(file.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -174,7 +174,7 @@ def test_a_list_that_fails_is_the_last_good_one_and_a_failure(
     assert (ended.code, ended.out) == (1, before.out)
     failures = ended.err.splitlines()
     assert [line.partition(":")[0] for line in failures] == ["invoicefs"] * 2
-    assert all("The last good listing is shown" in line for line in failures)
+    assert all("the last good listing is shown" in line for line in failures)
 
 
 def test_a_namespace_that_fails_hides_no_other(mounts: Mounts, sandbox: Sandbox) -> None:

@@ -171,6 +171,11 @@ def test_a_mount_that_does_not_respond_is_reported_and_hides_no_other(mounts: Mo
         (("status", "{link}"), "does not respond: it leads to a mount that hangs"),
         (("doctor",), ""),
         (("mount", "{mount}"), "is already mounted"),
+        (("list", "{mount}"), "The mount does not respond"),
+        (("refresh", "{mount}"), "The mount does not respond"),
+        (("verify", "{folder}", "{mount}"), "The mount does not respond"),
+        (("verify", "{link}"), "does not respond: it leads to a mount that hangs"),
+        (("verify", "--sums", "{link}/x", "{folder}", "{mount}"), "a mount that hangs"),
     ],
 )
 def test_no_command_hangs_on_a_stopped_mount(
@@ -180,7 +185,8 @@ def test_no_command_hangs_on_a_stopped_mount(
     mount, link = mounts.mount(), tmp_path / "link"
     link.symlink_to(mount.path)
     with stopped(mount):
-        ended = mounts.command(*(word.format(mount=mount.path, link=link) for word in command))
+        paths = {"mount": mount.path, "link": link, "folder": tmp_path}
+        ended = mounts.command(*(word.format(**paths) for word in command))
 
     assert words in ended.err
 

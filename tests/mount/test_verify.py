@@ -147,6 +147,8 @@ def test_every_fault_of_an_archive_is_found(mounts: Mounts, mount: Mount, archiv
         f"{NAMESPACE}/renamed.pdf": "extra",
         f"{NAMESPACE}/notes.txt": "extra",
     }
+    quiet = mounts.command("verify", "--quiet", archive, mount.path)
+    assert (quiet.code, len(quiet.lines)) == (1, 6)
     report_lines = mounts.command("verify", archive, mount.path).text
     assert f"extra: {NAMESPACE}/renamed.pdf (it has the content of {NAMESPACE}/{renamed.name})" in (
         report_lines

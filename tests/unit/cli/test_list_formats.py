@@ -97,7 +97,7 @@ def test_sums_are_exact_and_separate_for_each_currency() -> None:
     )
     assert [sentence.split(",")[0] for sentence in list_formats.unknown_amounts(entries)] == [
         "The amounts in 'XBT' (1) are unknown",
-        "1 amounts are unknown",
+        "1 amount is unknown",
     ]
 
 
