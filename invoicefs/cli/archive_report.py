@@ -4,9 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from invoicefs.cli.archive import SUMS_NAME, Finding, State
-
-__all__ = ["SUMS_NAME", "Report"]
+from invoicefs.cli.archive import Finding, State
 
 
 @dataclass(frozen=True, slots=True)

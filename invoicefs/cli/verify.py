@@ -111,7 +111,7 @@ def _checked_archive(archive: Path) -> str:
 def _check_sums_file(file: Path, archive: str) -> None:
     """Raise `UsageError` for a file of the archive other than `SUMS_NAME` at its top."""
     from invoicefs.cli import running_mounts
-    from invoicefs.cli.archive_report import SUMS_NAME
+    from invoicefs.cli.archive_files import SUMS_NAME
 
     path, inside = map(running_mounts.real_path, (str(file), archive))
     if not os.path.isdir(inside):
@@ -165,7 +165,8 @@ def _download(paths: Sequence[str], parallel: int) -> Mapping[str, str]:
 def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
     """Compare the archive with what was found; raises `UserError` if it cannot be read."""
     from invoicefs.cli import running_mounts
-    from invoicefs.cli.archive import compare, scan, scan_file
+    from invoicefs.cli.archive import compare
+    from invoicefs.cli.archive_files import scan, scan_file
     from invoicefs.cli.archive_report import Report
     from invoicefs.cli.progress import with_bar
 

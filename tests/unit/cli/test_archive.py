@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.cli.archive import Finding, Scan, State, compare, scan
+from invoicefs.cli.archive import Finding, State, compare
+from invoicefs.cli.archive_files import Scan, scan
 from invoicefs.cli.archive_report import Report
 from invoicefs.cli.entries import Entry
 from tests.support.entries import entry
