@@ -11,13 +11,14 @@ from invoicefs.cli.archive import Finding, State
 class Report:
     """The findings in an archive, by path, and what kept the comparison from being complete.
 
-    `path` is what the archive was compared with.
+    `path` is what the archive was compared with. `remarks` do not concern the archive.
     """
 
     archive: str
     path: str
     findings: tuple[Finding, ...]
     failures: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
     is_of_one_invoice: bool = False
 
     @property
@@ -59,6 +60,7 @@ class Report:
             "ok": self.is_ok,
             "counts": {state.value: counts[state] for state in State},
             "failures": self.failures,
+            "remarks": self.remarks,
             "files": [
                 {
                     "path": finding.path,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -59,12 +59,14 @@ class Entry:
 class Entries:
     """The invoices that were found, and a sentence for each listing that failed.
 
+    `forbidden` has a sentence for each directory that the credential was never allowed to list.
     `incomplete` has the directories that may have more invoices, or `ANY`, if there may be more
     directories.
     """
 
     entries: tuple[Entry, ...] = ()
     failures: tuple[str, ...] = ()
+    forbidden: Mapping[str, str] = field(default_factory=dict)
     incomplete: frozenset[str] = frozenset()
 
     def may_have_more(self, inside: str) -> bool:
@@ -89,8 +91,8 @@ def list_entries(
         parts = list(threads.map(lambda name: _listed(respond, mount_path, name), names))
     found = joined([root, *parts])
     at_path = tuple(entry for entry in found.entries if _is_at_or_below(entry, inside))
-    if not at_path and not found.failures and inside.count("/") > 1:
-        return Entries((), (f"{mount_path}{inside} is not an invoice.",), frozenset({directory}))
+    if not at_path and not found.incomplete and inside.count("/") > 1:
+        return _failed(f"{mount_path}{inside} is not an invoice", directory)
     return replace(found, entries=at_path)
 
 
@@ -102,6 +104,7 @@ def joined(parts: Sequence[Entries]) -> Entries:
     return Entries(
         tuple(entries.values()),
         tuple(dict.fromkeys(failure for part in parts for failure in part.failures)),
+        {name: words for part in parts for name, words in part.forbidden.items()},
         frozenset().union(*(part.incomplete for part in parts)),
     )
 
@@ -124,6 +127,9 @@ def _listed(respond: Respond, mount_path: str, directory: str) -> Entries:
         response = respond({"ask": "list", "directory": directory})
     except UserError as error:
         return _failed(f"{place}: {error}", directory)
+    if forbidden := response["forbidden"]:
+        words = {directory: f"{place}: {forbidden}."}
+        return Entries(forbidden=words, incomplete=frozenset({directory}))
     entries = tuple(_entry(fields, mount_path) for fields in response["invoices"])
     failure = response["failure"]
     if not failure:
@@ -134,7 +140,7 @@ def _listed(respond: Respond, mount_path: str, directory: str) -> Entries:
 
 def _failed(words: str, incomplete: str) -> Entries:
     """Return a failed listing; the messages of mounts are sentences or parts of one."""
-    return Entries((), (f"{words.rstrip('.')}.",), frozenset({incomplete}))
+    return Entries(failures=(f"{words.rstrip('.')}.",), incomplete=frozenset({incomplete}))
 
 
 def _is_at_or_below(entry: Entry, inside: str) -> bool:

@@ -95,29 +95,35 @@ def list_(
         raise UsageError("--csv and --json are mutually exclusive: give one of them.")
     if since and until and since[0] > until[1]:
         raise UsageError("--since is later than --until.")
-    found = _entries(ctx, paths, fields["namespaces"])
+    tenants = _tenants(ctx, paths, fields["namespaces"])
     chosen = InvoiceFilter(
         since=since[0] if since else None,
         until=until[1] if until else None,
         statuses=frozenset(fields["statuses"]),
     )
-    entries = in_order(sort, filter(chosen.includes, found.entries))
+    found = (entry for tenant in tenants for entry in tenant.entries)
+    entries = in_order(sort, filter(chosen.includes, found))
+    failures = tuple(
+        words for tenant in tenants for words in (*tenant.failures, *tenant.forbidden.values())
+    )
     if is_csv:
         sys.stdout.buffer.write(list_formats.as_csv(entries))
         sys.stdout.buffer.flush()
     elif is_json:
         print_json(list_formats.as_json(entries))
-    elif entries or not found.failures:
+    elif entries or not failures:
         _print_table(entries)
     for sentence in list_formats.unknown_amounts(entries):
         print_message("invoicefs", sentence)
-    exit_with(found.failures, ctx)
+    exit_with(failures, ctx)
 
 
-def _entries(ctx: click.Context, paths: Sequence[Path], namespaces: Sequence[str]) -> "Entries":
-    """Return the invoices of some paths, of all mounts, or of a tenant without a mount."""
+def _tenants(
+    ctx: click.Context, paths: Sequence[Path], namespaces: Sequence[str]
+) -> "list[Entries]":
+    """Return the invoices of each tenant: of some paths, of all mounts, or without a mount."""
     from invoicefs.cli import running_mounts
-    from invoicefs.cli.entries import Entries, joined
+    from invoicefs.cli.entries import joined
 
     if paths and _names_tenant(ctx):
         raise UsageError("A PATH cannot be given with --url or --profile.")
@@ -126,15 +132,11 @@ def _entries(ctx: click.Context, paths: Sequence[Path], namespaces: Sequence[str
     else:
         places = [] if _names_tenant(ctx) else list(running_mounts.own_places())
     if not places:
-        return _unmounted_entries(ctx)
+        return [_unmounted_entries(ctx)]
     by_tenant: dict[str, list[Entries]] = {}
     for place in places:
         by_tenant.setdefault(place.mount.source, []).append(_entries_at(place, namespaces))
-    tenants = list(map(joined, by_tenant.values()))
-    return Entries(
-        tuple(entry for tenant in tenants for entry in tenant.entries),
-        tuple(failure for tenant in tenants for failure in tenant.failures),
-    )
+    return list(map(joined, by_tenant.values()))
 
 
 def _entries_at(place: "Place", namespaces: Sequence[str]) -> "Entries":
@@ -144,7 +146,7 @@ def _entries_at(place: "Place", namespaces: Sequence[str]) -> "Entries":
     try:
         respond = running_mounts.responder(place.mount)
     except UserError as error:
-        return Entries((), (str(error),))
+        return Entries(failures=(str(error),))
     return list_entries(respond, place.mount.path, place.inside, namespaces)
 
 

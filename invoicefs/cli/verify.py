@@ -14,6 +14,7 @@ from invoicefs.cli.parameter_types import PATH, PATH_IN_MOUNT
 from invoicefs.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from invoicefs.cli.archive_files import Scan
     from invoicefs.cli.archive_report import Report
     from invoicefs.cli.entries import Entries
     from invoicefs.cli.running_mounts import Place
@@ -74,8 +75,8 @@ def verify(
         print_json(report.as_json())
     else:
         print_lines(*(report.fault_lines() if is_quiet else report.lines()))
-    for failure in report.failures:
-        print_message("invoicefs", failure)
+    for words in (*report.failures, *(() if is_quiet else report.remarks)):
+        print_message("invoicefs", words)
     if sums_file:
         _write_sums(sums_file, report)
     ctx.exit(0 if report.is_ok else 1)
@@ -172,7 +173,8 @@ def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
 
     if not found.entries:
         nothing = f"{place.path} shows no invoices, so nothing could be compared."
-        return Report(archive, place.path, (), found.failures or (nothing,))
+        words = (*found.failures, *found.forbidden.values())
+        return Report(archive, place.path, (), words or (nothing,))
     is_of_one_invoice = [entry.inside for entry in found.entries] == [place.inside]
     if is_of_one_invoice:
         # Compare this file, or the one of this name in this folder.
@@ -186,6 +188,7 @@ def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
         scanned = scan(archive, running_mounts.devices())
     if "" in scanned.unread:
         raise UserError(scanned.unread[""])
+    failures, remarks = _failures_and_remarks(found, place, scanned)
     findings = compare(
         archive,
         scanned,
@@ -198,6 +201,21 @@ def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
         archive,
         place.path,
         tuple(sorted(with_progress, key=lambda finding: finding.path)),
-        (*found.failures, *scanned.unread.values()),
+        failures,
+        remarks,
         is_of_one_invoice,
     )
+
+
+def _failures_and_remarks(
+    found: "Entries", place: "Place", scanned: "Scan"
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what keeps the comparison from being complete, and what does not concern the archive.
+
+    A directory that was never listed with this credential is a failure if the archive has it.
+    """
+    archived = {f"{place.inside.rstrip('/')}/{path}".split("/")[1] for path in scanned.files}
+    failures, remarks = [*found.failures, *scanned.unread.values()], list[str]()
+    for directory, words in found.forbidden.items():
+        (failures if directory in archived else remarks).append(words)
+    return tuple(failures), tuple(remarks)

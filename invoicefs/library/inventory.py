@@ -59,6 +59,10 @@ class Inventory:
             self._disk.run(lambda: self._records.reread_all(unknown))
         return OrLast(tuple(map(self._listed, listing.invoices)), failure)
 
+    def has_listed(self, directory: str) -> bool:
+        """Return whether a directory was ever listed with this credential."""
+        return self._listings.has_listed(self._namespaces.last_of_directory(directory) or directory)
+
     def unpaid_count(self) -> int:
         """Return how many of the invoices in the last listings are unpaid, and have no PDF.
 

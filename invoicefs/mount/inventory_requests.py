@@ -7,7 +7,7 @@ them itself: see `unmounted`.
 from collections.abc import Mapping
 from typing import Any
 
-from invoicefs.errors import InvoicefsError, UserError
+from invoicefs.errors import Denied, InvoicefsError, Unauthenticated, UserError
 from invoicefs.library.inventory import Inventory
 from invoicefs.library.results import ListedInvoice
 
@@ -17,20 +17,30 @@ def respond(inventory: Inventory, request: Mapping[str, Any]) -> Mapping[str, An
 
     ``{"ask": "namespaces"}`` gets ``directories``, the names of all directories, and
     ``{"ask": "list", "directory": NAME}`` gets ``invoices``, one object per invoice. In both,
-    ``failure`` is why the last good list is returned instead of a new one, or null.
+    ``failure`` is why the last good list is returned instead of a new one, or null. A directory
+    that the credential was never allowed to list has no invoices, and ``forbidden`` says why.
     """
     match request:
         case {"ask": "namespaces"}:
             directories, failure = inventory.directories()
             return {"directories": directories, "failure": _words(failure)}
         case {"ask": "list", "directory": str(directory)}:
-            invoices, failure = inventory.invoices(directory)
-            return {
-                "invoices": [_fields(listed) for listed in invoices],
-                "failure": _words(failure),
-            }
+            return _listing(inventory, directory)
         case _:
             raise UserError("The request needs a directory.")
+
+
+def _listing(inventory: Inventory, directory: str) -> Mapping[str, Any]:
+    try:
+        invoices, failure = inventory.invoices(directory)
+    except Unauthenticated:
+        raise
+    except Denied as error:
+        if inventory.has_listed(directory):
+            raise
+        return {"invoices": (), "failure": None, "forbidden": str(error)}
+    fields = [_fields(listed) for listed in invoices]
+    return {"invoices": fields, "failure": _words(failure), "forbidden": None}
 
 
 def _fields(listed: ListedInvoice) -> Mapping[str, Any]:

@@ -404,6 +404,23 @@ def test_an_archive_of_another_tenant_is_recognised(
     assert "may be that of another tenant" in ended.lines[-1]
 
 
+def test_a_namespace_that_may_not_be_listed_is_a_fault_only_if_the_archive_has_it(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    forbidden = replace(TENANT.by_name["other"], forbidden=frozenset({Endpoint.INVOICES}))
+    sandbox.tenant = SampleTenant("acme", (TENANT.by_name[NAMESPACE], forbidden))
+    mount, archive = mounts.mount(), tmp_path / "archive"
+    rsync(mount.path, archive)
+
+    code, report = verify(mounts, archive, mount.path)
+    assert (code, report["ok"], len(report["remarks"])) == (0, True, 1)
+
+    (archive / "other" / file_name(OTHER)).write_bytes(b"%PDF")
+    code, report = verify(mounts, archive, mount.path)
+    assert (code, len(report["failures"])) == (1, 1)
+    assert states(report)[f"other/{file_name(OTHER)}"] == "not verified"
+
+
 @pytest.mark.parametrize("status", [403, 500])
 def test_an_archive_is_not_right_if_a_listing_fails(
     sandbox: Sandbox, mounts: Mounts, tmp_path: Path, status: int
