@@ -87,6 +87,10 @@ def list_(
     a mount; the options for the credential are those of mount. --since, --until and --status never
     hide an invoice whose period or status is unknown. Exits with status 1 if something could not be
     listed.
+
+    The API gives amounts as whole numbers of a currency's smallest unit, with the number of digits
+    in ISO 4217: 12345 is 123.45 EUR, 12345 JPY or 12.345 BHD. --csv and --json show an amount as a
+    decimal number, and leave it empty if it is unknown.
     """
     from invoicefs.cli import list_formats
     from invoicefs.cli.invoice_filter import InvoiceFilter, in_order
