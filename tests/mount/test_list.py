@@ -159,6 +159,21 @@ def test_a_tenant_is_listed_without_a_mount(sandbox: Sandbox, mounts: Mounts) ->
     assert names(mounts.alone("list", "--json", "--status", "issued"))[0] == UNPAID.name
 
 
+def test_the_tenant_of_a_profile_is_listed(sandbox: Sandbox, mounts: Mounts) -> None:
+    nothing_else: dict[str, str | None] = {"INVOICEFS_URL": None, "INVOICEFS_TOKEN": None}
+    folder = mounts.folder / "home" / ".config" / "invoicefs"
+    folder.mkdir(parents=True, mode=0o700)
+    lines = f"INVOICEFS_URL={sandbox.url}\nINVOICEFS_TOKEN={sandbox.token}\n"
+    for name in ("default", "work"):
+        (folder / f"{name}.env").write_text(f"{lines}INVOICEFS_STATUS=issued\n")
+        (folder / f"{name}.env").chmod(0o600)
+
+    unnamed = mounts.alone("list", "--json", "--namespace", NAMESPACE, env=nothing_else)
+    named = mounts.command("list", "--json", "--profile", "work", env=nothing_else)
+
+    assert names(unnamed) == names(named) == [UNPAID.name, ODD.name]
+
+
 @pytest.mark.promise(
     "If a listing fails, it prints the last good one and the error, and exits with status 1."
 )
