@@ -19,7 +19,7 @@ _PICTURES = CHECKOUT / "scripts" / "pictures"
 _FOLDER = Path("/tmp/acme")  # noqa: S108 # visible in the pictures, so it is short
 _STABLE_PICTURES = 30  # consecutive pictures, after which the window is stable
 _TERMINAL = (
-    *("xterm", "-T", "Terminal", "-geometry", "136x13"),
+    *("xterm", "-T", "Terminal", "-geometry", "136x16"),
     *("-fa", "DejaVu Sans Mono", "-fs", "10"),
 )
 _SESSION = 'echo "$ invoicefs status"; invoicefs status; exec sleep 600'
