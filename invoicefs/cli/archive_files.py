@@ -111,9 +111,6 @@ def sha256_of(path: str, scanned: os.stat_result, stop: threading.Event) -> str:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            # A link, a pipe or another file may have taken its place.
-            if _identity(os.fstat(fd)) != _identity(scanned):
-                raise Unread(_CHANGED)
             left_bytes = scanned.st_size
             while chunk := os.read(fd, _CHUNK_BYTES):
                 left_bytes -= len(chunk)
@@ -122,6 +119,7 @@ def sha256_of(path: str, scanned: os.stat_result, stop: threading.Event) -> str:
                 if stop.is_set():
                     raise Unread("the comparison was stopped")
                 digest.update(chunk)
+            # Another file may have taken its place, or it was written to.
             if _identity(os.fstat(fd)) != _identity(scanned):
                 raise Unread(_CHANGED)
         finally:

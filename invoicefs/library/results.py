@@ -56,8 +56,7 @@ class ListedInvoice:
     @property
     def is_available(self) -> bool:
         """Whether the API may have a PDF of this version: the last request was no 404."""
-        not_found = self.record.not_found if self.record else None
-        return self.is_current or not_found != self.invoice.version
+        return self.record is None or self.record.not_found != self.invoice.version
 
     @property
     def is_unpaid(self) -> bool:

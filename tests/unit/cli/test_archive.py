@@ -291,6 +291,18 @@ def test_a_folder_that_is_exchanged_for_a_link_meanwhile_is_not_verified(archive
     assert finding.state is State.NOT_VERIFIED
 
 
+def test_a_file_that_is_exchanged_for_a_link_to_itself_meanwhile_is_not_verified(
+    archive: Path,
+) -> None:
+    scanned = scan(str(archive), {})
+    (archive / "system" / "a.pdf").rename(archive / "system" / "moved.pdf")
+    (archive / "system" / "a.pdf").symlink_to("moved.pdf")
+
+    finding = next(compare_a(archive, scanned))
+
+    assert finding.state is State.NOT_VERIFIED
+
+
 def test_what_is_in_an_unread_folder_is_not_missing(archive: Path) -> None:
     scanned = replace(scan(str(archive), {}), files={}, unread={"system": "no permission"})
 

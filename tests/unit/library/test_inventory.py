@@ -12,7 +12,7 @@ import pytest
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unreachable
 from invoicefs.library.library import Library
 from invoicefs.library.results import ListedInvoice
-from invoicefs.model import Invoice
+from invoicefs.model import Invoice, unlisted_invoice
 from tests.support.fake_tenant import FakeTenant, pdf_of
 from tests.support.running_library import (
     FAILURE_MEMORY_S,
@@ -122,16 +122,35 @@ def test_a_404_changes_no_date(tenant: FakeTenant, clock: CrowdClock, mount: Mou
     assert library.attributes(PATH).mtime_ns == FINAL.natural_mtime_ns
 
 
-def test_names_that_are_not_listed_leave_no_record(tenant: FakeTenant, mount: Mount) -> None:
+def test_names_that_are_not_listed_leave_no_record(
+    tenant: FakeTenant, mount: Mount, tmp_path: Path
+) -> None:
     library = mount()
     tenant.fail("list", Denied("not allowed"))
     for _ in range(2):
         with pytest.raises(NotFound):
             library.attributes("/system/guess.pdf")
 
-    tenant.fix()
-    assert library.usage().size_bytes == 0
-    assert mount().counts().not_available == 0
+    with opening(tmp_path / "store") as open_store:
+        assert open_store().record(unlisted_invoice("system", "guess")) is None
+
+
+def test_an_invoice_that_loses_its_period_after_a_404_keeps_the_date_of_that_listing(
+    tenant: FakeTenant, clock: CrowdClock, mount: Mount
+) -> None:
+    library = mount()
+    tenant.fail("pdf", NOT_FOUND)
+    with pytest.raises(NotFound):
+        read(library)
+    tenant.bill(replace(DRAFT, period_start=""))
+    clock.advance(LIST_TTL_S)
+    library.inventory.invoices("system")
+    now_ns = clock.wall_ns()
+    assert library.attributes(PATH).mtime_ns == now_ns
+
+    clock.advance(LIST_TTL_S)
+    for known in (library, mount()):
+        assert known.attributes(PATH).mtime_ns == now_ns
 
 
 def test_earlier_contents_are_known_by_their_digests(
