@@ -54,11 +54,13 @@ def scan(archive: str, mounts: Mapping[str, int]) -> Scan:
     """
     files: dict[str, os.stat_result] = {}
     unread: dict[str, str] = {}
+    real_archive = os.path.realpath(archive)
     folders = [""]
     while folders:
         folder = folders.pop()
         whole_path = os.path.join(archive, folder) if folder else archive
-        if os.path.realpath(whole_path) in mounts:
+        # Below the archive no link is followed. A mount is not touched, because it may hang.
+        if os.path.normpath(os.path.join(real_archive, folder)) in mounts:
             unread[folder] = f"{whole_path} is a mount of invoicefs, not a copy."
             continue
         try:
@@ -76,7 +78,7 @@ def _scan_folder(archive: str, folder: str, files: dict[str, os.stat_result]) ->
             path = os.path.join(folder, entry.name)
             if path == SUMS_NAME:
                 continue
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir(follow_symlinks=False):  # known from the folder, without a stat
                 folders.append(path)
                 continue
             with suppress(FileNotFoundError):  # it was removed in the meantime

@@ -73,14 +73,9 @@ class Report:
             ],
         }
 
-    def sums(self) -> Iterator[str]:
-        """Yield the lines of a file for ``sha256sum -c``, with what each file should be.
-
-        An invoice that was never downloaded is not included.
-        """
-        for finding in self.findings:
-            if finding.expected:
-                yield _sum_line(finding.expected, finding.path)
+    def sums(self) -> dict[str, str]:
+        """Return the SHA-256 that each file should have, by its path, where that is known."""
+        return {found.path: found.expected for found in self.findings if found.expected}
 
     def _counts(self) -> Counter[State]:
         return Counter(finding.state for finding in self.findings)
@@ -89,10 +84,3 @@ class Report:
 def _line(finding: Finding) -> str:
     words = f" ({finding.words})" if finding.words else ""
     return f"{finding.state}: {finding.path}{words}"
-
-
-def _sum_line(digest: str, path: str) -> str:
-    # Lines with an escaped name begin with a backslash, see sha256sum(1).
-    escaped = path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-    mark = "" if escaped == path else "\\"
-    return f"{mark}{digest}  {escaped}\n"

@@ -1,11 +1,11 @@
 """The invoices of a mount, or of a tenant without one, as commands see them: no PDF requests."""
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
+from invoicefs.cli.parallel import in_threads
 from invoicefs.currencies import decimal_amount, minor_digits, whole_number
 from invoicefs.errors import UserError
 from invoicefs.model import UNKNOWN_STATUS
@@ -87,8 +87,7 @@ def list_entries(
         return Entries()
     chosen = (directory,) if directory else tuple(directories)
     names, root = (chosen, Entries()) if chosen else _directories(respond, mount_path)
-    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="list") as threads:
-        parts = list(threads.map(lambda name: _listed(respond, mount_path, name), names))
+    parts = in_threads(lambda name: _listed(respond, mount_path, name), names, _PARALLEL)
     found = joined([root, *parts])
     at_path = tuple(entry for entry in found.entries if _is_at_or_below(entry, inside))
     if not at_path and not found.incomplete and inside.count("/") > 1:

@@ -27,7 +27,7 @@ from invoicefs.cli.output import (
 from invoicefs.cli.parameter_types import PATH_IN_MOUNT, PERIOD
 from invoicefs.cli.tenants import choose_tenant
 from invoicefs.errors import UsageError, UserError
-from invoicefs.urls import URL_EXAMPLE
+from invoicefs.urls import URL_EXAMPLE, normalise_url
 
 if TYPE_CHECKING:
     from invoicefs.cli.entries import Entries, Entry
@@ -139,8 +139,16 @@ def _tenants(
         return [_unmounted_entries(ctx)]
     by_tenant: dict[str, list[Entries]] = {}
     for place in places:
-        by_tenant.setdefault(place.mount.source, []).append(_entries_at(place, namespaces))
+        by_tenant.setdefault(_tenant_of(place), []).append(_entries_at(place, namespaces))
     return list(map(joined, by_tenant.values()))
+
+
+def _tenant_of(place: "Place") -> str:
+    """Return the URL of the tenant of a mount; fstab may have it in another form."""
+    try:
+        return normalise_url(place.mount.source, may_be_unencrypted=True)
+    except UsageError:
+        return place.mount.source
 
 
 def _entries_at(place: "Place", namespaces: Sequence[str]) -> "Entries":
@@ -150,7 +158,8 @@ def _entries_at(place: "Place", namespaces: Sequence[str]) -> "Entries":
     try:
         respond = running_mounts.responder(place.mount)
     except UserError as error:
-        return Entries(failures=(str(error),))
+        path = place.mount.path
+        return Entries(failures=(str(error) if path in str(error) else f"{path}: {error}",))
     return list_entries(respond, place.mount.path, place.inside, namespaces)
 
 

@@ -15,7 +15,7 @@ def write_text(file: Path, lines: Iterable[str]) -> None:
     A regular file is replaced as a whole, so after a failure it is as before. Pipes, devices and
     files like ``/dev/stdout`` are written to.
     """
-    is_stream = str(file).startswith(("/dev/", "/proc/"))
+    is_stream = str(file).startswith(("/dev/fd/", "/dev/std", "/proc/"))
     try:
         if is_stream or (file.exists() and not file.is_file()):
             with open(file, "a", encoding="utf-8", errors="surrogateescape") as stream:

@@ -1,7 +1,7 @@
 """The command ``invoicefs verify``."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,8 +122,10 @@ def _check_sums_file(file: Path, archive: str) -> None:
 
 
 def _write_sums(file: Path, report: "Report") -> None:
+    from invoicefs.cli.sum_files import read_sums, sum_lines
     from invoicefs.cli.text_files import write_text
 
+    sums = report.sums()
     if report.failures:
         raise UserError(f"{file} was not written, because the comparison is incomplete.")
     if report.is_of_one_invoice:
@@ -133,7 +135,12 @@ def _write_sums(file: Path, report: "Report") -> None:
             f"{file} was not written, because the SHA-256 of {unknown_count} invoices in the "
             "archive is not known: add --fetch."
         )
-    write_text(file, report.sums())
+    if lost_count := len(read_sums(file).keys() - sums.keys()):
+        raise UserError(
+            f"{file} was not written, because it has {lost_count} files that {report.path} does "
+            "not show: remove it to write it without them."
+        )
+    write_text(file, sum_lines(sums))
 
 
 def _entries(place: "Place", *, is_fetching: bool) -> "Entries":
@@ -167,9 +174,10 @@ def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
     """Compare the archive with what was found; raises `UserError` if it cannot be read."""
     from invoicefs.cli import running_mounts
     from invoicefs.cli.archive import compare
-    from invoicefs.cli.archive_files import scan, scan_file
+    from invoicefs.cli.archive_files import SUMS_NAME, scan, scan_file
     from invoicefs.cli.archive_report import Report
     from invoicefs.cli.progress import with_bar
+    from invoicefs.cli.sum_files import read_sums
 
     if not found.entries:
         nothing = f"{place.path} shows no invoices, so nothing could be compared."
@@ -188,7 +196,8 @@ def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
         scanned = scan(archive, running_mounts.devices())
     if "" in scanned.unread:
         raise UserError(scanned.unread[""])
-    failures, remarks = _failures_and_remarks(found, place, scanned)
+    archived = {*scanned.files, *read_sums(Path(archive) / SUMS_NAME)}
+    failures, remarks = _failures_and_remarks(found, place, scanned, archived)
     findings = compare(
         archive,
         scanned,
@@ -208,14 +217,15 @@ def _compare(archive: str, place: "Place", found: "Entries") -> "Report":
 
 
 def _failures_and_remarks(
-    found: "Entries", place: "Place", scanned: "Scan"
+    found: "Entries", place: "Place", scanned: "Scan", archived: Collection[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return what keeps the comparison from being complete, and what does not concern the archive.
 
-    A directory that was never listed with this credential is a failure if the archive has it.
+    A directory that was never listed with this credential is a failure if the archive has files of
+    it; `archived` are the paths of files that it has or had.
     """
-    archived = {f"{place.inside.rstrip('/')}/{path}".split("/")[1] for path in scanned.files}
+    directories = {f"{place.inside.rstrip('/')}/{path}".split("/")[1] for path in archived}
     failures, remarks = [*found.failures, *scanned.unread.values()], list[str]()
     for directory, words in found.forbidden.items():
-        (failures if directory in archived else remarks).append(words)
+        (failures if directory in directories else remarks).append(words)
     return tuple(failures), tuple(remarks)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,8 +20,9 @@ from invoicefs.sandbox import (
     faults,
     plain_pdf,
 )
+from tests.mount.support.gate import Gate
 from tests.mount.support.mounts import NEEDS_ROOT, Mount, Mounts
-from tests.mount.support.programs import Ended, run, started
+from tests.mount.support.programs import LIMIT_S, Ended, run, started
 from tests.mount.support.tenants import NAMESPACE, contents, file_name, invoice
 
 INVOICES = tuple(invoice(number, 5_000) for number in range(6))
@@ -261,6 +263,21 @@ def test_sums_are_not_replaced_by_a_mount_that_knows_less(
     assert sums.read_bytes() == before
 
 
+def test_sums_lose_no_file_that_another_mount_does_not_show(
+    mounts: Mounts, mount: Mount, archive: Path
+) -> None:
+    sums = archive / "SHA256SUMS"
+    mounts.command("verify", "--sums", sums, archive, mount.path).good()
+    before = sums.read_bytes()
+    other = mounts.mount("--namespace", "other")
+
+    for copy, path in ((archive, other.path), (archive / "other", other / "other")):
+        ended = mounts.command("verify", "--sums", sums, copy, path)
+        ends_with(ended, 1, "was not written")
+
+    assert sums.read_bytes() == before
+
+
 def test_sums_are_written_through_links_and_to_pipes(
     mounts: Mounts, mount: Mount, archive: Path, tmp_path: Path
 ) -> None:
@@ -382,6 +399,35 @@ def test_a_mount_in_the_archive_is_not_entered(
     assert sandbox.count(Endpoint.PDF) == 0
 
 
+def test_a_stopped_mount_in_the_archive_is_not_waited_for(
+    mounts: Mounts, mount: Mount, archive: Path
+) -> None:
+    inner = mounts.mount(path=mounts.new_path("archive/inner"))
+    os.kill(inner.daemon, signal.SIGSTOP)
+    try:
+        ended = mounts.command("verify", archive, mount.path)
+    finally:
+        os.kill(inner.daemon, signal.SIGCONT)
+
+    assert (ended.code, f"{inner.path} is a mount of invoicefs" in ended.err) == (1, True)
+
+
+def test_ctrl_c_ends_a_comparison_that_waits_for_a_listing(
+    sandbox: Sandbox, mounts: Mounts, tmp_path: Path
+) -> None:
+    gate = Gate()
+    mount = mounts.mount()
+    sandbox.inject(Fault(gate, Endpoint.INVOICES))
+    with mounts.started("verify", tmp_path, mount.path) as running:
+        assert gate.arrived.wait(LIMIT_S)
+        for _ in range(2):
+            running.process.send_signal(signal.SIGINT)
+        ended = running.end()
+        gate.open()
+
+    assert (ended.code, "Traceback" in ended.err) == (130, False)
+
+
 def test_a_dead_mount_verifies_nothing(mounts: Mounts, mount: Mount, archive: Path) -> None:
     mount.kill()
 
@@ -414,6 +460,10 @@ def test_a_namespace_that_may_not_be_listed_is_a_fault_only_if_the_archive_has_i
 
     code, report = verify(mounts, archive, mount.path)
     assert (code, report["ok"], len(report["remarks"])) == (0, True, 1)
+
+    (archive / "SHA256SUMS").write_text(f"{'0' * 64}  other/lost.pdf\n")
+    assert verify(mounts, archive, mount.path)[0] == 1
+    (archive / "SHA256SUMS").unlink()
 
     (archive / "other" / file_name(OTHER)).write_bytes(b"%PDF")
     code, report = verify(mounts, archive, mount.path)
