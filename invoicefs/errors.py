@@ -96,7 +96,14 @@ class Refusal(InvoicefsError):
 
 
 class Denied(Refusal):
-    """403: the credential is valid, but may not do this."""
+    """403: the credential is valid, but may not do this.
+
+    Without `has_reason`, the response may be that of a proxy, and says nothing of the credential.
+    """
+
+    def __init__(self, message: str = "", *, has_reason: bool = True) -> None:
+        super().__init__(message)
+        self.has_reason = has_reason
 
 
 class Unauthenticated(Denied):

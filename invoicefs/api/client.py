@@ -270,6 +270,8 @@ class Api:
             raise Unavailable(message, _retry_after_s(response))
         if response.status == HTTPStatus.UNAUTHORIZED and self._was_replaced(token):
             raise CredentialRenewed(message)
+        if response.status == HTTPStatus.FORBIDDEN:
+            raise Denied(message, has_reason=bool(words))
         raise _ERROR_OF_STATUS.get(response.status, ServerFault)(message)
 
     def _was_replaced(self, token: str) -> bool:

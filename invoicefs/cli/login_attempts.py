@@ -175,16 +175,20 @@ def _count_namespaces(url: str, credentials: Credentials) -> int | None:
             return len(api.namespaces(Deadline.after(limits.timeout_s, SystemClock())).names)
         except Unauthenticated as error:
             raise refusal(url, credentials, error) from error
-        except Denied:
+        except Denied as error:
+            if not error.has_reason:
+                raise _failure(url, error) from error
             return None
         except _WRONG_URL as error:
             raise UserError(
                 f"{url} cannot be used: {error}. Check the URL and the network."
             ) from error
         except InvoicefsError as error:
-            raise _TryLater(
-                f"{url} cannot be used now: {error}. Nothing was saved: try again later."
-            ) from error
+            raise _failure(url, error) from error
+
+
+def _failure(url: str, error: InvoicefsError) -> _TryLater:
+    return _TryLater(f"{url} cannot be used now: {error}. Nothing was saved: try again later.")
 
 
 def _read_token() -> str:

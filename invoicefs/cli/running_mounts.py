@@ -103,6 +103,12 @@ def distinct_mounts() -> tuple[Mount, ...]:
     return tuple(by_device.values())
 
 
+def dead_mounts() -> tuple[str, ...]:
+    """Return the paths of this user's mounts whose process has ended."""
+    mine = (mount.path for mount in distinct_mounts() if mount.uid == os.geteuid())
+    return tuple(path for path in mine if mountpoint.is_dead(path))
+
+
 def own_places() -> tuple[Place, ...]:
     """Return the mounts of this user, each once, whether or not they respond."""
     return tuple(Place(mount, "/") for mount in distinct_mounts() if mount.uid == os.geteuid())

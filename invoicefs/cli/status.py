@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from invoicefs.cli.options import NO_CACHE_DIR, examples
-from invoicefs.cli.output import exit_with, print_json, print_lines
+from invoicefs.cli.output import exit_with, print_json, print_lines, print_message
 from invoicefs.cli.parameter_types import MOUNT_POINT
 
 if TYPE_CHECKING:
@@ -37,7 +37,13 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool, is_ch
     if there is such a mount, or if you have no mounts. With --check --json, prints an array with an
     object per problem.
     """
-    from invoicefs.cli.running_mounts import NO_MOUNTS, all_statuses, place_of, status_of
+    from invoicefs.cli.running_mounts import (
+        NO_MOUNTS,
+        all_statuses,
+        dead_mounts,
+        place_of,
+        status_of,
+    )
     from invoicefs.cli.status_screen import screen
 
     if is_check:
@@ -55,6 +61,8 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool, is_ch
             print_lines(*(("",) if number else ()), *screen(status_of_mount, columns))
         if not found:
             print_lines(NO_MOUNTS)
+    for path in () if mount_point else dead_mounts():
+        print_message("invoicefs", f"{path}: Its process has ended: invoicefs umount --lazy {path}")
     exit_with(failures, ctx)
 
 

@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from invoicefs.cli.options import source_of_options
+from invoicefs.cli.parameter_types import FOLDER, PATH
 from invoicefs.credentials.profiles import (
     ARCHIVE_VARIABLE,
     INSECURE_HTTP_VARIABLE,
@@ -74,6 +75,8 @@ def _settings_in(profile: Profile, ctx: click.Context) -> Iterator[tuple[str, ob
             continue
         assert param.name is not None
         if ctx.get_parameter_source(param.name) is ParameterSource.DEFAULT:
+            if param.type in (FOLDER, PATH):
+                text = str(profile.path(variable))
             yield param.name, _converted(text, param, ctx, f"{variable} in {profile.file}")
 
 

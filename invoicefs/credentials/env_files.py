@@ -48,13 +48,18 @@ def parse_assignments(text: str, what: str) -> tuple[Assignment, ...]:
 
     Raises `UserError` with the number of an invalid line, but not its content, which may be secret.
     """
+    if "\0" in text:
+        raise UserError(f"There is a NUL in {what}: it is not a text file.")
     found = []
     end = 0
     while end < len(text):
         line = _LINE.match(text, end)
         if line is None:
             number = len(re.findall(r"\r\n|[\r\n]", text[:end])) + 1
-            raise UserError(f"Line {number} of {what} is not NAME=VALUE, or lacks a closing quote.")
+            raise UserError(
+                f"Line {number} of {what} is not NAME=VALUE, or lacks a closing quote: edit the "
+                "file, or remove it."
+            )
         end = line.end()
         if line["name"]:
             value = _unquoted(line["quoted"]) + _ESCAPE.sub(r"\1", line["bare"])

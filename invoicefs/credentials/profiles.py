@@ -42,16 +42,20 @@ class Profile:
 
     @property
     def mount_point(self) -> Path | None:
-        """The path in INVOICEFS_MOUNTPOINT, where ``~/`` is the home; None without it.
+        """The path in INVOICEFS_MOUNTPOINT, or None; see `path`."""
+        return self.path(MOUNT_POINT_VARIABLE)
 
-        Raises `UsageError` if it is relative.
+    def path(self, variable: str) -> Path | None:
+        """Return the path in a variable, where ``~/`` is the home; None without the variable.
+
+        Raises `UsageError` if it is relative: a service and a shell have different folders.
         """
-        text = self.variables.get(MOUNT_POINT_VARIABLE)
+        text = self.variables.get(variable)
         if text is None:
             return None
         path = _home() / text[2:] if text.startswith("~/") else Path(text)
         if not path.is_absolute():
-            raise UsageError(f"{MOUNT_POINT_VARIABLE} in {self.file} is not an absolute path.")
+            raise UsageError(f"{variable} in {self.file} is not an absolute path.")
         return path
 
 

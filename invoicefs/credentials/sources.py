@@ -26,7 +26,7 @@ from invoicefs.credentials.profiles import (
 )
 from invoicefs.credentials.secret_files import take_variable
 from invoicefs.credentials.vesconfig import read_vesconfig
-from invoicefs.errors import UsageError
+from invoicefs.errors import UsageError, UserError
 from invoicefs.folders import home_folder
 from invoicefs.urls import URL_EXAMPLE, normalise_url
 from invoicefs.urls import origin as url_origin
@@ -87,9 +87,12 @@ class CredentialSource:
 
     @classmethod
     def of_profile(cls, profile: Profile) -> Self:
-        """Return the source with the variables of a profile."""
+        """Return the source with the variables of a profile; see `Profile.path` for its files."""
+        texts = dict(profile.variables)
+        for variable in _FILE_VARIABLES & texts.keys():
+            texts[variable] = str(profile.path(variable))
         place = f" in the profile {profile.name}"
-        return cls.of(profile.variables, OUR_VARIABLES, is_ours=True, place=place, profile=profile)
+        return cls.of(texts, OUR_VARIABLES, is_ours=True, place=place, profile=profile)
 
     @property
     def has_credential(self) -> bool:
@@ -144,6 +147,10 @@ OUR_VARIABLES: Final = {
     for field in fields(CredentialSource)
     if field.name not in ("is_ours", "p12_content", "profile")
 }
+_FILE_VARIABLES: Final = {
+    OUR_VARIABLES[field]
+    for field in ("token_file", "p12", "p12_password_file", "cert", "key", "ca_bundle")
+}
 _F5XC: Mapping[str, Names] = {
     "url": ("F5XC_API_URL", "F5XC_TENANT_URL"),
     "token_file": "F5XC_API_TOKEN_FILE",
@@ -196,10 +203,13 @@ def choose(
     """
     check_options(options)
     profile = read_profile(profile_name) if profile_name else None
+    named = CredentialSource.of_profile(profile) if profile else CredentialSource()
     variables = {**os.environ, **secrets}
+    own_url = options.url or variables.get(OUR_VARIABLES["url"])
+    _check_has_url(named, own_url)
     own = (
         options,
-        *([CredentialSource.of_profile(profile)] if profile else []),
+        *([named] if profile else []),
         CredentialSource.of(variables, OUR_VARIABLES, is_ours=True),
     )
     sources = [
@@ -208,14 +218,26 @@ def choose(
         CredentialSource.of(variables, _TERRAFORM),
     ]
     choice = _first_choice(sources, may_be_unencrypted=may_be_unencrypted)
-    for read_source in (_vesctl_source, _default_profile_source):
+    last_sources = (_vesctl_source, *(() if profile else (_default_profile_source,)))
+    for read_source in last_sources:
         if choice is None or not choice.source.has_credential:
             sources.append(read_source(variables))
+            _check_has_url(sources[-1], own_url)
             choice = _first_choice(sources, may_be_unencrypted=may_be_unencrypted)
     if choice is None:
-        login = login_command(DEFAULT_PROFILE)
+        login = login_command(profile_name or DEFAULT_PROFILE)
         raise UsageError(f"There is no URL: give --url, like {URL_EXAMPLE}, or run {login}.")
     return replace(choice, source=_completed(choice.source, own), profile=profile or choice.profile)
+
+
+def _check_has_url(source: CredentialSource, own_url: Given | str | None) -> None:
+    """Raise `UserError` for a profile whose credential could get the URL of another client."""
+    if source.profile and source.has_credential and not (source.url or own_url):
+        name = source.profile.name
+        raise UserError(
+            f"The profile {name} has a credential, but no {OUR_VARIABLES['url']}: "
+            f"run {login_command(name)}."
+        )
 
 
 def _first_choice(

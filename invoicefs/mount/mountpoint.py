@@ -196,6 +196,8 @@ def unmount(path: str, *, lazy: bool) -> None:
     mount = mount_at(path)
     if mount is None or mount.filesystem_type != FILESYSTEM_TYPE:
         raise UserError(f"{path} is not a mount of invoicefs.")
+    if mount.uid is not None and os.geteuid() not in (0, mount.uid):
+        raise UserError(f"{path} is a mount of another user.")
     command = _unmount_command(lazy)
     try:
         result = subprocess.run(

@@ -138,6 +138,8 @@ def test_a_killed_mount_hides_no_other(mounts: Mounts) -> None:
     killed.kill()
 
     assert [shown["mount_point"] for shown in status(mounts)] == [str(alive.path)]
+    warning = f"{killed.path}: Its process has ended: invoicefs umount --lazy {killed.path}"
+    assert warning in mounts.alone("status").good().err
     refused = mounts.command("status", killed.path)
     assert (refused.code, "process may have ended" in refused.err) == (1, True)
 

@@ -287,6 +287,15 @@ def test_a_credential_that_may_not_list_is_kept(sandbox: Sandbox, home: Home) ->
     assert home.kept()["TOKEN"] == SAMPLE_TOKEN
 
 
+def test_a_403_that_is_not_from_the_api_keeps_nothing(sandbox: Sandbox, home: Home) -> None:
+    """A proxy or a portal that refuses everybody says nothing about the token."""
+    sandbox.inject(Fault(faults.html(403)))
+
+    ended = home.run("login", "--url", sandbox.url, text="anything")
+
+    assert (ended.code, "Nothing was saved" in ended.err) == (1, True)
+
+
 def test_no_request_is_made_for_bad_usage(sandbox: Sandbox, home: Home) -> None:
     for options in (["--token-file", "a", "--cert", "b"], ["--key", "k"], ["--profile", "../x"]):
         assert home.run("login", "--url", sandbox.url, *options, text=SAMPLE_TOKEN).code == 2

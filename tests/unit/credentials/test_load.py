@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from invoicefs.credentials import sources
 from invoicefs.credentials.load import Ask, Credentials, read_credentials
 from invoicefs.credentials.sources import Choice, CredentialSource, choose, take_secrets
 from invoicefs.errors import UsageError, UserError
@@ -152,8 +153,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_variables(file: Path, prefix: str, texts: Texts) -> None:
-    """Write the texts whose names begin with a prefix to a file; without any, remove it."""
+    """Write the texts whose names begin with a prefix to a file; without any, remove it.
+
+    Files are named by their absolute paths.
+    """
     found = {name.removeprefix(prefix): texts[name] for name in texts if name.startswith(prefix)}
+    for name in found.keys() & sources._FILE_VARIABLES:
+        found[name] = os.path.abspath(found[name]) if found[name] else ""
     file.write_text("".join(f"{name}={text}\n" for name, text in found.items()))
     if not found:
         file.unlink()
@@ -764,3 +770,34 @@ def test_a_token_in_a_profile_and_in_a_file_replace_each_other(find: Find, tmp_p
     profile.write_text(f"INVOICEFS_URL={A}\nINVOICEFS_TOKEN=typed\n")
     assert from_file.was_replaced("changed")
     assert from_file.token() == "typed"
+
+
+def test_a_named_profile_is_never_completed_from_the_default_one(find: Find) -> None:
+    """Its token went to the host of the default profile, and its settings to another tenant."""
+    other = {"default:INVOICEFS_URL": B, "default:INVOICEFS_TOKEN": "other"}
+    for named in (
+        {"named:INVOICEFS_NAMESPACE": "system"},
+        {"named:INVOICEFS_TOKEN": "mine"},
+        {"named:INVOICEFS_TOKEN": "mine", "F5XC_API_URL": B},
+    ):
+        with pytest.raises(UserError, match="invoicefs login --profile named"):
+            find({**named, **other})
+    with pytest.raises(UserError, match="There are no credentials"):
+        find({"named:INVOICEFS_URL": A, **other}).credentials(None)
+
+
+def test_the_default_profile_never_sends_its_token_to_the_url_of_another_client(
+    find: Find,
+) -> None:
+    with pytest.raises(UserError, match="has a credential, but no INVOICEFS_URL"):
+        find({"default:INVOICEFS_TOKEN": "mine", "F5XC_API_URL": B})
+
+
+@pytest.mark.parametrize("path", ["token", "./token", "~user/token"])
+def test_a_relative_path_in_a_profile_is_refused(find: Find, tmp_path: Path, path: str) -> None:
+    find({"named:INVOICEFS_URL": A})
+    file = tmp_path / ".config" / "invoicefs" / "named.env"
+    file.write_text(f"INVOICEFS_URL={A}\nINVOICEFS_TOKEN_FILE={path}\n")
+
+    with pytest.raises(UsageError, match=f"INVOICEFS_TOKEN_FILE in {file} is not an absolute path"):
+        choose(CredentialSource(), {}, profile_name="named", may_be_unencrypted=False)
