@@ -198,7 +198,7 @@ def test_a_request_that_times_out_is_logged(
 ) -> None:
     sandbox.inject(Fault(with_id(faults.stall(Sent.HEAD))))
 
-    error = failure_of(api, endpoint, within(0.2))
+    error = failure_of(api, endpoint, within(1.0))  # in which the head arrives, on a busy machine
 
     assert type(error) is TimedOut
     assert note_of(error) == f"GET {PATHS[endpoint]}: 200, request id {ID}"
