@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
 
+from invoicefs.cli.currencies import decimal_amount, minor_digits, whole_number
 from invoicefs.cli.parallel import in_threads
-from invoicefs.currencies import decimal_amount, minor_digits, whole_number
 from invoicefs.errors import UserError
 from invoicefs.model import UNKNOWN_STATUS
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from invoicefs.api.redaction import escaped
+from invoicefs.cli.currencies import decimal_amount
 from invoicefs.cli.entries import Entry
-from invoicefs.currencies import decimal_amount
 from invoicefs.dates import parse_day, parse_time_ns
 from invoicefs.units import rounded_size
 

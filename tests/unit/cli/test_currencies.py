@@ -2,7 +2,7 @@
 
 import pytest
 
-from invoicefs.currencies import decimal_amount, whole_number
+from invoicefs.cli.currencies import decimal_amount, whole_number
 
 
 @pytest.mark.parametrize(
