@@ -1,4 +1,4 @@
-"""The files of an archive: what there is, of what kind, and the SHA-256 of their contents.
+"""Scans the files of an archive, and computes their SHA-256.
 
 No link is followed, and no mount of invoicefs is entered.
 """

@@ -101,9 +101,10 @@ def _ended(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Result:
-    """How many invoices were to be downloaded, were cached before, and did not stay in the cache.
+    """What was downloaded, and what failed.
 
-    And which were downloaded, and which paths failed.
+    `wanted`, `cached` and `lost` are the numbers of invoices that were to be downloaded, that had
+    been cached before, and that did not stay in the cache.
     """
 
     wanted: int

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
-from invoicefs.cli.running_mounts import NO_MOUNTS, SILENT, STATUS, distinct_mounts
+from invoicefs.cli.parallel import in_threads
+from invoicefs.cli.running_mounts import NO_MOUNTS, SILENT, STATUS, dead_words, own_mounts
 from invoicefs.errors import UserError
 from invoicefs.mount import control_socket, mountpoint
 from invoicefs.mount.mountpoint import Mount
@@ -26,7 +26,7 @@ class Problem(NamedTuple):
 
 def your_mounts() -> tuple[Mount, ...]:
     """Return the mounts of this user; raises `UserError` if there are none."""
-    mounts = tuple(mount for mount in distinct_mounts() if mount.uid == os.geteuid())
+    mounts = own_mounts()
     if not mounts:
         raise UserError(NO_MOUNTS)
     return mounts
@@ -34,8 +34,7 @@ def your_mounts() -> tuple[Mount, ...]:
 
 def check(mounts: Sequence[Mount]) -> list[list[Problem]]:
     """Return the problems of each mount; those that do not respond delay no other."""
-    with ThreadPoolExecutor(len(mounts), thread_name_prefix="check") as threads:
-        return list(threads.map(lambda mount: list(_problems(mount)), mounts))
+    return in_threads(lambda mount: list(_problems(mount)), mounts, len(mounts))
 
 
 def _problems(mount: Mount) -> Iterator[Problem]:
@@ -50,7 +49,6 @@ def _problems(mount: Mount) -> Iterator[Problem]:
     elif mount.uid != os.geteuid():
         yield Problem(mount.path, "silent", "It belongs to another user.")
     elif mountpoint.is_dead(mount.path):
-        words = f"Its process has ended: invoicefs umount --lazy {mount.path}"
-        yield Problem(mount.path, "dead", words)
+        yield Problem(mount.path, "dead", dead_words(mount))
     else:
         yield Problem(mount.path, "silent", SILENT)

@@ -158,8 +158,7 @@ def _entries_at(place: "Place", namespaces: Sequence[str]) -> "Entries":
     try:
         respond = running_mounts.responder(place.mount)
     except UserError as error:
-        path = place.mount.path
-        return Entries(failures=(str(error) if path in str(error) else f"{path}: {error}",))
+        return Entries(failures=(f"{place.mount.path}: {error}",))
     return list_entries(respond, place.mount.path, place.inside, namespaces)
 
 

@@ -1,4 +1,4 @@
-"""Shared parts of the commands: the options of a mount, prompts and output."""
+"""The options that commands share, and the settings and the credential source in them."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

@@ -103,15 +103,24 @@ def distinct_mounts() -> tuple[Mount, ...]:
     return tuple(by_device.values())
 
 
-def dead_mounts() -> tuple[str, ...]:
-    """Return the paths of this user's mounts whose process has ended."""
-    mine = (mount.path for mount in distinct_mounts() if mount.uid == os.geteuid())
-    return tuple(path for path in mine if mountpoint.is_dead(path))
+def own_mounts() -> tuple[Mount, ...]:
+    """Return the mounts of this user, each once, whether or not they respond."""
+    return tuple(mount for mount in distinct_mounts() if mount.uid == os.geteuid())
 
 
 def own_places() -> tuple[Place, ...]:
-    """Return the mounts of this user, each once, whether or not they respond."""
-    return tuple(Place(mount, "/") for mount in distinct_mounts() if mount.uid == os.geteuid())
+    """Return the roots of `own_mounts`."""
+    return tuple(Place(mount, "/") for mount in own_mounts())
+
+
+def dead_mounts() -> tuple[Mount, ...]:
+    """Return the mounts of this user whose process has ended."""
+    return tuple(mount for mount in own_mounts() if mountpoint.is_dead(mount.path))
+
+
+def dead_words(mount: Mount) -> str:
+    """Return what is wrong with a mount whose process has ended, and how to fix it."""
+    return f"Its process has ended: invoicefs umount --lazy {mount.path}"
 
 
 def responder(mount: Mount) -> Callable[[Mapping[str, Any]], Mapping[str, Any]]:

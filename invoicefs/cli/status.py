@@ -41,6 +41,7 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool, is_ch
         NO_MOUNTS,
         all_statuses,
         dead_mounts,
+        dead_words,
         place_of,
         status_of,
     )
@@ -61,8 +62,8 @@ def status(ctx: click.Context, /, mount_point: Path | None, is_json: bool, is_ch
             print_lines(*(("",) if number else ()), *screen(status_of_mount, columns))
         if not found:
             print_lines(NO_MOUNTS)
-    for path in () if mount_point else dead_mounts():
-        print_message("invoicefs", f"{path}: Its process has ended: invoicefs umount --lazy {path}")
+    for mount in () if mount_point else dead_mounts():
+        print_message("invoicefs", f"{mount.path}: {dead_words(mount)}")
     exit_with(failures, ctx)
 
 
