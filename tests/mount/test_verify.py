@@ -425,7 +425,9 @@ def test_ctrl_c_ends_a_comparison_that_waits_for_a_listing(
         ended = running.end()
         gate.open()
 
-    assert (ended.code, "Traceback" in ended.err) == (130, False)
+    # The second signal may arrive when Python no longer handles any.
+    assert ended.code in (130, -signal.SIGINT)
+    assert "Traceback" not in ended.err
 
 
 def test_a_dead_mount_verifies_nothing(mounts: Mounts, mount: Mount, archive: Path) -> None:
