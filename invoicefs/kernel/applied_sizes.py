@@ -142,6 +142,8 @@ class AppliedSizes:
 
     def _sync(self, path: str, pinned: Attributes) -> bool:
         with self._lock:
+            if self._applied.get(path) == pinned:
+                return True  # by a sync that has just ended
             running = self._syncs.get(path)
             if running is None:
                 sync = self._syncs[path] = _Sync()

@@ -39,7 +39,7 @@ from invoicefs.errors import (
 from invoicefs.kernel import xattrs
 from invoicefs.kernel.applied_sizes import AppliedSizes
 from invoicefs.kernel.errnos import errno_of
-from invoicefs.kernel.recent_lookups import RecentLookups
+from invoicefs.kernel.recent_requests import RecentRequests
 from invoicefs.library.directories import Directory
 from invoicefs.library.library import Library
 from invoicefs.library.results import OpenInvoice
@@ -94,7 +94,7 @@ class InvoiceFilesystem:
         self._library = library
         self._sizes = AppliedSizes(self._shown, self._shown_at_once, stat_outside, caller)
         is_on_stat = settings.fetch is Fetch.ON_STAT
-        self._recent_lookups = RecentLookups(clock) if is_on_stat else None
+        self._recent_requests = RecentRequests(clock) if is_on_stat else None
         self._on_ready = on_ready
         self._lock = threading.Lock()
         self._handles: dict[int, OpenInvoice | Directory] = {}
@@ -199,7 +199,7 @@ class InvoiceFilesystem:
         found = self._library.lookup(path)
         if not found.is_download_due:
             return found.attributes
-        if self._recent_lookups is None or self._recent_lookups.has(path):
+        if self._recent_requests is None or self._recent_requests.note(path):
             return self._library.attributes(path)
         return found.attributes
 

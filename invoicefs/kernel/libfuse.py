@@ -8,7 +8,7 @@ from typing import Any
 
 from invoicefs.errors import UserError
 from invoicefs.kernel.filesystem import InvoiceFilesystem
-from invoicefs.kernel.recent_lookups import ON_STAT_ENTRY_TIMEOUT_S
+from invoicefs.kernel.recent_requests import ON_STAT_ENTRY_TIMEOUT_S
 from invoicefs.names import path_bytes, path_text
 from invoicefs.settings import Fetch, Settings
 
@@ -65,6 +65,8 @@ def _options(settings: Settings, source: str) -> dict[str, bool | float | str]:
     (measured). `auto_cache` invalidates the page cache when size or mtime has changed since the
     last ``stat``. `ac_attr_timeout` is the age at which an open would ask for them again, which is
     never needed: every version has been applied before an open ends, see `applied_sizes`.
+    `noforget` keeps inodes that the kernel has forgotten: an NFS server knows files only by them
+    (measured: without it, NFS clients got ESTALE whenever the kernel was short of memory).
     """
     is_on_stat = settings.fetch is Fetch.ON_STAT
     options: dict[str, bool | float | str] = {
@@ -83,7 +85,7 @@ def _options(settings: Settings, source: str) -> dict[str, bool | float | str]:
     if settings.allow_other:
         # Only `default_permissions` makes the kernel check permission bits; it costs an upcall per
         # path component.
-        options |= {"allow_other": True, "default_permissions": True}
+        options |= {"allow_other": True, "default_permissions": True, "noforget": is_on_stat}
     return options
 
 

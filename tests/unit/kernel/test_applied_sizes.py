@@ -89,6 +89,26 @@ def test_all_opens_of_a_path_wait_for_one_sync(mount: Mount) -> None:
     assert mount.syncs == [ONE]
 
 
+def test_an_open_that_is_delayed_before_it_waits_needs_no_second_sync(
+    mount: Mount, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another open has ended its sync when this one gets the lock."""
+    lock, is_first = mount.sizes._lock, iter([True])
+
+    class DelayedLock:
+        def __enter__(self) -> None:
+            if next(is_first, False):
+                mount.open(ONE)
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    monkeypatch.setattr(mount.sizes, "_lock", DelayedLock())
+    assert mount.open(ONE)
+    assert mount.syncs == [ONE]
+
+
 def test_a_sync_of_one_path_delays_no_other(mount: Mount) -> None:
     mount.open(ONE)
     mount.may_end.clear()

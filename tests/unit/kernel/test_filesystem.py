@@ -16,6 +16,7 @@ from invoicefs import errors
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Refusal, UserError
 from invoicefs.kernel.errnos import ERRNO, errno_of
 from invoicefs.kernel.filesystem import InvoiceFilesystem, XattrFilesystem
+from invoicefs.kernel.recent_requests import ON_STAT_ENTRY_TIMEOUT_S
 from invoicefs.library.library import Library
 from invoicefs.model import Invoice
 from invoicefs.settings import Fetch
@@ -480,6 +481,20 @@ def test_a_stat_waits_for_the_download_but_a_lookup_does_not(
         tenant.bill(replace(INVOICE, amount="7"), PDF + PDF)
         clock.advance(LIST_TTL_S)
         assert eager("getattr", PATH).size_bytes == MAX_PDF_SIZE_BYTES
+        assert eager("getattr", PATH).size_bytes == 2 * len(PDF)
+
+
+def test_a_stat_without_a_lookup_waits_however_long_ago_the_first_lookup_was(
+    tenant: FakeTenant, clock: FakeClock
+) -> None:
+    """Each LOOKUP lets the kernel use the name for a second, also one that verifies it."""
+    with running_library(tenant, MemoryStore(), clock, fetch=Fetch.ON_STAT) as library:
+        eager = connected_adapter(InvoiceFilesystem, library, clock, fetch=Fetch.ON_STAT)
+        for _ in range(2):
+            eager("getattr", PATH)
+            clock.advance(ON_STAT_ENTRY_TIMEOUT_S)
+        tenant.bill(replace(INVOICE, amount="7"), PDF + PDF)
+        library.refresh("/")
         assert eager("getattr", PATH).size_bytes == 2 * len(PDF)
 
 
