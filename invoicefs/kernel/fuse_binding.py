@@ -1,7 +1,8 @@
 """fusepy's class `FUSE`, with faster versions of the most frequent operations.
 
-The only module that imports ``fuse`` (fusepy). That loads libfuse 2, which may be missing, so it is
-imported by `libfuse.load_binding` only.
+The only module that imports fusepy. Its name there is ``fuse``, but ``fusepy`` in Debian, where
+``fuse`` is another project (python3-fuse). It loads libfuse 2. Both may be missing, so this module
+is imported by `libfuse.load_binding` only.
 
 The operations of an `InvoiceFilesystem` return what they have found, and the methods below fill the
 structures of libfuse with it. fusepy itself handles the remaining operations.
@@ -16,7 +17,10 @@ import stat
 from collections.abc import Callable
 from typing import Any, Final
 
-import fuse
+try:
+    import fusepy as fuse
+except ModuleNotFoundError:
+    import fuse
 
 from invoicefs.clock import NS_PER_S
 from invoicefs.errors import UserError

@@ -3,6 +3,7 @@
 import codecs
 import os
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
@@ -18,19 +19,37 @@ _PATH_CODEC = "invoicefs_path"
 
 
 def load_binding() -> ModuleType:
-    """Return `fuse_binding`; raises `UserError` if libfuse 2 cannot be loaded."""
+    """Return `fuse_binding`; raises `UserError` if fusepy or libfuse 2 cannot be loaded."""
     try:
         # Loads libfuse, or the library that FUSE_LIBRARY_PATH names.
         from invoicefs.kernel import fuse_binding
     except (ImportError, OSError, AttributeError) as error:
-        other = sys.modules.get("fuse")
-        if other is not None and not hasattr(other, "FUSE"):
-            raise UserError(
-                f"{other.__file__} does not belong to fusepy. "
-                f"Install fusepy: {sys.executable} -m pip install fusepy"
-            ) from error
-        raise UserError(f"libfuse 2 cannot be loaded: {error}.") from error
+        raise UserError(_why_not_loaded(error)) from error
     return fuse_binding
+
+
+def _why_not_loaded(error: Exception) -> str:
+    # Without `--force-reinstall`, pip does not replace a file that another project has overwritten.
+    install = (
+        f"Install it: {sys.executable} -m pip install --force-reinstall fusepy, "
+        "or apt install python3-fusepy."
+    )
+    module = "fusepy" if find_spec("fusepy") else "fuse"
+    if isinstance(error, ModuleNotFoundError) and error.name == module == "fuse":
+        return f"The Python library fusepy is missing. {install}"
+    # fusepy itself is not among the modules if libfuse 2 could not be loaded.
+    if isinstance(error, ImportError) or module in sys.modules:
+        place = _place_of(module)
+        return f"{place} does not belong to fusepy, but to another project. {install}"
+    return f"libfuse 2 cannot be loaded: {error}."
+
+
+def _place_of(module: str) -> str:
+    """Return the file of a module, or the folder of one that is only a folder."""
+    spec = find_spec(module)
+    if spec is None:
+        return module
+    return spec.origin or next(iter(spec.submodule_search_locations or ()), module)
 
 
 def serve(

@@ -11,6 +11,7 @@ from tests.mount.support.missing_prerequisites import (
     CLOSED_DEVICE,
     NO_FUSERMOUNT,
     NO_LIBFUSE,
+    OTHER_FUSE,
     python_path_with,
 )
 from tests.mount.support.mounts import (
@@ -134,6 +135,12 @@ def test_a_machine_that_cannot_mount_is_an_error_that_names_the_fix(
     for word in words:
         assert word in sentence
     assert sandbox.calls == ()
+
+
+def test_a_module_that_is_not_fusepy_is_an_error(mounts: Mounts, tmp_path: Path) -> None:
+    sentence = refuse(mounts, env={"PYTHONPATH": python_path_with(tmp_path, *OTHER_FUSE)})
+    assert "does not belong to fusepy" in sentence
+    assert "apt install python3-fusepy" in sentence
 
 
 @pytest.mark.parametrize("library", ["/etc/passwd"])

@@ -60,7 +60,8 @@ IMPORTER = {
     "diskcache": "store.disk_cache",
     "cryptography": "credentials.certificates",
     "yaml": "credentials.vesconfig",
-    "fuse": "kernel.fuse_binding",
+    "fusepy": "kernel.fuse_binding",
+    "fuse": "kernel.fuse_binding",  # the other name of the same library
     "click": "cli",
     "fpdf": "sandbox.pdfs",
 }
@@ -238,7 +239,7 @@ def loaded_by(program: str) -> set[str]:
 def test_the_command_line_starts_without_anything_heavy() -> None:
     loaded = loaded_by("import invoicefs.cli")
 
-    assert not loaded & {"requests", "urllib3", "diskcache", "sqlite3", "fuse", "fpdf"}
+    assert not loaded & {"requests", "urllib3", "diskcache", "sqlite3", "fusepy", "fuse", "fpdf"}
 
 
 def test_every_other_module_can_be_imported_where_libfuse_and_fpdf_are_missing() -> None:
@@ -246,7 +247,7 @@ def test_every_other_module_can_be_imported_where_libfuse_and_fpdf_are_missing()
     dotted = [f"{PACKAGE}.{name}".removesuffix(".__init__") for name in others]
 
     loaded = loaded_by(
-        "import sys, importlib; sys.modules.update(fuse=None, fpdf=None);"
+        "import sys, importlib; sys.modules.update(fusepy=None, fuse=None, fpdf=None);"
         f"[importlib.import_module(name) for name in {dotted}]"
     )
 

@@ -16,6 +16,11 @@ ONLY_LIBFUSE3 = (
     "import ctypes.util",
     "ctypes.util.find_library = lambda name: 'libfuse3.so.3' if name == 'fuse' else None",
 )
+OTHER_FUSE = (
+    "import sys, importlib.machinery, importlib.util",
+    "spec = importlib.machinery.ModuleSpec('fuse', None, origin='/usr/lib/fuse.py')",
+    "sys.modules.update(fusepy=None, fuse=importlib.util.module_from_spec(spec))",
+)
 NO_FUSERMOUNT = (
     "import shutil",
     "which = shutil.which",
