@@ -17,22 +17,27 @@ request it serves or, while it is idle, to the first thread that takes it.
 """
 
 import queue
+import re
 import socket
-import ssl
 import threading
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from http.client import HTTPException
 from socket import AddressFamily, SocketKind
+from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, Final
 
-from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, Timeout
+from urllib3 import HTTPConnectionPool, HTTPResponse, Retry, Timeout
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import HTTPError, ProtocolError
+from urllib3.exceptions import ClosedPoolError, HTTPError, ProtocolError
+from urllib3.exceptions import TimeoutError as TimeoutOfUrllib3
+from urllib3.util import wait_for_read
 
 from invoicefs.api.deadline_guard import current_guard
 from invoicefs.api.framing import FramedResponse
 from invoicefs.api.idle_connections import IdleConnections
+from invoicefs.api.name_lookups import addresses_of
+from invoicefs.api.tls import has_only_tls_messages
 
 if TYPE_CHECKING:
     from urllib3 import PoolManager
@@ -47,11 +52,14 @@ _SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, UNACKNOWLEDGED_S),
 )
 _NO_RETRIES: Final = Retry(0, read=False, redirect=False)
+_REFUSED_TUNNEL: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
 _SOCKS_PORT: Final = 1080  # see RFC 1928
 _USER_TIMEOUT: Final = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_S * 1000)
 
+RawResponse = HTTPResponse
 
-RawResponse = BaseHTTPResponse
+URLLIB3_TIMEOUT: Final = TimeoutOfUrllib3
+"""urllib3 1 raises this for a TLS handshake that takes too long, without its cause."""
 
 URLLIB3_ERROR: Final = HTTPError
 """The root of urllib3's exceptions, some of which ``requests`` does not wrap."""
@@ -62,7 +70,11 @@ class ProxyUnreachable(ConnectionAbortedError):
 
 
 class ProxyRefused(HTTPException):
-    """The proxy is reachable, but refuses the connection."""
+    """The proxy is reachable, but refuses the connection; an HTTP proxy gives a status."""
+
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 class _Watched(HTTPConnection):
@@ -80,11 +92,11 @@ class _Watched(HTTPConnection):
         self._response = FramedResponse(sock, *args, on_first_byte=guard.note_first_byte, **kwargs)
         return self._response
 
-    @property
-    def is_connected(self) -> bool:
-        """Whether a connection from the pool can be reused."""
-        is_usable = self.idle.take(self) and not current_guard().needs_new_connection
-        return is_usable and (super().is_connected or self._has_only_tls_messages)
+    def take(self) -> bool:
+        """Return whether this idle connection can be reused; from now on it is not idle."""
+        if not self.idle.take(self) or current_guard().needs_new_connection or self.sock is None:
+            return False
+        return not wait_for_read(self.sock, timeout=0) or has_only_tls_messages(self.sock)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         """Send a request; a connection from the pool is watched by its guard from now on."""
@@ -111,40 +123,24 @@ class _Watched(HTTPConnection):
         self._response, self._was_idle = None, True
         self.idle.put(self)
 
-    @property
-    def _has_only_tls_messages(self) -> bool:
-        """Whether what has arrived on an idle connection is neither data nor its end.
-
-        A server that speaks TLS 1.3 sends session tickets after the handshake (RFC 8446, 4.6.1); a
-        connection that was opened ahead has not read them.
-        """
-        if self.sock is None:
-            return False
-        timeout_s = self.sock.gettimeout()
-        self.sock.settimeout(0)
-        try:
-            self.sock.recv(1)
-        except ssl.SSLWantReadError:
-            return True
-        except OSError:
-            return False
-        else:
-            return False
-        finally:
-            self.sock.settimeout(timeout_s)
-
     def _tunnel(self) -> None:
-        super()._tunnel()
+        try:
+            super()._tunnel()
+        except (OSError, HTTPException) as error:
+            # Before Python 3.11.4, they keep the response, and so the socket, open (gh-103472).
+            clear_frames(error.__traceback__)
+            # http.client gives the status nowhere else.
+            if match := _REFUSED_TUNNEL.match(str(error)):
+                raise ProxyRefused(int(match[1])) from error
+            raise
         current_guard().check()  # a proxy's response after the deadline does not count
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that answers before the deadline."""
-        host, port = self._first_hop()
         failure: OSError = OSError("the name has no address")
         try:
-            for family, kind, protocol, _, address in socket.getaddrinfo(
-                host.strip("[]"), port, type=socket.SOCK_STREAM
-            ):
+            addresses = addresses_of(*self._first_hop(), current_guard().left_s())
+            for family, kind, protocol, _, address in addresses:
                 try:
                     return self._connected(family, kind, protocol, address)
                 except OSError as error:
@@ -167,11 +163,9 @@ class _Watched(HTTPConnection):
     def _connected(
         self, family: AddressFamily, kind: SocketKind, protocol: int, address: Any
     ) -> socket.socket:
-        stream = socket.socket(family, kind, protocol)
-        self._connect(stream, address)
-        return stream
+        return self._connect(socket.socket(family, kind, protocol), address)
 
-    def _connect(self, stream: socket.socket, address: Any) -> None:
+    def _connect(self, stream: socket.socket, address: Any) -> socket.socket:
         try:
             for option in _SOCKET_OPTIONS:
                 stream.setsockopt(*option)
@@ -185,6 +179,7 @@ class _Watched(HTTPConnection):
         except OSError:
             stream.close()
             raise
+        return stream
 
 
 class _WatchedThroughSocks(_Watched):
@@ -215,13 +210,12 @@ class _WatchedThroughSocks(_Watched):
             password=options["password"],
         )
         try:
-            self._connect(stream, (self.host.strip("[]"), self.port))
+            return self._connect(stream, (self.host.strip("[]"), self.port))
         except socks.ProxyConnectionError:
             raise
         except socks.ProxyError as error:
             # After an `OSError` the next address of the proxy would be tried.
             raise ProxyRefused from error
-        return stream
 
 
 class ConnectionPool(HTTPConnectionPool):
@@ -251,7 +245,7 @@ class ConnectionPool(HTTPConnectionPool):
             connection = self._opened(timeout_s, tunnels=tunnels)
             connection.become_idle()
             with self._lock:
-                self._unused = [*(one for one in self._unused if not one.is_closed), connection]
+                self._unused = [*(one for one in self._unused if one.sock is not None), connection]
         finally:
             with self._lock:
                 self._being_opened -= 1
@@ -260,7 +254,8 @@ class ConnectionPool(HTTPConnectionPool):
     @property
     def _slots(self) -> queue.Queue[Any]:
         """The queue with an entry for each connection that is not in use, open or not."""
-        assert self.pool is not None
+        if self.pool is None:
+            raise ClosedPoolError(self, "the pool is closed")
         return self.pool
 
     def _open_connections(self) -> int:
@@ -282,17 +277,26 @@ class ConnectionPool(HTTPConnectionPool):
             on_failure.pop_all()
         return connection
 
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection: Any = super()._get_conn(timeout)
-        while connection.is_closed and (unused := self._take_unused()):
-            if unused.is_connected:
-                return unused
-            unused.close()
-        return connection
+    def _get_conn(self, timeout: float | None = None) -> Any:  # noqa: ARG002 -- it never waits
+        """Return a connection that can be reused, or else one that is not open yet."""
+        for connection in self._idle_connections():
+            if connection.take():
+                return connection
+            connection.close()  # and not opened again: urllib3 1 would send it past the proxy
+        return self._new_conn()
 
-    def _take_unused(self) -> Any:
-        with self._lock:
-            return self._unused.pop() if self._unused else None
+    def _idle_connections(self) -> Iterator[Any]:
+        """Yield the entry of a slot, and then the unused connections, each once."""
+        with suppress(queue.Empty):  # then more connections are in use than are kept
+            connection = self._slots.get(block=False)
+            if connection is not None:
+                yield connection
+        while True:
+            with self._lock:
+                if not self._unused:
+                    return
+                connection = self._unused.pop()
+            yield connection
 
     def _put_conn(self, conn: Any) -> None:
         if conn is not None:
@@ -331,7 +335,7 @@ def get(
     read_timeout_s: float,
 ) -> RawResponse:
     """Make a GET request, once; the body is not read yet, and never decompressed."""
-    return pool.urlopen(
+    response = pool.urlopen(
         "GET",
         target,
         headers=headers,
@@ -342,3 +346,5 @@ def get(
         retries=_NO_RETRIES,
         timeout=Timeout(connect=connect_timeout_s, read=read_timeout_s),
     )
+    assert isinstance(response, HTTPResponse)
+    return response

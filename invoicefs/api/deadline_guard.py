@@ -82,9 +82,13 @@ class DeadlineGuard:
             self._duplicates.append(duplicate)
         self.check()
 
+    def left_s(self) -> float:
+        """Return the seconds until the deadline, negative after it."""
+        return self._ends_s - time.monotonic()
+
     def check(self) -> None:
         """Raise `TimeoutError` if the deadline has passed."""
-        if time.monotonic() >= self._ends_s:
+        if self.left_s() <= 0:
             raise TimeoutError("the deadline of this request has passed")
 
     def _fire(self) -> None:

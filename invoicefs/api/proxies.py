@@ -43,7 +43,7 @@ def check_proxy(proxy: str) -> None:
     if scheme in _SOCKS and importlib.util.find_spec("socks") is None:
         raise UserError(
             f"The SOCKS proxy of {_variable_of(proxy)} needs another package: "
-            f"{sys.executable} -m pip install pysocks"
+            f"{sys.executable} -m pip install pysocks, or apt install python3-socks."
         )
 
 

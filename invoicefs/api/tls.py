@@ -13,9 +13,10 @@ that are opened at the same time read it once.
 """
 
 import os
+import socket
 import ssl
 import threading
-from typing import Any, Final
+from typing import Final
 
 _PROTOCOLS: Final = ("http/1.1",)
 
@@ -23,14 +24,15 @@ _PROTOCOLS: Final = ("http/1.1",)
 class SharedContext:
     """Stands in for an ``ssl.SSLContext`` that urllib3 uses and configures for each connection.
 
-    It trusts one CA bundle, which is read again if it changes. If there is a `certificate`, which
-    is a context with a client certificate, certificates that were removed from the CA bundle stay
-    trusted.
+    It connects to one host, and trusts one CA bundle, which is read again if it changes. If there
+    is a `certificate`, which is a context with a client certificate, certificates that were removed
+    from the CA bundle stay trusted.
     """
 
-    def __init__(self, certificate: ssl.SSLContext | None) -> None:
+    def __init__(self, host: str, certificate: ssl.SSLContext | None) -> None:
         self.verify_mode = ssl.CERT_REQUIRED  # urllib3 sets these, and uses them for itself
         self.check_hostname = True
+        self._host = host
         self._certificate = certificate
         self._lock = threading.Lock()
         self._bundle: tuple[object, ...] | None = None
@@ -49,13 +51,23 @@ class SharedContext:
     def set_alpn_protocols(self, _: list[str]) -> None:
         """Do nothing: the protocols of a context are set before its first connection."""
 
-    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+    def wrap_socket(
+        self, sock: socket.socket, *, server_hostname: str | None = None
+    ) -> ssl.SSLSocket:
         """Connect with the settings of the context."""
-        return self._complete().wrap_socket(*args, **kwargs)
+        host = self._name_to_verify(server_hostname)
+        return self._complete().wrap_socket(sock, server_hostname=host)
 
-    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, server_hostname: str | None = None
+    ) -> ssl.SSLObject:
         """Connect inside another TLS connection, to a proxy."""
-        return self._complete().wrap_bio(*args, **kwargs)
+        host = self._name_to_verify(server_hostname)
+        return self._complete().wrap_bio(incoming, outgoing, server_hostname=host)
+
+    def _name_to_verify(self, name: str | None) -> str:
+        # Of IP addresses, urllib3 1 gives none, or in a tunnel, those of version 6 in brackets.
+        return (name or self._host).strip("[]")
 
     def _complete(self) -> ssl.SSLContext:
         with self._lock:
@@ -67,15 +79,42 @@ class SharedContext:
         if self._certificate is not None:
             self._certificate.load_verify_locations(cafile, capath)
             if self._context is None:
-                self._certificate.set_alpn_protocols(_PROTOCOLS)
+                _configure(self._certificate)
             return self._certificate
         context = ssl.create_default_context(cafile=cafile, capath=capath)
-        context.hostname_checks_common_name = False  # like urllib3
-        context.set_alpn_protocols(_PROTOCOLS)
+        _configure(context)
         return context
+
+
+def _configure(context: ssl.SSLContext) -> None:
+    """Set what urllib3 2 sets in contexts that it makes, and Python does not."""
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols(_PROTOCOLS)
+    # Debian's Python has no minimum of its own; openssl.cnf may require a later version.
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
 
 
 def _version(path: str) -> tuple[object, ...]:
     """Return a value that changes with a file, or with the list of files in a folder."""
     status = os.stat(path)
     return path, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def has_only_tls_messages(sock: socket.socket) -> bool:
+    """Return whether what has arrived on an idle connection is neither data nor its end.
+
+    A server that speaks TLS 1.3 sends session tickets after the handshake (RFC 8446, 4.6.1); a
+    connection that was opened ahead has not read them.
+    """
+    timeout_s = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        return True
+    except OSError:
+        return False
+    else:
+        return False
+    finally:
+        sock.settimeout(timeout_s)

@@ -15,6 +15,7 @@ encrypted, and no proxy is shown a client certificate.
 Threading: a `Transport` is used by many threads at once. `_pool` changes by a single assignment.
 """
 
+import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,12 @@ from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, select_proxy
+from requests.utils import (
+    DEFAULT_CA_BUNDLE_PATH,
+    get_environ_proxies,
+    prepend_scheme_if_needed,
+    select_proxy,
+)
 
 from invoicefs import __version__
 from invoicefs.api.alarm import Alarm
@@ -80,25 +86,34 @@ class Transport:
     """Sends requests to one tenant. Raises `UserError` if the proxy for it cannot be used."""
 
     def __init__(self, url: str, credentials: Credentials, *, parallel: int) -> None:
-        parts = urlsplit(url)
         # Without TLS, only a proxy could be shown the client certificate.
-        is_encrypted = parts.scheme == "https"
+        context = _context_for(url, credentials.certificate)
+        is_encrypted = context is not None
         # The loopback interface needs no proxy.
-        reads_environment = is_encrypted or not is_loopback(parts.hostname or "")
+        reads_environment = is_encrypted or not is_loopback(urlsplit(url).hostname or "")
+        proxy_context = None
         if reads_environment and (proxy := select_proxy(url, get_environ_proxies(url, None))):
             check_proxy(proxy)
+            proxy_context = _context_for(proxy, certificate=None) if is_encrypted else None
         # None means the public certificates, or those that REQUESTS_CA_BUNDLE names.
         trusted = None if credentials.ca_bundle is None else str(credentials.ca_bundle)
         with requests.Session() as session:
             session.trust_env = reads_environment
             found = session.merge_environment_settings(url, {}, None, trusted, None)
-        self._verify, self._proxies = found["verify"], found["proxies"]
+        # The path is given, because not every version of requests knows the default for a pool.
+        verify = found["verify"]
+        self._ca_bundle = DEFAULT_CA_BUNDLE_PATH if verify is True else verify
+        self._proxies = found["proxies"]
         self._alarm = Alarm()
         self._idle = IdleConnections(self._alarm)
         self._is_encrypted = is_encrypted
-        context = SharedContext(credentials.certificate) if is_encrypted else None
         self._adapter = _WatchedAdapter(
-            context, self._idle, pool_connections=1, pool_maxsize=parallel, max_retries=0
+            context,
+            proxy_context,
+            self._idle,
+            pool_connections=1,
+            pool_maxsize=parallel,
+            max_retries=0,
         )
         self._url = url
         self._pool: ConnectionPool | None = None
@@ -189,15 +204,10 @@ class Transport:
 
     def _pool_of_tenant(self) -> ConnectionPool:
         if self._pool is None:
-            request = requests.Request("GET", self._url).prepare()
             # Threads that do this at the same time get the same pool.
-            pool = self._adapter.get_connection_with_tls_context(
-                request, self._verify, proxies=self._proxies
-            )
-            assert isinstance(pool, ConnectionPool)
-            self._pool = pool
+            self._pool = self._adapter.pool_of(self._address_of(self._url).url, self._proxies)
         # The file with the trusted certificates may be missing at times.
-        self._adapter.cert_verify(self._pool, self._url, self._verify, cert=None)
+        self._adapter.cert_verify(self._pool, self._url, self._ca_bundle, cert=None)
         return self._pool
 
     def _prepared(self, url: str) -> _Address:
@@ -210,25 +220,58 @@ def _joined(url: str, query: str) -> str:
     return f"{url}?{query}" if query else url
 
 
+def _context_for(url: str, certificate: ssl.SSLContext | None) -> SharedContext | None:
+    """Return the context for connections to this server, or None if it does not speak TLS."""
+    parts = urlsplit(url)
+    if parts.scheme.lower() != "https":
+        return None
+    return SharedContext(parts.hostname or "", certificate)
+
+
 class _WatchedAdapter(HTTPAdapter):
     """An adapter whose connections end at the deadline of their request.
 
-    They share a context, if there is one.
+    Those to the tenant share a context, if there is one; so do those to the proxy.
     """
 
-    def __init__(self, context: SharedContext | None, idle: IdleConnections, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        context: SharedContext | None,
+        proxy_context: SharedContext | None,
+        idle: IdleConnections,
+        **kwargs: Any,
+    ) -> None:
         self._tls: dict[str, Any] = {} if context is None else {"ssl_context": context}
+        self._proxy_context = proxy_context
         self._idle = idle
         super().__init__(**kwargs)
+
+    def pool_of(self, url: str, proxies: dict[str, str]) -> ConnectionPool:
+        """Return the connections to a server, which are always the same."""
+        proxy = select_proxy(url, proxies)
+        manager = self.poolmanager
+        if proxy:
+            manager = self.proxy_manager_for(prepend_scheme_if_needed(proxy, "http"))
+        pool = manager.connection_from_url(url)
+        assert isinstance(pool, ConnectionPool)
+        return pool
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **{**kwargs, **self._tls})
         watch_connections(self.poolmanager, self._idle)
 
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **{**kwargs, **self._tls})
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if self._proxy_context is not None:
+            # The context of urllib3 1 itself would also accept a common name, and TLS 1.0.
+            kwargs["proxy_ssl_context"] = self._proxy_context
+        manager = super().proxy_manager_for(proxy, **{**kwargs, **self._tls})
         watch_connections(manager, self._idle)
         return manager
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        super().cert_verify(conn, url, verify, cert)
+        if self._proxy_context is not None:  # urllib3 1 loads the CA bundle for the tenant only
+            self._proxy_context.load_verify_locations(conn.ca_certs, conn.ca_cert_dir)
 
 
 # urllib3 fails with an AttributeError if its socket is shut down while it is sending.

@@ -1,16 +1,17 @@
 """Translates exceptions of the HTTP stack, by their innermost cause.
 
 The libraries wrap a cause in up to four exceptions of their own. The cause itself is an exception
-of the standard library, so nothing here depends on how it is wrapped, nor on the text of an error,
-which may contain object addresses and text from the server.
+of the standard library, except for one timeout of urllib3 1, so nothing here depends on how it is
+wrapped, nor on the text of an error, which may contain object addresses and text from the server.
 """
 
 import errno
 import http.client
 import ssl
 from collections.abc import Iterator
+from http import HTTPStatus
 
-from invoicefs.api.connections import ProxyRefused, ProxyUnreachable
+from invoicefs.api.connections import URLLIB3_TIMEOUT, ProxyRefused, ProxyUnreachable
 from invoicefs.api.framing import NotHttp
 from invoicefs.errors import (
     NoResponse,
@@ -48,21 +49,26 @@ def translated(error: Exception) -> NoResponse:
 
 def _classified(error: BaseException) -> tuple[type[NoResponse], str]:
     chain = tuple(_chain(error))
-    if any(isinstance(link, ProxyUnreachable) for link in chain):
-        return Unreachable, "the proxy cannot be reached"
+    for link in chain:
+        match link:
+            case ProxyUnreachable():
+                return Unreachable, "the proxy cannot be reached"
+            case ProxyRefused(status=status):
+                return Unreachable, _words_of_proxy(status)
     match chain[-1]:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             return OutOfDescriptors, "this machine allows no more open files at the moment"
         case OSError(errno=errno.ENOMEM | errno.ENOBUFS):
             return OutOfMemory, "this machine has no more memory at the moment"
         case ssl.SSLCertVerificationError(verify_message=words):
-            return UntrustedServer, f"the server's certificate is not trusted: {words}"
+            why = words.removesuffix(".")  # which OpenSSL writes after some of them
+            return UntrustedServer, f"the server's certificate is not trusted: {why}"
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError() | ConnectionResetError():
             return _LOST
         case ssl.SSLError() as failure:
             # An error that Python itself raises has no reason.
             return UntrustedServer, _words_of_alert(getattr(failure, "reason", None) or "")
-        case TimeoutError():
+        case TimeoutError() | URLLIB3_TIMEOUT():
             return Unreachable, "the address of the server does not respond"
         case OSError(strerror=str(words)):
             return Unreachable, f"no connection: {words}"
@@ -70,8 +76,8 @@ def _classified(error: BaseException) -> tuple[type[NoResponse], str]:
             return _LOST
         case NotHttp() as failure:
             return UnusableResponse, f"the response {failure}"
-        case ProxyRefused() | OSError():
-            return Unreachable, "the connection is refused"  # such as by a SOCKS proxy
+        case OSError():
+            return Unreachable, "the connection is refused"
         case http.client.HTTPException():
             return UnusableResponse, "the response is not HTTP"
         case _:
@@ -83,6 +89,12 @@ def _words_of_alert(why: str) -> str:
         if why.endswith(alert):
             return words
     return f"TLS cannot be established ({why or 'no reason is given'})"
+
+
+def _words_of_proxy(status: int | None) -> str:
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return "the proxy requires a valid user name and password in its URL (status 407)"
+    return "the proxy refuses the connection" + (f" (status {status})" if status else "")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

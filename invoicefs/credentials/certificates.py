@@ -79,7 +79,7 @@ def load_p12_content(content: bytes, bundle: str, password: str | None) -> ssl.S
     except ImportError:
         raise UserError(
             f"The P12 bundle {bundle} needs another package: "
-            f"{sys.executable} -m pip install cryptography"
+            f"{sys.executable} -m pip install cryptography, or apt install python3-cryptography."
         ) from None
     try:
         with warnings.catch_warnings(action="ignore"):  # it may be BER instead of DER
@@ -142,13 +142,19 @@ def _check_time_of_pem(file: Path) -> None:
 
 def _check_time(certificate: "Certificate", file: Path | str) -> None:
     now = datetime.now(UTC)
-    if now >= (end := certificate.not_valid_after_utc):
+    if now >= (end := _time_of(certificate, "not_valid_after")):
         raise UserError(f"The certificate in {file} expired on {end:%Y-%m-%d}: {RENEWAL_HINT}.")
-    if now < (begin := certificate.not_valid_before_utc):
+    if now < (begin := _time_of(certificate, "not_valid_before")):
         raise UserError(
             f"The certificate in {file} is not valid before {begin:%Y-%m-%d}: "
             "check the clock of this machine."
         )
+
+
+def _time_of(certificate: "Certificate", attribute: str) -> datetime:
+    # Before version 42, `cryptography` has only this attribute, without a time zone.
+    found: datetime | None = getattr(certificate, f"{attribute}_utc", None)
+    return found or getattr(certificate, attribute).replace(tzinfo=UTC)
 
 
 def _read(file: Path, max_bytes: int = SECRET_BYTES) -> bytes:

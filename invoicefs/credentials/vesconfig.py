@@ -27,8 +27,8 @@ def read_vesconfig(file: Path) -> dict[str, str]:
         import yaml
     except ImportError:
         raise UserError(
-            f"{file} needs another package: {sys.executable} -m pip install pyyaml "
-            "(or give --url and --token-file)."
+            f"{file} needs another package: {sys.executable} -m pip install pyyaml, "
+            "or apt install python3-yaml (or give --url and --token-file)."
         ) from None
     try:
         # This loader only knows texts, lists and mappings; tags cannot create anything else.

@@ -220,7 +220,7 @@ def test_a_ca_bundle_is_trusted_instead_of_all_others(
 ) -> None:
     def trust(file: Path) -> None:
         if other == "public":
-            monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(file))
+            monkeypatch.setattr("invoicefs.api.transport.DEFAULT_CA_BUNDLE_PATH", str(file))
         else:
             monkeypatch.setenv(other, str(file))
 

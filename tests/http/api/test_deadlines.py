@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from invoicefs.api import list_limits
+from invoicefs.api import list_limits, name_lookups
 from invoicefs.api.client import Api
 from invoicefs.errors import (
     InvoicefsError,
@@ -196,6 +197,26 @@ def test_no_further_address_is_tried_after_the_deadline(
     with socket.socket() as ours:
         ours.connect(alive)  # is accepted after any other
         assert connections.get(timeout=10) == ours.getsockname()
+
+
+def test_a_hanging_name_lookup_ends_at_the_deadline(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_over, ended = threading.Event(), threading.Event()
+
+    def hang(*_: object, flags: int = 0, **__: object) -> None:
+        if flags != socket.AI_NUMERICHOST:
+            is_over.wait(10)
+            ended.set()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(name_lookups, "LOOKUP_TIMEOUT_S", 20.0)
+    error = failure_of(connect("http://tenant.invalid"), deadline=within(SHORT_S))
+
+    assert type(error) is TimedOut
+    assert not ended.is_set()
+    is_over.set()
 
 
 # TLS

@@ -4,10 +4,12 @@ import queue
 import select
 import socket
 import ssl
+from contextlib import suppress
 
 import pytest
 
-from invoicefs.errors import Misdirected
+from invoicefs.credentials.tokens import FixedToken
+from invoicefs.errors import Misdirected, UntrustedServer
 from invoicefs.model import NamespaceList
 from invoicefs.sandbox import SAMPLE_TOKEN, Endpoint, Fault, Sandbox, faults
 from tests.support.api_calls import (
@@ -19,6 +21,7 @@ from tests.support.api_calls import (
     Serve,
     With,
     ample,
+    credentials,
     failure_of,
     over_tls,
     with_pem,
@@ -116,6 +119,66 @@ def test_a_proxy_sees_neither_client_certificate_nor_token(
     assert shown == [None]
     assert SAMPLE_TOKEN.encode() not in received
     assert ssl.PEM_cert_to_DER_cert(client.certificate.read_text()) not in received
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("tenant.invalid", "DNS:tenant.invalid"),
+        ("192.0.2.1", "IP:192.0.2.1"),
+        ("[2001:db8::1]", "IP:2001:db8::1"),
+    ],
+)
+def test_a_tunnel_leads_to_a_server_whose_certificate_has_the_name_in_the_url(
+    serve: Serve,
+    connect: Connect,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    name: str,
+) -> None:
+    asked: queue.Queue[bytes] = queue.Queue()
+    behind = over_tls(
+        authority.issue("server", hosts=[name]).for_server(), queue.Queue(), EMPTY_LIST
+    )
+
+    def proxy(connection: socket.socket) -> None:
+        asked.put(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        behind(connection)
+
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{serve(proxy)}")
+
+    api = connect(f"https://{host}", credentials(authority, FixedToken(SAMPLE_TOKEN, "a test")))
+
+    assert api.namespaces(ample()) == NamespaceList(())
+    assert asked.get(timeout=10).startswith(f"CONNECT {host}:443 ".encode())
+
+
+@pytest.mark.parametrize("hosts", [[], ["DNS:elsewhere.example", "IP:127.0.0.2"]])
+def test_a_proxy_whose_certificate_has_another_name_is_refused(
+    lenient_server: Sandbox,
+    serve: Serve,
+    connect: Connect,
+    client: Identity,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    hosts: list[str],
+) -> None:
+    """The common name, here ``localhost``, does not count."""
+    asked: queue.Queue[bytes] = queue.Queue()
+    proxy = over_tls(authority.issue("localhost", hosts=hosts).for_server(), asked)
+
+    def refused(connection: socket.socket) -> None:
+        with suppress(ssl.SSLError):
+            proxy(connection)
+
+    monkeypatch.setenv("HTTPS_PROXY", f"https://localhost:{serve(refused)}")
+
+    error = failure_of(connect(lenient_server.url, with_pem(client, authority)))
+
+    assert type(error) is UntrustedServer
+    assert asked.empty()
 
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])

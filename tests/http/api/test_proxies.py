@@ -181,7 +181,27 @@ def test_a_socks_proxy_that_refuses_a_connection_is_reported(
     error = failure_of(connect(TENANT))
 
     assert type(error) is Unreachable
-    assert str(error) == "the connection is refused"
+    assert str(error) == "the proxy refuses the connection"
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("407 Proxy Authentication Required", "requires a valid user name and password in its URL"),
+        ("403 Forbidden", "refuses the connection (status 403)"),
+        ("502 \x1b[2J", "refuses the connection (status 502)"),
+    ],
+)
+def test_an_http_proxy_that_refuses_a_tunnel_is_reported_with_its_status(
+    connect: Connect, serve: Serve, monkeypatch: pytest.MonkeyPatch, head: str, words: str
+) -> None:
+    response = f"HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n".encode()
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{serve(serves(response))}")
+
+    error = failure_of(connect("https://tenant.invalid"))
+
+    assert type(error) is Unreachable
+    assert str(error).startswith(f"the proxy {words}")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks4", "socks5", "socks5h"])

@@ -37,12 +37,15 @@ def test_functions_are_called_in_order_of_time_by_one_thread(alarm: Alarm) -> No
 
 def test_a_cancelled_function_is_not_called(alarm: Alarm) -> None:
     called: queue.Queue[str] = queue.Queue()
-    now_s = time.monotonic()
-    entries = [alarm.set(now_s + 0.05, lambda: called.put("cancelled")) for _ in range(500)]
-    alarm.set(now_s + 0.06, lambda: called.put("last"))
+    is_everything_cancelled = threading.Event()
+    # All are due at once; the one thread is held until the others are cancelled.
+    alarm.set(0, lambda: is_everything_cancelled.wait(HANG_S))
+    entries = [alarm.set(1, lambda: called.put("cancelled")) for _ in range(500)]
+    alarm.set(2, lambda: called.put("last"))
 
     for entry in entries:
         alarm.cancel(entry)
+    is_everything_cancelled.set()
 
     assert called.get(timeout=HANG_S) == "last"
 

@@ -16,14 +16,13 @@ from invoicefs.api import connections
     [
         name
         for name in vars(connections._Watched)
-        if name not in {"idle", "end_exchange", "become_idle"}
+        if name not in {"idle", "take", "end_exchange", "become_idle"}
     ],
 )
 def test_every_method_that_a_connection_overrides_exists_in_urllib3(name: str) -> None:
     is_own = name.startswith("__") or name in {
         "_response",
         "_was_idle",
-        "_has_only_tls_messages",
         "_is_proxied",
         "_first_hop",
         "_connected",

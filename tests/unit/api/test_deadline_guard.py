@@ -221,15 +221,12 @@ def new_pool(proxy: str | None = None) -> urllib3.PoolManager:
         "maxsize": 4,
         "ssl_context": _tls_context(ssl.PROTOCOL_TLS_CLIENT),
         "cert_reqs": "CERT_NONE",
-        "assert_hostname": False,
     }
     if proxy is None:
         pool = urllib3.PoolManager(**settings)
     else:
         context = _tls_context(ssl.PROTOCOL_TLS_CLIENT)
-        pool = urllib3.ProxyManager(
-            proxy, proxy_ssl_context=context, proxy_assert_hostname=False, **settings
-        )
+        pool = urllib3.ProxyManager(proxy, proxy_ssl_context=context, **settings)
     watch_connections(pool, IdleConnections(Timers()))
     return pool
 

@@ -29,7 +29,9 @@ def without_certificate() -> None:
 
 
 def with_certificate() -> ssl.SSLContext:
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED  # the default of Debian's Python
+    return context
 
 
 EVERY_KIND = pytest.mark.parametrize("certificate", [without_certificate, with_certificate])
@@ -45,7 +47,7 @@ def connected(context: SharedContext) -> ssl.SSLContext:
 def test_a_ca_bundle_is_read_once_for_all_connections(
     authority: Authority, reads: list[object], certificate: MakeCertificate
 ) -> None:
-    context = SharedContext(certificate())
+    context = SharedContext("a.example", certificate())
     bundle = str(authority.certificate)
     for _ in range(3):
         context.load_verify_locations(bundle)
@@ -60,7 +62,7 @@ def test_a_changed_ca_bundle_is_read_again(
 ) -> None:
     bundle, new = tmp_path / "bundle.pem", tmp_path / "new.pem"
     bundle.write_text(authority.certificate.read_text())
-    context = SharedContext(certificate())
+    context = SharedContext("a.example", certificate())
     context.load_verify_locations(str(bundle))
     new.write_text(bundle.read_text())
     new.replace(bundle)
@@ -70,7 +72,7 @@ def test_a_changed_ca_bundle_is_read_again(
 
 
 def test_a_folder_of_certificates_is_trusted(tmp_path: Path) -> None:
-    context = SharedContext(None)
+    context = SharedContext("a.example", None)
     context.load_verify_locations(None, str(tmp_path))
 
     assert connected(context).cert_store_stats()["x509"] == 0
@@ -78,7 +80,7 @@ def test_a_folder_of_certificates_is_trusted(tmp_path: Path) -> None:
 
 @EVERY_KIND
 def test_nothing_connects_before_a_ca_bundle_is_read(certificate: MakeCertificate) -> None:
-    context = SharedContext(certificate())
+    context = SharedContext("a.example", certificate())
     with pytest.raises(OSError, match="missing"):
         context.load_verify_locations("missing.pem")
 
@@ -90,11 +92,12 @@ def test_nothing_connects_before_a_ca_bundle_is_read(certificate: MakeCertificat
 def test_every_context_verifies_the_server(
     authority: Authority, certificate: MakeCertificate
 ) -> None:
-    context = SharedContext(certificate())
+    context = SharedContext("a.example", certificate())
     context.verify_mode, context.check_hostname = ssl.CERT_NONE, False  # as urllib3 might
     context.load_verify_locations(str(authority.certificate))
 
     made = connected(context)
     assert made.verify_mode is ssl.CERT_REQUIRED
     assert made.check_hostname
+    assert not made.hostname_checks_common_name
     assert made.minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from invoicefs.api.connections import ProxyRefused, ProxyUnreachable
+from invoicefs.api.connections import URLLIB3_TIMEOUT, ProxyRefused, ProxyUnreachable
 from invoicefs.api.framing import NotHttp
 from invoicefs.api.transport_errors import translated
 from invoicefs.errors import (
@@ -58,6 +58,7 @@ REASONS: list[tuple[Callable[[], Exception], type[NoResponse]]] = [
     (lambda: ConnectionRefusedError(111, "Connection refused"), Unreachable),
     (lambda: socket.gaierror(-2, "Name or service not known"), Unreachable),
     (lambda: TimeoutError("timed out"), Unreachable),
+    (lambda: URLLIB3_TIMEOUT("Read timed out. (read timeout=10)"), Unreachable),
     (lambda: http.client.IncompleteRead(b"%PDF"), Unreachable),
     (lambda: http.client.BadStatusLine("\x1b[2J\n"), UnusableResponse),
     (lambda: NotHttp("switches to another protocol"), UnusableResponse),
@@ -112,6 +113,13 @@ def test_the_innermost_cause_decides_however_it_is_wrapped(
     assert str(meant) == str(translated(reason()))
     assert str(meant).isprintable()
     assert "0x" not in str(meant)
+
+
+def test_the_reason_of_a_certificate_error_does_not_end_the_sentence() -> None:
+    error = untrusted()
+    error.verify_message = "IP address mismatch, certificate is not valid for '127.0.0.1'."
+
+    assert str(translated(error)).endswith("not valid for '127.0.0.1'")
 
 
 @pytest.mark.parametrize(
