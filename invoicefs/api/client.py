@@ -6,10 +6,8 @@ redirects are followed in this module, and only on that host.
 Threading: an `Api` is used by many threads at once; see `transport` and `bodies`.
 """
 
-import email.utils
 import logging
 import re
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -30,6 +28,7 @@ from invoicefs.api.parsing import (
 )
 from invoicefs.api.pdf_parsing import PDF_TOO_LARGE, parse_pdf, parse_pdf_json
 from invoicefs.api.request_log import CountRequest, RequestReport
+from invoicefs.api.retry_after import retry_after_s
 from invoicefs.api.transport import Response, Transport
 from invoicefs.clock import Deadline
 from invoicefs.credentials.load import Credentials
@@ -63,8 +62,6 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 # 203 is a 200 that a proxy has changed, see RFC 9110, 15.3.4.
 _GOOD = {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}
 _REQUEST_ID_HEADER = "X-Request-Id"  # of Envoy, the vendor's proxy
-_MAX_RETRY_AFTER_S = 365 * 86_400.0
-
 
 _ERROR_OF_STATUS: Mapping[int, type[InvoicefsError]] = {
     400: BadRequest,
@@ -126,24 +123,28 @@ class Api:
         """
         return self._transport.connect_ahead(count, deadline)
 
-    def namespaces(self, deadline: Deadline) -> NamespaceList:
-        """List the namespaces."""
+    def namespaces(self, deadline: Deadline, *, bypass_caches: bool = False) -> NamespaceList:
+        """List the namespaces; `bypass_caches` bypasses HTTP caches, whose list may be older."""
 
         def parse(body: object, secret: str) -> NamespaceList:
             return parse_namespaces(body, secret, deadline=deadline)
 
-        path = "/api/web/namespaces"
-        return self._get(_list_request("namespaces", "", self._url + path), deadline, parse)
+        url = self._url + "/api/web/namespaces"
+        request = _list_request("namespaces", "", url, "", bypass_caches)
+        return self._get(request, deadline, parse)
 
-    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
-        """List all invoices of a namespace; see `list_limits`."""
+    def invoices(
+        self, namespace: str, deadline: Deadline, *, bypass_caches: bool = False
+    ) -> tuple[Invoice, ...]:
+        """List all invoices of a namespace; see `list_limits`, and `namespaces` for caches."""
         limits, limit = self._limits, self._limits.first(namespace)
         refused: int | None = None
         filled = NO_LIMIT  # the last limit that was reached, by `count` invoices
         count: int | None = None
+        request = partial(self._invoices, namespace, deadline, bypass_caches)
         while True:
             try:
-                response = self._invoices(namespace, limit, count, deadline)
+                response = request(limit, count)
             except BadRequest:
                 if limit in (NO_LIMIT, filled):
                     raise
@@ -176,9 +177,7 @@ class Api:
         always sent in a header that a cache can use as part of its key, but not every cache does.
         """
         path = f"/api/web/namespaces/{_segment(invoice.namespace)}/usage/invoice_pdf"
-        headers = {"X-Invoicefs-Version": invoice.version}
-        if bypass_caches:
-            headers["Cache-Control"] = "no-cache"
+        headers = {"X-Invoicefs-Version": invoice.version, **_headers(bypass_caches)}
         request = _Request(
             "pdf",
             invoice.namespace,
@@ -199,7 +198,12 @@ class Api:
             raise TooLarge(PDF_TOO_LARGE) from error
 
     def _invoices(
-        self, namespace: str, limit: int, count_before: int | None, deadline: Deadline
+        self,
+        namespace: str,
+        deadline: Deadline,
+        bypass_caches: bool,
+        limit: int,
+        count_before: int | None,
     ) -> InvoicesResponse | int:
         """Request a list once; `count_before` is how many invoices a smaller limit has brought.
 
@@ -215,7 +219,7 @@ class Api:
                 return count
             return parse_invoices(body, namespace, secret, deadline=deadline)
 
-        request = _list_request("invoices", namespace, self._url + path, query)
+        request = _list_request("invoices", namespace, self._url + path, query, bypass_caches)
         return self._get(request, deadline, parse)
 
     def _get(self, request: "_Request", deadline: Deadline, parse: Callable[[object, str], T]) -> T:
@@ -264,10 +268,11 @@ class Api:
             body = _body(response, _ERROR_BODY_BYTES, share, deadline)
             words = error_message(body, secret=token)
         message = f"the server answered {response.status}" + (f": {words}" if words else "")
+        wait_s = retry_after_s(response.headers.get("Retry-After", ""))
         if response.status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise RateLimited(message, _retry_after_s(response))
+            raise RateLimited(message, wait_s)
         if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
-            raise Unavailable(message, _retry_after_s(response))
+            raise Unavailable(message, wait_s)
         if response.status == HTTPStatus.UNAUTHORIZED and self._was_replaced(token):
             raise CredentialRenewed(message)
         if response.status == HTTPStatus.FORBIDDEN:
@@ -301,9 +306,13 @@ class _Request(NamedTuple):
     redirects: int = 0
 
 
-def _list_request(kind: str, namespace: str, url: str, query: str = "") -> _Request:
-    parse = partial(parse_json, max_values=MAX_LISTED_VALUES)
-    return _Request(kind, namespace, url, query, {}, _LIST_BODY_BYTES, parse)
+def _list_request(kind: str, namespace: str, url: str, query: str, bypass_caches: bool) -> _Request:
+    parse, headers = partial(parse_json, max_values=MAX_LISTED_VALUES), _headers(bypass_caches)
+    return _Request(kind, namespace, url, query, headers, _LIST_BODY_BYTES, parse)
+
+
+def _headers(bypass_caches: bool) -> dict[str, str]:
+    return {"Cache-Control": "no-cache"} if bypass_caches else {}
 
 
 def _body(response: Response, cap_bytes: int, share: Share, deadline: Deadline) -> bytearray:
@@ -336,15 +345,3 @@ def _segment(text: str) -> str:
     if text in ("", ".", ".."):
         raise NotFound(f"{text!r} cannot be requested")
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
-
-
-def _retry_after_s(response: Response) -> float | None:
-    """Return the wait in a ``Retry-After`` header: seconds or a date (RFC 9110, 10.2.3)."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return min(float(value), _MAX_RETRY_AFTER_S)  # many digits make a float infinite
-    try:
-        moment = email.utils.parsedate_to_datetime(value)
-        return max(0.0, moment.timestamp() - time.time())
-    except (ValueError, OverflowError):  # there is none, or it is not a valid date
-        return None

@@ -5,6 +5,9 @@ allows. A server may refuse a limit above its maximum with 400: then the limit i
 finally omitted, and the refused limit is not requested again. The limit that was sufficient for a
 long list is the first one that is requested the next time.
 
+There are no pages to put together: a listing is one response, that to the last limit. So an HTTP
+cache on the way, which has a response for each limit, cannot mix listings of different moments.
+
 Threading: `_refused` and `_sufficient` change by single assignments.
 """
 

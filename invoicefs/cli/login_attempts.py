@@ -172,7 +172,8 @@ def _count_namespaces(url: str, credentials: Credentials) -> int | None:
     api = Api(url, credentials, parallel=1, max_pdf_size_bytes=limits.max_pdf_size_bytes)
     with closing(api):
         try:
-            return len(api.namespaces(Deadline.after(limits.timeout_s, SystemClock())).names)
+            deadline = Deadline.after(limits.timeout_s, SystemClock())
+            return len(api.namespaces(deadline, bypass_caches=True).names)
         except Unauthenticated as error:
             raise refusal(url, credentials, error) from error
         except Denied as error:

@@ -15,11 +15,20 @@ else reads it through `disk`, or with `pdf_in_memory`.
 
 import hashlib
 import logging
+import math
 import threading
 from collections.abc import Callable
 
 from invoicefs.clock import NS_PER_S, Clock, Deadline
-from invoicefs.errors import CacheHangs, Denied, InvoicefsError, NoResponse, NotFound
+from invoicefs.errors import (
+    CacheHangs,
+    Denied,
+    InvoicefsError,
+    NoResponse,
+    NotFound,
+    TooLarge,
+    UnusableResponse,
+)
 from invoicefs.library.access import PDF, Access
 from invoicefs.library.freshness import Freshness, freshness
 from invoicefs.library.memory_cache import MemoryCache
@@ -108,6 +117,10 @@ class Downloads:
             return False
         expires_at_once = invoice.active and self._active_ttl_s == 0
         return not expires_at_once and self.in_memory(invoice) is None
+
+    def has_failed(self, invoice: Invoice) -> bool:
+        """Return whether the last request for the PDF of an invoice has failed."""
+        return self._scheduler.recent_failure(_job_key(invoice), math.inf) is not None
 
     def expire_drafts(self, namespace: str) -> None:
         """Make the next open of each draft in a namespace download it, however fresh it is."""
@@ -202,7 +215,7 @@ class Downloads:
         def download(deadline: Deadline) -> Content:
             return self._found_fresh(invoice) or self._download(invoice, deadline)
 
-        return f"pdf/{invoice.key}", "pdf", download
+        return _job_key(invoice), "pdf", download
 
     def _once_allowed(self, invoice: Invoice, found: Content, deadline: Deadline) -> Content:
         """Return content that was found, once the API has allowed a PDF of the namespace.
@@ -242,8 +255,7 @@ class Downloads:
         is_ahead: bool = False,
     ) -> Content:
         """Download and save, even if there is cached content; uses the store."""
-        has_changed = self.freshness(invoice, self._records.get(invoice)) is Freshness.CHANGED
-        bypass_caches = bypass_caches or invoice.active or has_changed
+        bypass_caches = bypass_caches or self._may_be_cached_wrongly(invoice)
         try:
             pdf = self._api.invoice_pdf(invoice, deadline, bypass_caches=bypass_caches)
         except NotFound:
@@ -260,6 +272,17 @@ class Downloads:
         with self._lock:
             self._count += 1
         return content
+
+    def _may_be_cached_wrongly(self, invoice: Invoice) -> bool:
+        """Return whether an HTTP cache on the way may have an older or an unusable response.
+
+        Such a cache cannot verify a PDF: it would repeat an unusable one until that expires.
+        """
+        freshness_now = self.freshness(invoice, self._records.get(invoice))
+        if invoice.active or freshness_now is Freshness.CHANGED:
+            return True
+        last = self._scheduler.recent_failure(_job_key(invoice), within_s=math.inf)
+        return isinstance(last, UnusableResponse | TooLarge)
 
     def _record_of(self, invoice: Invoice, pdf: bytes) -> Record:
         """Return the record of content that was just downloaded."""
@@ -302,3 +325,7 @@ class Downloads:
 
     def _is_fresh(self, invoice: Invoice, record: Record | None) -> bool:
         return self.freshness(invoice, record) is Freshness.FRESH
+
+
+def _job_key(invoice: Invoice) -> str:
+    return f"pdf/{invoice.key}"

@@ -24,17 +24,26 @@ from invoicefs.scheduling.disk_threads import DiskThreads
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A list. `fetched_s` is when it came from the API, or None if it came from the store."""
+    """A list. `fetched_s` is when it came from the API, or None if it came from the store.
+
+    Unless it has `bypassed_caches`, it may have been in an HTTP cache for a few seconds before.
+    """
 
     fetched_s: float | None = None
+    bypassed_caches: bool = False
 
     def is_younger_than(self, age_s: float, clock: Clock) -> bool:
         """Return whether it came from the API less than this time ago."""
         return self.fetched_s is not None and clock.monotonic_s() - self.fetched_s < age_s
 
-    def is_refreshed(self, before: "Snapshot | None") -> bool:
-        """Return whether it came from the API later than `before`, the list at an earlier time."""
-        return self.fetched_s is not None and self.fetched_s != (before and before.fetched_s)
+    def is_refreshed(self, before: "Snapshot | None", *, bypass_caches: bool) -> bool:
+        """Return whether it came from the API later than `before`, the list at an earlier time.
+
+        With `bypass_caches`, it must have bypassed HTTP caches.
+        """
+        if self.fetched_s is None or (bypass_caches and not self.bypassed_caches):
+            return False
+        return self.fetched_s != (before and before.fetched_s)
 
 
 @dataclass(frozen=True)
@@ -131,11 +140,16 @@ class ListingCache:
         return known
 
     def replace_namespaces(
-        self, found: tuple[str, ...], *, fetched_s: float, is_partial: bool
+        self, found: tuple[str, ...], *, fetched_s: float, bypassed_caches: bool, is_partial: bool
     ) -> NamespaceSnapshot:
         """Replace the list of namespaces, also in the store; uses the store."""
         self._store.save_namespaces(found)
-        fresh = replace(NamespaceSnapshot.of(found), fetched_s=fetched_s, is_partial=is_partial)
+        fresh = replace(
+            NamespaceSnapshot.of(found),
+            fetched_s=fetched_s,
+            bypassed_caches=bypassed_caches,
+            is_partial=is_partial,
+        )
         with self._lock:
             self._namespaces = fresh
         return fresh
@@ -158,14 +172,15 @@ class ListingCache:
         if known is None:
             merged = self._snapshot(stored)
         else:
-            merged = self._snapshot(stored.succeeded_by(known.everything), known.fetched_s)
+            everything = stored.succeeded_by(known.everything)
+            merged = self._snapshot(everything, known.fetched_s, known.bypassed_caches)
         with self._lock:
             if self._listings.get(namespace) is known:
                 self._listings[namespace] = merged
         return self._listings[namespace]
 
     def replace_listing(
-        self, namespace: str, listing: Listing, *, fetched_s: float
+        self, namespace: str, listing: Listing, *, fetched_s: float, bypassed_caches: bool
     ) -> ListingSnapshot:
         """Replace the listing of a namespace, also in the store; uses the store."""
         known = self.listing(namespace)
@@ -173,7 +188,7 @@ class ListingCache:
             listing = known.everything  # keeps what was derived from it, and is not saved again
         self._learn(listing)
         self._store.save_listing(namespace, listing)
-        fresh = self._snapshot(listing, fetched_s)
+        fresh = self._snapshot(listing, fetched_s, bypassed_caches)
         with self._lock:
             self._listings[namespace] = fresh
         return fresh
@@ -200,5 +215,8 @@ class ListingCache:
             # The result of a refresh in the meantime takes precedence.
             self._listings.setdefault(namespace, self._snapshot(stored) if stored else None)
 
-    def _snapshot(self, listing: Listing, fetched_s: float | None = None) -> ListingSnapshot:
-        return ListingSnapshot(listing, listing.only(self._statuses), fetched_s=fetched_s)
+    def _snapshot(
+        self, listing: Listing, fetched_s: float | None = None, bypassed_caches: bool = False
+    ) -> ListingSnapshot:
+        shown = listing.only(self._statuses)
+        return ListingSnapshot(listing, shown, fetched_s=fetched_s, bypassed_caches=bypassed_caches)

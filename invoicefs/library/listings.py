@@ -19,6 +19,7 @@ from invoicefs import names
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableResponse
 from invoicefs.library.access import INVOICES, Access
+from invoicefs.library.http_caches import fetch_list, must_bypass_caches
 from invoicefs.library.listing_cache import ListingCache, ListingSnapshot
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S, Namespaces
 from invoicefs.library.ports import Api
@@ -53,7 +54,7 @@ class Listings:
 
     def listing(self, namespace: str, deadline: Deadline) -> Listing:
         """Return the invoices of a namespace that the mount shows."""
-        return self._listed(namespace, deadline).shown
+        return self._listed_or_last(namespace, deadline).value.shown
 
     def listing_or_last(self, namespace: str, deadline: Deadline) -> OrLast[Listing]:
         """Return the invoices that the mount shows, and why they are not up to date, or None."""
@@ -78,11 +79,12 @@ class Listings:
 
     def refresh(self, namespace: str, deadline: Deadline) -> None:
         """List a namespace now; raises the error of the request."""
-        self._request(namespace, self._cache.in_memory(namespace), deadline)
+        before = self._cache.in_memory(namespace)
+        self._request(namespace, before, deadline, bypass_caches=True)
 
     def start(self, namespace: str, deadline: Deadline) -> bool:
         """List a namespace in the background, if that is due; see `Scheduler.start`."""
-        job = self._job(namespace, self._cache.in_memory(namespace))
+        job = self._job(namespace, self._cache.in_memory(namespace), bypass_caches=False)
         return self._scheduler.start(*job, deadline, lambda: self.is_due(namespace), is_urgent=True)
 
     def is_due(self, namespace: str) -> bool:
@@ -146,17 +148,11 @@ class Listings:
         return self._namespaces.last_of_directory(directory) is not None
 
     def _listed_invoice(self, namespace: str, file_name: str, deadline: Deadline) -> Invoice:
-        snapshot = self._listed(namespace, deadline)
-        if self._may_have_appeared(snapshot, file_name):
-            snapshot = self._request(namespace, snapshot, deadline)
+        snapshot = self._listed_or_last(namespace, deadline, file_name).value
+        is_young = snapshot.is_younger_than(UNLISTED_RECHECK_S, self._clock)
+        if not is_young and _may_be_new(file_name, snapshot):
+            snapshot = self._request(namespace, snapshot, deadline, bypass_caches=True)
         return _shown_in(snapshot, file_name)
-
-    def _may_have_appeared(self, snapshot: ListingSnapshot, file_name: str) -> bool:
-        return (
-            file_name not in snapshot.everything.by_file_name
-            and (names.can_be_unlisted_invoice(file_name) or names.is_cut(file_name))
-            and not snapshot.is_younger_than(UNLISTED_RECHECK_S, self._clock)
-        )
 
     def _unlisted_invoice(self, namespace: str, file_name: str) -> tuple[Invoice, bool]:
         listed_before = self._last(namespace)
@@ -167,15 +163,16 @@ class Listings:
             raise NotFound(f"{file_name} is not an invoice")
         return unlisted_invoice(namespace, name), False
 
-    def _listed(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
-        return self._listed_or_last(namespace, deadline).value
-
-    def _listed_or_last(self, namespace: str, deadline: Deadline) -> OrLast[ListingSnapshot]:
+    def _listed_or_last(
+        self, namespace: str, deadline: Deadline, file_name: str | None = None
+    ) -> OrLast[ListingSnapshot]:
+        """Return the listing, or the last good one; `file_name` is the invoice that is sought."""
         last = self._last(namespace)
         if last is not None and last.is_younger_than(self._list_ttl_s, self._clock):
             return OrLast(last)
+        is_new = file_name is not None and _may_be_new(file_name, last)
         try:
-            return OrLast(self._request(namespace, last, deadline))
+            return OrLast(self._request(namespace, last, deadline, bypass_caches=is_new))
         except Denied:
             raise
         except InvoicefsError as error:
@@ -188,24 +185,33 @@ class Listings:
             return OrLast(last, error)
 
     def _job(
-        self, namespace: str, before: ListingSnapshot | None
+        self, namespace: str, before: ListingSnapshot | None, *, bypass_caches: bool
     ) -> tuple[str, str, Callable[[Deadline], ListingSnapshot]]:
         """Return key, kind and function of the job that replaces the listing `before`."""
 
         def refreshed(deadline: Deadline) -> ListingSnapshot:
             last = self._last(namespace)
-            if last is not None and last.is_refreshed(before):
+            if last is not None and last.is_refreshed(before, bypass_caches=bypass_caches):
                 return last  # by a job that ended just before this one was queued
-            return self._fetch_and_merge(namespace, deadline)
+            return self._fetch_and_merge(namespace, deadline, bypass_caches)
 
         return _job_key(namespace), "invoices", refreshed
 
     def _request(
-        self, namespace: str, before: ListingSnapshot | None, deadline: Deadline
+        self,
+        namespace: str,
+        before: ListingSnapshot | None,
+        deadline: Deadline,
+        *,
+        bypass_caches: bool,
     ) -> ListingSnapshot:
         """Replace the listing `before`; raises the error of the request."""
+        job = self._job(namespace, before, bypass_caches=bypass_caches)
         try:
-            return self._scheduler.fetch(*self._job(namespace, before), deadline, is_urgent=True)
+            return fetch_list(
+                lambda: self._scheduler.fetch(*job, deadline, is_urgent=True),
+                bypass_caches=bypass_caches,
+            )
         except NotFound as error:
             if self._is_in_list(namespace):
                 raise UnusableResponse(
@@ -213,15 +219,21 @@ class Listings:
                 ) from error
             raise
 
-    def _fetch_and_merge(self, namespace: str, deadline: Deadline) -> ListingSnapshot:
+    def _fetch_and_merge(
+        self, namespace: str, deadline: Deadline, bypass_caches: bool
+    ) -> ListingSnapshot:
         self._cache.reread_listing(namespace)  # this listing is shown if the request fails
-        listing = Listing.of(self._api.invoices(namespace, deadline))
+        bypass_caches |= must_bypass_caches(self._scheduler, _job_key(namespace), self._list_ttl_s)
+        listing = Listing.of(self._api.invoices(namespace, deadline, bypass_caches=bypass_caches))
         before = self._cache.reread_listing(namespace)
         if before is not None:
             if before.everything.invoices and not listing.invoices:
                 raise UnusableResponse(f"the server lists no invoice at all in {namespace}")
             listing = before.everything.succeeded_by(listing)
-        return self._cache.replace_listing(namespace, listing, fetched_s=self._clock.monotonic_s())
+        now_s = self._clock.monotonic_s()
+        return self._cache.replace_listing(
+            namespace, listing, fetched_s=now_s, bypassed_caches=bypass_caches
+        )
 
     def _is_forbidden_now(self, namespace: str) -> bool:
         """Return whether a listing was refused too recently for another request to be useful."""
@@ -237,6 +249,12 @@ class Listings:
 
 def _job_key(namespace: str) -> str:
     return f"invoices/{namespace}"
+
+
+def _may_be_new(file_name: str, last: ListingSnapshot | None) -> bool:
+    """Return whether an invoice with this name may exist although the last list lacks it."""
+    is_known = last is not None and file_name in last.everything.by_file_name
+    return not is_known and (names.can_be_unlisted_invoice(file_name) or names.is_cut(file_name))
 
 
 def _shown_in(snapshot: ListingSnapshot, file_name: str) -> Invoice:

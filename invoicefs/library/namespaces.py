@@ -17,6 +17,7 @@ from invoicefs import names
 from invoicefs.clock import Clock, Deadline
 from invoicefs.errors import Denied, InvoicefsError, NotFound, Unauthenticated, UnusableResponse
 from invoicefs.library.access import NAMESPACES, Access
+from invoicefs.library.http_caches import fetch_list, must_bypass_caches
 from invoicefs.library.listing_cache import NO_NAMESPACES, ListingCache, NamespaceSnapshot
 from invoicefs.library.ports import Api
 from invoicefs.library.results import OrLast
@@ -125,7 +126,7 @@ class Namespaces:
     def refresh(self, deadline: Deadline) -> None:
         """List the namespaces now, unless the settings name them."""
         if not self._chosen:
-            self._request(self._last(), deadline)
+            self._request(self._last(), deadline, bypass_caches=True)
 
     def _unlisted(self, directory: str, deadline: Deadline) -> str:
         """Find a namespace in a fresh list; if listing is forbidden, accept the name."""
@@ -134,7 +135,7 @@ class Namespaces:
         last = self._last()
         if not self._is_younger(last, UNLISTED_RECHECK_S):
             try:
-                last = self._request(last, deadline)
+                last = self._request(last, deadline, bypass_caches=True)
             except Denied as error:
                 if _is_forbidden(error):
                     return directory
@@ -145,21 +146,28 @@ class Namespaces:
             raise UnusableResponse(f"the incomplete list of namespaces does not have {directory}")
         raise NotFound(f"there is no namespace {directory}")
 
-    def _request(self, before: NamespaceSnapshot, deadline: Deadline) -> NamespaceSnapshot:
+    def _request(
+        self, before: NamespaceSnapshot, deadline: Deadline, *, bypass_caches: bool = False
+    ) -> NamespaceSnapshot:
         """Replace the list `before`; raises the error of the request."""
 
         def refreshed(until: Deadline) -> NamespaceSnapshot:
             last = self._last()
-            if last.is_refreshed(before):
+            if last.is_refreshed(before, bypass_caches=bypass_caches):
                 return last  # by a job that ended just before this one was queued
-            return self._fetch_and_merge(until)
+            return self._fetch_and_merge(until, bypass_caches)
 
-        return self._scheduler.fetch(_JOB_KEY, "namespaces", refreshed, deadline, is_urgent=True)
+        job = (_JOB_KEY, "namespaces", refreshed)
+        return fetch_list(
+            lambda: self._scheduler.fetch(*job, deadline, is_urgent=True),
+            bypass_caches=bypass_caches,
+        )
 
-    def _fetch_and_merge(self, deadline: Deadline) -> NamespaceSnapshot:
+    def _fetch_and_merge(self, deadline: Deadline, bypass_caches: bool) -> NamespaceSnapshot:
         self._cache.reread_namespaces()  # this list is shown if the request fails
+        bypass_caches |= must_bypass_caches(self._scheduler, _JOB_KEY, self._list_ttl_s)
         try:
-            answer = self._api.namespaces(deadline)
+            answer = self._api.namespaces(deadline, bypass_caches=bypass_caches)
         except NotFound as error:
             raise UnusableResponse(f"there is no list of namespaces: {error}") from error
         before = self._cache.reread_namespaces().names
@@ -173,7 +181,10 @@ class Namespaces:
         vanished = [name for name in before if name not in listed]
         found += tuple(filter(self._has_final_invoices, vanished))
         return self._cache.replace_namespaces(
-            found, fetched_s=self._clock.monotonic_s(), is_partial=answer.is_partial
+            found,
+            fetched_s=self._clock.monotonic_s(),
+            bypassed_caches=bypass_caches,
+            is_partial=answer.is_partial,
         )
 
     def _has_final_invoices(self, namespace: str) -> bool:

@@ -21,19 +21,24 @@ from invoicefs.model import (
 
 
 class Api(Protocol):
-    """The requests that a library makes. Each raises an `InvoicefsError` if it fails."""
+    """The requests that a library makes. Each raises an `InvoicefsError` if it fails.
+
+    With `bypass_caches`, a request bypasses HTTP caches on the way, whose response may be older.
+    """
 
     def connect_ahead(self, count: int, deadline: Deadline) -> bool:
         """Open a connection, unless there are `count`; returns whether it did."""
 
-    def namespaces(self, deadline: Deadline) -> NamespaceList:
+    def namespaces(self, deadline: Deadline, *, bypass_caches: bool = False) -> NamespaceList:
         """List the namespaces."""
 
-    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+    def invoices(
+        self, namespace: str, deadline: Deadline, *, bypass_caches: bool = False
+    ) -> tuple[Invoice, ...]:
         """List all invoices of a namespace."""
 
     def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
-        """Download the PDF of an invoice, bypassing HTTP caches if `bypass_caches`."""
+        """Download the PDF of an invoice."""
 
 
 class Store(Protocol):

@@ -76,11 +76,14 @@ def _health_check(settings: Settings, credentials: Credentials) -> Callable[[], 
 
 
 def _list(api: Api, settings: Settings) -> None:
-    """Make one list request of each kind; raises the error of a failed one."""
+    """Make one list request of each kind to the API; raises the error of a failed one.
+
+    An HTTP cache on the way could respond although the API is down or the token was revoked.
+    """
     deadline = Deadline.after(settings.timeout_s, SystemClock())
-    listed = api.namespaces(deadline).names
+    listed = api.namespaces(deadline, bypass_caches=True).names
     for namespace in (settings.namespaces or listed)[:1]:
-        api.invoices(namespace, deadline)
+        api.invoices(namespace, deadline, bypass_caches=True)
 
 
 def _check_store(settings: Settings) -> None:

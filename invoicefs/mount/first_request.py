@@ -61,14 +61,15 @@ class ApiWithFirstRequest:
         """Set the function that notes what the API allows, before any method below is called."""
         self._note_access = note_access
 
-    def namespaces(self, deadline: Deadline) -> NamespaceList:
+    def namespaces(self, deadline: Deadline, *, bypass_caches: bool = False) -> NamespaceList:
         """List the namespaces; the first call returns or raises the outcome of the first request.
 
-        It may wait until the deadline of that request.
+        It may wait until the deadline of that request, which has not bypassed HTTP caches: mounts
+        of a fleet that start at the same time share its response.
         """
         first = self._first
         if first is None:
-            return self._api.namespaces(deadline)
+            return self._api.namespaces(deadline, bypass_caches=bypass_caches)
         try:
             return first.result()
         finally:
@@ -80,9 +81,11 @@ class ApiWithFirstRequest:
         """See `ports.Api`."""
         return self._api.connect_ahead(count, deadline)
 
-    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+    def invoices(
+        self, namespace: str, deadline: Deadline, *, bypass_caches: bool = False
+    ) -> tuple[Invoice, ...]:
         """See `ports.Api`."""
-        return self._api.invoices(namespace, deadline)
+        return self._api.invoices(namespace, deadline, bypass_caches=bypass_caches)
 
     def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
         """See `ports.Api`."""

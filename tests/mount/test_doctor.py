@@ -24,6 +24,7 @@ from tests.mount.support.missing_prerequisites import (
     NO_LIBFUSE,
     NO_USER_ALLOW_OTHER,
     ONLY_LIBFUSE3,
+    OTHER_FUSE,
     python_path_with,
 )
 from tests.mount.support.mounts import Mounts
@@ -65,6 +66,8 @@ def test_every_line_has_a_tick_if_all_is_well(sandbox: Sandbox, mounts: Mounts) 
         assert part in ended.text
     assert sandbox.count(Endpoint.NAMESPACES) == sandbox.count(Endpoint.INVOICES) == 1
     assert sandbox.count() == 2
+    # They are about the API, not about an HTTP cache that responds in its place.
+    assert all(call.headers["cache-control"] == "no-cache" for call in sandbox.calls)
     assert sandbox.token not in ended.text
 
 
@@ -77,6 +80,7 @@ def test_every_line_has_a_tick_if_all_is_well(sandbox: Sandbox, mounts: Mounts) 
     [
         (NO_LIBFUSE, "apt install libfuse2"),
         (ONLY_LIBFUSE3, "apt install libfuse2"),
+        (OTHER_FUSE, "apt install python3-fusepy"),
         (NO_FUSERMOUNT, "apt install fuse3"),
         (NO_DEVICE, "modprobe fuse"),
         (CLOSED_DEVICE, "chmod 666 /dev/fuse"),

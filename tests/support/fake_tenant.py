@@ -128,11 +128,15 @@ class FakeTenant:
             self.connections = max(self.connections, count)
         return False
 
-    def namespaces(self, deadline: Deadline) -> NamespaceList:
+    def namespaces(self, deadline: Deadline, *, bypass_caches: bool = False) -> NamespaceList:
+        self.bypassed_caches["namespaces"] = bypass_caches
         self._take("namespaces", deadline)
         return NamespaceList(tuple(self.invoices_of), self.is_partial)
 
-    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+    def invoices(
+        self, namespace: str, deadline: Deadline, *, bypass_caches: bool = False
+    ) -> tuple[Invoice, ...]:
+        self.bypassed_caches[f"list {namespace}"] = bypass_caches
         self._take(f"list {namespace}", deadline)
         if namespace not in self.invoices_of:
             raise NotFound("the server answered 404: no such namespace")
@@ -140,7 +144,7 @@ class FakeTenant:
 
     def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
         key = f"{invoice.namespace}/{invoice.name}"
-        self.bypassed_caches[key] = bypass_caches
+        self.bypassed_caches[f"pdf {key}"] = bypass_caches
         self._take(f"pdf {key}", deadline)
         pdf = self._pdfs.get(key)
         if pdf is None:
@@ -169,13 +173,15 @@ class TenantOfMount:
     def connect_ahead(self, count: int, deadline: Deadline) -> bool:
         return self._tenant.connect_ahead(count, deadline)
 
-    def namespaces(self, deadline: Deadline) -> NamespaceList:
+    def namespaces(self, deadline: Deadline, *, bypass_caches: bool = False) -> NamespaceList:
         with self._noted(NAMESPACES):
-            return self._tenant.namespaces(deadline)
+            return self._tenant.namespaces(deadline, bypass_caches=bypass_caches)
 
-    def invoices(self, namespace: str, deadline: Deadline) -> tuple[Invoice, ...]:
+    def invoices(
+        self, namespace: str, deadline: Deadline, *, bypass_caches: bool = False
+    ) -> tuple[Invoice, ...]:
         with self._noted(INVOICES, namespace):
-            return self._tenant.invoices(namespace, deadline)
+            return self._tenant.invoices(namespace, deadline, bypass_caches=bypass_caches)
 
     def invoice_pdf(self, invoice: Invoice, deadline: Deadline, *, bypass_caches: bool) -> bytes:
         with self._noted(PDF, invoice.namespace):

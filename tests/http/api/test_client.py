@@ -539,6 +539,20 @@ def test_a_server_that_accepts_no_limit_is_asked_without_one(sandbox: Sandbox, a
 
 
 @pytest.mark.parametrize("bypass_caches", [False, True])
+def test_every_request_of_a_list_bypasses_http_caches_if_asked_to(
+    sandbox: Sandbox, api: Api, monkeypatch: pytest.MonkeyPatch, bypass_caches: bool
+) -> None:
+    monkeypatch.setattr(list_limits, "FIRST_LIMIT", 3)
+    sandbox.tenant = tenant_with(*numbered(3))  # a list of two requests
+
+    api.namespaces(ample(), bypass_caches=bypass_caches)
+    assert len(api.invoices("system", ample(), bypass_caches=bypass_caches)) == 3
+
+    sent = [call.headers.get("cache-control") for call in sandbox.calls]
+    assert sent == 3 * (["no-cache"] if bypass_caches else [None])
+
+
+@pytest.mark.parametrize("bypass_caches", [False, True])
 def test_a_pdf_request_names_its_version_for_http_caches(
     sandbox: Sandbox, api: Api, bypass_caches: bool
 ) -> None:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
@@ -43,6 +43,7 @@ CUT_NAME = "x" * 240 + "~0123456789.pdf"  # the form of a name that was cut to 2
 
 failures = pytest.mark.parametrize("failure", [*NO_RESPONSES, *OTHER_REFUSALS])
 denials = pytest.mark.parametrize("denial", DENIALS)
+REQUEST = {"namespaces": "namespaces", "list": "list system"}
 both_lists = pytest.mark.parametrize("call", ["namespaces", "list"])
 
 
@@ -86,6 +87,13 @@ class Lists:
     def use(self, call: str) -> object:
         """List namespaces or invoices, by the kind of request."""
         return self.namespaces() if call == "namespaces" else self.names()
+
+    def refresh(self, call: str) -> None:
+        """List namespaces or invoices now, by the kind of request."""
+        if call == "namespaces":
+            self.by_directory.refresh(self.deadline)
+        else:
+            self.listings.refresh("system", self.deadline)
 
 
 Mount = Callable[..., Lists]
@@ -199,11 +207,11 @@ def test_concurrent_listings_make_one_request(
     assert len(tenant.take_requests()) == 1
 
 
-@both_lists
-def test_a_listing_that_arrives_before_the_request_is_queued_is_used(
-    mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch, call: str
+def use_before_the_next_request_is_queued(
+    lists: Lists, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists, fetch = mount(), Scheduler.fetch
+    """List the same as another thread could, just before the next request is queued."""
+    fetch = Scheduler.fetch
 
     def late(scheduler: Scheduler, *arguments: Any, **options: Any) -> Any:
         monkeypatch.setattr(Scheduler, "fetch", fetch)
@@ -211,6 +219,14 @@ def test_a_listing_that_arrives_before_the_request_is_queued_is_used(
         return scheduler.fetch(*arguments, **options)
 
     monkeypatch.setattr(Scheduler, "fetch", late)
+
+
+@both_lists
+def test_a_listing_that_arrives_before_the_request_is_queued_is_used(
+    mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    lists = mount()
+    use_before_the_next_request_is_queued(lists, call, monkeypatch)
     lists.use(call)
     assert len(tenant.take_requests()) == 1
 
@@ -239,6 +255,110 @@ def test_a_slow_listing_does_not_block_others(mount: Mount, tenant: FakeTenant) 
         assert lists.namespaces() == ("empty", "system")
         gate.open()
         assert slow.result(20) == []
+
+
+# HTTP caches on the way: see `http_caches`.
+
+
+@both_lists
+def test_a_list_may_come_from_an_http_cache_but_a_refreshed_one_does_not(
+    mount: Mount, tenant: FakeTenant, call: str
+) -> None:
+    lists = mount()
+    lists.use(call)
+    assert not tenant.bypassed_caches[REQUEST[call]]
+    lists.refresh(call)
+    assert tenant.bypassed_caches[REQUEST[call]]
+
+
+@both_lists
+def test_a_refresh_during_a_request_that_a_cache_may_answer_makes_its_own(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str
+) -> None:
+    lists = mount()
+    with ThreadPoolExecutor(2) as threads, tenant.blocking(call) as gate:
+        shown = threads.submit(lists.use, call)
+        gate.await_request()
+        refreshed = threads.submit(lists.refresh, call)
+        clock.await_crowd(2)
+        gate.open()
+        for future in (shown, refreshed):
+            future.result(20)
+
+    assert len(tenant.take_requests()) == 2
+    assert tenant.bypassed_caches[REQUEST[call]]
+
+
+@both_lists
+def test_a_list_that_a_cache_may_have_answered_just_before_a_refresh_does_not_replace_it(
+    mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    lists = mount()
+    use_before_the_next_request_is_queued(lists, call, monkeypatch)
+    lists.refresh(call)
+    assert len(tenant.take_requests()) == 2
+    assert tenant.bypassed_caches[REQUEST[call]]
+
+
+def test_the_lookup_of_a_new_invoice_bypasses_http_caches(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    """A program that was just told of it gets no ENOENT because of what another one listed."""
+
+    def bypasses(lists: Lists, file_name: str) -> bool:
+        with suppress(NotFound):
+            lists.invoice(file_name)
+        return tenant.bypassed_caches["list system"]
+
+    running = mount()
+    assert bypasses(running, "later.pdf")  # there is no list
+    clock.advance(LIST_TTL_S)
+    assert not bypasses(running, "old.pdf")
+    clock.advance(UNLISTED_RECHECK_S)
+    assert bypasses(running, "later.pdf")
+    clock.advance(LIST_TTL_S)
+    assert not bypasses(mount(), "old.pdf")
+    clock.advance(LIST_TTL_S)
+    assert not bypasses(running, ".Trash.pdf")  # no invoice
+    clock.advance(LIST_TTL_S)
+    assert bypasses(running, "later.pdf")
+
+
+def test_the_lookup_of_a_new_namespace_bypasses_http_caches(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    lists = mount()
+    lists.namespaces()
+    clock.advance(UNLISTED_RECHECK_S)
+    tenant.open_namespace("later")
+    assert lists.namespace("later") == "later"
+    assert tenant.bypassed_caches["namespaces"]
+
+
+@both_lists
+@pytest.mark.parametrize("failure", [*NO_RESPONSES, *OTHER_REFUSALS, *DENIALS])
+def test_a_list_bypasses_http_caches_after_a_failure_that_they_could_contradict(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock, call: str, failure: type[InvoicefsError]
+) -> None:
+    """They would repeat an unusable response, or have a list from before a denial."""
+    lists = mount()
+    tenant.fail(call, failure("no"))
+    with pytest.raises(failure):
+        lists.use(call)
+    assert not tenant.bypassed_caches[REQUEST[call]]
+    tenant.fix()
+    for must_bypass in (issubclass(failure, UnusableResponse | Denied), False):
+        clock.advance(LIST_TTL_S)
+        lists.use(call)
+        assert tenant.bypassed_caches[REQUEST[call]] == must_bypass
+
+
+@both_lists
+def test_without_a_ttl_every_list_bypasses_http_caches(
+    mount: Mount, tenant: FakeTenant, call: str
+) -> None:
+    mount(list_ttl_s=0.0).use(call)
+    assert tenant.bypassed_caches[REQUEST[call]]
 
 
 # Failures.
@@ -372,7 +492,7 @@ def test_a_duplicate_is_one_invoice(
     mount: Mount, tenant: FakeTenant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = final("twice", status="paid"), final("twice", status="issued")
-    monkeypatch.setattr(tenant, "invoices", lambda *_: (first, second))
+    monkeypatch.setattr(tenant, "invoices", lambda *_, **__: (first, second))
     lists = mount()
     assert lists.names() == ["twice"]
     assert lists.invoice("twice.pdf") == first

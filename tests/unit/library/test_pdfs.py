@@ -16,7 +16,9 @@ from invoicefs.clock import NS_PER_S, Deadline
 from invoicefs.errors import (
     CacheHangs,
     InvoicefsError,
+    TooLarge,
     Unreachable,
+    UnusableResponse,
 )
 from invoicefs.library.downloads import Downloads
 from invoicefs.library.pdfs import Pdfs
@@ -786,14 +788,31 @@ def test_a_download_that_could_be_stale_bypasses_http_caches(
     """A cache between mount and API once served the draft as the final invoice, for ever."""
     for invoice in (FINAL, DRAFT):
         files.read(invoice)
-    assert [tenant.bypassed_caches[f"system/{invoice.name}"] for invoice in (FINAL, DRAFT)] == [
+    assert [tenant.bypassed_caches[f"pdf system/{invoice.name}"] for invoice in (FINAL, DRAFT)] == [
         False,
         True,
     ]
     corrected = replace(FINAL, amount="17")
     files.list(corrected)
     files.read(corrected)
-    assert tenant.bypassed_caches[f"system/{FINAL.name}"]
+    assert tenant.bypassed_caches[f"pdf system/{FINAL.name}"]
+
+
+@pytest.mark.parametrize("error", [UnusableResponse("not a PDF"), TooLarge("too large")])
+def test_a_download_after_an_unusable_response_bypasses_http_caches(
+    files: Files, tenant: FakeTenant, clock: CrowdClock, error: InvoicefsError
+) -> None:
+    """A cache that has stored such a response would repeat it."""
+    tenant.fail("pdf", error)
+    with pytest.raises(type(error)):
+        files.read(FINAL)
+    assert not tenant.bypassed_caches[f"pdf system/{FINAL.name}"]
+    tenant.fix()
+    clock.advance(FAILURE_MEMORY_S)
+
+    files.read(FINAL)
+
+    assert tenant.bypassed_caches[f"pdf system/{FINAL.name}"]
 
 
 def test_a_repeated_download_bypasses_http_caches(
@@ -802,5 +821,5 @@ def test_a_repeated_download_bypasses_http_caches(
     files.read(FINAL)
     files.downloads.replace(FINAL, Deadline.after(LONG_S, clock))
 
-    assert tenant.bypassed_caches[f"system/{FINAL.name}"]
+    assert tenant.bypassed_caches[f"pdf system/{FINAL.name}"]
     assert tenant.take_requests().count(f"pdf system/{FINAL.name}") == 2

@@ -93,3 +93,13 @@ def test_what_the_first_request_was_allowed_is_noted_by_the_thread_that_gets_its
             api.namespaces(DEADLINE)
 
     assert notes.taken == 2 * [(NAMESPACES, is_allowed, threading.current_thread())]
+
+
+def test_lists_after_the_first_one_bypass_http_caches_if_asked_to(tenant: FakeTenant) -> None:
+    api, notes = api_of(tenant), Notes()
+    api.note_access_with(notes.note)
+
+    api.namespaces(DEADLINE)
+    assert tenant.bypassed_caches == {"namespaces": False}
+    api.namespaces(DEADLINE, bypass_caches=True)
+    assert tenant.bypassed_caches == {"namespaces": True}
