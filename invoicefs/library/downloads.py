@@ -100,12 +100,23 @@ class Downloads:
             refreshed_ns=self._refreshed_ns.get(invoice.namespace, 0),
         )
 
+    def was_refreshed(self, invoice: Invoice, record: Record) -> bool:
+        """Return whether `expire_drafts` was called since this download."""
+        refreshed_ns = self._refreshed_ns.get(invoice.namespace, 0)
+        return record.content is None or record.content.fetched_ns <= refreshed_ns
+
     def in_memory(self, invoice: Invoice) -> Content | None:
         """Return fresh content that is in memory, or None."""
-        content = self._ahead.get(invoice.key) or self._drafts.get(invoice.key)
-        if content is None or content.record != self._records.get(invoice):
-            return None
-        return content if self._is_fresh(invoice, content.record) else None
+        content = self._in_memory_of(self._records.get(invoice), invoice)
+        return content if content and self._is_fresh(invoice, content.record) else None
+
+    def _in_memory_of(self, record: Record | None, invoice: Invoice) -> Content | None:
+        """Return the content that a record describes, fresh or not, if it is in memory."""
+        for cache in (self._ahead, self._drafts):
+            content = cache.get(invoice.key)
+            if content is not None and content.record == record:
+                return content
+        return None
 
     def is_wanted_ahead(self, invoice: Invoice) -> bool:
         """Return whether a download ahead could save the next open from waiting; memory only.
@@ -139,13 +150,13 @@ class Downloads:
         """Discard the content that was downloaded ahead: from now on the handle has it."""
         self._ahead.discard(invoice.key)
 
-    def fetch(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """Return fresh content.
+    def fetch(self, invoice: Invoice, deadline: Deadline, found: Content | None = None) -> Content:
+        """Return the content that was found, or else fresh content.
 
         Raises the error of the request that failed, or `TimedOut` if the disk hangs.
         """
         was_ahead = self._ahead.get(invoice.key) is not None
-        found = self.in_memory(invoice)
+        found = found or self.in_memory(invoice)
         if found is None:
             found = self._fresh_without_disk(invoice)
         if found is None:
@@ -161,10 +172,18 @@ class Downloads:
             content = self._request(invoice, deadline)
         return content
 
-    def fetch_or_stale(self, invoice: Invoice, deadline: Deadline) -> Content:
-        """Return fresh content, or stale content if the API gives no usable response."""
+    def fetch_or_stale(
+        self, invoice: Invoice, deadline: Deadline, preferred: Record | None = None
+    ) -> Content:
+        """Return fresh content, or stale content if the API gives no usable response.
+
+        If there is content of the `preferred` record, it counts as fresh.
+        """
+        found = self._in_memory_of(preferred, invoice)
+        if preferred is not None and found is None:
+            found = self._disk.run(lambda: self._from_store(preferred), deadline)
         try:
-            return self.fetch(invoice, deadline)
+            return self.fetch(invoice, deadline, found)
         except CacheHangs:
             raise
         except NoResponse as error:

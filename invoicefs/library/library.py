@@ -33,6 +33,7 @@ from invoicefs.library.ports import Api, Store
 from invoicefs.library.read_ahead import InvoicesAhead, ListingsAhead, Tree
 from invoicefs.library.record_cache import RecordCache
 from invoicefs.library.results import Counts, Description, Found, ListingState, OpenInvoice, Usage
+from invoicefs.library.shown_drafts import ShownDrafts
 from invoicefs.library.stat_downloads import StatDownloads
 from invoicefs.model import (
     ROOT_INODE,
@@ -51,7 +52,8 @@ class Library:
     """The invoices of one tenant as paths: ``/``, ``/NAMESPACE``, ``/NAMESPACE/NAME.pdf``.
 
     `is_caller_killed` returns whether the program that waits for the operation in this thread has
-    been killed; the operation then ends with `CallerKilled`. Only methods for the kernel call it.
+    been killed; the operation then ends with `CallerKilled`. `caller` returns the ID of its thread.
+    Only methods for the kernel call them.
 
     The class has more than 20 methods because it is the only interface of the kernel and the
     control socket; each method is a few lines.
@@ -68,6 +70,7 @@ class Library:
         disk: DiskThreads,
         access: Access,
         is_caller_killed: Callable[[], bool] | None = None,
+        caller: Callable[[], int] = lambda: 0,
     ) -> None:
         self._clock = clock
         self._is_caller_killed = is_caller_killed
@@ -84,6 +87,7 @@ class Library:
             max_pdf_size_bytes=settings.max_pdf_size_bytes,
             disk=disk,
             access=access,
+            shown_drafts=ShownDrafts(caller, clock, settings),
         )
         cache = ListingCache(store, disk, settings.statuses, self._pdfs.learn)
         self._namespaces = Namespaces(api, cache, scheduler, clock, settings, access)
@@ -127,7 +131,7 @@ class Library:
         """Return the attributes of a path without waiting for a listed invoice's download."""
         match path_parts(path):
             case [directory, name]:
-                invoice = self._pdfs.pinned(f"{directory}/{name}")
+                invoice = self._pdfs.held(f"{directory}/{name}")
                 if invoice is None:
                     invoice = self._existing(directory, name, self._deadline_of_caller())
                 found = self._pdfs.stat(invoice)
@@ -140,12 +144,12 @@ class Library:
         """Return what ``stat`` shows for a path."""
         match path_parts(path):
             case [directory, name]:
-                invoice = self._pdfs.pinned(f"{directory}/{name}")
+                invoice = self._pdfs.held(f"{directory}/{name}")
                 if invoice is None:
                     deadline = self._deadline_of_caller()
                     invoice = self._existing(directory, name, deadline)
                     self._stat_downloads.stat(invoice, deadline)
-                return self._pdfs.attributes(invoice)
+                return self._pdfs.stat(invoice).attributes
             case parts:
                 return self._directory_attributes(parts)
 
@@ -254,6 +258,7 @@ class Library:
         deadline = self._deadline()
         invoice = self._find(path, deadline)
         self._downloads.replace(invoice, deadline)
+        self._pdfs.forget_shown(invoice)
 
     def _refresh_all(self, deadline: Deadline) -> None:
         """Refresh everything that was listed; raises the first error afterwards.
@@ -282,7 +287,7 @@ class Library:
         return [invoice for listing in self._listings.shown() for invoice in listing.invoices]
 
     def _open(self, path: str, deadline: Deadline) -> OpenInvoice:
-        invoice = self._pdfs.pinned(path.removeprefix("/"))
+        invoice = self._pdfs.held(path.removeprefix("/"))
         if invoice is None:
             invoice = self._find(path, deadline)
         self._invoices_ahead.visit(invoice)

@@ -5,7 +5,8 @@ Invariants:
 1. A size is never understated and never 0. Until the next open is known to serve content that was
    already downloaded, it is `max_pdf_size_bytes`, an upper bound. Final content keeps its size for
    ever; the size of a draft is exact only while its bytes are in memory, because a draft that is
-   evicted from the store is downloaded again, and may be larger then.
+   evicted from the store is downloaded again, and may be larger then. With ``--fetch on-stat``, the
+   program that was shown it is served it even if it expires, see `shown_drafts`.
 2. While any handle on an invoice is open, every open and every ``stat`` gets the version that is
    pinned to it: otherwise the kernel's page cache would mix two versions (measured).
 
@@ -23,6 +24,7 @@ from invoicefs.library.freshness import Freshness
 from invoicefs.library.pins import Pins
 from invoicefs.library.ports import Store
 from invoicefs.library.record_cache import RecordCache, mtime_of
+from invoicefs.library.shown_drafts import ShownDraft, ShownDrafts
 from invoicefs.model import BLOCK_BYTES, Attributes, Invoice, Listing, OpenContent, Record
 from invoicefs.scheduling.disk_threads import DiskThreads
 
@@ -35,7 +37,10 @@ class Stat(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """The record that ``stat`` shows, and the freshness of its content, or None if it is pinned."""
+    """The record that ``stat`` shows, and the freshness of its content.
+
+    The freshness is None if the content is pinned, or if the caller was just shown it.
+    """
 
     record: Record | None
     freshness: Freshness | None
@@ -46,9 +51,14 @@ class _Shown(NamedTuple):
         return self.record.content.size_bytes if self.record and self.record.content else None
 
     @property
+    def is_settled(self) -> bool:
+        """Whether the next open will serve this very content, however old it is."""
+        return self.freshness is None
+
+    @property
     def is_current(self) -> bool:
         """Whether the next open will serve content of the same version."""
-        return self.freshness is None or self.freshness is Freshness.FRESH
+        return self.is_settled or self.freshness is Freshness.FRESH
 
 
 class Pdfs:
@@ -67,6 +77,7 @@ class Pdfs:
         max_pdf_size_bytes: int,
         disk: DiskThreads,
         access: Access,
+        shown_drafts: ShownDrafts,
     ) -> None:
         self._store = store
         self._records = records
@@ -74,6 +85,7 @@ class Pdfs:
         self._max_pdf_size_bytes = max_pdf_size_bytes
         self._disk = disk
         self._access = access
+        self._shown_drafts = shown_drafts
         self._pins = Pins(lambda pdf: disk.run(lambda: store.spill(pdf)))
 
     def learn(self, listing: Listing) -> None:
@@ -86,22 +98,31 @@ class Pdfs:
     # Attributes; memory only.
 
     def stat(self, invoice: Invoice) -> Stat:
-        """Return what ``stat`` shows, and whether the invoice has changed since its download."""
-        shown = self._shown(invoice)
+        """Return what ``stat`` shows, and whether the invoice has changed since its download.
+
+        Only for the kernel: what it shows of a draft, the caller gets from now on.
+        """
+        shown = self._shown_to_caller(invoice)
         is_exact = self._is_exact(invoice, shown)
+        if is_exact and invoice.active and shown.freshness is Freshness.FRESH and shown.record:
+            self._shown_drafts.note(invoice, shown.record)
+        attributes = self._attributes(invoice, shown, is_exact=is_exact)
+        return Stat(attributes, shown.freshness is Freshness.CHANGED)
+
+    def attributes(self, invoice: Invoice) -> Attributes:
+        """Return what ``fstat`` shows, or ``stat`` to a program that has not asked before."""
+        shown = self._shown(invoice)
+        return self._attributes(invoice, shown, is_exact=self._is_exact(invoice, shown))
+
+    def _attributes(self, invoice: Invoice, shown: _Shown, *, is_exact: bool) -> Attributes:
         known_bytes = shown.size_bytes or 0
-        attributes = Attributes(
+        return Attributes(
             inode=invoice.inode,
             mtime_ns=mtime_of(invoice, shown.record),
             # A mount with a larger limit may have stored more than this one allows.
             size_bytes=known_bytes if is_exact else max(known_bytes, self._max_pdf_size_bytes),
             blocks=-(-known_bytes // BLOCK_BYTES) if is_exact else 0,
         )
-        return Stat(attributes, shown.freshness is Freshness.CHANGED)
-
-    def attributes(self, invoice: Invoice) -> Attributes:
-        """Return what ``stat`` shows."""
-        return self.stat(invoice).attributes
 
     def mtime_ns(self, invoice: Invoice) -> int:
         """Return the mtime that ``stat`` shows."""
@@ -140,6 +161,30 @@ class Pdfs:
         pin = self._pins.get(key)
         return pin.invoice if pin else None
 
+    def held(self, key: str) -> Invoice | None:
+        """Return the invoice with this key if it is open, or a draft that was just shown.
+
+        Only for the kernel, because it depends on the caller.
+        """
+        just_shown = self._just_shown(key)
+        return self.pinned(key) or (just_shown.invoice if just_shown else None)
+
+    def forget_shown(self, invoice: Invoice) -> None:
+        """Let the next open get the newest version, whatever was just shown."""
+        self._shown_drafts.forget(invoice.key)
+
+    def show_expired(self, invoice: Invoice, deadline: Deadline) -> None:
+        """Have the next `stat` of the caller show the true size of an expired draft.
+
+        Only if its content can still be served. Only for the kernel; raises `CacheHangs`.
+        """
+        shown = self._shown(invoice)
+        facts = shown.record.content if shown.record else None
+        if shown.freshness is not Freshness.EXPIRED or shown.record is None or facts is None:
+            return
+        if self._disk.run(lambda: self._store.pdf(facts), deadline) is not None:
+            self._shown_drafts.note(invoice, shown.record)
+
     def pinned_namespace(self, directory: str) -> str | None:
         """Return the namespace of a directory if a handle on an invoice in it is open."""
         return self._pins.namespace_of(directory)
@@ -152,11 +197,15 @@ class Pdfs:
     def open(self, invoice: Invoice, deadline: Deadline) -> OpenContent:
         """Return the content that all handles on the invoice share; `release` it once per `open`.
 
-        Raises the error of the request that failed, or `TimedOut` if the disk hangs.
+        Only for the kernel. Raises the error of the request that failed, or `TimedOut` if the disk
+        hangs.
         """
+        just_shown = self._just_shown(invoice.key)
+        self._shown_drafts.end(invoice.key)  # the next open has a stat of its own
         opened = self._pins.take(invoice)
         if opened is None:
-            content = self._downloads.fetch_or_stale(invoice, deadline)
+            record = just_shown.record if just_shown else None
+            content = self._downloads.fetch_or_stale(invoice, deadline, record)
             opened = self._pins.add(invoice, content)
             self._downloads.discard_ahead(invoice)
         return opened
@@ -195,6 +244,23 @@ class Pdfs:
             and self._downloads.in_memory(invoice) is None
         )
 
+    def _shown_to_caller(self, invoice: Invoice) -> _Shown:
+        """Return what is pinned, or else what the caller was just shown, or else what is known."""
+        shown, just_shown = self._shown(invoice), self._just_shown(invoice.key)
+        if just_shown is None:
+            return shown
+        if not shown.is_settled:
+            return _Shown(just_shown.record, None)
+        if just_shown.record != shown.record:
+            self._shown_drafts.end(invoice.key)
+        return shown
+
+    def _just_shown(self, key: str) -> ShownDraft | None:
+        shown = self._shown_drafts.get(key)
+        if shown is None or self._downloads.was_refreshed(shown.invoice, shown.record):
+            return None
+        return shown
+
     def _reread(self, invoice: Invoice) -> Record:
         record = self._records.reread(invoice)
         self._downloads.load_draft(invoice)
@@ -212,7 +278,7 @@ class Pdfs:
 
         Evicted content is downloaded again, and only final content is certain to keep its size.
         """
-        if shown.freshness is None:  # it is pinned
+        if shown.is_settled:
             return True
         if shown.freshness is not Freshness.FRESH:
             return False

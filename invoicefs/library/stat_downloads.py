@@ -9,13 +9,16 @@ Two kinds of ``stat`` wait for a download:
 
 Invariants:
 
-1. A ``stat`` never fails because a download fails: it shows the upper bound instead.
+1. A ``stat`` never fails because a download fails: it shows the upper bound instead. With ``--fetch
+   on-stat``, an expired draft keeps its size while the API does not respond, because an open serves
+   its cached copy then.
 2. A failing API delays two ``stat`` calls, not one per invoice: if two downloads have failed and
    none has succeeded in between, the cause is not a single invoice. Then no ``stat`` waits for
    a download during the next `FAILURE_MEMORY_S`; after a 403, this only applies to the namespace. A
    single failure does not make the size of any other invoice inexact.
 3. A PDF that the API does not have, or that is too large, is requested once per `REFUSAL_MEMORY_S`
-   and version of the invoice, because file managers call ``stat`` again and again.
+   and version of the invoice, because file managers call ``stat`` again and again. An open that
+   succeeds in the meantime ends that.
 4. A ``stat`` only waits for its own invoice. With ``--fetch on-stat``, sequential ``stat`` calls
    start read-ahead of others in the background.
 
@@ -24,9 +27,18 @@ Threading: all fields change by single assignments.
 
 import logging
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from invoicefs.clock import Clock, Deadline
-from invoicefs.errors import Denied, InvoicefsError, NotFound, TooLarge, Unauthenticated
+from invoicefs.errors import (
+    CacheHangs,
+    Denied,
+    InvoicefsError,
+    NoResponse,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+)
 from invoicefs.library.downloads import Downloads
 from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.read_ahead import InvoicesAhead, Tree
@@ -38,7 +50,15 @@ log = logging.getLogger(__name__)
 
 REFUSAL_MEMORY_S = 60.0  # the default refresh interval of listings
 
+_UNKNOWN_SIZE: Final = "The size of %s is not known: %s"
 _ALL = ""  # a scope that covers all invoices; no namespace and no key is empty
+
+
+class _Backoff(NamedTuple):
+    """Until when no ``stat`` waits for a download, and which failure is the reason."""
+
+    until_s: float
+    error: InvoicefsError
 
 
 class StatDownloads:
@@ -63,7 +83,7 @@ class StatDownloads:
         self._invoices_ahead = InvoicesAhead(
             tree, downloads.start, self._is_wanted, connect, largest_window=settings.parallel
         )
-        self._backoff_until_s: dict[str, float] = {}
+        self._backoffs: dict[str, _Backoff] = {}
         self._count_at_failure: dict[str, int] = {}
 
     def stat(self, invoice: Invoice, deadline: Deadline) -> None:
@@ -76,11 +96,19 @@ class StatDownloads:
                 self._downloads.fetch(invoice, deadline)
         except InvoicefsError as error:
             level = logging.INFO if isinstance(error, NotFound) else logging.WARNING
-            log.log(level, "The size of %s is not known: %s", invoice.key, error)
+            log.log(level, _UNKNOWN_SIZE, invoice.key, error)
             self._back_off_after(error, invoice)
+        if self.is_for_every_stat and isinstance(self._backoff_reason(invoice), NoResponse):
+            self._show_expired(invoice, deadline)
+
+    def _show_expired(self, invoice: Invoice, deadline: Deadline) -> None:
+        try:
+            self._pdfs.show_expired(invoice, deadline)
+        except CacheHangs as error:
+            log.warning(_UNKNOWN_SIZE, invoice.key, error)
 
     def _is_wanted(self, invoice: Invoice) -> bool:
-        if self._is_backing_off(invoice):
+        if self._backoff_reason(invoice) is not None:
             return False
         if self.is_for_every_stat:
             return not self._pdfs.is_exact(invoice)
@@ -88,13 +116,13 @@ class StatDownloads:
 
     def _back_off_after(self, error: InvoicefsError, invoice: Invoice) -> None:
         if isinstance(error, NotFound | TooLarge):
-            self._back_off(_version_key(invoice), REFUSAL_MEMORY_S)
+            self._back_off(_version_key(invoice), REFUSAL_MEMORY_S, error)
             return
         is_of_namespace = isinstance(error, Denied) and not isinstance(error, Unauthenticated)
         scope = invoice.namespace if is_of_namespace else _ALL
-        self._back_off(_version_key(invoice), FAILURE_MEMORY_S)
+        self._back_off(_version_key(invoice), FAILURE_MEMORY_S, error)
         if self._note_failure(scope):
-            self._back_off(scope, FAILURE_MEMORY_S)
+            self._back_off(scope, FAILURE_MEMORY_S, error)
 
     def _note_failure(self, scope: str) -> bool:
         """Note a failure; returns whether nothing was downloaded since the one before it."""
@@ -102,13 +130,17 @@ class StatDownloads:
         self._count_at_failure[scope] = now
         return before == now
 
-    def _back_off(self, scope: str, backoff_s: float) -> None:
-        self._backoff_until_s[scope] = self._clock.monotonic_s() + backoff_s
+    def _back_off(self, scope: str, backoff_s: float, error: InvoicefsError) -> None:
+        self._backoffs[scope] = _Backoff(self._clock.monotonic_s() + backoff_s, error)
 
-    def _is_backing_off(self, invoice: Invoice) -> bool:
+    def _backoff_reason(self, invoice: Invoice) -> InvoicefsError | None:
+        """Return why no ``stat`` of an invoice waits for its download now, or None."""
         now_s = self._clock.monotonic_s()
-        scopes = (_ALL, invoice.namespace, _version_key(invoice))
-        return any(now_s < self._backoff_until_s.get(scope, now_s) for scope in scopes)
+        scopes = [_ALL, invoice.namespace]
+        if self._downloads.has_failed(invoice):
+            scopes.append(_version_key(invoice))
+        backoffs = filter(None, map(self._backoffs.get, scopes))
+        return next((backoff.error for backoff in backoffs if now_s < backoff.until_s), None)
 
 
 def _version_key(invoice: Invoice) -> str:

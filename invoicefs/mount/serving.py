@@ -77,7 +77,13 @@ def serve_tenant(
             events.on_ready()
 
         tenant = open_tenant(
-            stack, settings, credentials, early.api, clock, is_caller_killed=is_caller_killed
+            stack,
+            settings,
+            credentials,
+            early.api,
+            clock,
+            is_caller_killed=is_caller_killed,
+            caller=caller,
         )
         if tenant.store.failure:
             warn(

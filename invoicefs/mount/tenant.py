@@ -35,11 +35,12 @@ def open_tenant(
     clock: Clock,
     *,
     is_caller_killed: Callable[[], bool] | None = None,
+    caller: Callable[[], int] = lambda: 0,
 ) -> Tenant:
     """Return the parts of a tenant, which `stack` closes; the caller closes the API.
 
-    `is_caller_killed` is as in `Library`. Raises `StoreUnusable`, but not for a store that only
-    fails at present.
+    `is_caller_killed` and `caller` are as in `Library`. Raises `StoreUnusable`, but not for a store
+    that only fails at present.
     """
     folder = store_folder(settings.cache_dir, settings.url)
     store = stack.enter_context(closing(open_store(folder, settings.cache_size_bytes, clock)))
@@ -58,5 +59,6 @@ def open_tenant(
         disk=disk,
         access=access,
         is_caller_killed=is_caller_killed,
+        caller=caller,
     )
     return Tenant(library, scheduler, store)

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
-from invoicefs.sandbox import OMITTED, Endpoint, SampleInvoice, Sandbox
+from invoicefs.sandbox import OMITTED, Endpoint, SampleInvoice, Sandbox, plain_pdf
 from tests.mount.support.files import UPPER_BOUND_BYTES, in_folder, stat_of
 from tests.mount.support.mounts import Mounts
 from tests.mount.support.programs import Argument, eventually, run, started
@@ -21,7 +22,7 @@ NAME = file_name(FINAL)
 ALWAYS_REFRESH = ("--list-ttl", "0s")
 
 
-def draft(pdf: bytes, amount: str = "100") -> SampleInvoice:
+def draft(pdf: bytes | Callable[[], bytes], amount: str = "100") -> SampleInvoice:
     return replace(invoice(NUMBER), pdf=pdf, active=True, status="STATUS_PENDING", amount=amount)
 
 
@@ -240,6 +241,41 @@ def test_an_open_file_never_changes(sandbox: Sandbox, mounts: Mounts) -> None:
         assert reader.end().good().out == OLD
     # The kernel reports the close with a delay.
     assert eventually(lambda: run("cat", path).good().out == NEW + NEW)
+
+
+STAT_AND_READ = """
+import os, sys
+from concurrent.futures import ThreadPoolExecutor
+path = sys.argv[1]
+shown = os.stat(path).st_size
+with ThreadPoolExecutor(1) as threads:
+    shown_to_another = threads.submit(os.stat, path).result().st_size
+with open(path, "rb") as file:
+    print(shown, shown_to_another, len(file.read()))
+"""
+
+
+@pytest.mark.promise(
+    "With `--fetch on-stat`, a program that opens a draft within a second of its `stat` reads the "
+    "version that the `stat` showed, even if the draft has expired or become final in between."
+)
+@pytest.mark.parametrize("options", [[], ["--allow-other"]], ids=["alone", "for others"])
+def test_a_program_reads_the_draft_that_its_stat_has_shown(
+    sandbox: Sandbox, mounts: Mounts, options: Sequence[str]
+) -> None:
+    """With `--allow-other` the kernel asks for attributes again before it opens the file."""
+    numbers = count(1)
+
+    def grow() -> bytes:
+        """Return a longer PDF than before, and change the listing."""
+        number = next(numbers)
+        sandbox.tenant = tenant(draft(grow, amount=str(number)))
+        return plain_pdf("draft", 1000 * number)
+
+    sandbox.tenant = tenant(draft(grow))
+    path = mounts.mount("--fetch=on-stat", *ALWAYS_REFRESH, *options) / NAMESPACE / NAME
+    sizes = run(sys.executable, "-I", "-c", STAT_AND_READ, path).good().text.split()
+    assert sizes == ["1000", "2000", "1000"]
 
 
 @pytest.mark.promise("A listing that omits the status hides nothing that was shown.")

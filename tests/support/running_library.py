@@ -126,7 +126,11 @@ def running_parts(
 
 @contextmanager
 def running_library(
-    tenant: FakeTenant, store: Store, clock: FakeClock, **changes: Any
+    tenant: FakeTenant,
+    store: Store,
+    clock: FakeClock,
+    caller: Callable[[], int] = lambda: 0,
+    **changes: Any,
 ) -> Iterator[Library]:
     """Yield a library as a mount has it, with `changes` to the usual settings."""
     with running_parts(tenant, store, clock, **changes) as parts:
@@ -138,6 +142,7 @@ def running_library(
             parts.settings,
             disk=parts.disk,
             access=parts.access,
+            caller=caller,
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -42,6 +42,7 @@ from invoicefs.errors import (
 from invoicefs.library.library import Library
 from invoicefs.library.namespaces import UNLISTED_RECHECK_S
 from invoicefs.library.results import OpenInvoice
+from invoicefs.library.shown_drafts import SHOWN_LASTS_S
 from invoicefs.library.stat_downloads import REFUSAL_MEMORY_S
 from invoicefs.model import Invoice
 from invoicefs.scheduling.scheduler import MAX_RENEWALS
@@ -60,6 +61,7 @@ from tests.support.running_library import (
 from tests.support.store_folder import connection, opening, put_values, stored_values
 
 T = TypeVar("T")
+Raised = type[InvoicefsError]
 
 FAILURES = (
     Unreachable("not now"),
@@ -85,7 +87,16 @@ failures = st.one_of(
     st.tuples(st.just("pdf"), st.sampled_from(PDF_FAILURES)),
 )
 moments_s = st.sampled_from(
-    [1.0, UNLISTED_RECHECK_S, FAILURE_MEMORY_S, LIST_TTL_S, ACTIVE_TTL_S - LIST_TTL_S, ACTIVE_TTL_S]
+    [
+        SHOWN_LASTS_S / 2,
+        SHOWN_LASTS_S,
+        UNLISTED_RECHECK_S,
+        FAILURE_MEMORY_S,
+        LIST_TTL_S,
+        ACTIVE_TTL_S - LIST_TTL_S,
+        ACTIVE_TTL_S - SHOWN_LASTS_S / 2,
+        ACTIVE_TTL_S,
+    ]
 )
 clock_jumps_s = st.sampled_from([-86_400.0, -ACTIVE_TTL_S, ACTIVE_TTL_S, 86_400.0])
 
@@ -101,16 +112,17 @@ class Copy:
 
 @dataclass
 class Pin:
-    """The version that all handles on an invoice share."""
+    """The version that all handles on an invoice share, or that a program was just shown."""
 
-    pdf: bytes
+    copy: Copy
+    invoice: Invoice
     mtime_ns: int
     handles: int = 0
 
 
 @dataclass
 class Model:
-    """The expected behaviour of the library; a remount resets the last nine fields."""
+    """The expected behaviour of the library; a remount resets the last ten fields."""
 
     tenant: FakeTenant
     clock: FakeClock
@@ -126,23 +138,25 @@ class Model:
     listed_s: dict[str, float] = field(default_factory=dict)
     failed: dict[str, tuple[InvoicefsError, float]] = field(default_factory=dict)
     cooling_until_s: dict[str, float] = field(default_factory=dict)
-    suppressed_until_s: dict[str, float] = field(default_factory=dict)
+    suppressed: dict[str, tuple[InvoicefsError, float]] = field(default_factory=dict)
     downloads: int = 0
     downloads_at_failure: dict[str, int] = field(default_factory=dict)
     pins: dict[str, Pin] = field(default_factory=dict)
     loaded: set[str] = field(default_factory=set)  # namespaces
     in_memory: dict[str, Copy] = field(default_factory=dict)  # drafts
+    shown: dict[str, tuple[Pin, float]] = field(default_factory=dict)  # drafts, with on-stat
 
     def remount(self) -> None:
         self.listed_s.clear()
         self.failed.clear()
         self.cooling_until_s.clear()
-        self.suppressed_until_s.clear()
+        self.suppressed.clear()
         self.downloads = 0
         self.downloads_at_failure.clear()
         self.pins.clear()
         self.loaded.clear()
         self.in_memory.clear()
+        self.shown.clear()
 
     def evict(self) -> None:
         self.stored.clear()
@@ -178,30 +192,52 @@ class Model:
 
     def stat(self, key: str) -> tuple[int, int, int]:
         """Return size, blocks and mtime."""
-        pin = self.pins.get(key)
+        pin, held = self.pins.get(key), self.just_shown(key)
         if pin:
-            return len(pin.pdf), -(-len(pin.pdf) // 512), pin.mtime_ns
+            if held and held.copy is not pin.copy:
+                del self.shown[key]
+            return exact(pin.copy.pdf, pin.mtime_ns)
+        if held:
+            return exact(held.copy.pdf, held.mtime_ns)
         invoice = self._find(key)
         self._download_on_stat(key, invoice)
         mtime_ns = self.mtimes_ns.get(key, invoice.natural_mtime_ns or 0)
         copy = self.copies.get(key)
-        if copy is None or not self._is_exact(key, invoice):
-            return MAX_PDF_SIZE_BYTES, 0, mtime_ns
-        return len(copy.pdf), -(-len(copy.pdf) // 512), mtime_ns
+        if copy and (self._is_exact(key, invoice) or self._is_served_expired(copy, invoice)):
+            self._note_shown(key, Pin(copy, invoice, mtime_ns))
+            return exact(copy.pdf, mtime_ns)
+        return MAX_PDF_SIZE_BYTES, 0, mtime_ns
 
     def open(self, key: str) -> tuple[bytes, int]:
         """Return bytes and mtime."""
+        held = self.just_shown(key)
+        self.shown.pop(key, None)
         if key not in self.pins:
-            pdf = self._best(key, self._find(key))
-            self.pins[key] = Pin(pdf, self.mtimes_ns[key])
+            self.pins[key] = self._opened(key, held)
         pin = self.pins[key]
         pin.handles += 1
-        return pin.pdf, pin.mtime_ns
+        return pin.copy.pdf, pin.mtime_ns
+
+    def _opened(self, key: str, held: Pin | None) -> Pin:
+        if held and self._is_available(key, held.copy):
+            return held
+        invoice = held.invoice if held else self._find(key)
+        return Pin(self._best(key, invoice), invoice, self.mtimes_ns[key])
 
     def release(self, key: str) -> None:
         self.pins[key].handles -= 1
         if self.pins[key].handles == 0:
             del self.pins[key]
+
+    # Drafts that a stat has shown.
+
+    def _note_shown(self, key: str, pin: Pin) -> None:
+        if self.is_eager and pin.invoice.active:
+            self.shown[key] = pin, self.clock.monotonic_s()
+
+    def just_shown(self, key: str) -> Pin | None:
+        pin, shown_s = self.shown.get(key, (None, 0.0))
+        return pin if self.clock.monotonic_s() - shown_s < SHOWN_LASTS_S else None
 
     # Listings.
 
@@ -239,8 +275,6 @@ class Model:
 
     def _answer_namespaces(self) -> frozenset[str]:
         found = frozenset(self.tenant.invoices_of)
-        for vanished in self.namespaces - found:
-            self._load_last_listing(vanished)
         if self.namespaces and not found:
             raise UnusableResponse
         return found
@@ -289,27 +323,43 @@ class Model:
 
     def _download_on_stat(self, key: str, invoice: Invoice) -> None:
         """Download what a stat needs, unless that has just failed."""
-        copy, version_key = self.copies.get(key), f"{key}/{invoice.version}"
+        copy, version_key = self.copies.get(key), version_key_of(invoice)
         has_changed = copy is not None and copy.version != invoice.version
         is_wanted = not self._is_exact(key, invoice) if self.is_eager else has_changed
-        now_s = self.clock.monotonic_s()
-        scopes = ("", invoice.namespace, version_key)
-        if is_wanted and now_s >= max(
-            self.suppressed_until_s.get(scope, now_s) for scope in scopes
-        ):
+        if is_wanted and not self._suppressing(invoice):
             try:
                 self._fetch_pdf(key, invoice)
-            except (NotFound, TooLarge):
-                self._suppress(version_key, REFUSAL_MEMORY_S)
+            except (NotFound, TooLarge) as error:
+                self._suppress(version_key, error, REFUSAL_MEMORY_S)
             except InvoicefsError as error:
                 scope = invoice.namespace if type(error) is Denied else ""
-                self._suppress(version_key, FAILURE_MEMORY_S)
+                self._suppress(version_key, error, FAILURE_MEMORY_S)
                 if self.downloads_at_failure.get(scope) == self.downloads:
-                    self._suppress(scope, FAILURE_MEMORY_S)
+                    self._suppress(scope, error, FAILURE_MEMORY_S)
                 self.downloads_at_failure[scope] = self.downloads
 
-    def _suppress(self, scope: str, duration_s: float) -> None:
-        self.suppressed_until_s[scope] = self.clock.monotonic_s() + duration_s
+    def _suppress(self, scope: str, error: InvoicefsError, duration_s: float) -> None:
+        self.suppressed[scope] = error, self.clock.monotonic_s() + duration_s
+
+    def _suppressing(self, invoice: Invoice) -> list[InvoicefsError]:
+        """Return the failures because of which no stat waits for a download, the widest first."""
+        now_s = self.clock.monotonic_s()
+        scopes = ("", invoice.namespace, version_key_of(invoice))
+        found = [self.suppressed[scope] for scope in scopes if scope in self.suppressed]
+        return [error for error, until_s in found if now_s < until_s]
+
+    def _end_suppression(self, key: str) -> None:
+        """Forget that versions of an invoice were refused."""
+        for scope in tuple(self.suppressed):
+            if scope.startswith(f"{key}/"):
+                del self.suppressed[scope]
+
+    def _is_served_expired(self, copy: Copy, invoice: Invoice) -> bool:
+        """Return whether a stat shows, and an open serves, a draft because no newer one comes."""
+        is_expired = copy.version == invoice.version and not self._is_fresh(copy, invoice)
+        suppressing = self._suppressing(invoice)[:1] if self.is_eager else []
+        responds = not any(isinstance(error, NoResponse) for error in suppressing)
+        return is_expired and not responds and copy.pdf in self.stored
 
     def _is_exact(self, key: str, invoice: Invoice) -> bool:
         copy = self.copies.get(key)
@@ -317,20 +367,20 @@ class Model:
             return False
         return not invoice.active or self.in_memory.get(key) is copy
 
-    def _best(self, key: str, invoice: Invoice) -> bytes:
+    def _best(self, key: str, invoice: Invoice) -> Copy:
         try:
             return self._fetch_pdf(key, invoice)
         except NoResponse:
             copy = self.copies.get(key)
             if copy and copy.pdf in self.stored:
-                return copy.pdf
+                return copy
             raise
 
-    def _fetch_pdf(self, key: str, invoice: Invoice) -> bytes:
+    def _fetch_pdf(self, key: str, invoice: Invoice) -> Copy:
         copy = self.copies.get(key)
         if copy and self._is_fresh(copy, invoice) and self._is_available(key, copy):
             self._keep_in_memory(key, invoice, copy)
-            return copy.pdf
+            return copy
         pdf = self._call(f"pdf {key}", lambda: self._answer_pdf(invoice))
         now_ns, natural_ns = self.clock.wall_ns(), invoice.natural_mtime_ns
         self.mtimes_ns.setdefault(key, now_ns if natural_ns is None else natural_ns)
@@ -341,7 +391,14 @@ class Model:
         self.damaged.discard(pdf)
         self._keep_in_memory(key, invoice, self.copies[key])
         self.downloads += 1
-        return pdf
+        self._end_suppression(key)
+        return self.copies[key]
+
+    def is_available(self, key: str) -> bool:
+        """Return whether the content that a stat shows is there, and need not be downloaded."""
+        held = self.just_shown(key)
+        copy = held.copy if held else self.copies.get(key)
+        return copy is not None and self._is_available(key, copy)
 
     def _is_available(self, key: str, copy: Copy) -> bool:
         return copy.pdf in self.stored or self.in_memory.get(key) is copy
@@ -418,10 +475,13 @@ class LibraryMachine(RuleBasedStateMachine):
         with connection(self._folder, cache) as rows:
             rows.execute("DELETE FROM Cache")
 
-    def _agree(self, actual: Callable[[], object], expected: Callable[[], object]) -> None:
-        assert outcome(actual) == outcome(expected)
+    def _agree(self, actual: Callable[[], T], expected: Callable[[], T]) -> T | Raised:
+        """Check that both have the same outcome, for the same requests, and return it."""
+        found = outcome(actual)
+        assert found == outcome(expected)
         calls, self._model.calls = self._model.calls, []
         assert self._tenant.take_requests() == calls
+        return found
 
     # What the tenant does.
 
@@ -530,15 +590,29 @@ class LibraryMachine(RuleBasedStateMachine):
 
     @rule(key=keys, seconds=moments_s)
     def read_later(self, key: str, seconds: float) -> None:
-        """Stat, open, stat, close and stat, as a program that copies does."""
+        """Stat, open, stat, close and stat, as a program that copies does.
+
+        The file is never longer than the first stat says, and not shorter if it has blocks, unless
+        it was evicted: the server may have other bytes for a final invoice now.
+        """
         self._clock.advance(seconds)
-        self.stat(key)
-        before = len(self._opened)
-        self.open(key)
+        shown = self._agree(lambda: self._stat(key), lambda: self._model.stat(key))
+        is_available, before = self._model.is_available(key), len(self._opened)
+        opened = self._agree(lambda: self._open(key), lambda: self._model.open(key))
+        if is_available and isinstance(shown, tuple) and isinstance(opened, tuple):
+            size_bytes, blocks, _ = shown
+            assert len(opened[0]) == size_bytes or (not blocks and len(opened[0]) < size_bytes)
         self.stat(key)
         if len(self._opened) > before:
             self._release(before)
             self.stat(key)
+
+    @rule(key=keys, failure=st.sampled_from(FAILURES))
+    def read_when_expired(self, key: str, failure: InvoicefsError) -> None:
+        """Read, and read again after a draft has expired and no PDF can be downloaded any more."""
+        self.read_later(key, 0.0)
+        self.fail(("pdf", failure))
+        self.read_later(key, ACTIVE_TTL_S)
 
     @precondition(lambda self: self._opened)
     @rule(data=st.data())
@@ -552,8 +626,9 @@ class LibraryMachine(RuleBasedStateMachine):
         for key, opened in self._opened:
             attributes = self._library.open_attributes(opened)
             pin = self._model.pins[key]
-            assert opened.content.pdf == pin.pdf
-            assert (attributes.size_bytes, attributes.mtime_ns) == (len(pin.pdf), pin.mtime_ns)
+            pdf = pin.copy.pdf
+            assert opened.content.pdf == pdf
+            assert (attributes.size_bytes, attributes.mtime_ns) == (len(pdf), pin.mtime_ns)
         assert self._tenant.take_requests() == []
 
     def _names(self, path: str) -> set[str]:
@@ -579,7 +654,16 @@ def invoice_of(key: str) -> Invoice:
     return Invoice(namespace, name)
 
 
-def outcome(action: Callable[[], object]) -> object:
+def version_key_of(invoice: Invoice) -> str:
+    return f"{invoice.key}/{invoice.version}"
+
+
+def exact(pdf: bytes, mtime_ns: int) -> tuple[int, int, int]:
+    """Return size, blocks and mtime of a file whose content is known."""
+    return len(pdf), -(-len(pdf) // 512), mtime_ns
+
+
+def outcome(action: Callable[[], T]) -> T | Raised:
     """Return the result of an action, or the class of the exception that it raises."""
     try:
         return action()
@@ -603,6 +687,8 @@ def test_the_library_behaves_like_the_model(tmp_path: Path, is_eager: bool) -> N
                 stateful_step_count=50,
                 deadline=None,
                 database=None,
+                # Without Phase.explain, whose tracing takes longer than a test may.
+                phases=[Phase.generate, Phase.shrink],
                 suppress_health_check=list(HealthCheck),
             ),
         )

@@ -23,6 +23,7 @@ from invoicefs.errors import (
 from invoicefs.library.downloads import Downloads
 from invoicefs.library.pdfs import Pdfs
 from invoicefs.library.record_cache import RecordCache
+from invoicefs.library.shown_drafts import ShownDrafts
 from invoicefs.model import (
     Attributes,
     Content,
@@ -86,6 +87,7 @@ class Files:
             max_pdf_size_bytes=parts.settings.max_pdf_size_bytes,
             disk=parts.disk,
             access=parts.access,
+            shown_drafts=ShownDrafts(lambda: 0, parts.clock, parts.settings),
         )
         self._clock = parts.clock
 
@@ -427,6 +429,23 @@ def test_read_ahead_keeps_no_cached_pdf_in_memory(mount: Mount, clock: CrowdCloc
     idle.await_()
 
     assert files.downloads.in_memory(FINAL) is None
+
+
+def test_the_size_of_a_draft_is_exact_after_it_was_downloaded_ahead_and_then_again(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    """The first copy stays in memory until the draft is opened."""
+    idle = Idle(clock)
+    files = mount()
+    files.list(DRAFT)
+    files.downloads.start_ahead(DRAFT, Deadline.after(LONG_S, clock), lambda: True)
+    idle.await_()
+    tenant.bill(DRAFT, pdf_of("again", 3000))
+    clock.advance(ACTIVE_TTL_S)
+
+    files.downloads.fetch(DRAFT, Deadline.after(LONG_S, clock))
+
+    assert files.stat(DRAFT).size_bytes == 3000
 
 
 class OpenedWhileSaved(MemoryStore):

@@ -247,6 +247,21 @@ def test_a_refused_pdf_is_requested_once_per_refusal_memory(
     assert stat_size(eager, INVOICES[0]) == 1000
 
 
+def test_an_open_that_succeeds_ends_the_refusal_memory(
+    mount: Mount, tenant: FakeTenant, clock: CrowdClock
+) -> None:
+    draft = tenant.bill(replace(INVOICES[0], active=True))
+    library = mount(fetch=Fetch.ON_STAT, active_ttl_s=10.0)
+    tenant.fail("pdf", NotFound("not for a moment"))
+    assert stat_size(library, draft) == MAX_PDF_SIZE_BYTES
+    tenant.fix()
+    clock.advance(FAILURE_MEMORY_S)
+    read(library, draft)
+    clock.advance(10.0)
+
+    assert stat_size(library, draft) == 1000
+
+
 def test_a_refused_pdf_is_requested_again_when_the_listing_changes(
     eager: Library, tenant: FakeTenant, clock: CrowdClock
 ) -> None:
