@@ -1,13 +1,14 @@
 """Both ends of the control socket, over which commands speak to a running mount.
 
 Each request has its own connection: one line of JSON in each direction. The socket is in the
-abstract namespace of unix(7), and its name contains the device number of the mount, which mountinfo
-shows for every path in it. So it depends on no folder and no environment variable, and survives
-renames. Anyone can bind a name there: each end asks the kernel for the user of the other one
-(SO_PEERCRED), and only trusts its own user.
+abstract namespace of unix(7), and its name contains the user and the device number of the mount,
+which mountinfo shows for every path in it. So it depends on no folder and no environment variable,
+and survives renames. Anyone can bind a name there: each end asks the kernel for the user of the
+other one (SO_PEERCRED), and only trusts its own user.
 
 Threading: each connection has a daemon thread, which ends after the response. If the name is taken,
-another thread waits for it; `close` joins that thread before it reads `_server`.
+another thread waits for it; `close` joins that thread before it reads `_server`. `_Server._closing`
+is held while a server closes, so every call of its `close` returns when the name is free.
 """
 
 import contextlib
@@ -39,6 +40,8 @@ _MAX_LINE_BYTES = 1024 * 1024
 _UCRED: Final = struct.Struct("iII")  # pid, uid and gid, see unix(7)
 _NO_RESPONSE: Final = "The mount does not respond: {}."
 _NO_SOCKET: Final = "invoicefs status cannot reach this mount: %s"
+_YIELD: Final = {"ask": "yield"}
+_YIELD_TIMEOUT_S = 1.0  # it delays the first access to the mount
 _RETRY_PAUSE_S = 0.2
 _QUIET_TRIES = 25  # a process that is ending takes less than 5 s
 
@@ -47,9 +50,9 @@ class ControlSocket:
     """The server end, which serves requests from `open` to `close`.
 
     The kernel reuses the device number of a mount before the process of that mount has ended, so
-    the name may still be taken; a program of another user may keep it for ever. A name that is
-    taken is therefore tried again until `close`. A mount without a socket works, and logs a
-    warning.
+    the name may still be taken. That process is asked to yield it, because it would respond in
+    place of the new mount. A name that is still taken is tried again until `close`: a program of
+    another user may keep it for ever. A mount without a socket works, and logs a warning.
     """
 
     def __init__(self, respond: Respond) -> None:
@@ -61,6 +64,9 @@ class ControlSocket:
     def open(self, device: str) -> None:
         """Start serving the mount with this device number, now or as soon as the name is free."""
         try:
+            if self._try_open(device):
+                return
+            _ask_to_yield(device)
             if not self._try_open(device):
                 self._opening = start_thread(lambda: self._open_later(device), "control-name")
         except (OSError, OutOfMemory) as error:  # out of file descriptors or threads
@@ -105,6 +111,7 @@ class _Server(socketserver.ThreadingUnixStreamServer):
     def __init__(self, address: str, respond: Respond) -> None:
         self.respond = respond
         super().__init__(address, _Handler)
+        self._closing = threading.Lock()
         self._is_closed = False
         self._accepting = start_thread(self._accept, "control")
 
@@ -113,10 +120,13 @@ class _Server(socketserver.ThreadingUnixStreamServer):
         return _is_same_user(request)
 
     def close(self) -> None:
-        self._is_closed = True
-        self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
-        self._accepting.join()
-        self.server_close()
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
+            self._accepting.join()
+            self.server_close()
 
     def _accept(self) -> None:
         # Not serve_forever, which wakes up twice a second.
@@ -144,6 +154,9 @@ class _Handler(socketserver.StreamRequestHandler):
             return {"error": "The request is not JSON."}
         if not isinstance(request, dict):
             return {"error": "The request is not a JSON object."}
+        if request == _YIELD:
+            self.server.close()
+            return {}
         try:
             return self.server.respond(request)
         except InvoicefsError as error:
@@ -158,18 +171,24 @@ def send(
     Returns None if no mount of this user is listening. Raises `UserError` with the message of a
     failed request, or if there is no response in time; without a timeout, it waits for ever.
     """
-    channel = _connect(device)
+    channel = _connect(device, IDLE_TIMEOUT_S if timeout_s is None else timeout_s)
     if channel is None:
         return None
     with channel:
         return _exchange(channel, request, timeout_s)
 
 
-def _connect(device: str) -> socket.socket | None:
+def _ask_to_yield(device: str) -> None:
+    """Have the process of an earlier mount of this user free the name of its socket."""
+    with contextlib.suppress(UserError):  # it has just ended, or is stopped
+        send(device, _YIELD, timeout_s=_YIELD_TIMEOUT_S)
+
+
+def _connect(device: str, timeout_s: float) -> socket.socket | None:
     """Return a connection to the socket; None if no process of this user is listening."""
     channel = socket.socket(socket.AF_UNIX)
     try:
-        channel.settimeout(IDLE_TIMEOUT_S)
+        channel.settimeout(timeout_s)
         channel.connect(_address(device))
         if _is_same_user(channel):
             return channel
@@ -204,4 +223,4 @@ def _is_same_user(channel: socket.socket) -> bool:
 
 
 def _address(device: str) -> str:
-    return f"\0invoicefs/{device}"
+    return f"\0invoicefs/{os.geteuid()}/{device}"

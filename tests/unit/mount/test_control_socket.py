@@ -50,7 +50,7 @@ def serve(device: str) -> Iterator[Serve]:
 
 
 def address_of(device: str) -> str:
-    return f"\0invoicefs/{device}"
+    return f"\0invoicefs/{os.geteuid()}/{device}"
 
 
 def test_every_mount_responds_on_its_own_socket(serve: Serve) -> None:
@@ -68,14 +68,20 @@ def test_closing_removes_the_socket(device: str) -> None:
     assert send(device, {}) is None
 
 
+def test_a_new_mount_responds_in_place_of_one_that_is_ending(serve: Serve, device: str) -> None:
+    """The kernel reuses the device number of a mount whose process still responds."""
+    serve(lambda _: {"is": "ending"})
+    serve(lambda _: {"is": "new"})
+
+    assert send(device, {}) == {"is": "new"}
+
+
 def test_a_taken_socket_name_is_used_as_soon_as_it_is_free(
     serve: Serve, device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A mount that was ending once kept its socket name, so the next one got no socket."""
     monkeypatch.setattr(control, "_RETRY_PAUSE_S", 0.01)
-    with closing(ControlSocket(echo)) as before:
-        before.open(device)
-        serve(lambda _: {"is": "next"}, device)
+    with another_program(device):
+        serve(lambda _: {"is": "next"})
     while (answer := send(device, {"ask": "status"})) is None:
         pass
 
@@ -84,12 +90,31 @@ def test_a_taken_socket_name_is_used_as_soon_as_it_is_free(
 
 
 def test_without_a_socket_the_mount_only_logs_a_warning(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: Serve, device: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(control, "_RETRY_PAUSE_S", 0.01)
-    serve(at=serve())  # the name is taken
-    while "invoicefs status cannot reach this mount" not in caplog.text:
-        pass
+    with another_program(device):
+        serve()
+        while "invoicefs status cannot reach this mount" not in caplog.text:
+            pass
+
+
+def test_a_program_that_keeps_the_name_silently_is_not_waited_for(
+    serve: Serve, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_YIELD_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(control, "IDLE_TIMEOUT_S", 1e6)
+    with another_program(device) as silent:
+        silent.listen(0)
+        serve()
+        serve()  # the queue of the other program is full
+
+
+def another_program(device: str) -> closing[socket.socket]:
+    """A socket that has the name of a mount's."""
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(address_of(device))
+    return closing(other)
 
 
 # Peers
@@ -140,6 +165,29 @@ finally:
         assert other.stdout.readline() == b"ready\n"
 
         assert send(device, {}) is None
+        other.communicate(timeout=20)
+
+
+@as_root
+def test_a_mount_of_another_user_that_is_ending_keeps_no_name_from_this_one(
+    serve: Serve, device: str
+) -> None:
+    """`invoicefs list` once failed when a mount of another user was ending."""
+    program = """
+import os, sys
+from invoicefs.mount.control_socket import ControlSocket
+os.seteuid(65534)
+ControlSocket(lambda request: request).open(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program, device], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"ready\n"
+
+        assert send(serve(), {}) == {"asked": {}}
         other.communicate(timeout=20)
 
 
