@@ -1,5 +1,6 @@
 """Fixtures for tests of several tiers."""
 
+import signal
 from collections.abc import Generator, Iterator
 from shutil import which
 
@@ -8,6 +9,19 @@ import pytest
 from invoicefs.sandbox.listener import reserve_port
 from tests.mount.support.programs import missing
 from tests.support.certificates import Authority, Identity
+
+
+def pytest_configure() -> None:
+    """Let the programs that tests start react to SIGINT and SIGQUIT.
+
+    They would ignore both if a shell has started the tests in the background with ``&``.
+    """
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture

@@ -217,7 +217,12 @@ class Stage:
         return self.clock.monotonic_s()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, and wait until everything due has happened."""
+        """Let time pass, and wait until everything due has happened.
+
+        Everything due now happens first: a worker that has just ended a job, but does not wait yet,
+        would otherwise count its idle time from a later moment.
+        """
+        self.settle()
         self.clock.advance(seconds)
         self.settle()
 

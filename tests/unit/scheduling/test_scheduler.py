@@ -342,7 +342,7 @@ def test_no_request_begins_after_its_deadline(set_stage: SetStage) -> None:
 
 
 def test_no_background_request_begins_after_its_deadline(set_stage: SetStage) -> None:
-    stage = set_stage(parallel=3)
+    stage = set_stage(parallel=2)  # one slot for the background
     running, call = stage.blocked_call(), stage.call()
     stage.start("running", running)
     running.until_begun()
