@@ -1,19 +1,20 @@
 # Sourced by the other scripts: installs everything that they need.
 #
-#   prepare EXTRA PROGRAM...
+#   prepare GROUP PROGRAM...
 #
 # installs the system packages of libfuse 2, fusermount and the named programs (and libraries,
-# lib*.so), creates .venv, and installs the project with the extra EXTRA into it. It skips what is
-# already installed, so a second run installs nothing. Afterwards .venv/bin is first on PATH.
+# lib*.so), creates .venv, and installs the project into it: with all extras and the dependency
+# group GROUP, or with the extra demo only if GROUP is demo. It skips what is already installed, so
+# a second run installs nothing. Afterwards .venv/bin is first on PATH.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 prepare() {
-    local extra=$1
+    local group=$1
     shift
     install_system_packages "$(missing_packages "$@")"
-    install_project "$extra"
+    install_project "$group"
     export PATH="$PWD/.venv/bin:$PATH"
 }
 
@@ -55,9 +56,11 @@ missing_packages() {
     for program in "$@"; do
         is_there "$program" && continue
         case $program in
+            apache2) echo apache2-bin ;;
             borg) echo borgbackup ;;
             at-spi-bus-launcher) echo at-spi2-core ;;
             dbus-daemon) echo "dbus-daemon|dbus" ;;
+            ganesha.nfsd) echo nfs-ganesha-vfs ;;
             getfattr) echo attr ;;
             gio) echo libglib2.0-bin ;;
             gi.repository.Atspi)
@@ -67,9 +70,14 @@ missing_packages() {
             gvfsd) echo gvfs ;;
             import) echo imagemagick ;;
             libnss_wrapper.so) echo libnss-wrapper ;;
+            man) echo man-db ;;
             mksquashfs) echo squashfs-tools ;;
             mutool) echo mupdf-tools ;;
+            nfs-ls) echo libnfs-utils ;;
+            nginx) echo nginx-light ;;
+            ngx_http_js_module.so) echo libnginx-mod-http-js ;;
             pdftotext) echo poppler-utils ;;
+            smbd) echo samba ;;
             soffice) echo libreoffice-calc ;;
             systemd-nspawn) echo systemd-container ;;
             tumblerd) echo tumbler ;;
@@ -88,6 +96,9 @@ is_there() {
 import gi
 gi.require_version('${1##*.}', '2.0')
 import $1" 2>/dev/null ;;
+        # A module of nginx, which is not on PATH for an ordinary user.
+        ngx_*.so) [[ -e /usr/lib/nginx/modules/$1 ]] ;;
+        nginx) [[ -x /usr/sbin/nginx ]] ;;
         # The message bus starts these, from folders that are not on PATH.
         at-spi-bus-launcher | gvfsd) compgen -G "/usr/lib*/$1" >/dev/null ;;
         dbus-user-session) [[ -e /usr/lib/systemd/user/dbus.socket ]] ;;
@@ -103,8 +114,10 @@ ldconfig_has() {
     [[ $listed == *"$1"* ]]
 }
 
+#   install_system_packages "PACKAGE..." [OPTION OF apt-get]...
 install_system_packages() {
     local wanted=$1 packages as_root=()
+    shift
     [[ -n $wanted ]] || return 0
     command -v apt-get >/dev/null || please "Install these packages, then run this again:" $wanted
     [[ $(id -u) == 0 ]] || as_root=(sudo -n)
@@ -115,7 +128,7 @@ install_system_packages() {
     packages=$(known_here $wanted)
     echo "Installing:" $packages
     quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends $packages
+        apt-get install -y -q --no-install-recommends "$@" $packages
 }
 
 # Prints, for each A|B|..., the first package that this system has, or else the last one.
@@ -147,22 +160,28 @@ please() {
 }
 
 # The stamp file names what is installed: after a change of pyproject.toml, or for another
-# extra, the project is installed again.
+# group, the project is installed again.
 install_project() {
-    local extra=$1 requirements stamp wider
+    local group=$1 requirements sufficient=("$1") one pip=(.venv/bin/python -m pip --quiet --disable-pip-version-check)
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
         echo "Python 3.11 or newer is needed; this is $(python3 --version)." >&2
         exit 1
     }
     requirements=$(sha256sum pyproject.toml | cut -c1-16)
-    stamp=".venv/installed-$extra-$requirements"
-    [[ -e $stamp ]] && return 0
-    # The extra bench includes dev, and dev includes demo.
-    for wider in dev bench; do
-        [[ $extra != bench && -e .venv/installed-$wider-$requirements ]] && return 0
+    # Every other group includes dev, and all are installed with the extra demo.
+    case $group in demo | dev) sufficient+=(dev bench packages serving) ;; esac
+    for one in "${sufficient[@]}"; do
+        [[ ! -e .venv/installed-$one-$requirements ]] || return 0
     done
-    echo "Installing invoicefs[$extra] into .venv"
+    echo "Installing invoicefs and its group $group into .venv"
     [[ -x .venv/bin/python ]] || python3 -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extra]"
-    touch "$stamp"
+    # Another stamp would be believed if pyproject.toml became again what it was.
+    find .venv -maxdepth 1 -name "installed-*" ! -name "*-$requirements" -delete
+    if [[ $group == demo ]]; then
+        quietly "${pip[@]}" install --editable ".[demo]"
+    else
+        quietly "${pip[@]}" install "pip>=25.1" # the first that knows dependency groups
+        quietly "${pip[@]}" install --editable ".[all]" --group "$group"
+    fi
+    touch ".venv/installed-$group-$requirements"
 }

@@ -17,6 +17,7 @@ from invoicefs.cli.demo import demo
 from invoicefs.cli.doctor import doctor
 from invoicefs.cli.fetch import fetch
 from invoicefs.cli.fstab import parse_helper_call
+from invoicefs.cli.help import help_
 from invoicefs.cli.list import list_
 from invoicefs.cli.login import login, logout
 from invoicefs.cli.mount import mount, umount
@@ -37,7 +38,7 @@ def cli() -> None:
 
 _MOUNTING = (login, logout, mount, umount)
 _INVOICES = (list_, fetch, verify, refresh)
-_OTHERS = (status, cache, doctor, demo)
+_OTHERS = (status, cache, doctor, demo, help_)
 for _command in (*_MOUNTING, *_INVOICES, *_OTHERS):
     cli.add_command(_command)
 
@@ -71,7 +72,6 @@ def _run_mount_helper(secrets: Mapping[str, str]) -> None:
         if name not in OUR_VARIABLES.values():
             del os.environ[name]
     call = parse_helper_call(sys.argv[1:], takes_value(mount))
-    # The source comes last, so that it wins over a url= among the options.
     arguments = ["mount", *call.arguments, "--url", call.source, "--", call.mount_point]
     cli(
         arguments, prog_name="mount.invoicefs", standalone_mode=False, obj=Invocation(secrets, call)

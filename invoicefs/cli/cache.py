@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from invoicefs.cli.options import CACHE_DIR, Command, examples
-from invoicefs.cli.output import print_json, print_lines
+from invoicefs.cli.output import counted, print_json, print_lines
 from invoicefs.errors import UserError
 from invoicefs.folders import default_cache_dir
 from invoicefs.units import rounded_size
@@ -68,8 +68,9 @@ def info(cache_dir: Path | None, url: str | None, is_json: bool) -> None:
         )
         return
     for store in found:
+        invoices = counted(store.pdf_count, "invoice")
         print_lines(
-            f"{store.folder}: {store.pdf_count} invoices in {rounded_size(store.pdf_bytes)}, "
+            f"{store.folder}: {invoices} in {rounded_size(store.pdf_bytes)}, "
             f"{rounded_size(store.size_bytes)} with listings and sizes"
         )
 
@@ -97,7 +98,9 @@ def verify(
         result = verify_store(folder, is_dry=is_dry)
         results.append(result)
         if not is_json:
-            print_lines(f"{folder}: {result.whole} invoices are whole, {result.corrupt} {fate}")
+            print_lines(
+                f"{folder}: {counted(result.whole, 'whole invoice')}, {result.corrupt} {fate}"
+            )
     if is_json:
         print_json(
             [
@@ -137,6 +140,5 @@ def clear(cache_dir: Path | None, url: str | None, everything: bool, is_dry: boo
         if not is_dry:
             clear_store(before.folder, everything=everything)
             size_bytes, verb = before.size_bytes - usage(before.folder).size_bytes, "freed"
-        print_lines(
-            f"{before.folder}: {verb} {rounded_size(size_bytes)}, {before.pdf_count} invoices"
-        )
+        invoices = counted(before.pdf_count, "invoice")
+        print_lines(f"{before.folder}: {verb} {rounded_size(size_bytes)}, {invoices}")

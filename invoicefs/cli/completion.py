@@ -17,6 +17,7 @@ from click.shell_completion import (
     ShellComplete,
     ZshComplete,
     add_completion_class,
+    split_arg_string,
 )
 
 if TYPE_CHECKING:
@@ -124,11 +125,15 @@ class _WholeWords(ShellComplete):
 
 @add_completion_class
 class _Zsh(_WholeWords, ZshComplete):
-    """Completion for zsh, also of files in ``--token-file=FILE``."""
+    """Completion for zsh, also of files in ``--token-file=FILE``.
+
+    The script may be a file that zsh loads at the first Tab: a function, of which click's script
+    completes nothing when it is called for the second time (measured).
+    """
 
     source_template = ZshComplete.source_template.replace(
         "_path_files", "compset -P '--*='; _path_files"
-    )
+    ).replace("$zsh_eval_context[-1] == loadautofunc", "$funcstack[1] == _%(prog_name)s")
 
 
 @add_completion_class
@@ -144,3 +149,14 @@ class _Fish(_WholeWords, FishComplete):
     ).replace(
         "__fish_complete_directories $metadata[2]", "__fish_complete_directories (commandline -t)"
     )
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the incomplete one, and that one, without quotes and escapes.
+
+        In click 8.1 the last one still has them, so it is not recognised among the words.
+        """
+        words = split_arg_string(os.environ["COMP_WORDS"])[1:]
+        incomplete = next(iter(split_arg_string(os.environ["COMP_CWORD"])), "")
+        if incomplete and words[-1:] == [incomplete]:
+            words.pop()
+        return words, incomplete

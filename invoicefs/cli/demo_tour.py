@@ -31,7 +31,10 @@ def run_demo(mount_point: Path | None, *, is_once: bool, say: Say) -> None:
     demo cannot run.
     """
     if importlib.util.find_spec("fpdf") is None:
-        raise UserError("The sample invoices need fpdf2: pip install 'invoicefs[demo]'")
+        raise UserError(
+            "The sample invoices need fpdf2: install invoicefs[demo] with pip or pipx, or"
+            " python3-fpdf (Debian 13)."
+        )
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="invoicefs-demo-") as work, Sandbox() as sandbox:

@@ -16,6 +16,16 @@ _GENERIC: Final = re.compile(
     "(no)?(auto|fail|user|users|owner|group|exec|dev|suid|"
     "atime|diratime|relatime|strictatime|lazytime|iversion|mand|symfollow)"
 )
+NOT_IN_FSTAB: Final = {
+    "url": "'url' is not an option here: the URL is the first field of the line.",
+    "foreground": "'foreground' is not an option here: mount(8) would wait until it is unmounted.",
+}
+"""The options that only ``invoicefs mount`` has, and what to say if fstab has them."""
+
+_REFUSALS: Final = {
+    **NOT_IN_FSTAB,
+    "remount": "a mount cannot be changed: unmount it, then mount it again.",
+}
 _GENERIC_PREFIXES: Final = ("x-", "X-", "comment=", "user=")
 # Commas inside double quotes belong to a value, see FILESYSTEM-INDEPENDENT MOUNT OPTIONS.
 _OPTION = re.compile(r'(?:[^,"]|"[^"]*")+')
@@ -52,9 +62,8 @@ def arguments_of(
         if name not in takes_value:
             if is_sloppy:
                 continue
-            if name == "remount":
-                raise UsageError("-o: a mount cannot be changed: unmount it, then mount it again.")
-            raise UsageError(f"-o: there is no option {name!r}: see invoicefs mount --help.")
+            unknown = f"there is no option {name!r}: see invoicefs mount --help."
+            raise UsageError(f"-o: {_REFUSALS.get(name, unknown)}")
         if takes_value[name] and not _unquoted(value):
             raise UsageError(f"-o: {name} needs a value, as in {name}=VALUE.")
         if has_value and not takes_value[name]:
@@ -66,7 +75,7 @@ def arguments_of(
 def parse_helper_call(arguments: Sequence[str], takes_value: Mapping[str, bool]) -> HelperCall:
     """Parse the arguments of a mount helper: ``SOURCE DIR [-sfnv] [-o OPTIONS] [-t TYPE]``.
 
-    Raises `UsageError` for any other arguments.
+    Without `-s`, options of `NOT_IN_FSTAB` are refused. Raises `UsageError` for invalid arguments.
     """
     operands: list[str] = []
     options: list[str] = []
@@ -88,10 +97,9 @@ def parse_helper_call(arguments: Sequence[str], takes_value: Mapping[str, bool])
     if len(operands) != 2:
         raise UsageError("A URL and a mount point are needed: mount.invoicefs URL DIR -o OPTIONS.")
     is_sloppy = "s" in flags
+    known = {name: takes for name, takes in takes_value.items() if name not in NOT_IN_FSTAB}
     found = [
-        argument
-        for text in options
-        for argument in arguments_of(text, takes_value, is_sloppy=is_sloppy)
+        argument for text in options for argument in arguments_of(text, known, is_sloppy=is_sloppy)
     ]
     verbose = ["-v"] * flags.count("v")
     return HelperCall(operands[0], operands[1], (*verbose, *found), is_fake="f" in flags)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from invoicefs.cli.options import LOGIN_PROFILE, examples, login_options, source_of_options
-from invoicefs.cli.output import print_lines, print_message
+from invoicefs.cli.output import counted, print_lines, print_message
 from invoicefs.cli.parameter_types import FOLDER
 from invoicefs.credentials.profiles import (
     ARCHIVE_VARIABLE,
@@ -111,7 +111,7 @@ def logout(profile: str) -> None:
 def _namespaces(count: int | None) -> str:
     if count is None:
         return "this credential may not list namespaces"
-    return "1 namespace" if count == 1 else f"{count} namespaces"
+    return counted(count, "namespace")
 
 
 def _credential_variables(found: "Login") -> Iterator[tuple[str, str]]:

@@ -24,12 +24,18 @@ from invoicefs.credentials.profiles import default_mount_point
 from invoicefs.credentials.secret_files import keep_memory_private
 from invoicefs.credentials.sources import Choice
 from invoicefs.errors import UsageError, UserError
+from invoicefs.settings import Fetch
 from invoicefs.urls import URL_EXAMPLE
 
 if TYPE_CHECKING:
     from invoicefs.credentials.load import Credentials
 
 log = logging.getLogger(__name__)
+
+_SERVERS_NEED_ON_STAT = (
+    "To share the folder with Samba, NFS or a web server, mount it with {option} as well:"
+    " they rely on the size from before they open a file."
+)
 
 
 @click.command(
@@ -46,24 +52,14 @@ log = logging.getLogger(__name__)
 @INSECURE_HTTP
 @option("--foreground", "is_foreground", "Stay in the foreground.", is_flag=True)
 @option("--log-file", "log_file", "Write the log to this file.", type=PATH)
-@click.option(
-    "-v",
+@option(
     "--verbose",
     "verbosity",
+    "Log every API request; with -vv, every file operation as well.",
+    short="-v",
     count=True,
-    envvar="INVOICEFS_VERBOSE",
-    show_envvar=True,
-    help="Log every API request; with -vv, every file operation as well.",
 )
-@click.option(
-    "-q",
-    "--quiet",
-    "is_quiet",
-    is_flag=True,
-    envvar="INVOICEFS_QUIET",
-    show_envvar=True,
-    help="Print no warnings, only errors.",
-)
+@option("--quiet", "is_quiet", "Print no warnings, only errors.", short="-q", is_flag=True)
 @click.option(
     "-o",
     "mount_options",
@@ -105,6 +101,9 @@ def mount(ctx: click.Context, /, mount_point: Path | None, **_: Any) -> None:
         is_quiet=options["is_quiet"],
     )
     settings = settings_of(choice.url, options)
+    if settings.allow_other and settings.fetch is not Fetch.ON_STAT:
+        option = "fetch=on-stat" if call.helper else "--fetch on-stat"
+        warn(_SERVERS_NEED_ON_STAT.format(option=option))
     for sentence in ignored_variables(choice.profile, ctx.command) if choice.profile else ():
         warn(sentence)
     credentials = read_credentials(choice, prompt_for_secret if sys.stdin.isatty() else None)

@@ -12,12 +12,13 @@ from invoicefs.cli.parameter_types import (
     DURATION,
     FILE_NAME,
     FOLDER,
-    ID,
+    GROUP,
     OCTAL,
     PROFILE,
     SIZE,
     STATUS,
     URL,
+    USER,
 )
 from invoicefs.credentials.profiles import DEFAULT_PROFILE
 from invoicefs.credentials.sources import CredentialSource
@@ -45,10 +46,23 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def option(name: str, field: str, text: str, **attributes: Any) -> Callable[[Command], Command]:
+class OptionOrVariable(click.Option):
+    """An option that can also be set in the environment."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Return the value of the variable; click 8.2.0 and 8.2.1 turn a flag on for any value."""
+        return click.Parameter.resolve_envvar_value(self, ctx)
+
+
+def option(
+    name: str, field: str, text: str, *, short: str | None = None, **attributes: Any
+) -> Callable[[Command], Command]:
     """Return an option that can also be set by ``INVOICEFS_NAME`` in the environment."""
+    names = (name, field) if short is None else (short, name, field)
     variable = "INVOICEFS_" + name.removeprefix("--").replace("-", "_").upper()
-    return click.option(name, field, help=text, envvar=variable, show_envvar=True, **attributes)
+    return click.option(
+        *names, cls=OptionOrVariable, help=text, envvar=variable, show_envvar=True, **attributes
+    )
 
 
 def _size(name: str, field: str, text: str) -> Callable[[Command], Command]:
@@ -63,7 +77,10 @@ def _duration(name: str, field: str, text: str) -> Callable[[Command], Command]:
 
 def _number(name: str, field: str, text: str, *, at_least: int) -> Callable[[Command], Command]:
     numbers = click.IntRange(min=at_least)
-    return option(name, field, text, type=numbers, default=_DEFAULTS[field], show_default=True)
+    default = _DEFAULTS[field]
+    return option(
+        name, field, text, type=numbers, metavar="NUMBER", default=default, show_default=True
+    )
 
 
 # The fields of `CredentialSource`.
@@ -151,8 +168,20 @@ _SETTINGS_OPTIONS = (
         "max_pdf_size_bytes",
         "Maximum size of a PDF; larger ones cannot be opened.",
     ),
-    option("--uid", "uid", "Owner of the files.  [default: you]", type=ID),
-    option("--gid", "gid", "Group of the files.  [default: yours]", type=ID),
+    option(
+        "--uid",
+        "uid",
+        "Owner of the files, by name or number.  [default: you]",
+        type=USER,
+        metavar="USER",
+    ),
+    option(
+        "--gid",
+        "gid",
+        "Group of the files, by name or number.  [default: yours]",
+        type=GROUP,
+        metavar="GROUP",
+    ),
     option("--umask", "umask", "Permission bits to remove.", type=OCTAL, default="000"),
     option("--allow-other", "allow_other", "Allow other users to access the mount.", is_flag=True),
     option(

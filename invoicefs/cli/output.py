@@ -26,6 +26,11 @@ def print_lines(*lines: str, err: bool = False) -> None:
         click.echo(escaped(line).encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, whose plural ends with an s."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def print_json(value: object) -> None:
     """Print a value as JSON, in ASCII."""
     click.echo(json.dumps(value, indent=2))  # at once, because a long list has a million lines

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from invoicefs.cli.output import counted
 from invoicefs.units import rounded_size
 
 _KINDS: Final = {
@@ -77,16 +78,15 @@ def _downloaded(status: Mapping[str, Any]) -> str:
     count = status["invoices"]
     if not count:
         return "no invoices listed yet"
-    plural = "" if count == 1 else "s"
-    words = f"{status['fetched']} of {count} invoice{plural} downloaded"
+    words = f"{status['fetched']} of {counted(count, 'invoice')} downloaded"
     missing = status.get("not_available", 0)  # a mount of an earlier version does not know
     return f"{words}, {missing} not available (unpaid)" if missing else words
 
 
 def _content(status: Mapping[str, Any]) -> str:
-    plural = "" if status["namespaces"] == 1 else "s"
     size = rounded_size(status["fetched_bytes"])
-    return f"{size} in {status['namespaces']} namespace{plural}, {status['open']} open files"
+    namespaces = counted(status["namespaces"], "namespace")
+    return f"{size} in {namespaces}, {counted(status['open'], 'open file')}"
 
 
 def _listings(status: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from invoicefs.cli.options import examples
-from invoicefs.cli.output import INTERRUPTED, print_json, print_lines, print_message
+from invoicefs.cli.output import INTERRUPTED, counted, print_json, print_lines, print_message
 from invoicefs.cli.parameter_types import PATH, PATH_IN_MOUNT
 from invoicefs.errors import UsageError, UserError
 
@@ -59,8 +59,9 @@ def verify(
     PATH is a mount, or a namespace or an invoice in it; it can be omitted if you have one mount.
     Each file is compared with what the mount has downloaded; nothing is downloaded unless --fetch
     is given. Invoices that have no PDF because they are unpaid, and other files in ARCHIVE, are
-    only reported. Exits with status 1 if an invoice is missing, different, outdated, or could not
-    be verified, or if something could not be listed.
+    only reported, as are namespaces that the credential may not list and that ARCHIVE has no file
+    of. Exits with status 1 if an invoice is missing, different, outdated, or could not be verified,
+    or if something else could not be listed.
     """
     folder = _checked_archive(archive)
     if sums_file:
@@ -132,13 +133,13 @@ def _write_sums(file: Path, report: "Report") -> None:
         raise UserError(f"{file} was not written, because PATH is a single invoice.")
     if unknown_count := report.unknown_count:
         raise UserError(
-            f"{file} was not written, because the SHA-256 of {unknown_count} invoices in the "
-            "archive is not known: add --fetch."
+            f"{file} was not written, because the SHA-256 of {counted(unknown_count, 'invoice')} "
+            "in the archive is not known: add --fetch."
         )
     if lost_count := len(read_sums(file).keys() - sums.keys()):
         raise UserError(
-            f"{file} was not written, because it has {lost_count} files that {report.path} does "
-            "not show: remove it to write it without them."
+            f"{file} was not written, because it has {counted(lost_count, 'file')} that "
+            f"{report.path} does not show: remove it to write it without them."
         )
     write_text(file, sum_lines(sums))
 

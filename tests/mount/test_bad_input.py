@@ -155,7 +155,7 @@ def test_allow_other_is_refused_unless_fuse_conf_allows_it(unprivileged_mounts: 
         lines = []
     if "user_allow_other" in (line.strip() for line in lines):
         pytest.skip("this machine allows it")
-    assert "user_allow_other" in refuse(unprivileged_mounts, "--allow-other")
+    assert "user_allow_other" in refuse(unprivileged_mounts, "--allow-other", "--fetch=on-stat")
 
 
 # Signals during the first request.

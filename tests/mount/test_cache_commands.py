@@ -77,7 +77,7 @@ def test_verify_finds_damaged_invoices_and_they_are_downloaded_again(
     sandbox: Sandbox, mounts: Mounts, read: Mount, is_mounted: bool, options: tuple[str, ...]
 ) -> None:
     unmount_unless(mounts, read, is_mounted)
-    assert "6 invoices are whole, 0 damaged" in mounts.command("cache", "verify").good().text
+    assert "6 whole invoices, 0 damaged" in mounts.command("cache", "verify").good().text
     first, second, *_ = value_files(mounts)
     first.write_bytes(b"x" * 100_000)
     second.unlink()
@@ -85,13 +85,13 @@ def test_verify_finds_damaged_invoices_and_they_are_downloaded_again(
     ended = mounts.command("cache", "verify", *options)
 
     assert ended.code == 1
-    assert "4 invoices are whole, 2 damaged" in ended.text
+    assert "4 whole invoices, 2 damaged" in ended.text
     assert ("removed" in ended.text) is not bool(options)
     mount = read if is_mounted else mounts.mount()
     for name, pdf in CONTENTS.items():
         assert run("cat", mount / NAMESPACE / name).good().out == pdf
     assert sandbox.count(Endpoint.PDF) == len(CONTENTS) + 2
-    assert "6 invoices are whole, 0 damaged" in mounts.command("cache", "verify").good().text
+    assert "6 whole invoices, 0 damaged" in mounts.command("cache", "verify").good().text
 
 
 @pytest.mark.promise(

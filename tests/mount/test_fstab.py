@@ -5,10 +5,8 @@ affecting the machine, and nothing stays mounted after its last process has ende
 """
 
 import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,7 +54,7 @@ class Machine:
             sbin=$(readlink -f /sbin)
             mount -t overlay overlay \
                 -o lowerdir=$sbin,upperdir={self.folder}/upper,workdir={self.folder}/work $sbin
-            {CHECKOUT}/scripts/install-helper {HELPER} >/dev/null
+            ln -s {HELPER} /sbin/mount.invoicefs
             mount --bind {self.fstab} /etc/fstab
             trap 'umount --quiet --lazy {self.path} || true' EXIT
             export DIR={self.path} LC_ALL=C.UTF-8 PYTHONPATH={CHECKOUT}
@@ -207,108 +205,3 @@ def test_an_automount_is_mounted_on_the_first_access(machine: Machine) -> None:
     )
 
     assert ended.good().lines == [NAMESPACE]
-
-
-# The script that installs the helper for mount(8).
-
-
-def install_helper(machine: Machine, *arguments: str) -> Ended:
-    """Run ``scripts/install-helper`` again, after it has linked the helper."""
-    words = " ".join(map(str, arguments))
-    return machine.run(
-        f"{CHECKOUT}/scripts/install-helper {words}; code=$?; ls /sbin/mount.*; exit $code"
-    )
-
-
-def test_the_script_links_the_helper_and_removes_the_link(machine: Machine) -> None:
-    assert f"/sbin/mount.invoicefs -> {HELPER}" in install_helper(machine, str(HELPER)).good().text
-    assert "/sbin/mount.invoicefs" not in install_helper(machine, "--remove").text
-    assert install_helper(machine, "--remove").code == 0
-
-
-@pytest.fixture
-def installed(machine: Machine) -> Path:
-    """A separate installation, whose bin/mount.invoicefs runs with its own Python."""
-    root = machine.folder / "opt"
-    venv = f"{sys.executable} -m venv --without-pip --system-site-packages {root}"
-    run("bash", "-c", venv).good()
-    helper = root / "bin" / "mount.invoicefs"
-    helper.write_text(f"#!{root}/bin/python3\nprint('not run here')\n")
-    helper.chmod(0o755)
-    package = site_packages(helper) / "invoicefs"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    for folder in ("named", "linked"):
-        (root.parent / folder).mkdir()
-    (site_packages(helper) / "names.pth").write_text(f"{root.parent}/named\n")
-    (site_packages(helper) / "link").symlink_to(root.parent / "linked")
-    return helper
-
-
-def site_packages(helper: Path) -> Path:
-    return next((helper.parents[1] / "lib").glob("python*")) / "site-packages"
-
-
-REPLACEABLE: Mapping[str, Callable[[Path], Path]] = {
-    "the program": lambda helper: helper,
-    "its folder": lambda helper: helper.parent,
-    "its Python": lambda helper: helper.with_name("python3.own"),
-    "the package": lambda helper: site_packages(helper) / "invoicefs",
-    "a module": lambda helper: site_packages(helper) / "invoicefs" / "__init__.py",
-    "its site-packages": site_packages,
-    "a folder named in a .pth file": lambda helper: helper.parents[2] / "named",
-    "the target of a link": lambda helper: helper.parents[2] / "linked",
-}
-
-
-@pytest.mark.parametrize(
-    ("what", "by"), [*((what, "mode") for what in REPLACEABLE), ("the program", "owner")]
-)
-def test_a_helper_that_others_can_replace_is_not_linked(
-    machine: Machine, installed: Path, what: str, by: str
-) -> None:
-    own = installed.with_name("python3.own")
-    shutil.copy(os.path.realpath(sys.executable), own)
-    if what == "its Python":
-        (installed.parent / "python3").unlink()
-        (installed.parent / "python3").symlink_to(own)
-    assert install_helper(machine, str(installed)).code == 0
-    path = REPLACEABLE[what](installed)
-    if by == "mode":
-        path.chmod(0o777)
-    else:
-        os.chown(path, 1000, 1000)
-
-    ended = install_helper(machine, str(installed))
-
-    assert ended.code == 1
-    assert f"users other than root can write to {path}" in ended.err
-
-
-def test_a_file_that_pip_did_not_install_is_not_linked(machine: Machine) -> None:
-    script = machine.folder / "script"
-    script.write_text("echo hello\n")
-    script.chmod(0o755)
-    for path, words in ((machine.folder, "there is no program"), (script, "that pip installs")):
-        ended = install_helper(machine, str(path))
-        assert (ended.code, words in ended.err) == (1, True)
-
-
-def test_another_program_of_that_name_is_kept(machine: Machine) -> None:
-    ended = machine.run(
-        "rm /sbin/mount.invoicefs && echo theirs >/sbin/mount.invoicefs;"
-        f" {CHECKOUT}/scripts/install-helper {HELPER}; echo $?;"
-        f" {CHECKOUT}/scripts/install-helper --remove; echo $?; cat /sbin/mount.invoicefs"
-    )
-
-    assert ended.lines == ["1", "1", "theirs"]
-
-
-def test_only_root_can_install_the_helper() -> None:
-    prefix = ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all", "--")
-    script = (CHECKOUT / "scripts" / "install-helper").read_text()
-    ended = subprocess.run(
-        [*prefix, "bash", "-c", script], capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 1
-    assert "only root" in ended.stderr

@@ -341,5 +341,5 @@ def test_allow_other_lets_other_users_read_as_the_modes_permit(
     mounts: Mounts, unprivileged_mounts: Mounts, umask: str, is_allowed: bool
 ) -> None:
     others = unprivileged_mounts
-    mount = mounts.mount("--allow-other", "--umask", umask, path=others.new_path())
+    mount = mounts.mount("--quiet", "--allow-other", "--umask", umask, path=others.new_path())
     assert (others.run("cat", mount / NAMESPACE / NAMES[0]).code == 0) is is_allowed

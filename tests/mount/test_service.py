@@ -1,4 +1,4 @@
-"""A mount as a service: notifications, and the units in ``scripts/systemd``."""
+"""A mount as a service: notifications, and the units in ``invoicefs/share/systemd/user``."""
 
 import os
 import signal
@@ -99,7 +99,7 @@ def test_a_failed_mount_never_notifies_ready(mounts: Mounts, manager: Manager) -
     assert not manager.has_another_message()
 
 
-# The units in scripts/systemd.
+# The units in invoicefs/share/systemd/user.
 
 MOUNT_UNIT = "invoicefs@.service"
 ARCHIVE_UNIT = "invoicefs-archive@.service"
@@ -110,11 +110,11 @@ TENANT = tenant(UNPAID, invoice(1, 100_000), invoice(0))
 
 @pytest.fixture
 def home(mounts: Mounts) -> Path:
-    """A home with the program where the units of users expect it."""
+    """A home with the program where pipx installs it."""
     home = mounts.folder / "home"
-    (program,) = UserService(MOUNT_UNIT, home, PROFILE, {}).commands("ExecStart")
-    Path(program[0]).parent.mkdir(parents=True)
-    Path(program[0]).symlink_to(Path(sys.executable).with_name("invoicefs"))
+    program = home / ".local" / "bin" / "invoicefs"
+    program.parent.mkdir(parents=True)
+    program.symlink_to(Path(sys.executable).with_name("invoicefs"))
     return home
 
 

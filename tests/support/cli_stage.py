@@ -74,8 +74,11 @@ class Ended:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether it printed nothing, apart from the sources of URL and credential for ``-v``."""
-        return not self.out and all("The URL is from" in line for line in self.err.splitlines())
+        """Whether it printed nothing that is not about `-v` or `--allow-other`."""
+        expected = ("The URL is from", "--fetch on-stat")
+        return not self.out and all(
+            any(words in line for words in expected) for line in self.err.splitlines()
+        )
 
 
 Run = Callable[..., Ended]

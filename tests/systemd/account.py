@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.mount.support.mounts import CHECKOUT
 from tests.mount.support.programs import Argument, Ended, eventually, run
 
-USER_UNITS = sorted((CHECKOUT / "scripts" / "systemd").glob("invoicefs*"))
+USER_UNITS = sorted((CHECKOUT / "invoicefs/share/systemd/user").iterdir())
 _INSTALLATION_LIMIT_S = 100.0
 
 
@@ -39,21 +39,24 @@ class Account:
         """Run a program as this user, with the variables of a login."""
         variables = (
             f"HOME={self.home}",
-            f"PATH={self.home}/.venvs/invoicefs/bin:/usr/bin:/bin",
+            f"PATH={self.home}/.local/bin:/usr/bin:/bin",
             f"XDG_RUNTIME_DIR=/run/user/{self._uid}",
         )
         as_user = ("runuser", "--user", self._name, "--", "env", "--chdir", self.home)
         return run(*as_user, *variables, *argv, timeout_s=timeout_s)
 
     def install(self) -> None:
-        """Install the checkout and its units."""
+        """Install the checkout and its units as pipx does."""
         checkout = self.home / "checkout"
         shutil.copytree(CHECKOUT, checkout, ignore=shutil.ignore_patterns(".*"))
         self.own(checkout)
-        environment = self.home / ".venvs" / "invoicefs"
-        pip = ("pip", "install", "--quiet", checkout)
+        environment = self.home / ".local" / "share" / "pipx" / "venvs" / "invoicefs"
+        pip = (environment / "bin" / "pip", "install", "--quiet", checkout)
         self.run("python3", "-m", "venv", environment, timeout_s=_INSTALLATION_LIMIT_S).good()
         self.run(*pip, timeout_s=_INSTALLATION_LIMIT_S).good()
+        programs = self.home / ".local" / "bin"
+        self.run("mkdir", programs).good()
+        self.run("ln", "--symbolic", environment / "bin" / "invoicefs", programs).good()
         units = self.home / ".config" / "systemd" / "user"
         self.run("mkdir", "--parents", units).good()
         self.run("cp", *USER_UNITS, units).good()

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Final
 
 from tests.mount.support.programs import LIMIT_S, missing, wait_for_exit
+from tests.support.share_files import COMPLETION
 
 SHELLS: Final[Mapping[str, Sequence[str]]] = {
     "bash": ("bash", "--norc", "--noprofile", "-i"),
     "zsh": ("zsh", "-f", "-i"),
     "fish": ("fish", "--no-config", "-i"),
 }
-_SET_UP: Final = {
-    "bash": 'eval "$(_INVOICEFS_COMPLETE=bash_source invoicefs)"',
-    "zsh": "autoload -U compinit; compinit -u -D; "
-    'eval "$(_INVOICEFS_COMPLETE=zsh_source invoicefs)"',
-    "fish": "_INVOICEFS_COMPLETE=fish_source invoicefs | source",
+_SET_UP: Final = {  # as the shells do with the files that a package installs
+    "bash": f"source {COMPLETION['bash']}",
+    "zsh": f"fpath=({COMPLETION['zsh'].parent} $fpath); autoload -U compinit; compinit -u -D",
+    "fish": f"set -p fish_complete_path {COMPLETION['fish'].parent}",
 }
 _WORDS: Final = re.compile("<BEGIN>((?:<[^>]*>)+)[^<>]*<END>")
 _WORD: Final = re.compile("<([^>]*)>")

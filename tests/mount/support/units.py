@@ -1,23 +1,25 @@
-"""The units in ``scripts/systemd``, and what systemd runs for them.
+"""The units in ``invoicefs/share``, and what systemd runs for them.
 
 Only what these units use is understood: see systemd.unit(5), systemd.service(5), systemd.exec(5).
 """
 
 import re
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.mount.support.mounts import CHECKOUT
 from tests.mount.support.programs import Ended, run
 
-_FOLDER = CHECKOUT / "scripts" / "systemd"
+_SHARE = CHECKOUT / "invoicefs/share"
 _REFERENCE = re.compile(r"\$\$|\$\{(\w+)\}")
 
 
 def values(unit: str, key: str) -> list[str]:
     """Return all values of a key, in whichever section."""
-    lines = (_FOLDER / unit).read_text(encoding="utf-8").splitlines()
+    (path,) = _SHARE.rglob(unit)
+    lines = path.read_text(encoding="utf-8").splitlines()
     pairs = [line.partition("=") for line in lines if not line.startswith("#")]
     return [value for name, _, value in pairs if name == key]
 
@@ -42,11 +44,18 @@ class UserService:
         self.environment = {name: text for name, text in merged.items() if name not in unset}
 
     def commands(self, key: str) -> list[list[str]]:
-        """Return the command lines of ``ExecStart`` or a similar key."""
-        return [
-            [self._expanded(self._specified(word)) for word in shlex.split(line)]
-            for line in values(self._unit, key)
-        ]
+        """Return the command lines of ``ExecStart`` or a similar key.
+
+        Their programs are found in ``ExecSearchPath``.
+        """
+        folders = self._specified(value(self._unit, "ExecSearchPath"))
+        found = []
+        for line in values(self._unit, key):
+            program, *arguments = (self._specified(word) for word in shlex.split(line))
+            path = shutil.which(program, path=folders)
+            assert path, f"{program} is in none of the folders {folders}"
+            found.append([path, *map(self._expanded, arguments)])
+        return found
 
     def run(self) -> list[Ended]:
         """Run the commands of a oneshot service up to the first that fails; return all that ran."""

@@ -110,7 +110,7 @@ def test_closing_the_results_stops_the_downloads(
     assert len(list(islice(outcomes, 3))) == 3
     outcomes.close()
 
-    assert len(opened) == 4
+    assert len(opened) <= 4  # the fourth may have begun before
 
 
 def test_files_are_downloaded_again_and_refusals_are_reported(folder: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import invoicefs
 from invoicefs import cli
 from invoicefs.cli.mount import mount as mount_command
+from invoicefs.cli.options import OptionOrVariable
 from invoicefs.errors import InvoicefsError, UsageError, UserError
 from invoicefs.settings import Fetch, Settings
 from invoicefs.units import GIB, KIB
@@ -31,6 +32,7 @@ from tests.support.cli_stage import (
     raising,
     token_of,
 )
+from tests.support.share_files import commands
 
 REPOSITORY = Path(__file__).parents[3]
 HTTP = "http://gateway.example:8080"
@@ -195,7 +197,7 @@ MALFORMED = [
     ("--list-ttl", "1 minute"),
     ("--active-ttl", "5min"),
     ("--max-pdf-size", "16MiBs"),
-    ("--uid", "root"),
+    ("--uid", "no such user"),
     ("--uid", "-1"),
     ("--uid", str(2**32 - 1)),
     ("--gid", "1.0"),
@@ -366,6 +368,7 @@ def as_list(options: list[str]) -> list[str]:
         (["--active-ttl", "1h"], {"active_ttl_s": 3600.0}),
         (["--max-pdf-size", "512k"], {"max_pdf_size_bytes": 512 * KIB}),
         (["--uid", "0", "--gid", "4"], {"uid": 0, "gid": 4}),
+        (["--uid", "daemon", "--gid", "daemon"], {"uid": 1, "gid": 1}),
         (["--umask", "027"], {"umask": 0o027}),
         (["--allow-other"], {"allow_other": True}),
         (["--xattr"], {"xattr": True}),
@@ -398,6 +401,13 @@ def test_a_variable_sets_its_field_and_no_other(
         monkeypatch.setenv(variable, value)
 
     assert mount().settings == Settings(TENANT, **fields)
+
+
+def test_every_option_with_a_variable_reads_it_in_the_same_way() -> None:
+    """A flag of click 8.2.0 and 8.2.1 itself is turned on by any value, even by 0."""
+    for _, command in commands():
+        for param in command.params:
+            assert not param.envvar or isinstance(param, OptionOrVariable)
 
 
 def test_a_pasted_url_is_normalised_once(mount: Callable[..., Mounted]) -> None:
@@ -699,6 +709,33 @@ def test_on_a_terminal_the_token_is_prompted_for_without_echo(
     assert ended.value.code == 0
     assert token_of(mounted[0]) == "typed"
     assert [how["hide_input"] for how in asked] == [True]
+
+
+@pytest.mark.promise(
+    "With `--allow-other` it says once that Samba, NFS and web servers need `--fetch on-stat`, "
+    "unless that is given, too."
+)
+@pytest.mark.parametrize(
+    ("options", "is_said"),
+    [
+        (["--allow-other"], True),
+        (["-o", "allow_other"], True),
+        (["--allow-other", "--fetch", "on-stat"], False),
+        (["--allow-other", "--quiet"], False),
+        ([], False),
+    ],
+)
+def test_allow_other_without_on_stat_is_one_warning(
+    run: Run,
+    mounted: list[Mounted],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    is_said: bool,
+) -> None:
+    monkeypatch.setenv("INVOICEFS_TOKEN", "t")
+    ended = run("mount", "--url", TENANT, *options, "/mnt")
+    assert (ended.code, ended.out, len(mounted)) == (0, "", 1)
+    assert ended.err.count("\n") == ended.err.count("--fetch on-stat") == int(is_said)
 
 
 @pytest.mark.promise("With `--quiet` it prints no warnings, only errors.")

@@ -119,8 +119,15 @@ def test_the_mount_source_is_the_url_as_written_in_fstab(mount: Mount, source: s
     assert (call.settings.url, call.source) == (TENANT, source)
 
 
-def test_the_source_wins_over_a_url_among_the_options(mount: Mount) -> None:
-    call = mount(TENANT, "/mnt", "-o", "url=https://other.example")
+@pytest.mark.parametrize("option", ["url=https://other.example", "foreground"])
+def test_an_option_of_the_command_alone_is_refused(refuse: Refuse, option: str) -> None:
+    name = option.partition("=")[0]
+
+    assert f"-o: '{name}' is not an option here: " in refuse(TENANT, "/mnt", "-o", option)
+
+
+def test_a_sloppy_mount_ignores_a_url_among_the_options(mount: Mount) -> None:
+    call = mount("-s", TENANT, "/mnt", "-o", "url=https://other.example")
 
     assert (call.settings.url, call.source) == (TENANT, TENANT)
 
@@ -132,6 +139,15 @@ def test_a_fake_mount_mounts_nothing(
 
     assert run_helper("-f", TENANT, "/mnt", "-o", "rw,xattr") == Ended(IS_MOUNTED, "", "")
     assert not mounted
+
+
+def test_a_warning_names_the_option_as_in_fstab(
+    run_helper: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INVOICEFS_TOKEN", "t")
+    ended = run_helper("-f", TENANT, "/mnt", "-o", "allow_other")
+
+    assert ended.err.count("\n") == ended.err.count(" fetch=on-stat ") == 1
 
 
 # Bad usage

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from invoicefs.cli.output import print_lines
+from invoicefs.cli.output import counted, print_lines
 
 
 @pytest.mark.promise("Text from a server cannot forge a line of the log, nor move a cursor.")
@@ -46,3 +46,10 @@ def test_characters_missing_in_the_locale_are_printed_as_escapes(
     print_lines("ä ✓ \udce4")
 
     assert sent.getvalue().decode(encoding) == f"{printed}\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "0 invoices"), (1, "1 invoice"), (2, "2 invoices")]
+)
+def test_one_thing_is_not_printed_in_the_plural(count: int, words: str) -> None:
+    assert counted(count, "invoice") == words
