@@ -91,6 +91,11 @@ def _folder_of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mine.parent if _IS_WORKER else mine
 
 
+def folder_for_others() -> tempfile.TemporaryDirectory[str]:
+    """A temporary folder for mounts that other users can be let into, unlike `tmp_path`."""
+    return tempfile.TemporaryDirectory(prefix=f"{_ORDINARY_FOLDER}{_RUN}-")
+
+
 @pytest.fixture
 def sandbox(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """An API server with the sample tenant, or with that of the marker `tenant`."""
@@ -138,9 +143,9 @@ def _fuse_device_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def unprivileged_mounts(sandbox: Sandbox, _fuse_device_for_all: None) -> Iterator[Mounts]:
     """Mounts of an ordinary user: ``nobody`` if the tests are run by root.
 
-    Their folder is not in `tmp_path`, which no other user may enter.
+    Their folder is not in `tmp_path`, see `folder_for_others`.
     """
-    with tempfile.TemporaryDirectory(prefix=f"{_ORDINARY_FOLDER}{_RUN}-") as name:
+    with folder_for_others() as name:
         folder = Path(name)
         prefix, command_prefix = _prefixes_of_ordinary_user()
         if prefix:

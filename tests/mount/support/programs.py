@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 LIMIT_S = 30.0  # far longer than anything takes unless it is stuck
 _POLL_S = 0.02
+_LONGEST_OUTPUT_CHARS = 4000
 
 Argument = str | bytes | Path
 
@@ -47,7 +48,8 @@ class Ended:
 
     def good(self) -> "Ended":
         """Return itself; fail if the exit code is not 0."""
-        assert self.code == 0, f"{self.argv} exited with {self.code}: {self.err}"
+        said = self.err or self.text[-_LONGEST_OUTPUT_CHARS:]  # pytest prints to stdout
+        assert self.code == 0, f"{self.argv} exited with {self.code}: {said}"
         return self
 
 
