@@ -2,8 +2,7 @@
 #
 #   test_in_booted_debian13 [ARGUMENTS OF pytest]
 #
-# systemd-nspawn boots the root folder of debian13.sh, and exits with the status of pytest. All
-# changes that the tests make are in an overlay in memory, which is gone at the end.
+# systemd-nspawn boots the root folder of debian13.sh, and exits with the status of pytest.
 
 set -euo pipefail
 source scripts/debian13.sh
@@ -18,11 +17,10 @@ test_in_booted_debian13() {
     write_unit_of_tests "$work/invoicefs-tests.service"
     mkfifo "$work/output"
     cat "$work/output" &
-    export -f boot
-    # With this script end all processes and mounts.
-    PYTEST_ADDOPTS=${*@Q} \
-        unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-        bash -euc 'boot "$@"' bash "$debian13" "$work" || code=$?
+    (boot "$debian13" --bind="$work/output:/output" \
+        --setenv=PYTEST_ADDOPTS="${*@Q}" --setenv=CI="${CI:-}" \
+        --bind-ro="$work/invoicefs-tests.service:/etc/systemd/system/invoicefs-tests.service" \
+        systemd.wants=invoicefs-tests.service) || code=$?
     : <>"$work/output" # ends cat if the tests have not been started
     wait
     return $code
@@ -48,19 +46,28 @@ StandardError=inherit
 END
 }
 
-# Boots the root folder $1 with the unit and the pipe in the folder $2.
+#   boot FOLDER [OPTION OF systemd-nspawn]... [OPTION OF THE KERNEL]...
+#
+# replaces this shell with a machine that has this root folder. All changes are in an overlay in
+# memory. All processes and mounts end with the parent of this shell.
 boot() {
-    local group code=0
-    group=/sys/fs/cgroup/$(basename "$2")
+    export -f boot_here
+    exec setpriv --pdeathsig KILL \
+        unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+        bash -euc 'boot_here "$@"' bash "$@" </dev/null
+}
+
+boot_here() {
+    local group=/sys/fs/cgroup/invoicefs-machine.$RANDOM$RANDOM code=0
+    # The namespace has a copy of every mount, which would keep its process alive after an unmount.
+    umount --all --lazy --no-canonicalize --types fuse.invoicefs
     mount -t tmpfs tmpfs /run # systemd-nspawn leaves folders in it
     mount -t cgroup2 cgroup2 /sys/fs/cgroup # of version 2 whatever this machine has
     mkdir "$group"
     bash -euc 'echo 0 >"$1/cgroup.procs" && exec "${@:2}"' bash "$group" \
-        systemd-nspawn --quiet --boot --register=no --keep-unit --machine=invoicefs-tests \
+        systemd-nspawn --quiet --boot --register=no --keep-unit --machine=invoicefs \
         --directory="$1" --volatile=overlay --resolv-conf=off --console=pipe --bind=/dev/fuse \
-        --bind="$2/output:/output" --setenv=PYTEST_ADDOPTS="$PYTEST_ADDOPTS" --setenv=CI="${CI:-}" \
-        --bind-ro="$2/invoicefs-tests.service:/etc/systemd/system/invoicefs-tests.service" \
-        systemd.wants=invoicefs-tests.service systemd.show_status=no </dev/null || code=$?
+        "${@:2}" systemd.show_status=no || code=$?
     find "$group" -depth -type d -exec rmdir {} +
     return $code
 }
