@@ -195,7 +195,8 @@ AUTOMOUNTER = """if True:
 def test_an_automount_is_mounted_on_the_first_access(machine: Machine) -> None:
     """Access used to hang: the process left the automounter's process group before mounting."""
     if "autofs" not in Path("/proc/filesystems").read_text():
-        missing("the kernel has no autofs")
+        # Also where CI is set: scripts/test can install a program, but not a kernel.
+        pytest.skip("the kernel has no autofs")
     source = machine.folder / "automounter.py"
     source.write_text(AUTOMOUNTER)
     helper = f"/sbin/mount.invoicefs {machine.url} $DIR -o {machine.options}"
