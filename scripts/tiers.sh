@@ -16,5 +16,7 @@ run_tiers() {
         pytest "tests/$tier" -n auto
     done
     echo "== tests/mount"
-    pytest tests/mount -n 3 --dist loadgroup # they spend more time waiting than computing
+    # They spend more time waiting than computing. The tests of a file share a worker, because
+    # those of the fault matrix share their mounts.
+    pytest tests/mount -n 3 --dist loadfile
 }
