@@ -2,10 +2,14 @@
 
 import signal
 from collections.abc import Generator, Iterator
+from contextlib import suppress
+from importlib import import_module
+from pkgutil import walk_packages
 from shutil import which
 
 import pytest
 
+import invoicefs
 from invoicefs.sandbox.listener import reserve_port
 from tests.mount.support.programs import missing
 from tests.support.certificates import Authority, Identity
@@ -22,6 +26,17 @@ def pytest_configure() -> None:
     ):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+def pytest_sessionstart() -> None:
+    """Import every module, because Hypothesis draws constants from those that are imported.
+
+    Otherwise its examples would depend on the tests that ran before, even with a fixed seed.
+    """
+    for module in walk_packages(invoicefs.__path__, "invoicefs."):
+        if not module.name.endswith(".__main__"):
+            with suppress(ImportError, OSError, AttributeError):  # such as without libfuse 2
+                import_module(module.name)
 
 
 @pytest.fixture
