@@ -64,6 +64,7 @@ make_debian() {
         create_debian "$@"
         echo "$instructions" >"$root/invoicefs-made"
     fi
+    quietly run_in_root "$root" dpkg --configure -a # if an installation in it was interrupted
     copy_network_settings "$root"
 }
 

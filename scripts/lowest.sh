@@ -25,7 +25,7 @@ install_lower_bounds() {
     stamp=$lowest/installed-$(sha256sum pyproject.toml | cut -c1-16)
     if [[ ! -e $stamp ]]; then
         echo "Installing invoicefs with the oldest versions that it allows into $lowest"
-        [[ -x $lowest/bin/python ]] || python3 -m venv "$lowest"
+        make_environment "$lowest"
         rm -f "$lowest"/installed-*
         quietly "${pip[@]}" install "pip>=25.1" # the first that knows dependency groups
         quietly "${pip[@]}" install --editable ".[all]" --group dev $bounds

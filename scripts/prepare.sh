@@ -159,6 +159,11 @@ please() {
     exit 1
 }
 
+# Creates a virtual environment unless there is a usable one; its creation may have been interrupted.
+make_environment() {
+    "$1/bin/python" -m pip --version &>/dev/null || python3 -m venv --clear "$1"
+}
+
 # The stamp file names what is installed: after a change of pyproject.toml, or for another
 # group, the project is installed again.
 install_project() {
@@ -174,7 +179,7 @@ install_project() {
         [[ ! -e .venv/installed-$one-$requirements ]] || return 0
     done
     echo "Installing invoicefs and its group $group into .venv"
-    [[ -x .venv/bin/python ]] || python3 -m venv .venv
+    make_environment .venv
     # Another stamp would be believed if pyproject.toml became again what it was.
     find .venv -maxdepth 1 -name "installed-*" ! -name "*-$requirements" -delete
     if [[ $group == demo ]]; then
