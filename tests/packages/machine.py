@@ -24,7 +24,7 @@ _NO_VARIABLES: Mapping[str, str] = MappingProxyType({})
 _CHANGING = (
     *("/dev", "/proc", "/run", "/sys", "/tmp", "/var/tmp"),  # noqa: S108 -- of the machine
     *("/var/cache/apt", "/var/cache/debconf", "/var/cache/ldconfig", "/var/cache/man"),
-    *("/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/log"),
+    *("/var/backups", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/systemd", "/var/log"),
 )
 
 

@@ -22,7 +22,8 @@ PAID = (invoice(2), invoice(1, 100_000), invoice(0))
 TENANT = tenant(UNPAID, *PAID)
 LARGE = tenant(*(invoice(number, 2_000_000) for number in range(4)))
 
-pytestmark = pytest.mark.tenant(TENANT)
+# The first test also installs invoicefs.
+pytestmark = [pytest.mark.tenant(TENANT), pytest.mark.timeout(300)]
 
 
 def test_systemd_accepts_the_system_units() -> None:
