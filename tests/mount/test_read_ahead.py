@@ -345,7 +345,7 @@ def test_an_aborted_copy_wastes_at_most_one_read_ahead_window(
 
 @pytest.mark.promise(
     "If the API has a rate limit, a copy slows down instead of failing: of 200 new invoices at"
-    " 20 requests a second, at most one request in 20 is refused."
+    " 20 requests a second, at most one request in 10 is refused."
 )
 def test_a_copy_keeps_within_a_rate_limit(sandbox: Sandbox, mounts: Mounts, copy: Path) -> None:
     sandbox.tenant = tenant(*invoices(200))
@@ -355,7 +355,7 @@ def test_a_copy_keeps_within_a_rate_limit(sandbox: Sandbox, mounts: Mounts, copy
     copy_namespace(mount, cp, copy).good()
     assert in_folder(copy) == contents(sandbox.tenant)
     assert set(downloads(sandbox).values()) == {1}
-    assert refusals(sandbox) <= 0.05 * len(sandbox.calls)
+    assert refusals(sandbox) <= 0.1 * len(sandbox.calls)
 
 
 @pytest.mark.promise(
