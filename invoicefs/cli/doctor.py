@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON array, one object per check.")
 @click.pass_context
 def doctor(ctx: click.Context, /, is_json: bool, **_: Any) -> None:
-    """Check all that a mount needs, and say how to fix each problem.
+    """Check everything that a mount needs, and say how to fix each problem.
 
     Accepts the options of mount and their variables, except those of the mount process: -o, -v,
     -q, --foreground and --log-file. Exits with status 1 if there is a problem.
