@@ -16,7 +16,5 @@ run_tiers() {
         pytest "tests/$tier" -n auto
     done
     echo "== tests/mount"
-    # They spend more time waiting than computing. The tests of a file share a worker, because
-    # those of the fault matrix share their mounts.
-    pytest tests/mount -n 3 --dist loadfile
+    pytest tests/mount -n 3 --dist loadgroup # they spend more time waiting than computing
 }

@@ -1,7 +1,7 @@
 """The fault matrix: what programs see of every way in which the API can fail.
 
 The scenarios mostly wait, each on its own mount, so many of them run concurrently. All of their
-tests run in one worker, with ``--dist loadfile``; otherwise each worker would run every scenario.
+tests run in one worker; otherwise each worker would run every scenario.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,6 +20,8 @@ from tests.mount.support.fault_matrix import (
 )
 
 _CONCURRENT = 12
+
+pytestmark = pytest.mark.xdist_group("fault matrix")
 
 
 @pytest.fixture(scope="module")
